@@ -1,0 +1,5 @@
+"""Run `python -m explorer`."""
+
+from explorer.cli import main
+
+main()

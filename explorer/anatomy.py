@@ -1,0 +1,139 @@
+"""Where a model keeps its layers, attention and MLP. Architecture knowledge is data: the table below.
+
+A model type that the table lacks is recognised by its structure. Either way the self-check in `loading`
+has the last word.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from explorer.errors import UnsupportedModel
+from explorer.masks import Part
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one family of decoders names its parts.
+
+    Args:
+        layers: path of the list of layers in the causal language model.
+        attention, mlp: names of the sites in a layer.
+        attention_out, mlp_out: names, in the site, of the projection that writes to the residual stream.
+        attention_norm, mlp_norm: names, in the layer, of a norm between the site and the residual stream.
+    """
+
+    layers: str = "model.layers"
+    attention: str = "self_attn"
+    mlp: str = "mlp"
+    attention_out: str = "o_proj"
+    mlp_out: str = "down_proj"
+    attention_norm: str | None = None
+    mlp_norm: str | None = None
+
+    def site(self, part: Part) -> str:
+        """Name of a site's module in a layer."""
+        return self.attention if part == "attention" else self.mlp
+
+    def update(self, part: Part) -> str:
+        """Name of the module in a layer whose output is what the site adds to the residual stream."""
+        norm = self.attention_norm if part == "attention" else self.mlp_norm
+        return norm or self.site(part)
+
+    def projection(self, part: Part) -> str:
+        """Path in a layer of the site's output projection; zeroed, it turns the site off."""
+        out = self.attention_out if part == "attention" else self.mlp_out
+        return f"{self.site(part)}.{out}"
+
+
+_LLAMA = Family()
+_SANDWICH = Family(attention_norm="post_attention_layernorm", mlp_norm="post_feedforward_layernorm")
+
+FAMILIES: dict[str, Family] = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "gemma2": _SANDWICH,
+    "gemma3_text": _SANDWICH,
+    "gpt2": Family("transformer.h", "attn", "mlp", "c_proj", "c_proj"),
+    "gpt_neox": Family("gpt_neox.layers", "attention", "mlp", "dense", "dense_4h_to_h"),
+}
+
+#: Config fields that hold one entry a layer, in whatever family has them.
+PER_LAYER_FIELDS = ("layer_types", "no_rope_layers")
+
+_ATTENTION = re.compile(r"(self_?)?(attn|attention)")
+_MLP = re.compile(r"mlp|ffn|feed_forward|moe|block_sparse_moe")
+_OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|w2")
+
+
+def count_layers(config: Any) -> int:
+    """Number of decoder layers that a transformers config declares."""
+    return int(config.get_text_config(decoder=True).num_hidden_layers)
+
+
+def find_anatomy(model: nn.Module) -> Family:
+    """Return where this model keeps its parts: from the table, else by structure.
+
+    Raises UnsupportedModel, with what was looked for, if there is no list of layers each with one attention
+    and one MLP.
+    """
+    config: Any = model.config
+    model_type = config.get_text_config(decoder=True).model_type
+    family = FAMILIES.get(model_type)
+    if family and _has(model, family.layers):
+        return family
+    return _recognise(model, model_type, count_layers(config))
+
+
+def _has(model: nn.Module, path: str) -> bool:
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
+def _recognise(model: nn.Module, model_type: str, n_layers: int) -> Family:
+    from torch import nn
+
+    stacks = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers
+    ]
+    for path, stack in stacks:
+        names = {name for name, child in stack[0].named_children() if any(True for _ in child.parameters())}
+        attention = [name for name in sorted(names) if _ATTENTION.fullmatch(name)]
+        mlp = [name for name in sorted(names) if _MLP.fullmatch(name)]
+        alike = (
+            all({attention[0], mlp[0]} <= dict(layer.named_children()).keys() for layer in stack)
+            if (len(attention) == len(mlp) == 1)
+            else False
+        )
+        if alike:
+            first = stack[0]
+            return Family(
+                path,
+                attention[0],
+                mlp[0],
+                _projection(getattr(first, attention[0])),
+                _projection(getattr(first, mlp[0])),
+            )
+    found = ", ".join(f"{path} ({len(stack)})" for path, stack in stacks) or f"no list of {n_layers} layers"
+    raise UnsupportedModel(
+        f"The architecture {model_type!r} is not known",
+        f"looked for a list of {n_layers} layers, each with one attention and one MLP; {found}",
+        "Use a decoder-only model such as " + ", ".join(sorted(FAMILIES)),
+    )
+
+
+def _projection(site: nn.Module) -> str:
+    """Name of the last child that looks like an output projection; empty if none does."""
+    return next((name for name, _ in reversed(list(site.named_children())) if _OUT.fullmatch(name)), "")

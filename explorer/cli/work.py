@@ -1,0 +1,121 @@
+"""What every verb works with: the shared options, the model and text they name, a progress bar."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from tqdm import tqdm
+
+from explorer.checkpoints import DEFAULT_MODEL
+from explorer.corpus import DEFAULT_TEXT
+from explorer.masks import Mask
+from explorer.records import Corpus, ModelSpec
+from explorer.store import Store
+
+if TYPE_CHECKING:
+    from explorer.loading import LoadedModel
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that every verb takes."""
+
+    model: Annotated[
+        str, typer.Option(help="Hub id, folder or .gguf file.", envvar="EXPLORER_MODEL", show_default=DEFAULT_MODEL)
+    ] = DEFAULT_MODEL
+    text: Annotated[
+        str,
+        typer.Option(
+            help="python-docs, wikitext2, c4, a .txt, .md, .jsonl or .parquet file, "
+            "hf:DATASET[:CONFIG[:SPLIT[:COLUMN]]] or tokens:FILE.json."
+        ),
+    ] = DEFAULT_TEXT
+    tokens: Annotated[int, typer.Option(help="Token ids in each split, rounded down to windows.")] = 2048
+    window: Annotated[int, typer.Option(help="Token ids in a window, BOS included.")] = 256
+    bos: Annotated[str, typer.Option(help="BOS before each window: auto, always or never.")] = "auto"
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto"
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code the model brings.")] = False
+    cache: Annotated[Path, typer.Option(help="Folder of converted models and results.", envvar="EXPLORER_CACHE")] = (
+        Path("cache")
+    )
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write stored results.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False
+
+
+class Work:
+    """What a verb works with, made when first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.progress = ProgressBar()
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The model asked for."""
+        s = self.settings
+        return ModelSpec(s.model, s.dtype, s.device, s.trust_remote_code)
+
+    @cached_property
+    def store(self) -> Store:
+        """Where results are kept."""
+        return Store(None if self.settings.no_cache else self.settings.cache)
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The model in memory."""
+        from explorer.loading import load
+
+        _quieten()
+        return load(self.spec, self.store, self.settings.cache, self.progress)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The text as windows."""
+        s = self.settings
+        return self.loaded.tokenize(s.text, s.tokens, s.window, s.bos)
+
+    def mask(self, text: str) -> Mask:
+        """Read a mask and check it against the model."""
+        return Mask.parse(text).checked(self.loaded.n_layers)
+
+
+class ProgressBar:
+    """Shows progress on stderr if that is a terminal; a new bar for each kind of work."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._of: tuple[str, int] | None = None
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Show how far work is; see `records.Progress`."""
+        if self._bar is None or self._of != (what, total):
+            self.close()
+            self._of = what, total
+            self._bar = tqdm(total=total, desc=what, file=sys.stderr, disable=None, leave=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _quieten() -> None:
+    """Keep libraries from writing beside the one line that a user is to read."""
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    warnings.simplefilter("ignore")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in ("huggingface_hub", "datasets", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)

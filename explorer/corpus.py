@@ -1,0 +1,271 @@
+"""text -> Corpus: token windows for calibration and, never overlapping them, held-out ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explorer.errors import TextError
+from explorer.records import Corpus, Windows
+
+DEFAULT_TEXT = "python-docs"
+
+#: Short names: dataset, configuration, calibration split, held-out split, column.
+HUB_TEXTS = {
+    "wikitext2": ("Salesforce/wikitext", "wikitext-2-raw-v1", "train", "test", "text"),
+    "c4": ("allenai/c4", "en", "train", "validation", "text"),
+}
+
+_FORMS = (
+    "Give python-docs, wikitext2, c4, a .txt, .md, .jsonl or .parquet file, "
+    "hf:DATASET[:CONFIG[:SPLIT[:COLUMN]]] or tokens:FILE.json"
+)
+_CHARACTERS_PER_TOKEN = 8  # more than any tokenizer needs on prose; reading goes on where it was too few
+
+Documents = Callable[[], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Documents to decide by and, where the source itself keeps them apart, others to judge by."""
+
+    calibration: Documents
+    held_out: Documents | None = None
+
+
+def tokenize(
+    text: str,
+    tokenizer: Any,
+    *,
+    tokens: int,
+    window: int,
+    bos: str = "auto",
+    positions: int | None = None,
+    vocabulary: int | None = None,
+) -> Corpus:
+    """Cut a text into windows of ids for each split.
+
+    A text of one piece is dealt out window by window, even ones to calibration and odd ones to held-out, so
+    that both see all of it and a longer corpus contains a shorter one. Texts that come with splits keep them.
+
+    Args:
+        text: a name, file, `hf:` data set or `tokens:` file.
+        tokenizer: a transformers tokenizer.
+        tokens: ids in each split; rounded down to windows. A short text gives what it has.
+        window: ids in a window, BOS included.
+        bos: `auto` (as the tokenizer does), `always` or `never`.
+        positions: the longest window that the model takes.
+        vocabulary: ids below this exist.
+
+    Raises:
+        TextError: the text is missing, empty or shorter than one window a split, or a window does not fit.
+    """
+    if text.startswith("tokens:"):
+        windows = _read_tokens(Path(text.removeprefix("tokens:")), tokenizer, vocabulary)
+        _check_window(windows.ids.shape[1], windows.ids.size, positions)
+        return Corpus(text, windows, windows, bool((windows.ids[:, 0] == tokenizer.bos_token_id).all()))
+    _check_window(window, tokens, positions)
+    has_bos = _adds_bos(tokenizer, bos)
+    source, count = _find(text), tokens // window
+    cut = _Cutter(text, tokenizer, window, has_bos)
+    if source.held_out:
+        return Corpus(text, cut(source.calibration(), count, 1), cut(source.held_out(), count, 1), has_bos)
+    both = cut(source.calibration(), 2 * count, 2)
+    pairs = len(both) // 2 * 2
+    calibration, held_out = (Windows(both.ids[start:pairs:2], both.text_bytes[start:pairs:2]) for start in (0, 1))
+    return Corpus(text, calibration, held_out, has_bos)
+
+
+def _check_window(window: int, tokens: int, positions: int | None) -> None:
+    if window < 2:
+        raise TextError("The window predicts nothing", f"{window} ids", "Use a window of 2 ids or more")
+    if positions is not None and window > positions:
+        raise TextError(
+            "The window is beyond the model's positions", f"{window} > {positions}", f"Use at most {positions} ids"
+        )
+    if tokens < window:
+        raise TextError(
+            "Not one window fits",
+            f"{tokens} tokens for a window of {window}",
+            "Ask for more tokens or a shorter window",
+        )
+
+
+def _adds_bos(tokenizer: Any, bos: str) -> bool:
+    if bos not in ("auto", "always", "never"):
+        raise TextError("Unknown choice for BOS", repr(bos), "Use auto, always or never")
+    if bos == "always" and tokenizer.bos_token_id is None:
+        raise TextError("The tokenizer has no BOS token", "bos_token is not set", "Use --bos auto or never")
+    if bos == "auto":
+        first = tokenizer("a").input_ids[:1]
+        return tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]
+    return bos == "always"
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """Documents -> windows. Documents are joined with a blank line, as the papers do."""
+
+    name: str
+    tokenizer: Any
+    window: int
+    bos: bool
+
+    def __call__(self, documents: Iterable[str], count: int, at_least: int) -> Windows:
+        step = self.window - self.bos
+        text, ids, ends = "", list[int](), np.zeros(0, np.int64)
+        pieces, limit = iter(documents), count * step * _CHARACTERS_PER_TOKEN
+        read = -1
+        while len(ids) < count * step and read < len(text[:limit]):
+            read = len(text[:limit])
+            text += _take(pieces, limit - len(text), bool(text))
+            ids, ends = self._encode(text[:limit])
+            limit *= 2
+        if not text.strip():
+            raise TextError("The text is empty", self.name, "Give a text with words in it")
+        found = min(count, len(ids) // step)
+        if found < at_least:
+            each = f"{len(ids)} tokens where {at_least * step} make one window a split"
+            raise TextError("The text is shorter than one window", each, "Use a longer text or a shorter window")
+        rows = np.asarray(ids[: found * step], np.int64).reshape(found, step)
+        first = np.arange(found) * step + (not self.bos)  # the first predicted token
+        last = np.arange(1, found + 1) * step - 1
+        starts = np.concatenate([[0], ends[:-1]])[first]
+        text_bytes = [len(text[a:b].encode()) for a, b in zip(starts, ends[last], strict=True)]
+        if self.bos:
+            rows = np.concatenate([np.full((found, 1), self.tokenizer.bos_token_id), rows], axis=1)
+        return Windows(rows, np.asarray(text_bytes, np.int64))
+
+    def _encode(self, text: str) -> tuple[list[int], np.ndarray]:
+        """Return ids and, for each, where its characters end in the text."""
+        if not self.tokenizer.is_fast:
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+            return ids, np.cumsum([len(self.tokenizer.decode([i])) for i in ids])
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return encoded.input_ids, np.asarray([end for _, end in encoded.offset_mapping], np.int64)
+
+
+def _take(pieces: Iterator[str], characters: int, joined: bool) -> str:
+    """Take documents until there are this many characters."""
+    taken: list[str] = [""] if joined else []
+    while characters > 0 and (piece := next(pieces, None)) is not None:
+        taken.append(piece)
+        characters -= len(piece) + 2
+    return "\n\n".join(taken)
+
+
+def _find(text: str) -> _Source:
+    if text == DEFAULT_TEXT:
+        return _Source(_read_python_docs)
+    if text in HUB_TEXTS:
+        name, config, calibration, held_out, column = HUB_TEXTS[text]
+        return _Source(
+            lambda: _read_dataset(name, config, calibration, column),
+            lambda: _read_dataset(name, config, held_out, column),
+        )
+    if text.startswith("hf:"):
+        name, config, split, column, *_ = [*text.removeprefix("hf:").split(":"), "", "", "", ""]
+        return _Source(lambda: _read_dataset(name, config or None, split or "train", column or "text"))
+    path = Path(text).expanduser()
+    readers: dict[str, Callable[[Path], Iterable[str]]] = {
+        ".txt": _read_plain,
+        ".md": _read_plain,
+        ".jsonl": _read_jsonl,
+        ".parquet": _read_parquet,
+    }
+    if not path.is_file():
+        raise TextError("No such text", repr(text), _FORMS)
+    if path.suffix not in readers:
+        raise TextError("Unknown kind of text file", path.name, _FORMS)
+    return _Source(lambda: readers[path.suffix](path))
+
+
+def _read_python_docs() -> Iterator[str]:
+    from pydoc_data.topics import topics
+
+    return (topics[name] for name in sorted(topics))
+
+
+def _read_plain(path: Path) -> list[str]:
+    try:
+        return [path.read_text(encoding="utf-8")]
+    except UnicodeDecodeError as error:
+        raise TextError(
+            "The text is not UTF-8", f"{path.name}, {error.reason} at byte {error.start}", "Convert it to UTF-8"
+        ) from None
+
+
+def _read_jsonl(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                raise TextError(
+                    "Not a line of JSON", f"line {number} of {path.name}", "Write one JSON object a line"
+                ) from None
+            yield _column(row if isinstance(row, dict) else {}, "text", f"line {number} of {path.name}")
+
+
+def _read_parquet(path: Path) -> Iterator[str]:
+    import pyarrow.parquet as parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise TextError("Not a Parquet file", f"{path.name} ({error})", "Write it again as Parquet") from None
+    _column(dict.fromkeys(file.schema_arrow.names, ""), "text", path.name)
+    batches = file.iter_batches(columns=["text"])
+    return (str(value) for value in chain.from_iterable(batch.column(0).to_pylist() for batch in batches))
+
+
+def _read_dataset(name: str, config: str | None, split: str, column: str) -> Iterator[str]:
+    try:
+        import datasets
+
+        rows = datasets.load_dataset(name, config, split=split, streaming=True)
+        for row in rows:
+            yield _column(row, column, f"{name}, {split}")
+    except TextError:
+        raise
+    except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TextError(
+            f"Cannot read the data set {name!r}", reason, "Check its name, configuration and the network"
+        ) from error
+
+
+def _column(row: dict[str, Any], column: str, where: str) -> str:
+    if column not in row:
+        raise TextError(
+            f"Missing column {column!r}",
+            f"{where} has {', '.join(map(repr, row)) or 'none'}",
+            "Name the column that holds text",
+        )
+    return str(row[column])
+
+
+def _read_tokens(path: Path, tokenizer: Any, vocabulary: int | None) -> Windows:
+    remedy = "Write a list of windows, each a list of as many token ids"
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        ids = np.asarray(rows, dtype=np.int64)
+    except FileNotFoundError:
+        raise TextError("No such file of tokens", str(path), remedy) from None
+    except (ValueError, TypeError, OverflowError):
+        raise TextError("Not a list of equally long windows of ids", path.name, remedy) from None
+    if ids.ndim != 2 or not ids.size:
+        raise TextError("Not a list of equally long windows of ids", f"{path.name} has the shape {ids.shape}", remedy)
+    beyond = ids[(ids < 0) | (ids >= (vocabulary or np.iinfo(np.int64).max))]
+    if beyond.size:
+        raise TextError("A token id is beyond the vocabulary", f"{beyond[0]} of {vocabulary}", remedy)
+    text_bytes = [len(tokenizer.decode(row[1:]).encode()) for row in ids.tolist()]
+    return Windows(ids, np.asarray(text_bytes, np.int64))

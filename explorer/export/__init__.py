@@ -1,0 +1,5 @@
+"""checkpoint files, Mask -> checkpoint files, reloaded and compared."""
+
+from explorer.export.checkpoint import export, plan_export
+
+__all__ = ["export", "plan_export"]

@@ -1,0 +1,87 @@
+"""Mask -> what becomes of each tensor and of the config: layers dropped and renumbered, projections zeroed."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from explorer.anatomy import PER_LAYER_FIELDS, Family
+from explorer.errors import ExportError
+from explorer.masks import Mask, Site
+
+
+@dataclass
+class Layout:
+    """Places tensors by name for one model and mask, and notes which zeroed sites it has met."""
+
+    family: Family
+    mask: Mask
+    n_layers: int
+    zeroed: set[Site] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        names = self.family.layers.split(".")
+        stacks = "|".join(re.escape(".".join(names[start:])) for start in range(len(names)))
+        self._in_layer = re.compile(rf"({stacks})\.(\d+)\.(.+)")
+
+    @property
+    def kept(self) -> list[int]:
+        """The layers that stay, by their old numbers."""
+        return [layer for layer in range(self.n_layers) if layer not in self.mask.whole_layers]
+
+    @property
+    def zero_sites(self) -> set[Site]:
+        """The sites that are off in layers that stay."""
+        return {site for site in self.mask.sites if site.layer not in self.mask.whole_layers}
+
+    def place(self, name: str) -> tuple[str, bool] | None:
+        """Return a tensor's new name and whether it is zeroed, or None if its layer goes."""
+        match = self._in_layer.fullmatch(name)
+        if match is None:
+            return name, False
+        stack, layer, rest = match[1], int(match[2]), match[3]
+        if layer in self.mask.whole_layers:
+            return None
+        site = next((s for s in self.zero_sites if s.layer == layer and self._writes(s, rest)), None)
+        if site:
+            self.zeroed.add(site)
+        return f"{stack}.{self.kept.index(layer)}.{rest}", site is not None
+
+    def _writes(self, site: Site, rest: str) -> bool:
+        return rest.startswith(self.family.projection(site.part) + ".")
+
+    def check(self) -> None:
+        """Raise ExportError if a site that should be zeroed had no projection among the tensors placed."""
+        if lost := sorted(self.zero_sites - self.zeroed):
+            raise ExportError(
+                "Cannot find the projection to zero",
+                f"no {self.family.projection(lost[0].part)} in layer {lost[0].layer}",
+                "Turn off whole layers only",
+            )
+
+    def make_config(self, written: dict[str, Any], loaded: Any) -> dict[str, Any]:
+        """Return config.json for the layers that stay.
+
+        Args:
+            written: the source's config.json.
+            loaded: the decoder's transformers config, with per-layer lists in full; they are sliced, never made
+                anew, since their pattern starts at the old layer 0.
+
+        Raises:
+            ExportError: the result would be another function than what was measured.
+        """
+        config = copy.deepcopy(written)
+        if not self.mask.whole_layers:
+            return config
+        if getattr(loaded, "scale_attn_by_inverse_layer_idx", False):
+            raise ExportError(
+                "Layers cannot be dropped exactly", "attention is scaled by the layer's number", "Turn off sites only"
+            )
+        decoder = config.get("text_config", config)
+        decoder[loaded.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = len(self.kept)
+        for name in PER_LAYER_FIELDS:
+            if isinstance(values := getattr(loaded, name, None), (list, tuple)):
+                decoder[name] = [values[layer] for layer in self.kept]
+        return config

@@ -1,0 +1,245 @@
+"""The only code that touches a model's forward: `observe`, `masked`, and the pieces that scoring re-runs.
+
+Wrappers are put on once, at load. Each asks a context variable what to do, so that the mask belongs to the
+work and not to the model: threads that hold different masks share one copy of the weights, and nothing has
+to be taken off when work fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from explorer.anatomy import Family
+from explorer.masks import NONE, PARTS, Mask, Site
+
+Forward = Callable[..., Any]
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Observer(Protocol):
+    """Sees the residual stream of a forward pass. Tensors are (batch, window, width), to be read only."""
+
+    def enter(self, layer: int, hidden: Tensor) -> None:
+        """Take the input of a layer."""
+
+    def update(self, site: Site, update: Tensor) -> None:
+        """Take what a site adds to the residual stream."""
+
+    def leave(self, layer: int, hidden: Tensor) -> None:
+        """Take the output of a layer."""
+
+
+class _Run:
+    """What happens at each wrapped module; this one runs it."""
+
+    def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        return forward(*args, **kwargs)
+
+    def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        return forward(*args, **kwargs)
+
+    def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        return forward(*args, **kwargs)
+
+
+_RUN: ContextVar[_Run | None] = ContextVar("explorer_run", default=None)
+
+
+@contextmanager
+def _running(run: _Run) -> Iterator[None]:
+    token = _RUN.set(run)
+    try:
+        yield
+    finally:
+        _RUN.reset(token)
+
+
+@dataclass
+class _Learning(_Run):
+    """Learns the form of what layers and sites return: 0 a tensor, n a tuple of n."""
+
+    forms: dict[str, int]
+
+    def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        output = forward(*args, **kwargs)
+        self.forms["layer"] = len(output) if isinstance(output, tuple) else 0
+        return output
+
+    def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        output = forward(*args, **kwargs)
+        self.forms[site.part] = len(output) if isinstance(output, tuple) else 0
+        return output
+
+
+@dataclass
+class _Working(_Run):
+    """Runs what the mask leaves on, under the eyes of an observer if there is one."""
+
+    mask: Mask
+    forms: dict[str, int]
+    observer: Observer | None = None
+
+    def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        hidden = _hidden(args, kwargs)
+        if self.observer:
+            self.observer.enter(layer, hidden)
+        off = layer in self.mask.whole_layers
+        output = _formed(hidden, self.forms["layer"]) if off else forward(*args, **kwargs)
+        if self.observer:
+            self.observer.leave(layer, _first(output))
+        return output
+
+    def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        if site in self.mask.sites:
+            return _formed(torch.zeros_like(_hidden(args, kwargs)), self.forms[site.part])
+        return forward(*args, **kwargs)
+
+    def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        output = forward(*args, **kwargs)
+        if self.observer:
+            self.observer.update(site, _first(output))
+        return output
+
+
+@dataclass
+class _Tracing(_Run):
+    """Runs no layer; notes what each was called with."""
+
+    forms: dict[str, int]
+    calls: list[Call]
+    hidden: Tensor | None = None
+
+    def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        hidden = _hidden(args, kwargs)
+        if layer == 0:
+            self.hidden = hidden
+        self.calls.append((args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"}))
+        return _formed(hidden, self.forms["layer"])
+
+
+@dataclass
+class _Injecting(_Run):
+    """Runs no layer; the last one's output is replaced."""
+
+    hidden: Tensor
+    forms: dict[str, int]
+
+    def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        return _formed(self.hidden, self.forms["layer"])
+
+
+def _hidden(args: tuple, kwargs: dict) -> Tensor:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _formed(tensor: Tensor, form: int) -> Any:
+    return (tensor, *[None] * (form - 1)) if form else tensor
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A batch of windows before the first layer.
+
+    Args:
+        hidden: (batch, window, width), the input of layer 0.
+        calls: for each layer, the arguments that the model itself passes beside the hidden states.
+    """
+
+    hidden: Tensor
+    calls: list[Call]
+
+
+class Hooks:
+    """The wrappers around one model's layers and sites."""
+
+    def __init__(self, model: Any, family: Family) -> None:
+        self.model = model
+        self.layers: list[nn.Module] = list(model.get_submodule(family.layers))
+        self._undo: list[Callable[[], None]] = []
+        self._forms: dict[str, int] = {}
+        for index, layer in enumerate(self.layers):
+            self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
+            for part in PARTS:
+                site = Site(index, part)
+                self._wrap(getattr(layer, family.site(part)), lambda run, *call, site=site: run.site(site, *call))
+                self._wrap(getattr(layer, family.update(part)), lambda run, *call, site=site: run.update(site, *call))
+        try:
+            with torch.inference_mode(), _running(_Learning(self._forms)):
+                self.model(self._ids(1, 2), use_cache=False)
+        except BaseException:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Take every wrapper off; the model is as it was before."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _wrap(self, module: nn.Module, act: Callable[..., Any]) -> None:
+        """Let the run of the calling thread, if there is one, decide about this module's forward."""
+        before, inner = module.__dict__.get("forward"), module.forward
+
+        @wraps(inner)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            run = _RUN.get()
+            return inner(*args, **kwargs) if run is None else act(run, inner, args, kwargs)
+
+        def undo() -> None:
+            if before is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = before
+
+        module.__dict__["forward"] = forward
+        self._undo.append(undo)
+
+    def _ids(self, batch: int, length: int) -> Tensor:
+        return torch.zeros((batch, length), dtype=torch.long, device=self.model.device)
+
+    @contextmanager
+    def masked(self, mask: Mask) -> Iterator[None]:
+        """Turn the mask's sites off, in this thread, for the time of the block.
+
+        A site that is off adds zeros to the residual stream and is not run; a layer that is off is skipped.
+        """
+        with _running(_Working(mask, self._forms)):
+            yield
+
+    @contextmanager
+    def observe(self, observer: Observer, mask: Mask = NONE) -> Iterator[None]:
+        """Show the residual stream of every forward pass in this thread to an observer, under a mask."""
+        with _running(_Working(mask, self._forms, observer)):
+            yield
+
+    def trace(self, ids: Tensor) -> Trace:
+        """Run the model up to the first layer on ids (batch, window)."""
+        run = _Tracing(self._forms, [])
+        with _running(run):
+            self.model(ids, use_cache=False, logits_to_keep=1)
+        assert run.hidden is not None
+        return Trace(run.hidden, run.calls)
+
+    def run_layer(self, layer: int, hidden: Tensor, call: Call) -> Tensor:
+        """Re-run one layer from hidden states (batch, window, width) with its call from a trace."""
+        args, kwargs = call
+        return _first(self.layers[layer](hidden, *args, **kwargs))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Turn the last layer's output (batch, length, width) into logits (batch, length, vocabulary).
+
+        What the model does after its layers is done by the model itself: final norm, head, scaling, capping.
+        """
+        with _running(_Injecting(hidden, self._forms)):
+            return self.model(self._ids(*hidden.shape[:2]), use_cache=False).logits

@@ -1,0 +1,117 @@
+"""Which sites are off: the one type for layer and sublayer pruning, and its text form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from explorer.errors import MaskError
+
+Part = Literal["attention", "mlp"]
+PARTS: tuple[Part, ...] = ("attention", "mlp")
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """One place where a layer adds to the residual stream. Layers count from 0."""
+
+    layer: int
+    part: Part
+
+    def __str__(self) -> str:
+        return f"{self.part[0]}{self.layer}"
+
+
+_TERM = re.compile(r"([am]?)(\d{1,4})(?:-(\d{1,4}))?")
+_PARTS: dict[str, tuple[Part, ...]] = {"": ("attention", "mlp"), "a": ("attention",), "m": ("mlp",)}
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The set of sites that are off.
+
+    A layer that is off is both of its sites, so layer and sublayer pruning are one type. The text form
+    `12-15,a20,m3-4` (whole layers, attention only, MLP only; `none` when empty) is canonical: `parse` and
+    `str` are inverse, and equal masks print alike.
+    """
+
+    sites: frozenset[Site] = frozenset()
+
+    @classmethod
+    def parse(cls, text: str) -> Mask:
+        """Read the text form. Raises MaskError on malformed text."""
+        remedy = "Write layers, a-sites and m-sites like 12-15,a20,m3-4, or none"
+        terms = [term.strip() for term in text.strip().split(",")]
+        if terms == ["none"]:
+            return cls()
+        sites: set[Site] = set()
+        for term in terms:
+            match = _TERM.fullmatch(term)
+            if match is None:
+                raise MaskError("Malformed mask", f"{term!r} in {text!r}", remedy)
+            kind, first, last = match[1], int(match[2]), int(match[3] or match[2])
+            if last < first:
+                raise MaskError("Malformed mask", f"the range {term!r} runs backwards", remedy)
+            sites |= {Site(layer, part) for layer in range(first, last + 1) for part in _PARTS[kind]}
+        return cls(frozenset(sites))
+
+    @classmethod
+    def of_layers(cls, layers: Iterable[int]) -> Mask:
+        """Turn whole layers off."""
+        return cls(frozenset(Site(layer, part) for layer in layers for part in _PARTS[""]))
+
+    def __str__(self) -> str:
+        attention, mlp = self._layers("attention"), self._layers("mlp")
+        terms = [
+            *_ranges("", attention & mlp),
+            *_ranges("a", attention - mlp),
+            *_ranges("m", mlp - attention),
+        ]
+        return ",".join(terms) or "none"
+
+    def __bool__(self) -> bool:
+        return bool(self.sites)
+
+    def _layers(self, part: Part) -> set[int]:
+        return {site.layer for site in self.sites if site.part == part}
+
+    @cached_property
+    def whole_layers(self) -> frozenset[int]:
+        """The layers with both sites off."""
+        return frozenset(self._layers("attention") & self._layers("mlp"))
+
+    def off(self, layer: int) -> tuple[bool, bool]:
+        """Tell whether (attention, MLP) of this layer are off."""
+        return Site(layer, "attention") in self.sites, Site(layer, "mlp") in self.sites
+
+    def toggled(self, sites: Iterable[Site]) -> Mask:
+        """Turn these sites off, or all of them on if all of them are off already."""
+        chosen = frozenset(sites)
+        return Mask(self.sites - chosen if chosen <= self.sites else self.sites | chosen)
+
+    def checked(self, n_layers: int) -> Mask:
+        """Return this mask. Raises MaskError if it names a layer that the model lacks."""
+        beyond = sorted({site.layer for site in self.sites if site.layer >= n_layers})
+        if beyond:
+            raise MaskError(
+                "Mask out of range",
+                f"it names layer {beyond[0]}, the model has layers 0 to {n_layers - 1}",
+                "Name only layers that exist",
+            )
+        return self
+
+
+#: The mask under which everything is on.
+NONE = Mask()
+
+
+def _ranges(kind: str, layers: set[int]) -> Iterator[str]:
+    """Write layers as `3`, `5-8`, ascending, each with its kind in front."""
+    ordered = sorted(layers)
+    starts = [layer for layer in ordered if layer - 1 not in layers]
+    ends = [layer for layer in ordered if layer + 1 not in layers]
+    for start, end in zip(starts, ends, strict=True):
+        yield f"{kind}{start}" if start == end else f"{kind}{start}-{end}"

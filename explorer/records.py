@@ -1,0 +1,231 @@
+"""The nouns that travel along the flow. All are frozen; none knows torch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from scipy.special import stdtrit
+
+from explorer.masks import Mask
+
+Split = Literal["calibration", "held-out"]
+Interval = tuple[float, float]
+
+#: Told how far work is: (done, total, what). It may raise `Cancelled` to stop the work.
+Progress = Callable[[int, int, str], None]
+
+
+def unreported(done: int, total: int, what: str) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What to load and how. `dtype` and `device` may be `auto`."""
+
+    model: str
+    dtype: str = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Token windows of one split.
+
+    Args:
+        ids: (n_windows, window) int64; BOS, if any, is in column 0.
+        text_bytes: (n_windows,) int64, UTF-8 bytes of the text that columns 1.. stand for.
+    """
+
+    ids: np.ndarray
+    text_bytes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """A digest for each window's token ids, the key under which its nats are stored."""
+        return tuple(hashlib.sha256(row.astype("<i8").tobytes()).hexdigest()[:32] for row in self.ids)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as token windows: calibration to decide by, held-out to judge by."""
+
+    name: str
+    calibration: Windows
+    held_out: Windows
+    bos: bool
+
+    def split(self, split: Split) -> Windows:
+        """Return the windows of one split."""
+        return self.calibration if split == "calibration" else self.held_out
+
+    @property
+    def window(self) -> int:
+        """Ids in a window, BOS included; one fewer are predicted."""
+        return self.calibration.ids.shape[1]
+
+    @property
+    def tokens(self) -> int:
+        """Ids in the calibration split."""
+        return self.calibration.ids.size
+
+    @property
+    def protocol(self) -> str:
+        """How windows were made, in words."""
+        return f"non-overlapping windows of {self.window}, {'BOS first' if self.bos else 'no BOS'}"
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of every id in both splits."""
+        parts = "/".join(["v1", *self.calibration.digests, "|", *self.held_out.digests])
+        return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a mask costs on a split, beside the unpruned model on the same windows.
+
+    Args:
+        mask: the sites that were off.
+        nats: (n_windows,) float64, summed negative log-likelihood of each window's predicted tokens.
+        base: (n_windows,) float64, the same for the unpruned model.
+        tokens: predicted tokens in each window.
+        text_bytes: (n_windows,) UTF-8 bytes behind the predicted tokens.
+    """
+
+    mask: Mask
+    nats: np.ndarray
+    base: np.ndarray
+    tokens: int
+    text_bytes: np.ndarray
+
+    @property
+    def n_tokens(self) -> int:
+        """Predicted tokens in all windows."""
+        return self.tokens * len(self.nats)
+
+    @property
+    def total_nats(self) -> float:
+        """Negative log-likelihood of all predicted tokens."""
+        return math.fsum(self.nats)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(sum of nats / number of predicted tokens)."""
+        return _exp(self.total_nats / self.n_tokens)
+
+    @property
+    def perplexity_ci95(self) -> Interval | None:
+        """95% t-interval of the mean nats over windows, through exp; None with fewer than two windows."""
+        interval = _t_interval(self.nats / self.tokens)
+        return interval and (_exp(interval[0]), _exp(interval[1]))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits needed for a byte of the text; comparable across tokenizers."""
+        return self.total_nats / math.log(2) / float(self.text_bytes.sum())
+
+    @property
+    def delta_nats_per_token(self) -> float:
+        """Mean nats a token costs more than under the unpruned model."""
+        return math.fsum(self.nats - self.base) / self.n_tokens
+
+    @property
+    def delta_ci95(self) -> Interval | None:
+        """95% t-interval of the difference, paired over windows; None with fewer than two windows."""
+        return _t_interval((self.nats - self.base) / self.tokens)
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 709 else math.inf
+
+
+def _t_interval(samples: np.ndarray) -> Interval | None:
+    n = len(samples)
+    if n < 2:
+        return None
+    mean = float(samples.mean())
+    half = float(stdtrit(n - 1, 0.975) * samples.std(ddof=1) / math.sqrt(n))
+    return mean - half, mean + half
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """Similarity of the residual stream along a model, per window; L layers, L+1 boundaries.
+
+    Boundaries are the inputs of layers 0..L-1 and the output of layer L-1, before the final norm.
+
+    Args:
+        angular: token choice -> (n_windows, L+1, L+1), arccos(cos(x_i, x_j)) / pi in [0, 1].
+        influence: unit (layer, attention, mlp) -> (n_windows, W, L), 1 - cos(before, after) of each token.
+        norms: (n_windows, W, L+1), L2 norm of the residual stream at each boundary.
+        tokens: token ids measured.
+        corpus: digest of the corpus.
+        model: name of the model.
+    """
+
+    angular: dict[str, np.ndarray]
+    influence: dict[str, np.ndarray]
+    norms: np.ndarray
+    tokens: int
+    corpus: str
+    model: str
+    dtype: str
+    text: str = field(default="")
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the measured model."""
+        return self.norms.shape[-1] - 1
+
+    def angular_distance(self, token: str) -> list[np.ndarray]:
+        """Distances d(l, n) for a token choice (`last_token`, `mean`, `mean_without_first`).
+
+        Row n-1 has L-n+1 values, column l: the distance between the inputs of layers l and l+n.
+        """
+        mean = self.angular[token].mean(axis=0)
+        return [np.diagonal(mean, offset=n).copy() for n in range(1, self.n_layers + 1)]
+
+    def block_influence(self, unit: str, without_first: bool = False) -> np.ndarray:
+        """Mean 1 - cos over tokens, (L,); the first token of each window is left out on demand."""
+        return self.influence[unit][:, 1 if without_first else 0 :].mean(axis=(0, 1))
+
+    def residual_norms(self, without_first: bool = False) -> np.ndarray:
+        """Mean L2 norm of the residual stream at each boundary, (L+1,)."""
+        return self.norms[:, 1 if without_first else 0 :].mean(axis=(0, 1))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a model under a mask needs. Bytes are at the dtype it was loaded in."""
+
+    parameters: int
+    bytes: int
+    kv_bytes_per_token: int
+    flops_per_token: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Text that a model wrote under a mask."""
+
+    prompt: str
+    mask: Mask
+    text: str
+    token_ids: tuple[int, ...]
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens over wall time, prompt included."""
+        return len(self.token_ids) / self.seconds if self.seconds else 0.0

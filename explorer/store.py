@@ -1,0 +1,170 @@
+"""cache/: what was computed once. SQLite for scores, files for arrays; every key is made of content.
+
+Several processes may share one folder: SQLite locks its own file (write-ahead log), arrays are written beside
+their place and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from explorer.errors import ExplorerError
+
+#: Raised when the definition of a stored number changes; part of every key.
+DEFINITION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS nats (
+    context TEXT, window TEXT, mask TEXT, nats REAL NOT NULL, PRIMARY KEY (context, window, mask)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+class CacheError(ExplorerError):
+    """The cache folder cannot be used."""
+
+
+def make_key(**parts: str) -> str:
+    """Digest named parts, and the version of the definitions, into one key."""
+    text = json.dumps({"definition": DEFINITION, **parts}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Store:
+    """Stored results.
+
+    Args:
+        folder: where they live, made if missing; with None they are kept in memory only, to be lost at the end.
+
+    Raises:
+        CacheError: the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        self._arrays: dict[str, dict[str, np.ndarray]] = {}
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CacheError(
+                    "Cannot use the cache folder", f"{folder} ({error.strerror})", "Name another with --cache"
+                ) from None
+        try:
+            self._db = self._open()
+        except sqlite3.DatabaseError:
+            self._set_aside()
+            self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        target = ":memory:" if self.folder is None else self.folder / "scores.sqlite"
+        try:
+            db = sqlite3.connect(target, timeout=60, check_same_thread=False, isolation_level=None)
+        except sqlite3.OperationalError as error:
+            raise CacheError(
+                "Cannot open the cache", f"{target} ({error})", "Name another folder with --cache"
+            ) from None
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            db.close()
+            raise CacheError(
+                "Cannot write the cache", f"{target} ({error})", "Name another folder with --cache"
+            ) from None
+        except sqlite3.DatabaseError:
+            db.close()
+            raise
+        return db
+
+    def _set_aside(self) -> None:
+        assert self.folder is not None
+        broken = Path(tempfile.mkdtemp(prefix="broken-", dir=self.folder))
+        for name in ("scores.sqlite", "scores.sqlite-wal", "scores.sqlite-shm"):
+            if (self.folder / name).exists():
+                os.replace(self.folder / name, broken / name)
+        print(f"The cache could not be read and was set aside in {broken}; starting an empty one.", file=sys.stderr)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def nats(self, context: str, windows: Iterable[str], mask: str) -> dict[str, float]:
+        """Return window digest -> stored nats under a mask, for the windows that have been scored."""
+        wanted = set(windows)
+        with self._lock:
+            rows = self._db.execute("SELECT window, nats FROM nats WHERE context=? AND mask=?", (context, mask))
+            return {window: nats for window, nats in rows if window in wanted}
+
+    def add_nats(self, context: str, rows: Iterable[tuple[str, str, float]]) -> None:
+        """Store (window digest, mask, nats) rows, all or none."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO nats VALUES (?, ?, ?, ?)", [(context, *row) for row in rows])
+
+    def digest(self, path: Path, compute: Callable[[Path], str]) -> str:
+        """Return the digest of a file, computed again only when its size or time of change differ."""
+        status = path.stat()
+        identity = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+        with self._lock:
+            row = self._db.execute(
+                "SELECT digest FROM files WHERE (path, size, mtime_ns) = (?, ?, ?)", identity
+            ).fetchone()
+        if row:
+            return row[0]
+        digest = compute(path)
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*identity, digest))
+        return digest
+
+    def arrays(self, key: str) -> dict[str, np.ndarray] | None:
+        """Return stored arrays by name, or None."""
+        if self.folder is None:
+            return self._arrays.get(key)
+        path = self.folder / "arrays" / f"{key}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, KeyError):
+            path.unlink(missing_ok=True)
+            return None
+
+    def add_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Store named arrays under a key."""
+        if self.folder is None:
+            self._arrays[key] = dict(arrays)
+            return
+        folder = self.folder / "arrays"
+        folder.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        os.replace(file.name, folder / f"{key}.npz")

@@ -1,0 +1,1 @@
+"""What the pages share: session, jobs, frame and the layer strip. Streamlit lives here and in pages/."""

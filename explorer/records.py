@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from scipy.special import stdtrit
 
-from explorer.masks import Mask
+from explorer.masks import NONE, Mask
 
 Split = Literal["calibration", "held-out"]
 Interval = tuple[float, float]
@@ -110,6 +110,11 @@ class Score:
     text_bytes: np.ndarray
 
     @property
+    def unpruned(self) -> Score:
+        """The score of the whole model on the same windows."""
+        return replace(self, mask=NONE, nats=self.base)
+
+    @property
     def n_tokens(self) -> int:
         """Predicted tokens in all windows."""
         return self.tokens * len(self.nats)
@@ -181,7 +186,7 @@ class Redundancy:
     corpus: str
     model: str
     dtype: str
-    text: str = field(default="")
+    text: str = ""
 
     @property
     def n_layers(self) -> int:

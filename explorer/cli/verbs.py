@@ -76,10 +76,11 @@ def prepare(work: Work) -> tuple[dict[str, Any], str]:
 @verb
 def info(work: Work) -> tuple[dict[str, Any], str]:
     """Describe the model: size, precision, KV cache, and its sites."""
-    from explorer.costs import count_costs, describe_sites
+    from explorer.costs import take_inventory
 
     loaded = work.loaded
-    costs = count_costs(loaded.model, loaded.family, NONE, work.settings.window)
+    inventory = take_inventory(loaded.model, loaded.family)
+    costs = inventory.costs(NONE, work.settings.window)
     answer: dict[str, Any] = {
         "model": loaded.spec.model,
         "architecture": type(loaded.model).__name__,
@@ -91,7 +92,7 @@ def info(work: Work) -> tuple[dict[str, Any], str]:
         "kv_bytes_per_token": costs.kv_bytes_per_token,
         "flops_per_token": costs.flops_per_token,
         "digest": loaded.digest,
-        "sites": describe_sites(loaded.model, loaded.family),
+        "sites": inventory.sites(),
     }
     rows = [(name.replace("_", " "), f"{answer[name]:,}" if isinstance(answer[name], int) else answer[name])
             for name in answer if name != "sites"]  # fmt: skip

@@ -34,7 +34,7 @@ def make_card(
 ) -> str:
     """Write the card, in Markdown with the hub's metadata in front."""
     score = proof.score
-    base = type(score)(mask=Mask(), nats=score.base, base=score.base, tokens=score.tokens, text_bytes=score.text_bytes)
+    base = score.unpruned
     zeroed = mask.sites - Mask.of_layers(mask.whole_layers).sites
     notes = [
         "Whole layers are removed: fewer parameters, less memory, less compute." if mask.whole_layers else "",

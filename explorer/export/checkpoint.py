@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from explorer.costs import count_costs
+from explorer.costs import take_inventory
 from explorer.errors import ExportError
 from explorer.export.card import make_card, make_command
 from explorer.export.layout import Layout
@@ -99,7 +99,8 @@ def export(
         _write(loaded, plan, folder, progress)
         proof = verify(loaded, folder, mask, corpus, store, progress)
         written = Mask.of_layers(mask.whole_layers)  # zeroed sites are still there
-        before, after = (count_costs(loaded.model, loaded.family, m, corpus.window) for m in (NONE, written))
+        inventory = take_inventory(loaded.model, loaded.family)
+        before, after = (inventory.costs(m, corpus.window) for m in (NONE, written))
         (folder / "README.md").write_text(make_card(loaded, corpus, mask, proof, before, after, command))
     return Exported(out, plan.bytes, len(plan.layout.kept), command, proof)
 

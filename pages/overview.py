@@ -1,0 +1,86 @@
+"""Which model, on which text; what it costs as it is; what to do next."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from explorer.masks import NONE
+from ui.engine import Facts, View
+from ui.figures import describe_bytes, describe_flops
+from ui.frame import Frame, framed
+from ui.readout import draw_readout
+from ui.session import get_engine, get_owner, set_view
+from ui.waiting import ready
+
+
+def main(frame: Frame) -> None:
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        if ready(frame.facts_job):
+            _draw_facts(frame.view, frame.facts_job.result)
+    with right:
+        _draw_form(frame.view)
+
+
+def _draw_facts(view: View, facts: Facts) -> None:
+    with st.container(key="readout"):
+        unpruned = get_engine().score(get_owner(), replace(view, mask=NONE), "unpruned")
+        draw_readout(unpruned, "Perplexity of the whole model")
+    costs = facts.inventory.costs(NONE, facts.window)
+    st.dataframe(
+        {
+            "": [
+                "Architecture",
+                "Layers",
+                "Parameters",
+                "Weights",
+                "KV cache per token",
+                "FLOPs per token",
+                "Text",
+                "Windows",
+            ],
+            "value": [
+                facts.architecture,
+                str(facts.n_layers),
+                f"{costs.parameters:,}",
+                f"{describe_bytes(costs.bytes)} in {facts.dtype}",
+                describe_bytes(costs.kv_bytes_per_token),
+                f"{describe_flops(costs.flops_per_token)} at a context of {facts.window}",
+                f"{facts.text}: {facts.calibration_tokens:,} calibration and {facts.held_out_tokens:,} held-out tokens",
+                facts.protocol,
+            ],
+        },
+        hide_index=True,
+        width="stretch",
+    )
+    st.subheader("Next", anchor=False)
+    st.page_link("pages/redundancy.py", label="See which layers change the residual stream least")
+    st.page_link("pages/prune.py", label="Turn layers, attention and MLPs off, and read the perplexity")
+    st.page_link("pages/export.py", label="Write the pruned checkpoint")
+
+
+def _draw_form(view: View) -> None:
+    with st.form("load", border=True):
+        st.subheader("Load another", anchor=False)
+        model = st.text_input("Model", view.model, help="A hub id, a folder of safetensors, or a .gguf file")
+        text = st.text_input(
+            "Text",
+            view.text,
+            help="python-docs, wikitext2, c4, a file, hf:DATASET:CONFIG:SPLIT:COLUMN or tokens:FILE.json",
+        )
+        left, right = st.columns(2)
+        tokens = left.number_input("Tokens in each split", 2, None, view.tokens, 256)
+        window = right.number_input("Window", 2, None, view.window, 64)
+        dtype = left.selectbox("Precision", DTYPES, DTYPES.index(view.dtype) if view.dtype in DTYPES else 0)
+        device = right.text_input("Device", view.device, help="auto, cpu, cuda or cuda:i")
+        if st.form_submit_button("Load", type="primary"):
+            get_engine().worker.forget_failed()
+            chosen = View(model.strip(), text.strip(), int(tokens), int(window), dtype, device.strip(), view.mask)
+            set_view(chosen if chosen.spec == view.spec else replace(chosen, mask=NONE))
+            st.rerun()
+
+
+DTYPES = ["auto", "float32", "bfloat16", "float16"]
+
+with framed("overview") as frame:
+    main(frame)

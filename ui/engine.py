@@ -1,0 +1,180 @@
+"""What the worker does: the library's functions over the one model in memory. Imports no Streamlit."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from explorer.costs import Inventory, take_inventory
+from explorer.export import export, plan_export
+from explorer.export.checkpoint import Exported
+from explorer.generation import generate
+from explorer.loading import LoadedModel, load
+from explorer.masks import NONE, Mask
+from explorer.records import Corpus, ModelSpec, Progress, Redundancy, Sample, Score
+from explorer.scoring import score
+from explorer.similarity import measure
+from explorer.store import Store
+from ui.jobs import READOUT, SAMPLE, SWEEP, Job, Worker
+
+
+@dataclass(frozen=True)
+class View:
+    """What a user looks at: everything that the URL holds."""
+
+    model: str
+    text: str
+    tokens: int
+    window: int
+    dtype: str
+    device: str
+    mask: Mask
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model to load. Code from a model is never run for a link."""
+        return ModelSpec(self.model, self.dtype, self.device)
+
+    @property
+    def source(self) -> View:
+        """The view without its mask: the model and the text."""
+        return replace(self, mask=NONE)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the pages show of the model and the text."""
+
+    architecture: str
+    n_layers: int
+    dtype: str
+    device: str
+    digest: str
+    inventory: Inventory
+    chat: bool
+    text: str
+    protocol: str
+    corpus: str
+    window: int
+    held_out_tokens: int
+    calibration_tokens: int
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What an export would write."""
+
+    bytes: int
+    layers: int
+    zeroed: int
+
+
+class Engine:
+    """Turns what the pages ask into jobs for the worker. Only the worker's thread touches the model."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache, self.store, self.worker = cache, Store(cache), Worker()
+        self._loaded: LoadedModel | None = None
+        self._corpora: OrderedDict[View, Corpus] = OrderedDict()
+
+    def facts(self, owner: str, view: View) -> Job:
+        """Ask for what there is to know about the view's model and text."""
+        return self._ask(owner, "facts", view.source, (), f"Loading {view.model}", READOUT, self._facts)
+
+    def score(self, owner: str, view: View, slot: str = "score") -> Job:
+        """Ask for the Score of the view's mask on the held-out windows."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
+            return score(loaded, corpus, [view.mask], self.store, progress=job.progress)[0]
+
+        return self._ask(
+            owner, slot, view, (), "Perplexity" + f" without {view.mask}" * bool(view.mask), READOUT, work, "score"
+        )
+
+    def redundancy(self, owner: str, view: View) -> Job:
+        """Ask for the Redundancy of the view's model on the calibration windows."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Redundancy:
+            return measure(loaded, corpus, self.store, job.progress)
+
+        return self._ask(owner, "redundancy", view.source, (), "Similarity", SWEEP, work)
+
+    def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
+        """Ask for a greedy Sample; its text so far is the job's partial result."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Sample:
+            return generate(loaded, view.mask, prompt, new_tokens, chat=chat, listener=job.show)
+
+        return self._ask(owner, slot, view, (prompt, new_tokens, chat), "A sample", SAMPLE, work, "sample")
+
+    def outlook(self, owner: str, view: View) -> Job:
+        """Ask what an export would write."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Outlook:
+            plan = plan_export(loaded, view.mask)
+            return Outlook(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
+
+        return self._ask(owner, "outlook", view, (), "Planning the export", READOUT, work)
+
+    def export(self, owner: str, view: View, out: Path, overwrite: bool, run: int) -> Job:
+        """Ask for an export; `run` tells one press of the button from another."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Exported:
+            return export(loaded, view.mask, out, corpus, self.store, overwrite=overwrite, progress=job.progress)
+
+        return self._ask(owner, "export", view, (owner, str(out), overwrite, run), f"Export to {out.name}", SWEEP, work)
+
+    def _ask(
+        self,
+        owner: str,
+        slot: str,
+        view: View,
+        extra: tuple[Any, ...],
+        title: str,
+        priority: int,
+        work: Callable[[Job, LoadedModel, Corpus], Any],
+        kind: str = "",
+    ) -> Job:
+        def run(job: Job) -> Any:
+            loaded = self._load(view.spec, job.progress)
+            return work(job, loaded, self._corpus(loaded, view.source))
+
+        key = repr((kind or slot, view, *extra))
+        return self.worker.ask(owner, slot, key, title, run, priority)
+
+    def _load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
+        """Return the model, letting the one in memory go first if it is another."""
+        if self._loaded is None or self._loaded.spec != spec:
+            if self._loaded is not None:
+                self._loaded.unload()
+                self._loaded = None
+                self._corpora.clear()
+            self._loaded = load(spec, self.store, self.cache, progress)
+        return self._loaded
+
+    def _corpus(self, loaded: LoadedModel, source: View) -> Corpus:
+        if source not in self._corpora:
+            self._corpora[source] = loaded.tokenize(source.text, source.tokens, source.window)
+            while len(self._corpora) > 8:
+                self._corpora.popitem(last=False)
+        return self._corpora[source]
+
+    def _facts(self, job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
+        return Facts(
+            architecture=type(loaded.model).__name__,
+            n_layers=loaded.n_layers,
+            dtype=loaded.dtype,
+            device=str(loaded.device),
+            digest=loaded.digest,
+            inventory=take_inventory(loaded.model, loaded.family),
+            chat=loaded.tokenizer.chat_template is not None,
+            text=corpus.name,
+            protocol=corpus.protocol,
+            corpus=corpus.digest,
+            window=corpus.window,
+            held_out_tokens=corpus.held_out.ids.size,
+            calibration_tokens=corpus.calibration.ids.size,
+        )

@@ -1,0 +1,26 @@
+"""Numbers in words of fixed form."""
+
+from __future__ import annotations
+
+
+def describe_bytes(count: float) -> str:
+    """Write bytes in decimal units, such as 269.0 MB."""
+    return _scaled(count, ("B", "kB", "MB", "GB", "TB"))
+
+
+def describe_flops(count: float) -> str:
+    """Write operations in decimal units, such as 286.7 MFLOPs."""
+    return _scaled(count, ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "TFLOPs"))
+
+
+def _scaled(count: float, units: tuple[str, ...]) -> str:
+    for unit in units[:-1]:
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == units[0] else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} {units[-1]}"
+
+
+def describe_perplexity(perplexity: float) -> str:
+    """Write a perplexity with two decimals, or in powers of ten where it is beyond reading."""
+    return f"{perplexity:,.2f}" if perplexity < 1e5 else f"{perplexity:.2e}"

@@ -1,0 +1,128 @@
+"""The frame of every page: which model, on what, what is removed, the perplexity, a link; below, the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+from explorer.masks import Mask
+from ui.copylink import copy_link
+from ui.engine import Facts, View
+from ui.figures import describe_perplexity
+from ui.jobs import Job
+from ui.plain import plain
+from ui.session import get_engine, get_owner, get_view, set_view, write_url
+from ui.waiting import follow, ready
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a page gets: its view, and the facts and score, which may still be on their way."""
+
+    view: View
+    facts_job: Job
+    score_job: Job
+
+    @property
+    def facts(self) -> Facts:
+        """The facts, for a page that `needs_facts`."""
+        return self.facts_job.result
+
+
+@contextmanager
+def framed(page: str) -> Iterator[Frame]:
+    """Draw the frame around a page's content.
+
+    A cold link runs the page's file without app.py; then app.py is run first and comes back here.
+    """
+    if not st.session_state.get("in_app"):
+        st.session_state.go_to = page
+        st.switch_page("app.py", query_params=dict(st.query_params))
+    st.html(_STYLE)
+    view = get_view()
+    write_url(view)
+    engine, owner = get_engine(), get_owner()
+    engine.worker.begin_page(owner)
+    facts_job = engine.facts(owner, view)
+    if facts_job.state == "done":
+        view = _fit_mask(view, facts_job.result)
+    frame = Frame(view, facts_job, engine.score(owner, view))
+    follow([facts_job, frame.score_job], lambda: _draw_header(frame))
+    for notice in st.session_state.pop("notices", []):
+        st.warning(plain(notice))
+    yield frame
+    _end_page()
+
+
+def _end_page() -> None:
+    """Let go of what another page asked for, but for an export; draw the queue."""
+    get_engine().worker.end_page(get_owner(), frozenset({"export"}))
+    _draw_queue()
+
+
+def require_facts(frame: Frame) -> Facts:
+    """Return the facts, or draw how far the loading is and end the page here."""
+    if not ready(frame.facts_job):
+        if frame.facts_job.state == "failed":
+            _offer_way_back()
+        _end_page()
+        st.stop()
+    return frame.facts
+
+
+def _offer_way_back() -> None:
+    before = st.session_state.get("view_before")
+    if before is not None and st.button(plain(f"Back to {before.model}, {before.text}")):
+        st.session_state.view = before
+        st.rerun()
+    st.page_link("pages/overview.py", label="Load another model or text")
+
+
+def _fit_mask(view: View, facts: Facts) -> View:
+    """Skip a link's mask that names layers which the model lacks, and say so."""
+    beyond = [site for site in view.mask.sites if site.layer >= facts.n_layers]
+    if not beyond:
+        return view
+    fitted = replace(view, mask=Mask(view.mask.sites - set(beyond)))
+    st.session_state.setdefault("notices", []).append(
+        f"The link's mask names layers beyond the model's 0 to {facts.n_layers - 1}; they were skipped."
+    )
+    set_view(fitted)
+    write_url(fitted)
+    return fitted
+
+
+_STYLE = "<style>.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; }</style>"
+
+
+def _draw_header(frame: Frame) -> None:
+    view, facts = frame.view, frame.facts_job.result
+    with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="large"):
+        _draw_entry("Model", view.model)
+        _draw_entry("Precision", f"{facts.dtype} on {facts.device}" if facts else "…")
+        _draw_entry("Text", view.text)
+        _draw_entry("Removed", str(view.mask))
+        _draw_entry("Perplexity", _describe_score(frame.score_job))
+        copy_link()
+
+
+def _draw_entry(label: str, value: str) -> None:
+    with st.container(width="content", gap=None):
+        st.caption(label)
+        st.text(value)
+
+
+def _describe_score(job: Job) -> str:
+    if job.state == "done":
+        return describe_perplexity(job.result.perplexity)
+    return "measuring" if job.active else "–"
+
+
+def _draw_queue() -> None:
+    waiting = get_engine().worker.waiting()
+    with st.container(key="queue"):
+        if waiting:
+            st.caption("Queue: " + plain(" · ".join(f"{job.title} ({job.state})" for job in waiting[:6])))

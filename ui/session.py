@@ -1,0 +1,96 @@
+"""What one browser session holds: its view, kept in the URL, and its place in the engine's queue."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explorer.checkpoints import DEFAULT_MODEL
+from explorer.corpus import DEFAULT_TEXT
+from explorer.errors import MaskError
+from explorer.masks import NONE, Mask
+from ui.engine import Engine, View
+
+DEFAULT_VIEW = View(
+    model=os.environ.get("EXPLORER_MODEL") or DEFAULT_MODEL,
+    text=DEFAULT_TEXT,
+    tokens=2048,
+    window=256,
+    dtype="auto",
+    device="auto",
+    mask=NONE,
+)
+
+
+@st.cache_resource(show_spinner=False)
+def get_engine() -> Engine:
+    """Return the one engine of this server."""
+    return Engine(Path(os.environ.get("EXPLORER_CACHE") or "cache"))
+
+
+def get_owner() -> str:
+    """Return the name under which this session asks for jobs."""
+    context = get_script_run_ctx()
+    return context.session_id if context else "no session"
+
+
+def get_view() -> View:
+    """Return this session's view. A link that was pasted wins over what the session held."""
+    state = st.session_state
+    parameters = {name: st.query_params[name] for name in st.query_params}
+    if "view" not in state:
+        state.view = DEFAULT_VIEW
+    if parameters and parameters != state.get("written"):
+        state.view, state.notices = read_view(parameters)
+        state.written = parameters
+    return state.view
+
+
+def set_view(view: View) -> None:
+    """Change this session's view."""
+    if view.source != st.session_state.view.source:
+        st.session_state.view_before = st.session_state.view
+    st.session_state.view = view
+
+
+def write_url(view: View) -> None:
+    """Put the view into the URL, so that a copy of it restores the view anywhere."""
+    parameters = describe_view(view)
+    if parameters != dict(st.query_params):
+        st.query_params.from_dict(parameters)
+    st.session_state.written = parameters
+
+
+def describe_view(view: View) -> dict[str, str]:
+    """Write a view as URL parameters: model, text and mask always, the rest where it is not the default."""
+    always = {"model": view.model, "text": view.text, "mask": str(view.mask)}
+    rest = {
+        name: str(getattr(view, name))
+        for name in ("tokens", "window", "dtype", "device")
+        if getattr(view, name) != getattr(DEFAULT_VIEW, name)
+    }
+    return always | rest
+
+
+def read_view(parameters: dict[str, str]) -> tuple[View, list[str]]:
+    """Read a view from URL parameters. What is not valid is skipped, and a line about each is returned."""
+    changes: dict[str, Any] = {}
+    notices: list[str] = []
+    for name, value in parameters.items():
+        try:
+            if name == "mask":
+                changes[name] = Mask.parse(value)
+            elif name in ("tokens", "window"):
+                changes[name] = int(value)
+            elif name in ("model", "text", "dtype", "device") and value.strip():
+                changes[name] = value.strip()
+        except MaskError as error:
+            notices.append(f"The link's mask was skipped. {error}")
+        except ValueError:
+            notices.append(f"The link's {name} was skipped: {value!r} is not a whole number.")
+    return replace(DEFAULT_VIEW, **changes), notices

@@ -1,0 +1,54 @@
+"""Results that may not be there yet: progress in place, then the result, never a frozen page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import streamlit as st
+
+from ui.jobs import Job
+from ui.plain import plain
+from ui.session import get_engine, get_owner
+
+_POLL = 0.25  # seconds
+
+
+def ready(job: Job) -> bool:
+    """Tell whether a job's result is there; if not, draw in place how far it is, or why it failed."""
+    if job.state == "done":
+        return True
+    if job.active:
+        _draw_progress(job)
+    elif job.state == "failed":
+        st.error(plain(str(job.error)))
+    else:
+        st.caption("Cancelled.")
+        if st.button("Run it again", key=f"again {job.key}"):
+            st.rerun()
+    return False
+
+
+@st.fragment(run_every=_POLL)
+def _draw_progress(job: Job) -> None:
+    if not job.active:
+        st.rerun()
+    bar, button = st.columns([6, 1], vertical_alignment="center")
+    queued = job.state == "queued"
+    text = f"Waiting: {job.title}" if queued else f"{job.what}, {job.done:,} of {job.total:,}"
+    bar.progress(job.fraction, text=plain(text))
+    button.button("Cancel", key=f"cancel {job.key}", on_click=get_engine().worker.release, args=(get_owner(), job))
+
+
+def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:
+    """Draw something, and again while any of the jobs that it shows is active."""
+    if any(job.active for job in jobs):
+        _draw_again(list(jobs), draw)
+    else:
+        draw()
+
+
+@st.fragment(run_every=_POLL)
+def _draw_again(jobs: list[Job], draw: Callable[[], None]) -> None:
+    draw()
+    if not any(job.active for job in jobs):
+        st.rerun()

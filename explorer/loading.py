@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +94,17 @@ class LoadedModel:
         self.model = self.hooks = None  # type: ignore[assignment]
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def quieten_libraries() -> None:
+    """Keep transformers and its kin from writing to stderr; what matters is reported as progress or an error."""
+    from transformers.utils import logging as transformers_logging
+
+    warnings.simplefilter("ignore")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in ("huggingface_hub", "datasets", "httpx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unreported) -> LoadedModel:

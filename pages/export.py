@@ -40,8 +40,8 @@ def _draw_outlook(outlook: Outlook, view: View) -> None:
     st.text(f"Removed: {view.mask}")
     if outlook.zeroed:
         st.caption(
-            f"Output projections set to zero: {outlook.zeroed}, for what is off in layers that stay. The same function, "
-            "it loads everywhere, and saves neither memory nor compute."
+            f"Output projections set to zero: {outlook.zeroed}, for what is off in layers that stay. The function is "
+            "the same and loads everywhere, but saves neither memory nor compute."
         )
 
 

@@ -12,7 +12,7 @@ from explorer.costs import Inventory, take_inventory
 from explorer.export import export, plan_export
 from explorer.export.checkpoint import Exported
 from explorer.generation import generate
-from explorer.loading import LoadedModel, load
+from explorer.loading import LoadedModel, load, quieten_libraries
 from explorer.masks import NONE, Mask
 from explorer.records import Corpus, ModelSpec, Progress, Redundancy, Sample, Score
 from explorer.scoring import score
@@ -76,13 +76,14 @@ class Engine:
     """Turns what the pages ask into jobs for the worker. Only the worker's thread touches the model."""
 
     def __init__(self, cache: Path) -> None:
+        quieten_libraries()
         self.cache, self.store, self.worker = cache, Store(cache), Worker()
         self._loaded: LoadedModel | None = None
         self._corpora: OrderedDict[View, Corpus] = OrderedDict()
 
     def facts(self, owner: str, view: View) -> Job:
         """Ask for what there is to know about the view's model and text."""
-        return self._ask(owner, "facts", view.source, (), f"Loading {view.model}", READOUT, self._facts)
+        return self._ask(owner, "facts", view.source, f"Loading {view.model}", READOUT, _take_facts)
 
     def score(self, owner: str, view: View, slot: str = "score") -> Job:
         """Ask for the Score of the view's mask on the held-out windows."""
@@ -90,9 +91,8 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress)[0]
 
-        return self._ask(
-            owner, slot, view, (), "Perplexity" + f" without {view.mask}" * bool(view.mask), READOUT, work, "score"
-        )
+        title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
+        return self._ask(owner, "score", view, title, READOUT, work, slot=slot)
 
     def redundancy(self, owner: str, view: View) -> Job:
         """Ask for the Redundancy of the view's model on the calibration windows."""
@@ -100,7 +100,7 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Redundancy:
             return measure(loaded, corpus, self.store, job.progress)
 
-        return self._ask(owner, "redundancy", view.source, (), "Similarity", SWEEP, work)
+        return self._ask(owner, "redundancy", view.source, "Similarity", SWEEP, work)
 
     def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
         """Ask for a greedy Sample; its text so far is the job's partial result."""
@@ -108,7 +108,7 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Sample:
             return generate(loaded, view.mask, prompt, new_tokens, chat=chat, listener=job.show)
 
-        return self._ask(owner, slot, view, (prompt, new_tokens, chat), "A sample", SAMPLE, work, "sample")
+        return self._ask(owner, "sample", view, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
 
     def outlook(self, owner: str, view: View) -> Job:
         """Ask what an export would write."""
@@ -117,7 +117,7 @@ class Engine:
             plan = plan_export(loaded, view.mask)
             return Outlook(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
 
-        return self._ask(owner, "outlook", view, (), "Planning the export", READOUT, work)
+        return self._ask(owner, "outlook", view, "Planning the export", READOUT, work)
 
     def export(self, owner: str, view: View, out: Path, overwrite: bool, run: int) -> Job:
         """Ask for an export; `run` tells one press of the button from another."""
@@ -125,25 +125,26 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Exported:
             return export(loaded, view.mask, out, corpus, self.store, overwrite=overwrite, progress=job.progress)
 
-        return self._ask(owner, "export", view, (owner, str(out), overwrite, run), f"Export to {out.name}", SWEEP, work)
+        return self._ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, (owner, out, overwrite, run))
 
     def _ask(
         self,
         owner: str,
-        slot: str,
+        kind: str,
         view: View,
-        extra: tuple[Any, ...],
         title: str,
         priority: int,
         work: Callable[[Job, LoadedModel, Corpus], Any],
-        kind: str = "",
+        more: tuple[Any, ...] = (),
+        slot: str | None = None,
     ) -> Job:
+        """Ask the worker for work on the view's model and text; kind, view and `more` are its key."""
+
         def run(job: Job) -> Any:
             loaded = self._load(view.spec, job.progress)
             return work(job, loaded, self._corpus(loaded, view.source))
 
-        key = repr((kind or slot, view, *extra))
-        return self.worker.ask(owner, slot, key, title, run, priority)
+        return self.worker.ask(owner, slot or kind, repr((kind, view, *more)), title, run, priority)
 
     def _load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
         """Return the model, letting the one in memory go first if it is another."""
@@ -162,19 +163,20 @@ class Engine:
                 self._corpora.popitem(last=False)
         return self._corpora[source]
 
-    def _facts(self, job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
-        return Facts(
-            architecture=type(loaded.model).__name__,
-            n_layers=loaded.n_layers,
-            dtype=loaded.dtype,
-            device=str(loaded.device),
-            digest=loaded.digest,
-            inventory=take_inventory(loaded.model, loaded.family),
-            chat=loaded.tokenizer.chat_template is not None,
-            text=corpus.name,
-            protocol=corpus.protocol,
-            corpus=corpus.digest,
-            window=corpus.window,
-            held_out_tokens=corpus.held_out.ids.size,
-            calibration_tokens=corpus.calibration.ids.size,
-        )
+
+def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
+    return Facts(
+        architecture=type(loaded.model).__name__,
+        n_layers=loaded.n_layers,
+        dtype=loaded.dtype,
+        device=str(loaded.device),
+        digest=loaded.digest,
+        inventory=take_inventory(loaded.model, loaded.family),
+        chat=loaded.tokenizer.chat_template is not None,
+        text=corpus.name,
+        protocol=corpus.protocol,
+        corpus=corpus.digest,
+        window=corpus.window,
+        held_out_tokens=corpus.held_out.ids.size,
+        calibration_tokens=corpus.calibration.ids.size,
+    )

@@ -69,9 +69,9 @@ class Work:
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model in memory."""
-        from explorer.loading import load
+        from explorer.loading import load, quieten_libraries
 
-        _quieten()
+        quieten_libraries()
         return load(self.spec, self.store, self.settings.cache, self.progress)
 
     @cached_property
@@ -105,17 +105,3 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def _quieten() -> None:
-    """Keep libraries from writing beside the one line that a user is to read."""
-    import logging
-    import warnings
-
-    from transformers.utils import logging as transformers_logging
-
-    warnings.simplefilter("ignore")
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    for name in ("huggingface_hub", "datasets", "httpx"):
-        logging.getLogger(name).setLevel(logging.ERROR)

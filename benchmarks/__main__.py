@@ -1,0 +1,20 @@
+"""Run `python -m benchmarks`: print a Markdown table. Run it on a quiet machine."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks import browser, engine
+
+
+def main() -> None:
+    """Print the machine and the table."""
+    able = torch.cpu.get_capabilities()
+    print(f"{able.get('cpu_name')}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print("| what | measured | goal |\n|---|---|---|")
+    for part in (engine, browser):
+        for row in part.run():
+            print("| " + " | ".join(row) + " |", flush=True)
+
+
+main()

@@ -1,0 +1,170 @@
+"""The dashboard as a person uses it: every page, toggles, links, an export, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import open_browser, serve
+
+FIRST_LOAD = 180_000  # ms; the model is converted and loaded, on a slow machine
+WORK = 90_000
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield page
+    context.close()
+    assert not failures
+
+
+def readout(page: Page) -> float:
+    value = page.locator(".st-key-readout [data-testid=stMetricValue]")
+    expect(value).to_be_visible(timeout=FIRST_LOAD)
+    return float(value.inner_text().replace(",", ""))
+
+
+def removed(page: Page, mask: str) -> None:
+    expect(page.locator(".st-key-frame")).to_contain_text(mask, timeout=WORK)
+
+
+def run_cli(*words: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-m", "explorer", *words, "--json"], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def test_overview_shows_the_model_and_its_perplexity(page: Page, url: str) -> None:
+    page.goto(url)
+    assert 5 < readout(page) < 100
+    expect(page.get_by_text("Next")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"model=SmolLM2-135M-Instruct&text=python-docs&mask=none"))
+
+
+def test_redundancy_draws_the_heatmap(page: Page, url: str) -> None:
+    page.goto(f"{url}/redundancy")
+    expect(page.locator(".st-key-heatmap .js-plotly-plot")).to_be_visible(timeout=FIRST_LOAD)
+    rows = page.evaluate("document.querySelector('.st-key-heatmap .js-plotly-plot').data[0].z.length || 30")
+    assert rows == 30
+    page.get_by_text("Mean over tokens", exact=True).click()
+    expect(page.locator(".st-key-heatmap .js-plotly-plot")).to_be_visible(timeout=WORK)
+
+
+def test_a_toggle_changes_the_readout_to_what_the_command_line_says(page: Page, url: str) -> None:
+    page.goto(f"{url}/prune")
+    before = readout(page)
+    page.get_by_role("switch", name="layer 10", exact=True).click()
+    removed(page, "10")
+    page.get_by_role("switch", name="MLP of layer 4", exact=True).click()
+    removed(page, "10,m4")
+    page.get_by_role("switch", name="attention of layer 3", exact=True).click()
+    removed(page, "10,a3,m4")
+    value = page.locator(".st-key-readout [data-testid=stMetricValue]")
+    expect(page.locator(".st-key-readout")).to_contain_text("nats a token against", timeout=WORK)
+    expect(page.locator(".st-key-frame")).to_contain_text(value.inner_text(), timeout=WORK)
+    expected = run_cli("score", "--mask", "10,a3,m4")["scores"]
+    expect(value).to_have_text(f"{expected[1]['perplexity']:,.2f}", timeout=WORK)
+    assert before == pytest.approx(expected[0]["perplexity"], abs=0.006)
+    page.get_by_text("Keep everything").click()
+    expect(value).to_have_text(f"{expected[0]['perplexity']:,.2f}", timeout=WORK)
+
+
+def test_the_keyboard_toggles_and_drag_paints(page: Page, url: str) -> None:
+    page.goto(f"{url}/prune")
+    readout(page)
+    page.get_by_role("switch", name="attention of layer 0", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    removed(page, "a1")
+    start = page.get_by_role("switch", name="MLP of layer 20", exact=True).bounding_box()
+    end = page.get_by_role("switch", name="MLP of layer 23", exact=True).bounding_box()
+    assert start is not None
+    assert end is not None
+    page.mouse.move(start["x"] + 5, start["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(end["x"] + 5, end["y"] + 5, steps=12)
+    page.mouse.up()
+    removed(page, "a1,m20-23")
+
+
+def test_samples_stand_side_by_side(page: Page, url: str) -> None:
+    page.goto(f"{url}/prune?mask=10-12")
+    samples = page.locator(".st-key-samples")
+    expect(samples.get_by_text("Original").first).to_be_visible(timeout=FIRST_LOAD)
+    expect(samples.get_by_text("Paris.")).to_be_visible(timeout=WORK)
+    expect(samples.get_by_text("…")).to_have_count(0, timeout=WORK)
+
+
+def test_a_cold_link_restores_page_and_mask(browser: Browser, page: Page) -> None:
+    with serve() as cold:
+        page.goto(f"{cold}/prune?model=SmolLM2-135M-Instruct&text=python-docs&mask=a5,2")
+        removed(page, "2,a5")
+        readout(page)
+        switch = page.get_by_role("switch", name="layer 2", exact=True)
+        expect(switch).to_have_attribute("aria-checked", "false")
+        page.get_by_role("link", name="Export", exact=True).click()
+        removed(page, "2,a5")
+        expect(page).to_have_url(re.compile(r"/export\?.*mask=2%2Ca5"))
+
+
+def test_the_invalid_parts_of_a_link_are_reported_and_skipped(page: Page, url: str) -> None:
+    page.goto(f"{url}/prune?mask=nonsense&window=x")
+    expect(page.get_by_text("The link's mask was skipped")).to_be_visible(timeout=FIRST_LOAD)
+    page.goto(f"{url}/prune?mask=3,99")
+    expect(page.get_by_text("beyond the model's 0 to 29")).to_be_visible(timeout=FIRST_LOAD)
+    removed(page, "3")
+
+
+def test_a_model_that_does_not_exist_is_one_line_and_loses_nothing(page: Page, url: str) -> None:
+    page.goto(f"{url}/?mask=4")
+    readout(page)
+    page.get_by_label("Model", exact=True).fill("./no/<b>such</b>/model")
+    page.get_by_role("button", name="Load", exact=True).click()
+    expect(page.get_by_text("No such model: ./no/<b>such</b>/model").first).to_be_visible(timeout=WORK)
+    page.get_by_role("link", name="Prune", exact=True).click()
+    page.get_by_role("button", name=re.compile("Back to SmolLM2")).click()
+    removed(page, "4")
+    readout(page)
+
+
+def test_an_export_is_written_and_proven(page: Page, url: str, tmp_path: Path) -> None:
+    out = tmp_path / "pruned"
+    page.goto(f"{url}/export?mask=9-11,a20")
+    export = page.locator(".st-key-export")
+    expect(export.get_by_text("Weights on disk")).to_be_visible(timeout=FIRST_LOAD)
+    field = page.get_by_label("Target folder")
+    field.fill(str(out))
+    field.press("Enter")
+    page.get_by_role("button", name="Export", exact=True).click()
+    expect(export.get_by_text("Perplexity, reloaded")).to_be_visible(timeout=WORK)
+    figures = export.locator("[data-testid=stMetricValue]").all_inner_texts()
+    assert float(figures[-3]) == 0
+    assert figures[-2] == figures[-1]
+    config = json.loads((out / "config.json").read_text())
+    assert config["num_hidden_layers"] == 27
+    assert run_cli("info", "--model", str(out))["layers"] == 27

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import ModelError
+from explorer.errors import ModelError, first_line
 from explorer.records import Progress, unreported
 from explorer.store import Store
 
@@ -94,6 +94,8 @@ def find_checkpoint(
 
     Raises ModelError: not found, not reachable, pickled, or not enough disk.
     """
+    if max(map(len, name.split("/"))) > 255 or len(name) > 4095:
+        raise ModelError("No such model", f"a name of {len(name)} characters, {name[:40]!r}...", _FORMS)
     path = Path(name).expanduser()
     if name == DEFAULT_MODEL and not path.exists():
         return _from_gguf(name, _packaged_gguf(), store, cache, progress)
@@ -172,9 +174,8 @@ def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
             os.replace(partial, folder)
         progress(3, 3, f"Wrote {folder.name}")
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            "Cannot read the GGUF file", f"{path.name} ({reason})", "Use a GGUF of a supported family"
+            "Cannot read the GGUF file", f"{path.name} ({first_line(error)})", "Use a GGUF of a supported family"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -188,9 +189,8 @@ def _download(name: str, trust_remote_code: bool, progress: Progress) -> Path:
     try:
         folder = snapshot_download(name, allow_patterns=[*patterns, *(["*.py"] if trust_remote_code else [])])
     except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"Cannot get the model {name!r}", f"no such folder here, and the hub says: {reason}", _FORMS
+            f"Cannot get the model {name!r}", f"no such folder here, and the hub says: {first_line(error)}", _FORMS
         ) from error
     progress(1, 1, f"Fetched {name}")
     return Path(folder)

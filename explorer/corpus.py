@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +12,9 @@ import numpy as np
 
 from explorer.errors import TextError
 from explorer.records import Corpus, Windows
+from explorer.texts import find_text, reading
 
-DEFAULT_TEXT = "python-docs"
-
-#: Short names: dataset, configuration, calibration split, held-out split, column.
-HUB_TEXTS = {
-    "wikitext2": ("Salesforce/wikitext", "wikitext-2-raw-v1", "train", "test", "text"),
-    "c4": ("allenai/c4", "en", "train", "validation", "text"),
-}
-
-_FORMS = (
-    "Give python-docs, wikitext2, c4, a .txt, .md, .jsonl or .parquet file, "
-    "hf:DATASET[:CONFIG[:SPLIT[:COLUMN]]] or tokens:FILE.json"
-)
 _CHARACTERS_PER_TOKEN = 8  # more than any tokenizer needs on prose; reading goes on where it was too few
-
-Documents = Callable[[], Iterable[str]]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Documents to decide by and, where the source itself keeps them apart, others to judge by."""
-
-    calibration: Documents
-    held_out: Documents | None = None
 
 
 def tokenize(
@@ -72,7 +50,7 @@ def tokenize(
         return Corpus(text, windows, windows, bool((windows.ids[:, 0] == tokenizer.bos_token_id).all()))
     _check_window(window, tokens, positions)
     has_bos = _adds_bos(tokenizer, bos)
-    source, count = _find(text), tokens // window
+    source, count = find_text(text), tokens // window
     cut = _Cutter(text, tokenizer, window, has_bos)
     if source.held_out:
         return Corpus(text, cut(source.calibration(), count, 1), cut(source.held_out(), count, 1), has_bos)
@@ -122,7 +100,7 @@ class _Cutter:
         text, ids, ends = "", list[int](), np.zeros(0, np.int64)
         pieces, limit = iter(documents), count * step * _CHARACTERS_PER_TOKEN
         read = -1
-        while len(ids) < count * step and read < len(text[:limit]):
+        while len(ids) <= count * step and read < len(text[:limit]):  # the last id may be that of a word cut short
             read = len(text[:limit])
             text += _take(pieces, limit - len(text), bool(text))
             ids, ends = self._encode(text[:limit])
@@ -160,112 +138,22 @@ def _take(pieces: Iterator[str], characters: int, joined: bool) -> str:
     return "\n\n".join(taken)
 
 
-def _find(text: str) -> _Source:
-    if text == DEFAULT_TEXT:
-        return _Source(_read_python_docs)
-    if text in HUB_TEXTS:
-        name, config, calibration, held_out, column = HUB_TEXTS[text]
-        return _Source(
-            lambda: _read_dataset(name, config, calibration, column),
-            lambda: _read_dataset(name, config, held_out, column),
-        )
-    if text.startswith("hf:"):
-        name, config, split, column, *_ = [*text.removeprefix("hf:").split(":"), "", "", "", ""]
-        return _Source(lambda: _read_dataset(name, config or None, split or "train", column or "text"))
-    path = Path(text).expanduser()
-    readers: dict[str, Callable[[Path], Iterable[str]]] = {
-        ".txt": _read_plain,
-        ".md": _read_plain,
-        ".jsonl": _read_jsonl,
-        ".parquet": _read_parquet,
-    }
-    if not path.is_file():
-        raise TextError("No such text", repr(text), _FORMS)
-    if path.suffix not in readers:
-        raise TextError("Unknown kind of text file", path.name, _FORMS)
-    return _Source(lambda: readers[path.suffix](path))
-
-
-def _read_python_docs() -> Iterator[str]:
-    from pydoc_data.topics import topics
-
-    return (topics[name] for name in sorted(topics))
-
-
-def _read_plain(path: Path) -> list[str]:
-    try:
-        return [path.read_text(encoding="utf-8")]
-    except UnicodeDecodeError as error:
-        raise TextError(
-            "The text is not UTF-8", f"{path.name}, {error.reason} at byte {error.start}", "Convert it to UTF-8"
-        ) from None
-
-
-def _read_jsonl(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise TextError(
-                    "Not a line of JSON", f"line {number} of {path.name}", "Write one JSON object a line"
-                ) from None
-            yield _column(row if isinstance(row, dict) else {}, "text", f"line {number} of {path.name}")
-
-
-def _read_parquet(path: Path) -> Iterator[str]:
-    import pyarrow.parquet as parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        raise TextError("Not a Parquet file", f"{path.name} ({error})", "Write it again as Parquet") from None
-    _column(dict.fromkeys(file.schema_arrow.names, ""), "text", path.name)
-    batches = file.iter_batches(columns=["text"])
-    return (str(value) for value in chain.from_iterable(batch.column(0).to_pylist() for batch in batches))
-
-
-def _read_dataset(name: str, config: str | None, split: str, column: str) -> Iterator[str]:
-    try:
-        import datasets
-
-        rows = datasets.load_dataset(name, config, split=split, streaming=True)
-        for row in rows:
-            yield _column(row, column, f"{name}, {split}")
-    except TextError:
-        raise
-    except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TextError(
-            f"Cannot read the data set {name!r}", reason, "Check its name, configuration and the network"
-        ) from error
-
-
-def _column(row: dict[str, Any], column: str, where: str) -> str:
-    if column not in row:
-        raise TextError(
-            f"Missing column {column!r}",
-            f"{where} has {', '.join(map(repr, row)) or 'none'}",
-            "Name the column that holds text",
-        )
-    return str(row[column])
-
-
 def _read_tokens(path: Path, tokenizer: Any, vocabulary: int | None) -> Windows:
-    remedy = "Write a list of windows, each a list of as many token ids"
+    """Read windows of ids exactly as they are."""
+    what, remedy = "Not a list of equally long windows of ids", "Write a list of windows, each a list of as many ids"
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        ids = np.asarray(rows, dtype=np.int64)
-    except FileNotFoundError:
-        raise TextError("No such file of tokens", str(path), remedy) from None
-    except (ValueError, TypeError, OverflowError):
-        raise TextError("Not a list of equally long windows of ids", path.name, remedy) from None
-    if ids.ndim != 2 or not ids.size:
-        raise TextError("Not a list of equally long windows of ids", f"{path.name} has the shape {ids.shape}", remedy)
-    beyond = ids[(ids < 0) | (ids >= (vocabulary or np.iinfo(np.int64).max))]
-    if beyond.size:
+        with reading(path):
+            rows = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise TextError("Not a file of JSON", f"{path.name} ({error})", remedy) from None
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
+        raise TextError(what, path.name, remedy)
+    if len({len(row) for row in rows}) > 1:
+        raise TextError(what, f"{path.name} has windows of {sorted({len(row) for row in rows})} ids", remedy)
+    entries = [entry for row in rows for entry in row]
+    if odd := [entry for entry in entries if type(entry) is not int]:
+        raise TextError(what, f"{path.name} has the entry {odd[0]!r}", remedy)
+    if beyond := [entry for entry in entries if not 0 <= entry < (vocabulary or 2**63)]:
         raise TextError("A token id is beyond the vocabulary", f"{beyond[0]} of {vocabulary}", remedy)
-    text_bytes = [len(tokenizer.decode(row[1:]).encode()) for row in ids.tolist()]
-    return Windows(ids, np.asarray(text_bytes, np.int64))
+    text_bytes = [len(tokenizer.decode(row[1:]).encode()) for row in rows]
+    return Windows(np.asarray(rows, np.int64), np.asarray(text_bytes, np.int64))

@@ -43,3 +43,8 @@ class DeviceError(ExplorerError):
 
 class Cancelled(Exception):
     """The work was cancelled by its owner; nothing went wrong."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -15,7 +15,7 @@ import torch
 from explorer.anatomy import Family, count_layers, find_anatomy
 from explorer.checkpoints import Checkpoint, find_checkpoint
 from explorer.corpus import tokenize
-from explorer.errors import DeviceError, ModelError
+from explorer.errors import DeviceError, ModelError, first_line
 from explorer.hooks import Hooks
 from explorer.masks import PARTS, Site
 from explorer.records import Corpus, ModelSpec, Progress, unreported
@@ -173,7 +173,7 @@ def _load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
         )
     except Exception as error:  # each tokenizer class fails in its own way
         raise ModelError(
-            "Cannot load the tokenizer", _first_line(error), "Add the tokenizer's files to the folder"
+            "Cannot load the tokenizer", first_line(error), "Add the tokenizer's files to the folder"
         ) from error
 
 
@@ -200,12 +200,10 @@ def _load_weights(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device)
             f"The model does not fit on {device}", checkpoint.name, "Use --dtype bfloat16 or --device cpu"
         ) from None
     except (ValueError, OSError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise ModelError(
-            "Cannot load the model", _first_line(error), "Check its files, or try another model"
-        ) from error
+        raise ModelError("Cannot load the model", first_line(error), "Check its files, or try another model") from error
     except Exception as error:
         if type(error).__module__.startswith("safetensors"):
-            raise ModelError("The weights are damaged", _first_line(error), "Copy or download them again") from error
+            raise ModelError("The weights are damaged", first_line(error), "Copy or download them again") from error
         raise
     _check_whole(report, count_layers(model.config))
     return model.eval().requires_grad_(False)
@@ -250,7 +248,3 @@ def _check_whole(report: dict[str, Any], n_layers: int) -> None:
         )
     if mismatched := report.get("mismatched_keys"):
         raise ModelError("Weights do not fit the config", str(sorted(map(str, mismatched))[0]), "Correct config.json")
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

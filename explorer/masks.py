@@ -25,7 +25,7 @@ class Site:
         return f"{self.part[0]}{self.layer}"
 
 
-_TERM = re.compile(r"([am]?)(\d{1,4})(?:-(\d{1,4}))?")
+_TERM = re.compile(r"([am]?)([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _PARTS: dict[str, tuple[Part, ...]] = {"": ("attention", "mlp"), "a": ("attention",), "m": ("mlp",)}
 
 

@@ -11,9 +11,9 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.checkpoints import DEFAULT_MODEL
-from explorer.corpus import DEFAULT_TEXT
 from explorer.errors import MaskError
 from explorer.masks import NONE, Mask
+from explorer.texts import DEFAULT_TEXT
 from ui.engine import Engine, View
 
 DEFAULT_VIEW = View(

@@ -172,7 +172,7 @@ def generate(
     mask: MaskOption = "none",
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.", min=1)] = 50,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.", min=0, max=2**63 - 1)] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
 ) -> tuple[dict[str, Any], str]:
     """Write on from a prompt, with the whole model and under the mask."""

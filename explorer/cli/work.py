@@ -12,10 +12,10 @@ import typer
 from tqdm import tqdm
 
 from explorer.checkpoints import DEFAULT_MODEL
-from explorer.corpus import DEFAULT_TEXT
 from explorer.masks import Mask
 from explorer.records import Corpus, ModelSpec
 from explorer.store import Store
+from explorer.texts import DEFAULT_TEXT
 
 if TYPE_CHECKING:
     from explorer.loading import LoadedModel

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,28 +133,41 @@ def check_target(out: Path, source: Path, needed: int, overwrite: bool) -> Path:
 @contextmanager
 def _staged(out: Path) -> Iterator[Path]:
     """Give a folder beside the target that takes its place if the block succeeds, and goes if it fails."""
+    made = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     except OSError as error:
-        raise ExportError(
-            "The target cannot be written", f"{out} ({error.strerror})", "Name a folder elsewhere"
-        ) from None
+        found = f"{out} ({error.strerror})"
+        raise ExportError("The target cannot be written", found, "Name a folder elsewhere") from None
     try:
-        try:
-            yield folder
-        except OSError as error:
-            raise ExportError(
-                "Writing failed", f"{error.strerror or error}", "Free some space, or name another folder"
-            ) from error
+        yield folder
         folder.chmod(0o755)
-        old = folder.with_name(folder.name + ".old")
-        if out.exists():
-            os.replace(out, old)
-        os.replace(folder, out)
-        shutil.rmtree(old, ignore_errors=True)
+        _take_place(folder, out)
+    except OSError as error:
+        raise ExportError(
+            "Writing failed", error.strerror or str(error), "Free space, or name another folder"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for parent in made if not out.exists() else []:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def _take_place(folder: Path, out: Path) -> None:
+    """Rename a folder to the target; what was there goes only after that."""
+    if not out.exists():
+        os.replace(folder, out)
+        return
+    old = folder.with_name(folder.name + ".old")
+    os.replace(out, old)
+    try:
+        os.replace(folder, out)
+    except OSError:
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(loaded: LoadedModel, plan: ExportPlan, folder: Path, progress: Progress) -> None:

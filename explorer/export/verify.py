@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from explorer.errors import ExportError
+from explorer.errors import DeviceError, ExportError, first_line
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
 from explorer.records import Corpus, Progress, Score, unreported
@@ -69,14 +69,21 @@ def _reload(loaded: LoadedModel, folder: Path) -> torch.nn.Module:
 
     model: Any
     report: dict[str, Any]
-    model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
-        folder,
-        dtype=loaded.model.dtype,
-        device_map={"": loaded.device} if loaded.device.type != "cpu" else None,
-        trust_remote_code=loaded.spec.trust_remote_code,
-        local_files_only=True,
-        output_loading_info=True,
-    )
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+            folder,
+            dtype=loaded.model.dtype,
+            device_map={"": loaded.device} if loaded.device.type != "cpu" else None,
+            trust_remote_code=loaded.spec.trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except torch.OutOfMemoryError:
+        raise DeviceError(
+            f"Out of memory on {loaded.device}", "the copy does not fit beside the model", "Export with --device cpu"
+        ) from None
+    except Exception as error:  # a damaged file fails in as many ways as there are loaders
+        raise ExportError("The exported checkpoint does not load", first_line(error), "Nothing was kept") from error
     odd = sorted(map(str, [*report["missing_keys"], *report["unexpected_keys"]]))
     if odd:
         raise ExportError("The exported checkpoint does not load whole", odd[0], "Report this model's layout")

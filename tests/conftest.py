@@ -1,0 +1,86 @@
+"""Fixtures: tiny random models of every family, and the real default model."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from explorer.checkpoints import DEFAULT_MODEL
+from explorer.loading import LoadedModel, load
+from explorer.records import Corpus, ModelSpec
+from explorer.store import Store
+from tests.tiny_models import FAMILIES, REPOSITORY, WINDOW, Tiny
+
+torch.set_num_threads(1)  # tiny models lose more to threads than they gain
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return Tiny(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session", params=list(FAMILIES))
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def loaded(tiny: Tiny, family: str) -> LoadedModel:
+    """A tiny model of each family."""
+    return tiny.load(family)
+
+
+@pytest.fixture
+def llama(tiny: Tiny) -> LoadedModel:
+    return tiny.load("llama")
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    made = Store(None)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def corpus(loaded: LoadedModel) -> Corpus:
+    """Five windows a split for each family."""
+    return loaded.tokenize("python-docs", 5 * WINDOW, WINDOW)
+
+
+@pytest.fixture
+def llama_corpus(llama: LoadedModel) -> Corpus:
+    return llama.tokenize("python-docs", 5 * WINDOW, WINDOW)
+
+
+class Real:
+    """The default model in the dtypes asked for, each loaded once."""
+
+    def __init__(self) -> None:
+        self.cache = Path(os.environ.get("EXPLORER_CACHE", REPOSITORY / "cache"))
+        self._loaded: dict[str, LoadedModel] = {}
+
+    def load(self, dtype: str) -> LoadedModel:
+        if dtype not in self._loaded:
+            self._loaded[dtype] = load(ModelSpec(DEFAULT_MODEL, dtype, "cpu"), Store(None), self.cache)
+        return self._loaded[dtype]
+
+
+@pytest.fixture(scope="session")
+def reals() -> Real:
+    return Real()
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def real(reals: Real, request: pytest.FixtureRequest) -> Iterator[LoadedModel]:
+    """The default model; parametrise indirectly for one dtype."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield reals.load(request.param)
+    torch.set_num_threads(1)

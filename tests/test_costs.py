@@ -1,0 +1,55 @@
+"""Costs: what is counted is what an exported model and its cache really hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from explorer.costs import take_inventory
+from explorer.export import export
+from explorer.generation import make_cache
+from explorer.loading import LoadedModel
+from explorer.masks import Mask
+from explorer.records import Corpus, Costs
+from explorer.store import Store
+from tests import brute_force
+from tests.tiny_models import Tiny
+
+
+def _count(loaded: LoadedModel, text: str, context: int = 16) -> Costs:
+    return take_inventory(loaded.model, loaded.family).costs(Mask.parse(text), context)
+
+
+def test_parameters_are_those_of_the_exported_model(
+    loaded: LoadedModel, corpus: Corpus, store: Store, tmp_path: Path
+) -> None:
+    whole = sum(p.numel() for p in loaded.model.parameters())
+    assert _count(loaded, "none").parameters == whole
+    export(loaded, Mask.parse("0,2"), tmp_path / "out", corpus, store)
+    written = sum(p.numel() for p in brute_force.plain(tmp_path / "out").parameters())
+    found = _count(loaded, "0,2")
+    assert found.parameters == written < whole
+    assert found.bytes == 4 * written
+
+
+def test_kv_bytes_are_those_of_the_cache(loaded: LoadedModel) -> None:
+    length = 5  # shorter than every sliding window
+    for text in ("none", "a0", "1", "a0-1,m2"):
+        mask = Mask.parse(text)
+        cache = make_cache(loaded, mask)
+        with torch.inference_mode(), loaded.hooks.masked(mask):
+            loaded.model(torch.arange(length)[None], past_key_values=cache, use_cache=True)
+        layers = [layer for index, layer in enumerate(cache.layers) if not mask.off(index)[0]]
+        held = sum(t.numel() * t.itemsize for layer in layers for t in (layer.keys, layer.values))
+        assert _count(loaded, text).kv_bytes_per_token * length == held
+
+
+def test_flops_follow_the_sites(tiny: Tiny) -> None:
+    llama = tiny.load("llama")
+    layer = llama.hooks.layers[1]
+    attention, mlp = (sum(p.numel() for p in m.parameters()) for m in (layer.self_attn, layer.mlp))
+    base = _count(llama, "none").flops_per_token
+    assert base - _count(llama, "m1").flops_per_token == 2 * mlp
+    assert base - _count(llama, "a1").flops_per_token == 2 * attention + 4 * 4 * 8 * 16
+    assert _count(llama, "none", 32).flops_per_token - base == 4 * 4 * 4 * 8 * 16

@@ -1,0 +1,306 @@
+"""Export: what is written is what was measured, or nothing is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
+
+from explorer.errors import Cancelled, ExplorerError, ExportError, MaskError
+from explorer.export import checkpoint as writing
+from explorer.export import export, plan_export
+from explorer.loading import LoadedModel
+from explorer.masks import Mask
+from explorer.records import Corpus
+from explorer.scoring import score
+from explorer.store import Store
+from tests import brute_force
+from tests.tiny_models import FAMILIES, WINDOW, Tiny, load_folder, make_model, save
+
+
+def _masks(n_layers: int) -> list[Mask]:
+    last = n_layers - 1
+    return [
+        Mask.parse(t) for t in ("none", "0", f"{last}", "1-2", "a0,a2", f"m{last}", f"0,a1,m{last}", f"0-{last - 1}")
+    ]
+
+
+def _left(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_export_is_the_masked_model(loaded: LoadedModel, corpus: Corpus, store: Store, tmp_path: Path) -> None:
+    for mask in _masks(loaded.n_layers):
+        out = tmp_path / str(mask)
+        made = export(loaded, mask, out, corpus, store)
+        proof = made.verification
+        expected = brute_force.logits(brute_force.zeroed(loaded.checkpoint.folder, mask), corpus.held_out.ids)
+        size = float(expected.abs().max())
+        assert proof.max_abs_logit_difference <= 1e-5 * size
+        assert proof.perplexity_reloaded == pytest.approx(proof.perplexity_masked, rel=1e-5)
+        assert proof.perplexity_masked == pytest.approx(
+            brute_force.perplexity(brute_force.zeroed(loaded.checkpoint.folder, mask), corpus.held_out.ids), rel=1e-5
+        )
+        reloaded = brute_force.plain(out)
+        kept = loaded.n_layers - len(mask.whole_layers)
+        assert made.layers == reloaded.config.num_hidden_layers == kept
+        assert len(reloaded.get_submodule(loaded.family.layers)) == kept
+        found = brute_force.logits(reloaded, corpus.held_out.ids)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * size)
+        files = list(out.glob("*.safetensors"))
+        assert made.bytes == pytest.approx(sum(f.stat().st_size for f in files), abs=20_000)
+        again = tmp_path / "again"
+        reloaded.save_pretrained(again)
+        assert torch.equal(brute_force.logits(brute_force.plain(again), corpus.held_out.ids), found)
+        shutil.rmtree(again)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(str, _masks(loaded.n_layers)))
+
+
+def test_per_layer_lists_are_sliced(tiny: Tiny, store: Store, tmp_path: Path) -> None:
+    for family in ("qwen2", "gemma2", "gemma3_text"):
+        loaded = tiny.load(family)
+        corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+        export(loaded, Mask.parse("0,2"), tmp_path / family, corpus, store)
+        written = json.loads((tmp_path / family / "config.json").read_text())
+        before = loaded.config.layer_types
+        assert written["layer_types"] == [kind for layer, kind in enumerate(before) if layer not in (0, 2)]
+        assert written["num_hidden_layers"] == len(before) - 2
+
+
+def test_per_layer_lists_of_an_unlisted_family(store: Store, tmp_path: Path) -> None:
+    from transformers import SmolLM3Config
+
+    config = SmolLM3Config(
+        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=5, num_attention_heads=4,
+        num_key_value_heads=2, initializer_range=0.3, no_rope_layers=[1, 0, 1, 1, 0], use_sliding_window=True,
+        sliding_window=8, max_position_embeddings=128, pad_token_id=None, bos_token_id=256, eos_token_id=257,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+    )  # fmt: skip
+    loaded = load_folder(save(make_model(config), tmp_path / "smollm3"))
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    export(loaded, Mask.parse("1,a0,m4"), tmp_path / "out", corpus, store)
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written["no_rope_layers"] == [1, 1, 1, 0]
+    assert written["layer_types"].count("full_attention") == 1
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "exports" / "out"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_keep_the_checkpoints_dtype(tiny: Tiny, store: Store, out: Path, dtype: str) -> None:
+    loaded = load_folder(tiny.folder("llama"), dtype)
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    export(loaded, Mask.parse("1,a2"), out, corpus, store)
+    source = brute_force.plain(loaded.checkpoint.folder).state_dict()
+    written = brute_force.plain(out).state_dict()
+    assert torch.equal(written["model.layers.1.mlp.up_proj.weight"], source["model.layers.2.mlp.up_proj.weight"])
+    assert not written["model.layers.1.self_attn.o_proj.weight"].any()
+
+
+def test_tokenizer_card_and_generation_config_go_along(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path
+) -> None:
+    made = export(llama, Mask.parse("1,a2"), out, llama_corpus, store)
+    assert AutoTokenizer.from_pretrained(out)("the cat").input_ids == llama.tokenizer("the cat").input_ids
+    assert (out / "generation_config.json").is_file()
+    card = (out / "README.md").read_text()
+    scores = score(llama, llama_corpus, [Mask(), Mask.parse("1,a2")], store)
+    for part in ("`1,a2`", llama_corpus.name, made.command, *(f"{s.perplexity:.3f}" for s in scores)):
+        assert part in card
+    assert "--mask 1,a2" in made.command
+
+
+def test_sharded_checkpoint_round_trips(store: Store, tmp_path: Path) -> None:
+    source = save(make_model(FAMILIES["gemma2"]()), tmp_path / "source", True, max_shard_size="30KB")
+    assert len(list(source.glob("*.safetensors"))) > 2
+    loaded = load_folder(source)
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    for text in ("1", "0-3", "a0,m1,2"):
+        mask, out = Mask.parse(text), tmp_path / text
+        export(loaded, mask, out, corpus, store)
+        files = {path.name for path in out.glob("*.safetensors")}
+        if len(files) > 1:
+            index = json.loads((out / "model.safetensors.index.json").read_text())
+            assert set(index["weight_map"].values()) == files
+        expected = brute_force.logits(brute_force.zeroed(source, mask), corpus.held_out.ids)
+        torch.testing.assert_close(brute_force.logits(brute_force.plain(out), corpus.held_out.ids), expected)
+
+
+def test_plan_writes_nothing_and_knows_the_size(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path
+) -> None:
+    mask = Mask.parse("1,a2")
+    planned = plan_export(llama, mask)
+    assert not out.parent.exists()
+    assert planned.bytes == export(llama, mask, out, llama_corpus, store).bytes
+
+
+def test_all_layers_off_is_refused(llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path) -> None:
+    with pytest.raises(ExportError, match="every layer is off"):
+        export(llama, Mask.parse("0-3"), out, llama_corpus, store)
+    with pytest.raises(MaskError):
+        export(llama, Mask.parse("4"), out, llama_corpus, store)
+    assert not out.parent.exists()
+
+
+def test_targets_in_the_way_are_refused(llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path) -> None:
+    full, file, linked = tmp_path / "full", tmp_path / "file", tmp_path / "linked"
+    full.mkdir()
+    (full / "notes.txt").write_text("mine")
+    file.write_text("mine")
+    linked.symlink_to(llama.checkpoint.folder)
+    source = llama.checkpoint.folder
+    before, source_before = _left(tmp_path), _left(source)
+    for target, overwrite, found in (
+        (full, False, "not empty"),
+        (full, True, "no checkpoint to replace"),
+        (file, False, "is a file"),
+        (file, True, "is a file"),
+        (file / "below", False, "cannot be written"),
+        (source, True, "overlaps"),
+        (source / "inside", False, "overlaps"),
+        (source.parent, True, "overlaps"),
+        (linked, True, "overlaps"),
+    ):
+        with pytest.raises(ExportError, match=found):
+            export(llama, Mask.parse("1"), target, llama_corpus, store, overwrite=overwrite)
+    assert _left(tmp_path) == before
+    assert _left(source) == source_before
+
+
+def test_full_disk_is_refused_before_writing(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9, free=1000))
+    with pytest.raises(ExportError, match="Not enough disk"):
+        export(llama, Mask.parse("1"), out, llama_corpus, store)
+    assert not out.parent.exists()
+
+
+def test_gpt2_that_scales_by_the_layers_number(store: Store, tmp_path: Path) -> None:
+    config = GPT2Config(
+        vocab_size=300, n_embd=32, n_layer=3, n_head=4, n_positions=64, initializer_range=0.3,
+        scale_attn_by_inverse_layer_idx=True, bos_token_id=256, eos_token_id=257,
+    )  # fmt: skip
+    loaded = load_folder(save(make_model(config), tmp_path / "source"))
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    with pytest.raises(ExportError, match="cannot be dropped exactly"):
+        export(loaded, Mask.parse("0"), tmp_path / "out", corpus, store)
+    assert not (tmp_path / "out").exists()
+    assert export(loaded, Mask.parse("a0"), tmp_path / "out", corpus, store).layers == 3
+
+
+def _zero_a_tensor(folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight.zero_()
+    model.save_pretrained(folder)
+
+
+def _cut_the_file(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def _forget_a_layer(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": config["num_hidden_layers"] - 1}))
+
+
+def _widen(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}))
+
+
+@pytest.mark.parametrize("damage", [_zero_a_tensor, _cut_the_file, _forget_a_layer, _widen])
+@pytest.mark.parametrize("replacing", [False, True])
+def test_damaged_copy_is_refused_and_removed(
+    llama: LoadedModel,
+    llama_corpus: Corpus,
+    store: Store,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], None],
+    replacing: bool,
+) -> None:
+    out.parent.mkdir()
+    if replacing:
+        export(llama, Mask.parse("2"), out, llama_corpus, store)
+    before = {name: (out.parent / name).stat().st_mtime_ns for name in _left(out.parent)}
+    inner = writing._write
+
+    def damaged(loaded: LoadedModel, plan, folder: Path, progress) -> None:
+        inner(loaded, plan, folder, progress)
+        damage(folder)
+
+    monkeypatch.setattr(writing, "_write", damaged)
+    with pytest.raises(ExportError):
+        export(llama, Mask.parse("1"), out, llama_corpus, store, overwrite=replacing)
+    assert {name: (out.parent / name).stat().st_mtime_ns for name in _left(out.parent)} == before
+
+
+@pytest.mark.parametrize("stage", ["Writing weights", "Verifying", "Scoring"])
+def test_cancelled_export_leaves_nothing(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path, stage: str
+) -> None:
+    out.parent.mkdir()
+
+    def cancel(done: int, total: int, what: str) -> None:
+        if what.startswith(stage):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        export(llama, Mask.parse("1"), out, llama_corpus, store, progress=cancel)
+    assert _left(out.parent) == []
+
+
+def test_failing_disk_leaves_nothing(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out.parent.mkdir()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writing, "write_shards", full)
+    with pytest.raises(ExplorerError, match="No space left"):
+        export(llama, Mask.parse("1"), out, llama_corpus, store)
+    assert _left(out.parent) == []
+
+
+def test_overwrite_replaces_the_whole_folder(llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path) -> None:
+    export(llama, Mask.parse("2"), out, llama_corpus, store)
+    (out / "stale.txt").write_text("old")
+    with pytest.raises(ExportError, match="not empty"):
+        export(llama, Mask.parse("0-1"), out, llama_corpus, store)
+    export(llama, Mask.parse("0-1"), out, llama_corpus, store, overwrite=True)
+    assert brute_force.plain(out).config.num_hidden_layers == 2
+    assert not (out / "stale.txt").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_empty_folder_is_a_target(llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path) -> None:
+    out.mkdir(parents=True)
+    assert export(llama, Mask.parse("0"), out, llama_corpus, store).out == out
+
+
+def test_exported_checkpoint_loads_and_scores_alike(
+    loaded: LoadedModel, corpus: Corpus, store: Store, out: Path
+) -> None:
+    mask = Mask.parse("0,a1")
+    export(loaded, mask, out, corpus, store)
+    (masked,) = score(loaded, corpus, [mask], store)
+    again = load_folder(out)
+    (reloaded,) = score(again, corpus, [Mask()], store)
+    assert again.digest != loaded.digest
+    np.testing.assert_allclose(reloaded.nats, masked.nats, rtol=1e-5)

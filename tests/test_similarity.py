@@ -1,0 +1,134 @@
+"""Redundancy: equal to slow NumPy on plainly hooked hidden states."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+from explorer import batches, similarity
+from explorer.errors import Cancelled
+from explorer.loading import LoadedModel
+from explorer.records import Corpus
+from explorer.similarity import TOKEN_CHOICES, UNITS, _influence, measure
+from explorer.store import Store
+from tests import brute_force
+
+
+def test_angular_distance_equals_the_oracle(loaded: LoadedModel, corpus: Corpus, store: Store) -> None:
+    found = measure(loaded, corpus, store)
+    plain = brute_force.plain(loaded.checkpoint.folder)
+    states, _ = brute_force.hidden_states(plain, corpus.calibration.ids)
+    for choice in TOKEN_CHOICES:
+        expected = brute_force.angular_distances(states, choice)
+        rows = found.angular_distance(choice)
+        assert [len(row) for row in rows] == [len(row) for row in expected] == list(range(loaded.n_layers, 0, -1))
+        for row, right in zip(rows, expected, strict=True):
+            np.testing.assert_allclose(row, right, atol=1e-5)
+
+
+@pytest.mark.parametrize("without_first", [False, True])
+def test_influence_and_norms_equal_the_oracle(
+    loaded: LoadedModel, corpus: Corpus, store: Store, without_first: bool
+) -> None:
+    found = measure(loaded, corpus, store)
+    plain = brute_force.plain(loaded.checkpoint.folder)
+    expected = brute_force.influences(plain, corpus.calibration.ids, int(without_first))
+    for unit in UNITS:
+        np.testing.assert_allclose(found.block_influence(unit, without_first), expected[unit], atol=1e-5)
+    states, _ = brute_force.hidden_states(plain, corpus.calibration.ids)
+    norms = [np.linalg.norm(s[:, int(without_first) :].astype(np.float64), axis=-1).mean() for s in states]
+    np.testing.assert_allclose(found.residual_norms(without_first), norms, rtol=1e-5)
+
+
+def test_distances_are_distances(loaded: LoadedModel, corpus: Corpus, store: Store) -> None:
+    for angular in measure(loaded, corpus, store).angular.values():
+        assert angular.shape == (5, loaded.n_layers + 1, loaded.n_layers + 1)
+        assert angular.min() >= 0
+        assert angular.max() <= 1
+        np.testing.assert_allclose(angular, angular.transpose(0, 2, 1), atol=1e-12)
+        np.testing.assert_allclose(np.diagonal(angular, axis1=1, axis2=2), 0, atol=1e-7)
+        assert np.abs(angular).max() > 0.05
+
+
+def test_batch_size_does_not_matter(loaded: LoadedModel, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = measure(loaded, corpus, Store(None))
+    monkeypatch.setitem(batches.TOKENS_AT_ONCE, "cpu", 2 * corpus.window)
+    monkeypatch.setitem(similarity._GRAM_ENTRIES, "cpu", 7 * (loaded.n_layers + 1) * loaded.config.hidden_size)
+    parts = measure(loaded, corpus, Store(None))
+    for name in TOKEN_CHOICES:
+        np.testing.assert_allclose(parts.angular[name], whole.angular[name], atol=1e-5)
+    for unit in UNITS:
+        np.testing.assert_allclose(parts.influence[unit], whole.influence[unit], atol=1e-5)
+    np.testing.assert_allclose(parts.norms, whole.norms, rtol=1e-5)
+
+
+def test_stored_result_needs_no_forward(llama: LoadedModel, llama_corpus: Corpus, tmp_path) -> None:
+    store = Store(tmp_path)
+    first = measure(llama, llama_corpus, store)
+    handle = llama.model.get_input_embeddings().register_forward_pre_hook(lambda *_: 1 / 0)
+    try:
+        again = measure(llama, llama_corpus, store)
+        with pytest.raises(ZeroDivisionError):
+            measure(llama, llama.tokenize("python-docs", 2 * 24, 24), store)
+    finally:
+        handle.remove()
+        store.close()
+    for name in TOKEN_CHOICES:
+        np.testing.assert_array_equal(again.angular[name], first.angular[name])
+    np.testing.assert_array_equal(again.norms, first.norms)
+
+
+def test_cancelled_measure_stores_nothing(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
+    def cancel(done: int, total: int, what: str) -> None:
+        if done:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        measure(llama, llama_corpus, store, cancel)
+    assert not torch.is_inference_mode_enabled()
+    found, expected = measure(llama, llama_corpus, store), measure(llama, llama_corpus, Store(None))
+    np.testing.assert_array_equal(found.norms, expected.norms)
+
+
+def test_out_of_memory_halves_the_batch(
+    llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = measure(llama, llama_corpus, Store(None))
+    inner = similarity._Fitter.leave
+
+    def limited(self: similarity._Fitter, layer: int, hidden: torch.Tensor) -> None:
+        if len(hidden) > 2 and layer == 1:
+            raise torch.OutOfMemoryError("full")
+        inner(self, layer, hidden)
+
+    monkeypatch.setattr(similarity._Fitter, "leave", limited)
+    parts = measure(llama, llama_corpus, Store(None))
+    np.testing.assert_allclose(parts.angular["mean"], whole.angular["mean"], atol=1e-5)
+
+
+def _exact(x: np.ndarray, f: np.ndarray) -> float:
+    """1 - cos(x, x + f) to 50 digits."""
+    with mpmath.workdps(50):
+        a, b = ([mpmath.mpf(float(v)) for v in vector] for vector in (x, f))
+        y = [p + q for p, q in zip(a, b, strict=True)]
+        dot, xx, yy = (mpmath.fdot(p, q) for p, q in ((a, y), (a, a), (y, y)))
+        return float(1 - dot / mpmath.sqrt(xx * yy))
+
+
+@pytest.mark.parametrize("size", [1e-8, 1e-6, 1e-3, 0.1, 1.0, 30.0])
+def test_influence_keeps_its_digits_near_one(size: float) -> None:
+    x = np.array([3.0, -1.0, 2.0, 0.5])
+    across = np.array([1.0, 3.0, 0.0, 0.0])
+    f = size * across
+    dots = [torch.tensor([float(np.dot(p, q))], dtype=torch.float64) for p, q in ((x, x), (x, f), (f, f))]
+    assert float(_influence(*dots)) == pytest.approx(_exact(x, f), rel=1e-9)
+
+
+@pytest.mark.parametrize(("along", "expected"), [(0.0, 0.0), (1.0, 0.0), (-0.5, 0.0), (-2.0, 2.0), (-3.0, 2.0)])
+def test_influence_along_the_stream(along: float, expected: float) -> None:
+    x = np.array([3.0, -1.0, 2.0])
+    f = along * x
+    dots = [torch.tensor([float(np.dot(p, q))], dtype=torch.float64) for p, q in ((x, x), (x, f), (f, f))]
+    assert float(_influence(*dots)) == pytest.approx(expected, abs=1e-12)

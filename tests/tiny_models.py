@@ -1,0 +1,119 @@
+"""Tiny random models of every family, with a byte-level tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers.models import BPE
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from explorer.loading import LoadedModel, load
+from explorer.records import ModelSpec
+from explorer.store import Store
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+VOCABULARY = 300
+WINDOW = 24  # longer than every sliding window below
+SLIDING = 8
+
+_COMMON: dict[str, Any] = {"vocab_size": VOCABULARY, "max_position_embeddings": 128, "bos_token_id": 256,
+                           "eos_token_id": 257, "pad_token_id": None}  # fmt: skip
+_LLAMA: dict[str, Any] = {**_COMMON, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4,
+                          "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+                          "initializer_range": 0.3, "tie_word_embeddings": False}  # fmt: skip
+_GEMMA: dict[str, Any] = {**_LLAMA, "num_hidden_layers": 5, "sliding_window": SLIDING,
+                          "query_pre_attn_scalar": 8, "tie_word_embeddings": True}  # fmt: skip
+_NEOX: dict[str, Any] = {**_COMMON, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4,
+                         "num_attention_heads": 4, "initializer_range": 0.3}  # fmt: skip
+_TYPES = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaConfig(**_LLAMA),
+    "mistral": lambda: MistralConfig(**_LLAMA, sliding_window=SLIDING),
+    "qwen2": lambda: Qwen2Config(
+        **_LLAMA, use_sliding_window=True, sliding_window=SLIDING, max_window_layers=1,
+        layer_types=["full_attention", "sliding_attention", "full_attention", "sliding_attention"],
+    ),
+    "qwen3": lambda: Qwen3Config(**{**_LLAMA, "num_hidden_layers": 6}),
+    "gemma2": lambda: Gemma2Config(**_GEMMA, layer_types=_TYPES),
+    "gemma3_text": lambda: Gemma3TextConfig(**_GEMMA, layer_types=_TYPES),
+    "gpt2": lambda: GPT2Config(
+        **_COMMON, n_embd=32, n_layer=4, n_head=4, n_positions=128, initializer_range=0.3,
+    ),
+    "gpt_neox_parallel": lambda: GPTNeoXConfig(**_NEOX, use_parallel_residual=True),
+    "gpt_neox_sequential": lambda: GPTNeoXConfig(**_NEOX, use_parallel_residual=False),
+}  # fmt: skip
+
+
+def make_tokenizer(bos: bool = False) -> PreTrainedTokenizerFast:
+    """Make a byte-level tokenizer: 256 bytes, BOS, EOS, and a few merges."""
+    vocabulary = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    vocabulary |= {"<bos>": 256, "<eos>": 257}
+    merges = [("t", "h"), ("Ġ", "t"), ("e", "r"), ("i", "n"), ("th", "e"), ("Ġ", "a")]
+    for left, right in merges:
+        vocabulary[left + right] = len(vocabulary)
+    tokenizer = Tokenizer(BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", 256)]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>")
+
+
+def make_model(config: Any, model_class: Any = AutoModelForCausalLM) -> Any:
+    """Make a random model in which every norm and bias differs from its neutral value."""
+    torch.manual_seed(0)
+    model = model_class.from_config(config) if model_class is AutoModelForCausalLM else model_class(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter += 0.2 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def save(model: Any, folder: Path, bos: bool = False, **options: Any) -> Path:
+    """Save a model and a tiny tokenizer as a checkpoint."""
+    model.save_pretrained(folder, **options)
+    make_tokenizer(bos).save_pretrained(folder)
+    return folder
+
+
+def load_folder(folder: Path, dtype: str = "float32") -> LoadedModel:
+    """Load a checkpoint through the library, on the CPU, with nothing stored."""
+    return load(ModelSpec(str(folder), dtype, "cpu"), Store(None), folder / "cache")
+
+
+class Tiny:
+    """Tiny models of every family, each made and loaded once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[str, Path] = {}
+        self._loaded: dict[str, LoadedModel] = {}
+
+    def folder(self, family: str) -> Path:
+        if family not in self._folders:
+            self._folders[family] = save(make_model(FAMILIES[family]()), self.root / family, "gemma" in family)
+        return self._folders[family]
+
+    def load(self, family: str) -> LoadedModel:
+        if family not in self._loaded:
+            self._loaded[family] = load_folder(self.folder(family))
+        return self._loaded[family]

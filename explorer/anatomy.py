@@ -74,8 +74,13 @@ _OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|w2")
 
 
 def count_layers(config: Any) -> int:
-    """Number of decoder layers that a transformers config declares."""
-    return int(config.get_text_config(decoder=True).num_hidden_layers)
+    """Number of decoder layers that a transformers config declares. Raises UnsupportedModel if it does not."""
+    count = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    if not isinstance(count, int):
+        raise UnsupportedModel(
+            "The config does not say how many layers there are", str(count), "Use a decoder-only model"
+        )
+    return count
 
 
 def find_anatomy(model: nn.Module) -> Family:
@@ -109,23 +114,11 @@ def _recognise(model: nn.Module, model_type: str, n_layers: int) -> Family:
         if isinstance(module, nn.ModuleList) and len(module) == n_layers
     ]
     for path, stack in stacks:
-        names = {name for name, child in stack[0].named_children() if any(True for _ in child.parameters())}
-        attention = [name for name in sorted(names) if _ATTENTION.fullmatch(name)]
-        mlp = [name for name in sorted(names) if _MLP.fullmatch(name)]
-        alike = (
-            all({attention[0], mlp[0]} <= dict(layer.named_children()).keys() for layer in stack)
-            if (len(attention) == len(mlp) == 1)
-            else False
-        )
-        if alike:
+        attention, mlp = _find_child(stack[0], _ATTENTION), _find_child(stack[0], _MLP)
+        if attention and mlp and all(hasattr(layer, attention) and hasattr(layer, mlp) for layer in stack):
             first = stack[0]
-            return Family(
-                path,
-                attention[0],
-                mlp[0],
-                _projection(getattr(first, attention[0])),
-                _projection(getattr(first, mlp[0])),
-            )
+            outs = _find_projection(getattr(first, attention)), _find_projection(getattr(first, mlp))
+            return Family(path, attention, mlp, *outs)
     found = ", ".join(f"{path} ({len(stack)})" for path, stack in stacks) or f"no list of {n_layers} layers"
     raise UnsupportedModel(
         f"The architecture {model_type!r} is not known",
@@ -134,6 +127,16 @@ def _recognise(model: nn.Module, model_type: str, n_layers: int) -> Family:
     )
 
 
-def _projection(site: nn.Module) -> str:
+def _find_child(layer: nn.Module, pattern: re.Pattern[str]) -> str | None:
+    """Name of the one child with parameters whose name fits; None if none or several do."""
+    names = [name for name, child in layer.named_children() if pattern.fullmatch(name) and _has_parameters(child)]
+    return names[0] if len(names) == 1 else None
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _find_projection(site: nn.Module) -> str:
     """Name of the last child that looks like an output projection; empty if none does."""
     return next((name for name, _ in reversed(list(site.named_children())) if _OUT.fullmatch(name)), "")

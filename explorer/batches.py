@@ -12,15 +12,17 @@ from explorer.errors import DeviceError
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 16384}
 
 
-def run_batched(work: Callable[[slice], None], n_windows: int, window: int, device: torch.device) -> None:
-    """Call `work` on consecutive slices of windows that cover all of them, each as large as memory allows.
+def run_batched(
+    work: Callable[[slice], None], n_windows: int, window: int, device: torch.device, tokens: int | None = None
+) -> None:
+    """Call `work` on consecutive slices of windows that cover all of them, of so many tokens if memory allows.
 
     A slice that runs out of memory is tried again in halves; `work` must change nothing before it succeeds.
 
     Raises:
         DeviceError: one window alone does not fit.
     """
-    size = max(1, TOKENS_AT_ONCE.get(device.type, 2048) // window)
+    size = max(1, (tokens or TOKENS_AT_ONCE.get(device.type, 2048)) // window)
     done = 0
     while done < n_windows:
         rows = slice(done, min(done + size, n_windows))

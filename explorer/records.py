@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from scipy.special import stdtrit
 
 from explorer.masks import NONE, Mask
 
@@ -151,11 +150,39 @@ class Score:
         return _t_interval((self.nats - self.base) / self.tokens)
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A score on its way: the difference on some windows, on top of the unpruned model on all that are known.
+
+    Args:
+        score: of the windows scored so far.
+        base: nats per token of the unpruned model.
+        n_windows: windows that there will be.
+    """
+
+    score: Score
+    base: float
+    n_windows: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats per token of the unpruned model + the difference so far)."""
+        return _exp(self.base + self.score.delta_nats_per_token)
+
+    @property
+    def perplexity_ci95(self) -> Interval | None:
+        """The interval of the difference so far, on top of the same base, through exp."""
+        interval = self.score.delta_ci95
+        return interval and (_exp(self.base + interval[0]), _exp(self.base + interval[1]))
+
+
 def _exp(x: float) -> float:
     return math.exp(x) if x < 709 else math.inf
 
 
 def _t_interval(samples: np.ndarray) -> Interval | None:
+    from scipy.special import stdtrit  # takes a fifth of a second to import
+
     n = len(samples)
     if n < 2:
         return None

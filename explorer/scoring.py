@@ -7,8 +7,11 @@ mask is the same whatever it shares, so the numbers do not depend on what was as
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,10 +22,28 @@ from explorer.batches import run_batched
 from explorer.hooks import Hooks, Trace
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, Mask
-from explorer.records import Corpus, Progress, Score, Split, unreported
+from explorer.prefixes import Prefixes
+from explorer.records import Corpus, Estimate, Progress, Score, Split, Windows, unreported
 from explorer.store import Store
 
 HEAD_TOKENS = 256  # positions whose logits are in memory at once
+
+Known = dict[Mask, dict[str, float]]  # mask -> window digest -> nats
+
+
+@dataclass(frozen=True)
+class Live:
+    """What makes an answer quick that somebody waits for.
+
+    Args:
+        prefixes: states kept from the masks before, used and added to.
+        listener: told the estimates, in the order of the masks, after each batch but the last.
+        tokens: ids in a batch; fewer, and the first estimate comes sooner.
+    """
+
+    prefixes: Prefixes
+    listener: Callable[[list[Estimate]], None]
+    tokens: int = 512
 
 
 def score(
@@ -32,6 +53,7 @@ def score(
     store: Store,
     split: Split = "held-out",
     progress: Progress = unreported,
+    live: Live | None = None,
 ) -> list[Score]:
     """Score masks on one split, in the order given. What the store has is not computed again.
 
@@ -41,20 +63,19 @@ def score(
     Raises:
         MaskError: a mask names a layer that the model lacks.
         DeviceError: out of memory with a single window.
-        Cancelled: `progress` raised it; what was finished stays stored.
+        Cancelled: `progress` or the listener raised it; what was finished stays stored.
     """
     windows = corpus.split(split)
     asked = list(dict.fromkeys([NONE, *(mask.checked(loaded.n_layers) for mask in masks)]))
     known = {mask: store.nats(loaded.context, windows.digests, str(mask)) for mask in asked}
-    for group, rows in _missing(known, windows.digests).items():
-        _score_missing(
-            loaded, windows.ids[rows], [windows.digests[i] for i in rows], list(group), known, store, progress
-        )
-    nats = {mask: np.array([known[mask][digest] for digest in windows.digests]) for mask in asked}
-    return [Score(mask, nats[mask], nats[NONE], corpus.window - 1, windows.text_bytes) for mask in masks]
+    groups = _missing(known, windows.digests)
+    work = _Work(loaded, windows, known, store, progress, live, sum(len(m) * len(r) for m, r in groups.items()))
+    for group, rows in groups.items():
+        work.run(list(group), rows, masks)
+    return [_assemble(mask, known, windows, range(len(windows))) for mask in masks]
 
 
-def _missing(known: dict[Mask, dict[str, float]], digests: Sequence[str]) -> dict[tuple[Mask, ...], list[int]]:
+def _missing(known: Known, digests: Sequence[str]) -> dict[tuple[Mask, ...], list[int]]:
     """Group the distinct windows by the masks that have not been scored on them."""
     groups: dict[tuple[Mask, ...], list[int]] = defaultdict(list)
     for digest, index in {digest: index for index, digest in reversed(list(enumerate(digests)))}.items():
@@ -64,59 +85,110 @@ def _missing(known: dict[Mask, dict[str, float]], digests: Sequence[str]) -> dic
     return {masks: sorted(rows) for masks, rows in groups.items()}
 
 
-def _score_missing(
-    loaded: LoadedModel,
-    ids: np.ndarray,
-    digests: list[str],
-    masks: list[Mask],
-    known: dict[Mask, dict[str, float]],
-    store: Store,
-    progress: Progress,
-) -> None:
-    total = len(digests) * len(masks)
-    what = f"Scoring {len(masks)} mask{'s' * (len(masks) > 1)}"
+def _assemble(mask: Mask, known: Known, windows: Windows, rows: Sequence[int]) -> Score:
+    """Make the score of a mask from the nats of some windows."""
+    nats, base = (np.array([known[m][windows.digests[i]] for i in rows]) for m in (mask, NONE))
+    return Score(mask, nats, base, windows.ids.shape[1] - 1, windows.text_bytes[list(rows)])
 
-    def work(rows: slice) -> None:
-        batch = torch.from_numpy(ids[rows]).to(loaded.device)
-        scored: dict[Mask, dict[str, float]] = {}
-        for mask, nats in score_batch(loaded.hooks, batch, masks):
-            scored[mask] = dict(zip(digests[rows], nats.tolist(), strict=True))
-            progress(rows.start * len(masks) + len(scored) * len(nats), total, what)
-        store.add_nats(
-            loaded.context, [(digest, str(mask), n) for mask, found in scored.items() for digest, n in found.items()]
+
+@dataclass
+class _Work:
+    """Scores what is missing, batch by batch, and stores each batch before the next."""
+
+    loaded: LoadedModel
+    windows: Windows
+    known: Known
+    store: Store
+    progress: Progress
+    live: Live | None
+    total: int
+    done: int = 0
+
+    def run(self, masks: list[Mask], rows: list[int], asked: Sequence[Mask]) -> None:
+        """Score masks on some windows; tell the listener about all the masks that were asked for."""
+        what = f"Scoring {len(masks)} mask{'s' * (len(masks) > 1)}"
+        self.progress(self.done, self.total, what)
+
+        def work(part: slice) -> None:
+            digests = [self.windows.digests[i] for i in rows[part]]
+            ids = torch.from_numpy(self.windows.ids[rows[part]]).to(self.loaded.device)
+            scored: dict[Mask, dict[str, float]] = {}
+            for mask, nats in score_batch(self.loaded.hooks, ids, masks, self.live.prefixes if self.live else None):
+                scored[mask] = dict(zip(digests, nats.tolist(), strict=True))
+                self.progress(self.done + len(scored) * len(nats), self.total, what)
+            self.store.add_nats(
+                self.loaded.context, [(d, str(mask), n) for mask, found in scored.items() for d, n in found.items()]
+            )
+            for mask, found in scored.items():
+                self.known[mask].update(found)
+            self.done += len(digests) * len(masks)
+            if self.live and self.done < self.total:
+                self.live.listener([estimate for mask in asked if (estimate := self._estimate(mask))])
+
+        run_batched(
+            work, len(rows), self.windows.ids.shape[1], self.loaded.device, self.live.tokens if self.live else None
         )
-        for mask, found in scored.items():
-            known[mask].update(found)
 
-    progress(0, total, what)
-    run_batched(work, len(digests), ids.shape[1], loaded.device)
+    def _estimate(self, mask: Mask) -> Estimate | None:
+        digests = self.windows.digests
+        rows = [i for i, d in enumerate(digests) if d in self.known[mask] and d in self.known[NONE]]
+        base = [self.known[NONE][d] for d in digests if d in self.known[NONE]]
+        if not rows:
+            return None
+        tokens = self.windows.ids.shape[1] - 1
+        return Estimate(
+            _assemble(mask, self.known, self.windows, rows), math.fsum(base) / len(base) / tokens, len(digests)
+        )
 
 
 @torch.inference_mode()
-def score_batch(hooks: Hooks, ids: Tensor, masks: Sequence[Mask]) -> Iterator[tuple[Mask, np.ndarray]]:
+def score_batch(
+    hooks: Hooks, ids: Tensor, masks: Sequence[Mask], prefixes: Prefixes | None = None
+) -> Iterator[tuple[Mask, np.ndarray]]:
     """Yield each mask with the nats (batch,) float64 of windows ids (batch, window), in the order of the tree."""
     trace = hooks.trace(ids)
-    for group, hidden in _descend(hooks, trace, list(masks)):
+    for group, hidden in _descend(hooks, trace, list(masks), _Kept(prefixes, ids) if prefixes else None):
         nats = _window_nats(hooks, hidden, ids)
         for mask in group:
             yield mask, nats
 
 
-def _descend(hooks: Hooks, trace: Trace, masks: list[Mask]) -> Iterator[tuple[list[Mask], Tensor]]:
+class _Kept:
+    """The states kept for one batch of windows."""
+
+    def __init__(self, prefixes: Prefixes, ids: Tensor) -> None:
+        self.prefixes = prefixes
+        self.windows = hashlib.sha256(ids.cpu().numpy().tobytes() + str(tuple(ids.shape)).encode()).hexdigest()
+
+    def starts(self, masks: list[Mask], n_layers: int) -> list[tuple[int, Tensor, list[Mask]]]:
+        """Return where masks start that need not start at layer 0, and take those out of the list."""
+        found = [(mask, self.prefixes.deepest(self.windows, mask, n_layers)) for mask in masks]
+        masks[:] = [mask for mask, start in found if start is None]
+        return [(*start, [mask]) for mask, start in found if start is not None]
+
+    def keep(self, layer: int, mask: Mask, hidden: Tensor) -> None:
+        self.prefixes.keep(self.windows, layer, mask, hidden)
+
+
+def _descend(hooks: Hooks, trace: Trace, masks: list[Mask], kept: _Kept | None) -> Iterator[tuple[list[Mask], Tensor]]:
     """Yield masks with their last layer's output, running each distinct prefix once.
 
     Of the branches at a fork the fullest is taken last: what waits on the stack then is the states of a few forks,
     not of every layer.
     """
-    stack = [(0, trace.hidden, masks)]
+    n_layers = len(hooks.layers)
+    stack = kept.starts(masks, n_layers) if kept else []
+    stack += [(0, trace.hidden, masks)] if masks else []
     while stack:
         layer, hidden, group = stack.pop()
-        while layer < len(hooks.layers):
+        while layer < n_layers:
             group, *others = _fork(group, layer)
             stack += [(layer, hidden, other) for other in reversed(others)]
             with hooks.masked(group[0]):
                 hidden = hooks.run_layer(layer, hidden, trace.calls[layer])
             layer += 1
+            if kept:
+                kept.keep(layer, group[0], hidden)
         yield group, hidden
 
 

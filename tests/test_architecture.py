@@ -15,7 +15,7 @@ TIERS = (
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.batches",
      "explorer.checkpoints"),
     ("explorer.hooks", "explorer.selfcheck", "explorer.loading"),
-    ("explorer.similarity", "explorer.scoring", "explorer.generation"),
+    ("explorer.prefixes", "explorer.similarity", "explorer.scoring", "explorer.generation"),
     ("explorer.export",),
     ("explorer.charts", "explorer.cli", "explorer.__main__"),
     ("ui",),

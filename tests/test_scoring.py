@@ -126,9 +126,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     seen: list[tuple[str, int]] = []
     inner = scoring.score_batch
 
-    def counted(hooks: Hooks, ids: torch.Tensor, masks: list[Mask]) -> Iterator:
+    def counted(hooks: Hooks, ids: torch.Tensor, masks: list[Mask], *rest: object) -> Iterator:
         seen.extend((str(mask), len(ids)) for mask in masks)
-        return inner(hooks, ids, masks)
+        return inner(hooks, ids, masks, *rest)
 
     monkeypatch.setattr(scoring, "score_batch", counted)
     return seen
@@ -184,9 +184,9 @@ def test_shared_prefix_is_run_once(llama: LoadedModel, llama_corpus: Corpus, sto
 def _fails_beyond(limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     inner, asked = scoring.score_batch, []
 
-    def limited(hooks: Hooks, ids: torch.Tensor, masks: list[Mask]) -> Iterator:
+    def limited(hooks: Hooks, ids: torch.Tensor, masks: list[Mask], *rest: object) -> Iterator:
         asked.append(len(ids))
-        for number, found in enumerate(inner(hooks, ids, masks)):
+        for number, found in enumerate(inner(hooks, ids, masks, *rest)):
             if len(ids) > limit and number == 1:
                 raise torch.OutOfMemoryError("full")
             yield found

@@ -14,11 +14,14 @@ from explorer.export.checkpoint import Exported
 from explorer.generation import generate
 from explorer.loading import LoadedModel, load, quieten_libraries
 from explorer.masks import NONE, Mask
+from explorer.prefixes import Prefixes
 from explorer.records import Corpus, ModelSpec, Progress, Redundancy, Sample, Score
-from explorer.scoring import score
+from explorer.scoring import Live, score
 from explorer.similarity import measure
 from explorer.store import Store
 from ui.jobs import READOUT, SAMPLE, SWEEP, Job, Worker
+
+PREFIX_BYTES = 2**30  # of states kept between live scores
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Engine:
         quieten_libraries()
         self.cache, self.store, self.worker = cache, Store(cache), Worker()
         self._loaded: LoadedModel | None = None
+        self._prefixes = Prefixes(PREFIX_BYTES)
         self._corpora: OrderedDict[View, Corpus] = OrderedDict()
 
     def facts(self, owner: str, view: View) -> Job:
@@ -89,7 +93,8 @@ class Engine:
         """Ask for the Score of the view's mask on the held-out windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            return score(loaded, corpus, [view.mask], self.store, progress=job.progress)[0]
+            live = Live(self._prefixes, lambda estimates: job.show(*estimates))
+            return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
         return self._ask(owner, "score", view, title, READOUT, work, slot=slot)
@@ -153,6 +158,7 @@ class Engine:
                 self._loaded.unload()
                 self._loaded = None
                 self._corpora.clear()
+                self._prefixes = Prefixes(PREFIX_BYTES)
             self._loaded = load(spec, self.store, self.cache, progress)
         return self._loaded
 

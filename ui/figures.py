@@ -24,3 +24,10 @@ def _scaled(count: float, units: tuple[str, ...]) -> str:
 def describe_perplexity(perplexity: float) -> str:
     """Write a perplexity with two decimals, or in powers of ten where it is beyond reading."""
     return f"{perplexity:,.2f}" if perplexity < 1e5 else f"{perplexity:.2e}"
+
+
+def describe_interval(interval: tuple[float, float] | None) -> str:
+    """Write a 95% interval of perplexities."""
+    if interval is None:
+        return "no interval from a single window"
+    return f"95% interval {describe_perplexity(interval[0])} to {describe_perplexity(interval[1])}"

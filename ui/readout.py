@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import streamlit as st
 
-from explorer.records import Score
-from ui.figures import describe_perplexity
+from explorer.records import Estimate, Score
+from ui.figures import describe_interval, describe_perplexity
 from ui.jobs import Job
-from ui.waiting import ready
+from ui.waiting import follow, ready
 
 
 def draw_readout(job: Job, label: str) -> None:
-    """Draw a score job as one large number, or how far it is."""
-    if not ready(job):
-        return
-    score: Score = job.result
-    st.metric(label, describe_perplexity(score.perplexity), border=False)
-    st.caption("  \n".join(_describe(score)))
+    """Draw a score job as one large number: an estimate as soon as there is one, then what was measured."""
+    follow([job], lambda: _draw(job, label))
 
 
-def _describe(score: Score) -> list[str]:
-    lines = []
-    if interval := score.perplexity_ci95:
-        lines.append(f"95% interval {describe_perplexity(interval[0])} to {describe_perplexity(interval[1])}")
+def _draw(job: Job, label: str) -> None:
+    if job.active and isinstance(job.partial, Estimate):
+        _draw_estimate(job.partial, label)
+    elif job.active:
+        st.metric(label, "…")
+        st.caption(f"{job.what}  \nwaiting" if job.state == "queued" else f"{job.what}  \n{job.done} of {job.total}")
+    elif ready(job):
+        _draw_score(job.result, label)
+
+
+def _draw_estimate(estimate: Estimate, label: str) -> None:
+    st.metric(label, f"≈ {describe_perplexity(estimate.perplexity)}")
+    st.caption(
+        f"{describe_interval(estimate.perplexity_ci95)}  \n"
+        f"estimate from {len(estimate.score.nats)} of {estimate.n_windows} windows"
+    )
+
+
+def _draw_score(score: Score, label: str) -> None:
+    st.metric(label, describe_perplexity(score.perplexity))
+    lines = [describe_interval(score.perplexity_ci95)]
     if score.mask:
-        delta = (
-            f"{score.delta_nats_per_token:+.4f} nats a token against {describe_perplexity(score.unpruned.perplexity)}"
-        )
+        delta = f"{score.delta_nats_per_token:+.4f} nats a token"
         if paired := score.delta_ci95:
             delta += f" [{paired[0]:+.4f}, {paired[1]:+.4f}]"
-        lines.append(delta)
+        lines.append(f"{delta} against {describe_perplexity(score.unpruned.perplexity)}")
     lines.append(f"{score.bits_per_byte:.4f} bits per byte, measured on {score.n_tokens:,} held-out tokens")
-    return lines
+    st.caption("  \n".join(lines))

@@ -7,7 +7,7 @@ has the last word.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import UnsupportedModel
@@ -19,50 +19,66 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """How one family of decoders names its parts.
+    """How one family of decoders names its parts, and how its layers add to the residual stream.
 
     Args:
         layers: path of the list of layers in the causal language model.
-        attention, mlp: names of the sites in a layer.
-        attention_out, mlp_out: names, in the site, of the projection that writes to the residual stream.
-        attention_norm, mlp_norm: names, in the layer, of a norm between the site and the residual stream.
+        attention, mlp: names, in a layer, of the modules of the site in the order they run; most have one.
+        attention_out, mlp_out: a pattern for the checkpoint's tensors, named within a layer, that write to the
+            residual stream; zeroed, they turn the site off.
+        attention_norm, mlp_norm: names, in a layer, of a norm between the site and the residual stream.
+        multiplier: name of the layer's attribute that scales what its sites add.
+        residual_inside: a site takes the residual stream as its second argument and returns the sum.
     """
 
     layers: str = "model.layers"
-    attention: str = "self_attn"
-    mlp: str = "mlp"
-    attention_out: str = "o_proj"
-    mlp_out: str = "down_proj"
+    attention: tuple[str, ...] = ("self_attn",)
+    mlp: tuple[str, ...] = ("mlp",)
+    attention_out: str = r"self_attn\.o_proj\..+"
+    mlp_out: str = r"mlp\.down_proj\..+"
     attention_norm: str | None = None
     mlp_norm: str | None = None
+    multiplier: str | None = None
+    residual_inside: bool = False
 
-    def site(self, part: Part) -> str:
-        """Name of a site's module in a layer."""
+    def modules(self, part: Part) -> tuple[str, ...]:
+        """Names of a site's modules in a layer."""
         return self.attention if part == "attention" else self.mlp
 
     def update(self, part: Part) -> str:
         """Name of the module in a layer whose output is what the site adds to the residual stream."""
         norm = self.attention_norm if part == "attention" else self.mlp_norm
-        return norm or self.site(part)
+        return norm or self.modules(part)[-1]
 
-    def projection(self, part: Part) -> str:
-        """Path in a layer of the site's output projection; zeroed, it turns the site off."""
-        out = self.attention_out if part == "attention" else self.mlp_out
-        return f"{self.site(part)}.{out}"
+    def writes(self, part: Part, tensor: str) -> bool:
+        """Tell whether a tensor of a layer is what the site writes to the residual stream with."""
+        return re.fullmatch(self.attention_out if part == "attention" else self.mlp_out, tensor) is not None
 
 
 _LLAMA = Family()
-_SANDWICH = Family(attention_norm="post_attention_layernorm", mlp_norm="post_feedforward_layernorm")
+_POST_NORM = Family(attention_norm="post_attention_layernorm", mlp_norm="post_feedforward_layernorm")
+_MIXTURE = Family(mlp_out=r"mlp\.(experts\.(\d+\.)?)?down_proj.*")
+_BLOOM = Family(
+    layers="transformer.h",
+    attention=("self_attention",),
+    attention_out=r"self_attention\.dense\..+",
+    mlp_out=r"mlp\.dense_4h_to_h\..+",
+    residual_inside=True,
+)
 
 FAMILIES: dict[str, Family] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "gemma2": _SANDWICH,
-    "gemma3_text": _SANDWICH,
-    "gpt2": Family("transformer.h", "attn", "mlp", "c_proj", "c_proj"),
-    "gpt_neox": Family("gpt_neox.layers", "attention", "mlp", "dense", "dense_4h_to_h"),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "smollm3", "stablelm", "cohere2"), _LLAMA),
+    **dict.fromkeys(("gemma2", "gemma3_text", "olmo2"), _POST_NORM),
+    **dict.fromkeys(("qwen3_moe", "gpt_oss"), _MIXTURE),
+    "mixtral": replace(_MIXTURE, mlp_out=r"block_sparse_moe\.experts\.\d+\.w2\..+|" + _MIXTURE.mlp_out),
+    "granite": Family(multiplier="residual_multiplier"),
+    "starcoder2": Family(mlp_out=r"mlp\.c_proj\..+"),
+    "phi": Family(attention_out=r"self_attn\.dense\..+", mlp_out=r"mlp\.fc2\..+"),
+    "gpt2": Family("transformer.h", ("attn",), ("mlp",), r"attn\.c_proj\..+", r"mlp\.c_proj\..+"),
+    "gpt_neox": Family("gpt_neox.layers", ("attention",), ("mlp",), r"attention\.dense\..+", r"mlp\.dense_4h_to_h\..+"),
+    "opt": Family("model.decoder.layers", ("self_attn",), ("fc1", "fc2"), r"self_attn\.out_proj\..+", r"fc2\..+"),
+    "bloom": _BLOOM,
+    "falcon": replace(_BLOOM, residual_inside=False),
 }
 
 #: Config fields that hold one entry a layer, in whatever family has them.
@@ -117,8 +133,10 @@ def _recognise(model: nn.Module, model_type: str, n_layers: int) -> Family:
         attention, mlp = _find_child(stack[0], _ATTENTION), _find_child(stack[0], _MLP)
         if attention and mlp and all(hasattr(layer, attention) and hasattr(layer, mlp) for layer in stack):
             first = stack[0]
-            outs = _find_projection(getattr(first, attention)), _find_projection(getattr(first, mlp))
-            return Family(path, attention, mlp, *outs)
+            attention_out, mlp_out = (
+                rf"{name}\.{_find_projection(getattr(first, name))}\..+" for name in (attention, mlp)
+            )
+            return Family(path, (attention,), (mlp,), attention_out, mlp_out)
     found = ", ".join(f"{path} ({len(stack)})" for path, stack in stacks) or f"no list of {n_layers} layers"
     raise UnsupportedModel(
         f"The architecture {model_type!r} is not known",
@@ -138,5 +156,5 @@ def _has_parameters(module: nn.Module) -> bool:
 
 
 def _find_projection(site: nn.Module) -> str:
-    """Name of the last child that looks like an output projection; empty if none does."""
-    return next((name for name, _ in reversed(list(site.named_children())) if _OUT.fullmatch(name)), "")
+    """Name of the last child that looks like an output projection; one that no tensor has if none does."""
+    return next((name for name, _ in reversed(list(site.named_children())) if _OUT.fullmatch(name)), "unknown")

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from explorer.anatomy import Family
-from explorer.masks import PARTS, Mask
+from explorer.masks import PARTS, Mask, Part
 from explorer.records import Costs
 
 
@@ -71,13 +71,24 @@ def take_inventory(model: Any, family: Family) -> Inventory:
         total=_count(model),
         looked_up=0 if head is embedding else embedding.numel(),
         layers=tuple(
-            (_count(getattr(layer, family.attention)), _count(getattr(layer, family.mlp)), _count(layer))
+            (_count_site(layer, family, "attention"), _count_site(layer, family, "mlp"), _count(layer))
             for layer in model.get_submodule(family.layers)
         ),
-        kv_entries=2 * (getattr(config, "num_key_value_heads", None) or heads) * head_dim,
+        kv_entries=2 * _count_kv_heads(config) * head_dim,
         attention_width=heads * head_dim,
         itemsize=model.dtype.itemsize,
     )
+
+
+def _count_kv_heads(config: Any) -> int:
+    """Heads in the KV cache as transformers keeps it: Falcon's newer form repeats its few for every head."""
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        return 1
+    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+
+
+def _count_site(layer: nn.Module, family: Family, part: Part) -> int:
+    return sum(_count(getattr(layer, name)) for name in family.modules(part))
 
 
 def _count(module: nn.Module) -> int:

@@ -46,6 +46,9 @@ class _Run:
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         return forward(*args, **kwargs)
 
+    def before_site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        return forward(*args, **kwargs)
+
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         return forward(*args, **kwargs)
 
@@ -63,19 +66,30 @@ def _running(run: _Run) -> Iterator[None]:
 
 
 @dataclass
-class _Learning(_Run):
-    """Learns the form of what layers and sites return: 0 a tensor, n a tuple of n."""
+class _Form:
+    """The form of a model's layers: tuple lengths of what they return (0 a tensor), and how they add."""
 
-    forms: dict[str, int]
+    residual_inside: bool
+    scale: float
+    layer: int = 0
+    attention: int = 0
+    mlp: int = 0
+
+
+@dataclass
+class _Learning(_Run):
+    """Learns what layers and sites return."""
+
+    form: _Form
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
-        self.forms["layer"] = len(output) if isinstance(output, tuple) else 0
+        self.form.layer = len(output) if isinstance(output, tuple) else 0
         return output
 
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
-        self.forms[site.part] = len(output) if isinstance(output, tuple) else 0
+        setattr(self.form, site.part, len(output) if isinstance(output, tuple) else 0)
         return output
 
 
@@ -84,28 +98,36 @@ class _Working(_Run):
     """Runs what the mask leaves on, under the eyes of an observer if there is one."""
 
     mask: Mask
-    forms: dict[str, int]
+    form: _Form
     observer: Observer | None = None
+    shape: tuple[int, ...] = ()
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         hidden = _hidden(args, kwargs)
+        self.shape = hidden.shape
         if self.observer:
             self.observer.enter(layer, hidden)
         off = layer in self.mask.whole_layers
-        output = _formed(hidden, self.forms["layer"]) if off else forward(*args, **kwargs)
+        output = _formed(hidden, self.form.layer) if off else forward(*args, **kwargs)
         if self.observer:
             self.observer.leave(layer, _first(output))
         return output
 
+    def before_site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        return _hidden(args, kwargs) if site in self.mask.sites else forward(*args, **kwargs)
+
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        if site in self.mask.sites:
-            return _formed(torch.zeros_like(_hidden(args, kwargs)), self.forms[site.part])
-        return forward(*args, **kwargs)
+        if site not in self.mask.sites:
+            return forward(*args, **kwargs)
+        nothing = _residual(args, kwargs) if self.form.residual_inside else torch.zeros_like(_hidden(args, kwargs))
+        return _formed(nothing, getattr(self.form, site.part))
 
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
         if self.observer:
-            self.observer.update(site, _first(output))
+            added = _first(output) - _residual(args, kwargs) if self.form.residual_inside else _first(output)
+            added = added.view(self.shape)  # some layers flatten batch and window for their MLP
+            self.observer.update(site, added if self.form.scale == 1 else added * self.form.scale)
         return output
 
 
@@ -113,7 +135,7 @@ class _Working(_Run):
 class _Tracing(_Run):
     """Runs no layer; notes what each was called with."""
 
-    forms: dict[str, int]
+    form: _Form
     calls: list[Call]
     hidden: Tensor | None = None
 
@@ -122,7 +144,7 @@ class _Tracing(_Run):
         if layer == 0:
             self.hidden = hidden
         self.calls.append((args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"}))
-        return _formed(hidden, self.forms["layer"])
+        return _formed(hidden, self.form.layer)
 
 
 @dataclass
@@ -130,14 +152,18 @@ class _Injecting(_Run):
     """Runs no layer; the last one's output is replaced."""
 
     hidden: Tensor
-    forms: dict[str, int]
+    form: _Form
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        return _formed(self.hidden, self.forms["layer"])
+        return _formed(self.hidden, self.form.layer)
 
 
 def _hidden(args: tuple, kwargs: dict) -> Tensor:
     return args[0] if args else kwargs["hidden_states"]
+
+
+def _residual(args: tuple, kwargs: dict) -> Tensor:
+    return args[1] if len(args) > 1 else kwargs["residual"]
 
 
 def _first(output: Any) -> Tensor:
@@ -168,15 +194,14 @@ class Hooks:
         self.model = model
         self.layers: list[nn.Module] = list(model.get_submodule(family.layers))
         self._undo: list[Callable[[], None]] = []
-        self._forms: dict[str, int] = {}
+        scale = float(getattr(self.layers[0], family.multiplier)) if family.multiplier else 1.0
+        self._form = _Form(family.residual_inside, scale)
         for index, layer in enumerate(self.layers):
             self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
             for part in PARTS:
-                site = Site(index, part)
-                self._wrap(getattr(layer, family.site(part)), lambda run, *call, site=site: run.site(site, *call))
-                self._wrap(getattr(layer, family.update(part)), lambda run, *call, site=site: run.update(site, *call))
+                self._wrap_site(layer, Site(index, part), family)
         try:
-            with torch.inference_mode(), _running(_Learning(self._forms)):
+            with torch.inference_mode(), _running(_Learning(self._form)):
                 self.model(self._ids(1, 2), use_cache=False)
         except BaseException:
             self.remove()
@@ -186,6 +211,13 @@ class Hooks:
         """Take every wrapper off; the model is as it was before."""
         while self._undo:
             self._undo.pop()()
+
+    def _wrap_site(self, layer: nn.Module, site: Site, family: Family) -> None:
+        *before, last = family.modules(site.part)
+        for name in before:
+            self._wrap(getattr(layer, name), lambda run, *call: run.before_site(site, *call))
+        self._wrap(getattr(layer, last), lambda run, *call: run.site(site, *call))
+        self._wrap(getattr(layer, family.update(site.part)), lambda run, *call: run.update(site, *call))
 
     def _wrap(self, module: nn.Module, act: Callable[..., Any]) -> None:
         """Let the run of the calling thread, if there is one, decide about this module's forward."""
@@ -214,18 +246,18 @@ class Hooks:
 
         A site that is off adds zeros to the residual stream and is not run; a layer that is off is skipped.
         """
-        with _running(_Working(mask, self._forms)):
+        with _running(_Working(mask, self._form)):
             yield
 
     @contextmanager
     def observe(self, observer: Observer, mask: Mask = NONE) -> Iterator[None]:
         """Show the residual stream of every forward pass in this thread to an observer, under a mask."""
-        with _running(_Working(mask, self._forms, observer)):
+        with _running(_Working(mask, self._form, observer)):
             yield
 
     def trace(self, ids: Tensor) -> Trace:
         """Run the model up to the first layer on ids (batch, window)."""
-        run = _Tracing(self._forms, [])
+        run = _Tracing(self._form, [])
         with _running(run):
             self.model(ids, use_cache=False, logits_to_keep=1)
         assert run.hidden is not None
@@ -241,5 +273,5 @@ class Hooks:
 
         What the model does after its layers is done by the model itself: final norm, head, scaling, capping.
         """
-        with _running(_Injecting(hidden, self._forms)):
+        with _running(_Injecting(hidden, self._form)):
             return self.model(self._ids(*hidden.shape[:2]), use_cache=False).logits

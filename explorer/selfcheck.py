@@ -24,7 +24,7 @@ class _Seen:
         self.hidden = hidden
 
     def update(self, site: Site, update: Tensor) -> None:
-        self.updates[site.part] = update
+        self.updates[site.part] = update.clone()  # some layers add in place
 
     def leave(self, layer: int, hidden: Tensor) -> None:
         if self.updates.keys() != set(PARTS):

@@ -25,6 +25,22 @@ _NAMES = {
                  "attention_out": "attention.dense", "mlp_out": "mlp.dense_4h_to_h"},
 }  # fmt: skip
 
+_BLOOM = {"layers": "transformer.h", "attention": "self_attention", "mlp": "mlp",
+          "attention_out": "self_attention.dense", "mlp_out": "mlp.dense_4h_to_h"}  # fmt: skip
+_EXPERTS = {**_LLAMA, "mlp_out": "mlp.experts"}
+_NAMES |= {
+    "olmo2": _SANDWICH,
+    "phi": {**_LLAMA, "attention_out": "self_attn.dense", "mlp_out": "mlp.fc2"},
+    "starcoder2": {**_LLAMA, "mlp_out": "mlp.c_proj"},
+    "opt": {**_LLAMA, "layers": "model.decoder.layers", "mlp": "fc2", "mlp_out": "fc2",
+            "attention_out": "self_attn.out_proj"},
+    "bloom": _BLOOM,
+    "falcon": _BLOOM,
+    "mixtral": _EXPERTS,
+    "qwen3_moe": _EXPERTS,
+    "gpt_oss": _EXPERTS,
+}  # fmt: skip
+
 Row = np.ndarray
 
 
@@ -43,10 +59,13 @@ def zeroed(folder: Path, mask: Mask, dtype: torch.dtype = torch.float32) -> Any:
     model = plain(folder, dtype)
     where = names(model)
     for site in mask.sites:
-        projection = model.get_submodule(f"{where['layers']}.{site.layer}.{where[site.part + '_out']}")
-        projection.weight.zero_()
-        if projection.bias is not None:
-            projection.bias.zero_()
+        layer = model.get_submodule(f"{where['layers']}.{site.layer}")
+        for name, parameter in layer.named_parameters():
+            experts = (
+                where["mlp_out"] == "mlp.experts" and site.part == "mlp" and "mlp." in name and "down_proj" in name
+            )
+            if experts or name.startswith(where[site.part + "_out"] + "."):
+                parameter.zero_()
     return model
 
 
@@ -88,6 +107,12 @@ def hidden_states(model: Any, ids: np.ndarray) -> tuple[list[np.ndarray], dict[s
     updates: dict[str, list[np.ndarray]] = {"attention": [], "mlp": []}
     layers = model.get_submodule(where["layers"])
 
+    def keep_update(into: list[np.ndarray], args: Any, output: Any) -> None:
+        added = (output[0] if isinstance(output, tuple) else output).float()
+        if model.config.model_type == "bloom":  # the residual is added inside
+            added = added - args[1].float()
+        into.append((added * getattr(model.config, "residual_multiplier", 1.0)).numpy().reshape(*ids.shape, -1).copy())
+
     def keep(into: list[np.ndarray], value: Any) -> None:
         into.append((value[0] if isinstance(value, tuple) else value).float().numpy().copy())
 
@@ -99,7 +124,9 @@ def hidden_states(model: Any, ids: np.ndarray) -> tuple[list[np.ndarray], dict[s
         )
         for part, into in updates.items():
             module = layer.get_submodule(where.get(part + "_update", where[part]))
-            handles.append(module.register_forward_hook(lambda _, args, output, into=into: keep(into, output)))
+            handles.append(
+                module.register_forward_hook(lambda _, args, output, into=into: keep_update(into, args, output))
+            )
     handles.append(layers[-1].register_forward_hook(lambda _, args, output: keep(states, output)))
     model(torch.from_numpy(ids), use_cache=False)
     for handle in handles:
@@ -135,7 +162,13 @@ def angular_distances(states: list[np.ndarray], choice: str) -> list[list[float]
 def influences(model: Any, ids: np.ndarray, first: int = 0) -> dict[str, list[float]]:
     """Return 1 - mean cos(before, after) for layers, attention and MLP, tokens from `first` on."""
     states, updates = hidden_states(model, ids)
-    parallel = model.config.model_type == "gpt_neox" and model.config.use_parallel_residual
+    config = model.config
+    parallel = (
+        config.model_type in ("phi", "cohere2")
+        or getattr(config, "use_parallel_residual", False)
+        or getattr(config, "new_decoder_architecture", False)
+        or getattr(config, "parallel_attn", False)
+    )
     found: dict[str, list[float]] = {"layer": [], "attention": [], "mlp": []}
     for layer, (a, m) in enumerate(zip(updates["attention"], updates["mlp"], strict=True)):
         x = states[layer].astype(np.float64)

@@ -11,15 +11,30 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
+    Cohere2Config,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
+    Olmo2Config,
+    OPTConfig,
+    Phi3Config,
+    PhiConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
+    SmolLM3Config,
+    StableLmConfig,
+    Starcoder2Config,
 )
 
 from explorer.loading import LoadedModel, load
@@ -40,6 +55,8 @@ _GEMMA: dict[str, Any] = {**_LLAMA, "num_hidden_layers": 5, "sliding_window": SL
                           "query_pre_attn_scalar": 8, "tie_word_embeddings": True}  # fmt: skip
 _NEOX: dict[str, Any] = {**_COMMON, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4,
                          "num_attention_heads": 4, "initializer_range": 0.3}  # fmt: skip
+_PLAIN: dict[str, Any] = {k: v for k, v in _LLAMA.items() if k != "head_dim"}
+_EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "output_router_logits": False}
 _TYPES = ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention", "full_attention"]
 
 FAMILIES: dict[str, Callable[[], Any]] = {
@@ -54,6 +71,34 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "gemma3_text": lambda: Gemma3TextConfig(**_GEMMA, layer_types=_TYPES),
     "gpt2": lambda: GPT2Config(
         **_COMMON, n_embd=32, n_layer=4, n_head=4, n_positions=128, initializer_range=0.3,
+    ),
+    "gemma": lambda: GemmaConfig(**_LLAMA),
+    "phi": lambda: PhiConfig(**_PLAIN),
+    "phi3": lambda: Phi3Config(**_PLAIN),
+    "granite": lambda: GraniteConfig(
+        **_PLAIN, residual_multiplier=0.4, embedding_multiplier=3.0, logits_scaling=2.0, attention_multiplier=0.3,
+    ),
+    "olmo2": lambda: Olmo2Config(**_PLAIN),
+    "smollm3": lambda: SmolLM3Config(**_PLAIN, no_rope_layers=[1, 0, 1, 1], layer_types=["full_attention"] * 4),
+    "stablelm_sequential": lambda: StableLmConfig(**_PLAIN, use_parallel_residual=False),
+    "stablelm_parallel": lambda: StableLmConfig(**_PLAIN, use_parallel_residual=True),
+    "starcoder2": lambda: Starcoder2Config(**_PLAIN),
+    "cohere2": lambda: Cohere2Config(**{**_GEMMA, "pad_token_id": 0}, layer_types=_TYPES, logit_scale=0.5),
+    "opt": lambda: OPTConfig(
+        **_COMMON | {"pad_token_id": 1}, hidden_size=32, ffn_dim=48, num_hidden_layers=4, num_attention_heads=4,
+        word_embed_proj_dim=32, init_std=0.3,
+    ),
+    "bloom": lambda: BloomConfig(**_COMMON, hidden_size=32, n_layer=4, n_head=4, initializer_range=0.3),
+    "falcon_parallel": lambda: FalconConfig(**_NEOX, parallel_attn=True, new_decoder_architecture=False),
+    "falcon_new": lambda: FalconConfig(**_NEOX, num_kv_heads=2, new_decoder_architecture=True),
+    "falcon_sequential": lambda: FalconConfig(**_NEOX, parallel_attn=False, new_decoder_architecture=False, bias=True),
+    "mixtral": lambda: MixtralConfig(**_LLAMA, **_EXPERTS, num_local_experts=4),
+    "qwen3_moe": lambda: Qwen3MoeConfig(
+        **_LLAMA, **_EXPERTS, num_experts=4, moe_intermediate_size=24, decoder_sparse_step=2, mlp_only_layers=[3],
+    ),
+    "gpt_oss": lambda: GptOssConfig(
+        **_LLAMA, **_EXPERTS, num_local_experts=4, sliding_window=SLIDING,
+        layer_types=["sliding_attention", "full_attention"] * 2,
     ),
     "gpt_neox_parallel": lambda: GPTNeoXConfig(**_NEOX, use_parallel_residual=True),
     "gpt_neox_sequential": lambda: GPTNeoXConfig(**_NEOX, use_parallel_residual=False),

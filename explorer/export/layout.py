@@ -44,20 +44,17 @@ class Layout:
         stack, layer, rest = match[1], int(match[2]), match[3]
         if layer in self.mask.whole_layers:
             return None
-        site = next((s for s in self.zero_sites if s.layer == layer and self._writes(s, rest)), None)
+        site = next((s for s in self.zero_sites if s.layer == layer and self.family.writes(s.part, rest)), None)
         if site:
             self.zeroed.add(site)
         return f"{stack}.{self.kept.index(layer)}.{rest}", site is not None
-
-    def _writes(self, site: Site, rest: str) -> bool:
-        return rest.startswith(self.family.projection(site.part) + ".")
 
     def check(self) -> None:
         """Raise ExportError if a site that should be zeroed had no projection among the tensors placed."""
         if lost := sorted(self.zero_sites - self.zeroed):
             raise ExportError(
                 "Cannot find the projection to zero",
-                f"no {self.family.projection(lost[0].part)} in layer {lost[0].layer}",
+                f"none for {lost[0]} among the tensors",
                 "Turn off whole layers only",
             )
 
@@ -84,4 +81,10 @@ class Layout:
         for name in PER_LAYER_FIELDS:
             if isinstance(values := getattr(loaded, name, None), (list, tuple)):
                 decoder[name] = [values[layer] for layer in self.kept]
+        if hasattr(loaded, "mlp_only_layers"):  # which layers have experts follows from their numbers
+            step, dense = loaded.decoder_sparse_step, set(loaded.mlp_only_layers)
+            decoder["mlp_only_layers"] = [
+                new for new, old in enumerate(self.kept) if old in dense or (old + 1) % step != 0
+            ]
+            decoder["decoder_sparse_step"] = 1
         return config

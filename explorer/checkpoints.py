@@ -48,8 +48,11 @@ class Checkpoint:
         """The .safetensors files that belong to the model, in order of name."""
         index = self.folder / "model.safetensors.index.json"
         if index.is_file():
-            named = set(json.loads(index.read_text())["weight_map"].values())
-            return sorted(self.folder / name for name in named)
+            try:
+                named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+                return sorted(self.folder / str(name) for name in named)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                raise ModelError("Cannot read the index of the weights", str(index), "Copy it again") from None
         whole = self.folder / "model.safetensors"
         return [whole] if whole.is_file() else sorted(self.folder.glob("*.safetensors"))
 
@@ -80,7 +83,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError("Not a model folder", f"no config.json in {folder}", _FORMS) from None
-    except ValueError:
+    except OSError as error:
+        raise ModelError("Cannot read config.json", f"{folder} ({error.strerror})", "Copy it again") from None
+    except (ValueError, RecursionError):
         raise ModelError("Cannot read config.json", f"{folder} has one that is not JSON", "Copy it again") from None
     if not isinstance(config, dict):
         raise ModelError("Cannot read config.json", "it is not an object", "Copy it again")
@@ -148,7 +153,12 @@ def _from_gguf(name: str, path: Path, store: Store, cache: Path, progress: Progr
 def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
     """Write a GGUF file as float32 safetensors, beside its place and renamed at the end."""
     needed = 9 * path.stat().st_size  # 4-bit blocks become 32 bits
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(
+            "Cannot use the cache folder", f"{folder.parent} ({error.strerror})", "Name another with --cache"
+        ) from None
     if (free := shutil.disk_usage(folder.parent).free) < needed:
         raise ModelError(
             "Not enough disk to dequantize the GGUF file",
@@ -173,7 +183,9 @@ def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
         if not folder.is_dir():
             os.replace(partial, folder)
         progress(3, 3, f"Wrote {folder.name}")
-    except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+    except OSError as error:
+        raise ModelError("Cannot dequantize the GGUF file", first_line(error), "Free some space") from error
+    except Exception as error:  # a damaged file fails in as many ways as it has parts
         raise ModelError(
             "Cannot read the GGUF file", f"{path.name} ({first_line(error)})", "Use a GGUF of a supported family"
         ) from error
@@ -190,7 +202,9 @@ def _download(name: str, trust_remote_code: bool, progress: Progress) -> Path:
         folder = snapshot_download(name, allow_patterns=[*patterns, *(["*.py"] if trust_remote_code else [])])
     except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
         raise ModelError(
-            f"Cannot get the model {name!r}", f"no such folder here, and the hub says: {first_line(error)}", _FORMS
+            f"Cannot get the model {name!r}",
+            f"no such folder here, and the hub gives none: {first_line(error)}",
+            _FORMS,
         ) from error
     progress(1, 1, f"Fetched {name}")
     return Path(folder)

@@ -46,9 +46,9 @@ def tokenize(
     """
     if text.startswith("tokens:"):
         windows = _read_tokens(Path(text.removeprefix("tokens:")), tokenizer, vocabulary)
-        _check_window(windows.ids.shape[1], windows.ids.size, positions)
+        check_window(windows.ids.shape[1], windows.ids.size, positions)
         return Corpus(text, windows, windows, bool((windows.ids[:, 0] == tokenizer.bos_token_id).all()))
-    _check_window(window, tokens, positions)
+    check_window(window, tokens, positions)
     has_bos = _adds_bos(tokenizer, bos)
     source, count = find_text(text), tokens // window
     cut = _Cutter(text, tokenizer, window, has_bos)
@@ -60,7 +60,8 @@ def tokenize(
     return Corpus(text, calibration, held_out, has_bos)
 
 
-def _check_window(window: int, tokens: int, positions: int | None) -> None:
+def check_window(window: int, tokens: int, positions: int | None) -> None:
+    """Raise TextError if not one window can be made, or a window is beyond the positions."""
     if window < 2:
         raise TextError("The window predicts nothing", f"{window} ids", "Use a window of 2 ids or more")
     if positions is not None and window > positions:
@@ -102,7 +103,7 @@ class _Cutter:
         read = -1
         while len(ids) <= count * step and read < len(text[:limit]):  # the last id may be that of a word cut short
             read = len(text[:limit])
-            text += _take(pieces, limit - len(text), bool(text))
+            text += _take(pieces, limit - len(text), bool(text)).encode(errors="replace").decode()
             ids, ends = self._encode(text[:limit])
             limit *= 2
         if not text.strip():
@@ -144,7 +145,7 @@ def _read_tokens(path: Path, tokenizer: Any, vocabulary: int | None) -> Windows:
     try:
         with reading(path):
             rows = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise TextError("Not a file of JSON", f"{path.name} ({error})", remedy) from None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
         raise TextError(what, path.name, remedy)

@@ -39,7 +39,7 @@ def generate(
 
     Raises:
         MaskError: the mask names a layer that the model lacks.
-        TextError: the prompt is empty, or too long for the model's positions.
+        TextError: the prompt is empty, or too long for the model's positions; or the temperature is too low.
     """
     ids = _encode(loaded, prompt, chat)
     if loaded.positions is not None and ids.shape[1] + max_new_tokens > loaded.positions:
@@ -85,7 +85,7 @@ def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:
         raise TextError("The prompt is empty", repr(prompt), "Write some words to go on from")
     if chat and loaded.tokenizer.chat_template is None:
         raise TextError("The model has no chat template", loaded.spec.model, "Leave the chat template off")
-    text = prompt
+    text = prompt = prompt.encode(errors="replace").decode()
     if chat:
         turn = [{"role": "user", "content": prompt}]
         text = loaded.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
@@ -96,6 +96,10 @@ def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:
 def _sampling(temperature: float) -> dict[str, Any]:
     if temperature <= 0:
         return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if temperature < 0.01:
+        raise TextError(
+            "The temperature is too low to sample by", str(temperature), "Use 0 for greedy, or 0.01 and more"
+        )
     return {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
 
 

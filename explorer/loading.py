@@ -117,10 +117,10 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     """
     device = pick_device(spec.device)
     checkpoint = find_checkpoint(spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress)
-    progress(0, 3, "Reading the tokenizer")
-    tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
-    progress(1, 3, "Reading the weights")
+    progress(0, 3, "Reading the weights")
     model = _load_weights(checkpoint, spec, device)
+    progress(1, 3, "Reading the tokenizer")
+    tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
     family = find_anatomy(model)
     hooks = Hooks(model, family)
@@ -212,9 +212,11 @@ def _load_weights(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device)
 def _check_causal(config: dict[str, Any], spec: ModelSpec) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
-    declared = (config.get("architectures") or [None])[0]
-    model_type = config.get("model_type", "")
-    if "AutoModelForCausalLM" in config.get("auto_map", {}):
+    architectures, model_type = config.get("architectures") or [None], config.get("model_type", "")
+    if not isinstance(architectures, list) or not isinstance(model_type, str):
+        raise ModelError("Cannot read config.json", "architectures is no list, or model_type no text", "Copy it again")
+    declared = architectures[0]
+    if "AutoModelForCausalLM" in (config.get("auto_map") or {}):
         if spec.trust_remote_code:
             return
         if model_type not in CAUSAL:

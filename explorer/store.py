@@ -129,9 +129,21 @@ class Store:
     def nats(self, context: str, windows: Iterable[str], mask: str) -> dict[str, float]:
         """Return window digest -> stored nats under a mask, for the windows that have been scored."""
         wanted = set(windows)
+        rows = self._read("SELECT window, nats FROM nats WHERE context=? AND mask=?", (context, mask))
+        return {window: nats for window, nats in rows if window in wanted}
+
+    def _read(self, query: str, values: tuple) -> list[tuple]:
+        """Return a query's rows; a database that turns out damaged is set aside, and has none."""
         with self._lock:
-            rows = self._db.execute("SELECT window, nats FROM nats WHERE context=? AND mask=?", (context, mask))
-            return {window: nats for window, nats in rows if window in wanted}
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.DatabaseError:
+                if self.folder is None:
+                    raise
+                self._db.close()
+                self._set_aside()
+                self._db = self._open()
+                return []
 
     def add_nats(self, context: str, rows: Iterable[tuple[str, str, float]]) -> None:
         """Store (window digest, mask, nats) rows, all or none."""
@@ -142,12 +154,8 @@ class Store:
         """Return the digest of a file, computed again only when its size or time of change differ."""
         status = path.stat()
         identity = (str(path.resolve()), status.st_size, status.st_mtime_ns)
-        with self._lock:
-            row = self._db.execute(
-                "SELECT digest FROM files WHERE (path, size, mtime_ns) = (?, ?, ?)", identity
-            ).fetchone()
-        if row:
-            return row[0]
+        for (digest,) in self._read("SELECT digest FROM files WHERE (path, size, mtime_ns) = (?, ?, ?)", identity):
+            return digest
         digest = compute(path)
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*identity, digest))
@@ -173,7 +181,13 @@ class Store:
             self._arrays[key] = dict(arrays)
             return
         folder = self.folder / "arrays"
-        folder.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(file.name, folder / f"{key}.npz")
+        try:
+            folder.mkdir(exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            os.replace(file.name, folder / f"{key}.npz")
+        except OSError as error:
+            found = f"{folder} ({error.strerror or error})"
+            raise CacheError(
+                "Cannot write the cache", found, "Free some space, or name another with --cache"
+            ) from error

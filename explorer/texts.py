@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +50,15 @@ def find_text(name: str) -> Text:
         )
     if name.startswith("hf:"):
         dataset, config, split, column, *_ = [*name.removeprefix("hf:").split(":"), "", "", "", ""]
+        if not dataset:
+            raise TextError("The data set has no name", repr(name), FORMS)
         return Text(lambda: _read_dataset(dataset, config or None, split or "train", column or "text"))
     path = Path(name).expanduser()
     if len(name) > 1024 or not _is_file(path):
         raise TextError("No such text", repr(name[:80]), FORMS)
-    if path.suffix not in _READERS:
+    if path.suffix.lower() not in _READERS:
         raise TextError("Unknown kind of text file", path.name, FORMS)
-    return Text(lambda: _READERS[path.suffix](path))
+    return Text(lambda: _READERS[path.suffix.lower()](path))
 
 
 def _is_file(path: Path) -> bool:
@@ -87,16 +88,16 @@ def _read_python_docs() -> Iterator[str]:
 
 def _read_plain(path: Path) -> list[str]:
     with reading(path):
-        return [path.read_text(encoding="utf-8")]
+        return [path.read_text(encoding="utf-8-sig")]
 
 
 def _read_jsonl(path: Path) -> Iterator[str]:
-    with reading(path), path.open(encoding="utf-8") as lines:
+    with reading(path), path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             where = f"line {number} of {path.name}"
             try:
                 row = json.loads(line) if line.strip() else None
-            except json.JSONDecodeError:
+            except (json.JSONDecodeError, RecursionError):
                 raise TextError("Not a line of JSON", where, "Write one JSON object a line") from None
             if row is not None:
                 yield _column(row if isinstance(row, dict) else {}, "text", where)
@@ -112,8 +113,11 @@ def _read_parquet(path: Path) -> Iterator[str]:
             "Not a Parquet file", f"{path.name} ({first_line(error)})", "Write it again as Parquet"
         ) from None
     _column(dict.fromkeys(file.schema_arrow.names), "text", path.name)
-    batches = file.iter_batches(columns=["text"])
-    return (str(text) for text in chain.from_iterable(b.column(0).to_pylist() for b in batches) if text is not None)
+    try:
+        for batch in file.iter_batches(columns=["text"]):
+            yield from (str(text) for text in batch.column(0).to_pylist() if text is not None)
+    except (OSError, ValueError) as error:
+        raise TextError("The Parquet file is damaged", f"{path.name} ({first_line(error)})", "Write it again") from None
 
 
 _READERS: dict[str, Callable[[Path], Iterable[str]]] = {
@@ -142,5 +146,7 @@ def _column(row: dict[str, Any], column: str, where: str) -> str:
     """Return a row's text, empty where it is null."""
     if column not in row:
         found = f"{where} has {', '.join(map(repr, row)) or 'none'}"
-        raise TextError(f"Missing column {column!r}", found, "Name the column that holds text")
+        raise TextError(
+            f"Missing column {column!r}", found, "Name the column after the data set and split, or rename it to text"
+        )
     return "" if row[column] is None else str(row[column])

@@ -25,9 +25,10 @@ def main(view: View) -> None:
     if st.button("Export", type="primary", disabled=not target.strip()):
         run = st.session_state.get("export_run", 0) + 1
         st.session_state.export_run = run
+        engine.worker.forget_failed()
         st.session_state.export_job = engine.export(owner, view, Path(target.strip()), overwrite, run)
     job = st.session_state.get("export_job")
-    if job is not None and ready(job):
+    if job is not None and ready(job, again=False):
         _draw_exported(job.result)
 
 
@@ -35,7 +36,7 @@ def _draw_outlook(outlook: Outlook, view: View) -> None:
     free = shutil.disk_usage(Path.cwd()).free
     left, middle, right = st.columns(3)
     left.metric("Layers written", outlook.layers)
-    middle.metric("Weights on disk", describe_bytes(outlook.bytes))
+    middle.metric("Weights on disk", describe_bytes(outlook.bytes), help="In the checkpoint's own precision")
     right.metric("Disk free here", describe_bytes(free))
     st.text(f"Removed: {view.mask}")
     if outlook.zeroed:
@@ -46,8 +47,8 @@ def _draw_outlook(outlook: Outlook, view: View) -> None:
 
 
 def _suggest_target(view: View) -> str:
-    mask = str(view.mask).replace(",", "_")
-    return str(Path("exports") / f"{Path(view.model).name}-without-{mask}"[:120])
+    suffix = f"-without-{view.mask}".replace(",", "_") if view.mask else "-whole"
+    return str(Path("exports") / f"{Path(view.model).name}{suffix}"[:120])
 
 
 def _draw_exported(made: Exported) -> None:

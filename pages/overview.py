@@ -7,9 +7,9 @@ import streamlit as st
 from explorer.masks import NONE
 from ui.engine import Facts, View
 from ui.figures import describe_bytes, describe_flops
-from ui.frame import Frame, framed
+from ui.frame import Frame, framed, offer_way_back
 from ui.readout import draw_readout
-from ui.session import get_engine, get_owner, set_view
+from ui.session import MOST_TOKENS, get_engine, get_owner, set_view
 from ui.waiting import ready
 
 
@@ -18,6 +18,8 @@ def main(frame: Frame) -> None:
     with left:
         if ready(frame.facts_job):
             _draw_facts(frame.view, frame.facts_job.result)
+        elif frame.facts_job.state == "failed":
+            offer_way_back()
     with right:
         _draw_form(frame.view)
 
@@ -69,8 +71,8 @@ def _draw_form(view: View) -> None:
             help="python-docs, wikitext2, c4, a file, hf:DATASET:CONFIG:SPLIT:COLUMN or tokens:FILE.json",
         )
         left, right = st.columns(2)
-        tokens = left.number_input("Tokens in each split", 2, None, view.tokens, 256)
-        window = right.number_input("Window", 2, None, view.window, 64)
+        tokens = left.number_input("Tokens in each split", 2, MOST_TOKENS, view.tokens, 256)
+        window = right.number_input("Window", 2, MOST_TOKENS, view.window, 64)
         dtype = left.selectbox("Precision", DTYPES, DTYPES.index(view.dtype) if view.dtype in DTYPES else 0)
         device = right.text_input("Device", view.device, help="auto, cpu, cuda or cuda:i")
         if st.form_submit_button("Load", type="primary"):

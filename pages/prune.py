@@ -12,6 +12,7 @@ from ui.readout import draw_readout
 from ui.samples import draw_samples
 from ui.session import get_engine, get_owner, get_view, set_view
 from ui.strip import draw_strip
+from ui.waiting import follow
 
 
 def main(frame: Frame, facts: Facts) -> None:
@@ -24,6 +25,7 @@ def main(frame: Frame, facts: Facts) -> None:
         measured = get_engine().redundancy(get_owner(), frame.view)
         found = measured.result if measured.state == "done" else None
         draw_strip(facts.n_layers, frame.view.mask, found, _take_mask)
+        follow([measured], lambda: None)  # the colours come when it is done
         _draw_reset(frame.view)
     with st.container(key="samples"):
         draw_samples(frame.view, facts)

@@ -78,12 +78,14 @@ def test_a_shared_job_goes_on_until_nobody_holds_it(worker: Worker) -> None:
     job = worker.ask("ann", "score", "shared", "shared", gate)
     assert worker.ask("bob", "score", "shared", "shared", gate) is job
     assert gate.started.wait(WAIT)
-    worker.release("ann", job)
+    worker.decline("ann", job)
     steps = gate.steps
     while gate.steps < steps + 3:
         assert job.state == "running"
-    worker.release("bob", job)
+    worker.decline("bob", job)
     assert wait(job).state == "cancelled"
+    assert worker.ask("ann", "score", "shared", "shared", lambda job: "again").state == "cancelled"
+    worker.retry("ann", job)
     again = worker.ask("ann", "score", "shared", "shared", lambda job: "again")
     assert wait(again).result == "again"
 
@@ -117,6 +119,19 @@ def test_what_nobody_foresaw_fails_one_job_not_the_worker(worker: Worker, capsys
     assert "ZeroDivisionError" in str(job.error)
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert wait(worker.ask("ann", "facts", "other", "work", lambda job: 1)).result == 1
+
+
+def test_what_only_sessions_that_left_hold_is_cancelled() -> None:
+    there, gate = {"ann", "bob"}, Gate()
+    worker = Worker(there.__contains__)
+    running = worker.ask("ann", "score", "running", "running", gate)
+    queued = worker.ask("ann", "sweep", "queued", "queued", gate)
+    assert gate.started.wait(WAIT)
+    there.discard("ann")
+    assert wait(running).state == "cancelled"
+    assert wait(queued).state == "cancelled"
+    assert wait(worker.ask("bob", "score", "next", "next", lambda job: 1)).result == 1
+    worker.close()
 
 
 def test_closing_stops_the_running_job() -> None:

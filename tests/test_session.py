@@ -29,7 +29,12 @@ def test_a_short_link_has_model_text_and_mask() -> None:
 
 @pytest.mark.parametrize(
     ("parameters", "said"),
-    [({"mask": "5-3"}, "mask was skipped"), ({"tokens": "many"}, "'many' is not a whole number")],
+    [
+        ({"mask": "5-3"}, "mask was skipped"),
+        ({"tokens": "many"}, "'many' is not a whole number"),
+        ({"window": "1"}, "'1' is not"),
+        ({"tokens": "9" * 20}, "from 2 to"),
+    ],
 )
 def test_what_is_not_valid_is_skipped_and_said(parameters: dict[str, str], said: str) -> None:
     view, notices = read_view({"model": "other", **parameters})

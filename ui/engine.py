@@ -78,12 +78,13 @@ class Outlook:
 class Engine:
     """Turns what the pages ask into jobs for the worker. Only the worker's thread touches the model."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path, alive: Callable[[str], bool]) -> None:
         quieten_libraries()
-        self.cache, self.store, self.worker = cache, Store(cache), Worker()
+        self.cache, self.store, self.worker = cache, Store(cache), Worker(alive)
         self._loaded: LoadedModel | None = None
         self._prefixes = Prefixes(PREFIX_BYTES)
-        self._corpora: OrderedDict[View, Corpus] = OrderedDict()
+        self._loaded_stamp: _Stamp = ()
+        self._corpora: OrderedDict[tuple[View, _Stamp], Corpus] = OrderedDict()
 
     def facts(self, owner: str, view: View) -> Job:
         """Ask for what there is to know about the view's model and text."""
@@ -149,25 +150,41 @@ class Engine:
             loaded = self._load(view.spec, job.progress)
             return work(job, loaded, self._corpus(loaded, view.source))
 
-        return self.worker.ask(owner, slot or kind, repr((kind, view, *more)), title, run, priority)
+        key = repr((kind, view, _stamp(view.model), _stamp(view.text), *more))
+        return self.worker.ask(owner, slot or kind, key, title, run, priority)
 
     def _load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
         """Return the model, letting the one in memory go first if it is another."""
-        if self._loaded is None or self._loaded.spec != spec:
+        stamp = _stamp(spec.model)
+        if self._loaded is None or self._loaded.spec != spec or self._loaded_stamp != stamp:
             if self._loaded is not None:
                 self._loaded.unload()
                 self._loaded = None
                 self._corpora.clear()
                 self._prefixes = Prefixes(PREFIX_BYTES)
-            self._loaded = load(spec, self.store, self.cache, progress)
+            self._loaded, self._loaded_stamp = load(spec, self.store, self.cache, progress), stamp
         return self._loaded
 
     def _corpus(self, loaded: LoadedModel, source: View) -> Corpus:
-        if source not in self._corpora:
-            self._corpora[source] = loaded.tokenize(source.text, source.tokens, source.window)
+        key = source, _stamp(source.text)
+        if key not in self._corpora:
+            self._corpora[key] = loaded.tokenize(source.text, source.tokens, source.window)
             while len(self._corpora) > 8:
                 self._corpora.popitem(last=False)
-        return self._corpora[source]
+        return self._corpora[key]
+
+
+_Stamp = tuple[tuple[str, int, int], ...]
+
+
+def _stamp(name: str) -> _Stamp:
+    """Sizes and times of the files that a text or model of this machine is made of: changed files are other work."""
+    path = Path(name.removeprefix("tokens:")).expanduser()
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    except (OSError, ValueError):
+        return ()
 
 
 def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:

@@ -67,18 +67,19 @@ def require_facts(frame: Frame) -> Facts:
     """Return the facts, or draw how far the loading is and end the page here."""
     if not ready(frame.facts_job):
         if frame.facts_job.state == "failed":
-            _offer_way_back()
+            offer_way_back()
+            st.page_link("pages/overview.py", label="Load another model or text")
         _end_page()
         st.stop()
     return frame.facts
 
 
-def _offer_way_back() -> None:
+def offer_way_back() -> None:
+    """Offer the view before the one that failed to load."""
     before = st.session_state.get("view_before")
     if before is not None and st.button(plain(f"Back to {before.model}, {before.text}")):
         st.session_state.view = before
         st.rerun()
-    st.page_link("pages/overview.py", label="Load another model or text")
 
 
 def _fit_mask(view: View, facts: Facts) -> View:

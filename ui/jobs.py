@@ -12,6 +12,7 @@ import heapq
 import itertools
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
@@ -28,7 +29,9 @@ _KEPT = 256  # finished jobs remembered
 class Job:
     """A piece of work and how far it is."""
 
-    def __init__(self, key: str, title: str, work: Callable[[Job], Any]) -> None:
+    def __init__(
+        self, key: str, title: str, work: Callable[[Job], Any], beat: Callable[[], None] = lambda: None
+    ) -> None:
         self.key, self.title, self.work = key, title, work
         self.state = "queued"
         self.done, self.total, self.what = 0, 0, title
@@ -37,6 +40,7 @@ class Job:
         self.error: ExplorerError | None = None
         self.holders: set[tuple[str, str]] = set()
         self._stop = threading.Event()
+        self._beat, self._beaten = beat, time.monotonic()
 
     @property
     def active(self) -> bool:
@@ -60,6 +64,9 @@ class Job:
 
     def check(self) -> None:
         """Raise Cancelled if nobody wants the work any more."""
+        if time.monotonic() > self._beaten + 1:
+            self._beaten = time.monotonic()
+            self._beat()
         if self._stop.is_set():
             raise Cancelled
 
@@ -71,9 +78,15 @@ class Job:
 
 
 class Worker:
-    """A thread that runs jobs one at a time."""
+    """A thread that runs jobs one at a time.
 
-    def __init__(self) -> None:
+    Args:
+        alive: tells whether an owner is still there; what only owners who left hold is cancelled.
+    """
+
+    def __init__(self, alive: Callable[[str], bool] = lambda owner: True) -> None:
+        self._alive = alive
+        self._declined: set[tuple[str, str]] = set()
         self._queue: list[tuple[int, int, Job]] = []
         self._order = itertools.count()
         self._ready = threading.Condition()
@@ -90,9 +103,14 @@ class Worker:
     ) -> Job:
         """Return the job for a key, queued now unless somebody asked before, and hold it in the owner's slot."""
         with self._ready:
+            self._reap()
+            if (owner, key) in self._declined:
+                declined = Job(key, title, work)
+                declined.cancel()
+                return declined
             job = self._jobs.get(key)
             if job is None or job.state == "cancelled":
-                job = self._jobs[key] = Job(key, title, work)
+                job = self._jobs[key] = Job(key, title, work, self._beat)
                 heapq.heappush(self._queue, (priority, next(self._order), job))
                 self._ready.notify()
             self._jobs.move_to_end(key)
@@ -116,10 +134,26 @@ class Worker:
         if job.active and not job.holders:
             job.cancel()
 
-    def release(self, owner: str, job: Job) -> None:
-        """Let go of a job in all of an owner's slots; nobody else holding it, it is cancelled."""
+    def decline(self, owner: str, job: Job) -> None:
+        """Let go of a job and do not ask for it again; nobody else holding it, it is cancelled."""
         with self._ready:
+            self._declined.add((owner, job.key))
             self._empty([holder for holder, held in self._slots.items() if held is job and holder[0] == owner])
+
+    def retry(self, owner: str, job: Job) -> None:
+        """Take back `decline`: the owner's next ask runs the job."""
+        with self._ready:
+            self._declined.discard((owner, job.key))
+
+    def _beat(self) -> None:
+        with self._ready:
+            self._reap()
+
+    def _reap(self) -> None:
+        """Let go of what owners who left were holding."""
+        gone = {owner for owner, _ in self._slots if not self._alive(owner)}
+        self._empty([holder for holder in self._slots if holder[0] in gone])
+        self._declined = {entry for entry in self._declined if entry[0] not in gone}
 
     def begin_page(self, owner: str) -> None:
         """Note from here on which slots an owner's page asks for."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.checkpoints import DEFAULT_MODEL
@@ -16,6 +17,7 @@ from explorer.masks import NONE, Mask
 from explorer.texts import DEFAULT_TEXT
 from ui.engine import Engine, View
 
+MOST_TOKENS = 2**31 - 1
 DEFAULT_VIEW = View(
     model=os.environ.get("EXPLORER_MODEL") or DEFAULT_MODEL,
     text=DEFAULT_TEXT,
@@ -30,7 +32,7 @@ DEFAULT_VIEW = View(
 @st.cache_resource(show_spinner=False)
 def get_engine() -> Engine:
     """Return the one engine of this server."""
-    return Engine(Path(os.environ.get("EXPLORER_CACHE") or "cache"))
+    return Engine(Path(os.environ.get("EXPLORER_CACHE") or "cache"), runtime.get_instance().is_active_session)
 
 
 def get_owner() -> str:
@@ -84,13 +86,15 @@ def read_view(parameters: dict[str, str]) -> tuple[View, list[str]]:
     for name, value in parameters.items():
         try:
             if name == "mask":
-                changes[name] = Mask.parse(value)
+                changes[name] = Mask.parse(value or "none")
             elif name in ("tokens", "window"):
+                if not 2 <= int(value) <= MOST_TOKENS:
+                    raise ValueError
                 changes[name] = int(value)
             elif name in ("model", "text", "dtype", "device") and value.strip():
                 changes[name] = value.strip()
         except MaskError as error:
             notices.append(f"The link's mask was skipped. {error}")
         except ValueError:
-            notices.append(f"The link's {name} was skipped: {value!r} is not a whole number.")
+            notices.append(f"The link's {name} was skipped: {value!r} is not a whole number from 2 to {MOST_TOKENS:,}.")
     return replace(DEFAULT_VIEW, **changes), notices

@@ -47,14 +47,14 @@ function listen(strip, root) {
     if (!target || event.button) return;
     event.preventDefault();
     focus(strip, target);
-    strip.gesture = { off: !isOff(strip, target), kind: target.className };
+    strip.gesture = { off: !isOff(strip, target), last: target };
     grid.setPointerCapture(event.pointerId);
     paint(strip, target);
   };
   grid.onpointermove = (event) => {
     if (!strip.gesture) return;
     const target = root.elementFromPoint(event.clientX, event.clientY)?.closest(".cell, .number");
-    if (target?.className === strip.gesture.kind) paint(strip, target);
+    if (target) sweep(strip, target);
   };
   grid.onpointerup = grid.onpointercancel = () => {
     if (!strip.gesture) return;
@@ -115,6 +115,16 @@ const isOff = (strip, target) => cellsOf(strip, target).every((cell) => strip.of
 function paint(strip, target) {
   for (const cell of cellsOf(strip, target)) strip.off[cell] = strip.gesture.off;
   draw(strip);
+}
+
+// A fast pointer skips cells: paint all from the last one on the same row.
+function sweep(strip, target) {
+  const row = rows(strip).find((cells) => cells.includes(target));
+  const [from, to] = [row.indexOf(strip.gesture.last), row.indexOf(target)];
+  if (from < 0 && target.className !== strip.gesture.last.className) return;
+  const start = from < 0 ? to : Math.min(from, to);
+  for (const cell of row.slice(start, Math.max(from, to) + 1)) paint(strip, cell);
+  strip.gesture.last = target;
 }
 
 function commit(strip) {

@@ -13,8 +13,11 @@ from ui.session import get_engine, get_owner
 _POLL = 0.25  # seconds
 
 
-def ready(job: Job) -> bool:
-    """Tell whether a job's result is there; if not, draw in place how far it is, or why it failed."""
+def ready(job: Job, again: bool = True) -> bool:
+    """Tell whether a job's result is there; if not, draw in place how far it is, or why it failed.
+
+    A cancelled job is offered `again`, unless its page has a button of its own for that.
+    """
     if job.state == "done":
         return True
     if job.active:
@@ -23,8 +26,9 @@ def ready(job: Job) -> bool:
         st.error(plain(str(job.error)))
     else:
         st.caption("Cancelled.")
-        if st.button("Run it again", key=f"again {job.key}"):
-            st.rerun()
+        if again:
+            retry = get_engine().worker.retry
+            st.button("Run it again", key=f"again {job.key}", on_click=retry, args=(get_owner(), job))
     return False
 
 
@@ -32,11 +36,12 @@ def ready(job: Job) -> bool:
 def _draw_progress(job: Job) -> None:
     if not job.active:
         st.rerun()
-    bar, button = st.columns([6, 1], vertical_alignment="center")
     queued = job.state == "queued"
     text = f"Waiting: {job.title}" if queued else f"{job.what}, {job.done:,} of {job.total:,}"
-    bar.progress(job.fraction, text=plain(text))
-    button.button("Cancel", key=f"cancel {job.key}", on_click=get_engine().worker.release, args=(get_owner(), job))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(job.fraction, text=plain(text))
+        decline = get_engine().worker.decline
+        st.button("Cancel", key=f"cancel {job.key}", on_click=decline, args=(get_owner(), job))
 
 
 def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:

@@ -161,7 +161,9 @@ def score(
     lines = [f"{'mask':<24}perplexity  difference, nats a token (95% interval)"]
     for s in scores:
         interval = "" if s.delta_ci95 is None else f"  [{s.delta_ci95[0]:+.4f}, {s.delta_ci95[1]:+.4f}]"
-        lines.append(f"{s.mask!s:<24}{s.perplexity:<10.4f}  {s.delta_nats_per_token:+.4f}{interval}")
+        lines.append(
+            f"{s.mask!s:<24}{s.perplexity:<10.{'4f' if s.perplexity < 1e6 else '3e'}}  {s.delta_nats_per_token:+.4f}{interval}"
+        )
     return answer, "\n".join(lines)
 
 

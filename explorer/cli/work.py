@@ -12,6 +12,7 @@ import typer
 from tqdm import tqdm
 
 from explorer.checkpoints import DEFAULT_MODEL
+from explorer.corpus import check_window
 from explorer.masks import Mask
 from explorer.records import Corpus, ModelSpec
 from explorer.store import Store
@@ -71,6 +72,8 @@ class Work:
         """The model in memory."""
         from explorer.loading import load, quieten_libraries
 
+        if not self.settings.text.startswith("tokens:"):
+            check_window(self.settings.window, self.settings.tokens, None)
         quieten_libraries()
         return load(self.spec, self.store, self.settings.cache, self.progress)
 

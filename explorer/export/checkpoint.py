@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from explorer.costs import take_inventory
@@ -26,6 +27,8 @@ _CARRIED = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "spiece.model",
     "chat_template*", "generation_config.json", "*.py",
 )  # fmt: skip
+
+_WRITTEN = ("config.json", "README.md", "*.safetensors", "*.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,16 @@ def export(
 def check_target(out: Path, source: Path, needed: int, overwrite: bool) -> Path:
     """Return the absolute target. Raises ExportError if an export there is refused."""
     out = out.expanduser().absolute()
-    resolved = out.resolve()
+    try:
+        resolved, exists = out.resolve(), out.exists()
+    except OSError as error:
+        raise ExportError("The target cannot be written", f"{error.strerror}", "Name another folder") from None
     if resolved == source or source in resolved.parents or resolved in source.parents:
         raise ExportError("The target overlaps the source checkpoint", str(out), "Name a folder elsewhere")
-    if out.exists():
-        if not out.is_dir():
-            raise ExportError("The target is a file", str(out), "Name a folder")
-        if any(out.iterdir()):
-            if not overwrite:
-                raise ExportError("The target is not empty", str(out), "Name another, or allow it with --overwrite")
-            if not (out / "config.json").is_file():
-                raise ExportError("The target holds no checkpoint to replace", str(out), "Name another folder")
+    if out.is_symlink():
+        raise ExportError("The target is a link", str(out), "Name the folder itself")
+    if exists:
+        _check_replaceable(out, overwrite)
     parent = next(p for p in out.parents if p.exists())
     if not os.access(parent, os.W_OK | os.X_OK) or not parent.is_dir():
         raise ExportError("The target cannot be written", f"no permission in {parent}", "Name a folder elsewhere")
@@ -128,6 +130,20 @@ def check_target(out: Path, source: Path, needed: int, overwrite: bool) -> Path:
             "Not enough disk", f"{free / 1e9:.2f} GB free in {parent}, {needed / 1e9:.2f} GB needed", "Free some space"
         )
     return out
+
+
+def _check_replaceable(out: Path, overwrite: bool) -> None:
+    """Raise ExportError unless the target is an empty folder, or a checkpoint and nothing else, to be replaced."""
+    if not out.is_dir():
+        raise ExportError("The target is a file", str(out), "Name a folder")
+    names = sorted(path.name for path in out.iterdir())
+    if names and not overwrite:
+        raise ExportError("The target is not empty", str(out), "Name another, or allow it with --overwrite")
+    if names and "config.json" not in names:
+        raise ExportError("The target holds no checkpoint to replace", str(out), "Name another folder")
+    foreign = [name for name in names if not any(fnmatch(name, pattern) for pattern in (*_CARRIED, *_WRITTEN))]
+    if foreign:
+        raise ExportError("The target holds more than a checkpoint", f"{foreign[0]} in {out}", "Name another folder")
 
 
 @contextmanager

@@ -96,10 +96,8 @@ def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:
 def _sampling(temperature: float) -> dict[str, Any]:
     if temperature <= 0:
         return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-    if temperature < 0.01:
-        raise TextError(
-            "The temperature is too low to sample by", str(temperature), "Use 0 for greedy, or 0.01 and more"
-        )
+    if temperature < 1e-5:
+        raise TextError("The temperature is too low to sample by", str(temperature), "Use 0, or 1e-5 and more")
     return {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
 
 

@@ -235,7 +235,7 @@ def test_unknown_texts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.docx").write_text("x")
     _refused("Unknown kind of text file", str(tmp_path / "text.docx"))
     _refused("Cannot read the data set", "hf:nosuchowner/nosuchset")
-    _refused("Cannot read the data set", "hf:")
+    _refused("The data set has no name", "hf:")
 
 
 def test_unreachable_hub_texts_are_refused() -> None:

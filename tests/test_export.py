@@ -280,13 +280,29 @@ def test_failing_disk_leaves_nothing(
 
 def test_overwrite_replaces_the_whole_folder(llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path) -> None:
     export(llama, Mask.parse("2"), out, llama_corpus, store)
-    (out / "stale.txt").write_text("old")
+    (out / "model-00001-of-00002.safetensors").write_text("stale")
     with pytest.raises(ExportError, match="not empty"):
         export(llama, Mask.parse("0-1"), out, llama_corpus, store)
     export(llama, Mask.parse("0-1"), out, llama_corpus, store, overwrite=True)
     assert brute_force.plain(out).config.num_hidden_layers == 2
-    assert not (out / "stale.txt").exists()
+    assert not (out / "model-00001-of-00002.safetensors").exists()
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_overwrite_spares_what_is_not_a_checkpoint(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path
+) -> None:
+    out.mkdir(parents=True)
+    (out / "config.json").write_text("{}")
+    (out / "thesis.txt").write_text("precious")
+    with pytest.raises(ExportError, match=r"more than a checkpoint: thesis\.txt"):
+        export(llama, Mask.parse("0"), out, llama_corpus, store, overwrite=True)
+    link = out.parent / "link"
+    link.symlink_to(out)
+    with pytest.raises(ExportError, match="is a link"):
+        export(llama, Mask.parse("0"), link, llama_corpus, store, overwrite=True)
+    assert (out / "thesis.txt").read_text() == "precious"
+    assert sorted(path.name for path in out.parent.iterdir()) == ["link", "out"]
 
 
 def test_empty_folder_is_a_target(llama: LoadedModel, llama_corpus: Corpus, store: Store, out: Path) -> None:

@@ -93,6 +93,8 @@ def test_seed_decides_the_text(loaded: LoadedModel) -> None:
 def test_sampling_at_low_temperature_is_greedy(llama: LoadedModel) -> None:
     greedy, cold = (generate(llama, NONE, PROMPT, 8, temperature=t) for t in (0.0, 1e-4))
     assert greedy.token_ids == cold.token_ids
+    with pytest.raises(TextError, match="too low to sample by"):
+        generate(llama, NONE, PROMPT, 8, temperature=1e-40)
 
 
 def test_listener_is_told_the_text_after_every_token(llama: LoadedModel) -> None:

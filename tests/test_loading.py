@@ -293,3 +293,23 @@ def test_tiny_tokenizers_differ_in_bos(tiny: Tiny) -> None:
     assert tiny.load("gemma2").tokenize("python-docs", WINDOW, WINDOW).bos
     assert not tiny.load("llama").tokenize("python-docs", WINDOW, WINDOW).bos
     assert make_tokenizer(True)("a").input_ids[0] == 256
+
+
+@pytest.mark.parametrize("content", ["garbage", "{}", '{"weight_map": 3}'])
+def test_a_damaged_index_is_refused(copy: Path, content: str) -> None:
+    (copy / "model.safetensors.index.json").write_text(content)
+    _refused(ModelError, "Cannot read the index of the weights", copy)
+
+
+@pytest.mark.parametrize("change", [{"architectures": 5}, {"architectures": "LlamaForCausalLM"}, {"model_type": ["x"]}])
+def test_a_config_of_the_wrong_types_is_refused(copy: Path, change: dict[str, Any]) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, **change}))
+    _refused(ModelError, "Cannot read config.json", copy)
+
+
+def test_a_truncated_gguf_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + b"x" * 40)
+    with pytest.raises(ModelError, match="Cannot read the GGUF file"):
+        load(ModelSpec(str(tmp_path / "model.gguf"), "float32", "cpu"), Store(None), tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "models").iterdir())

@@ -154,3 +154,21 @@ def test_key_changes_with_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("explorer.store.DEFINITION", 999)
     changed.append(make_key(**parts))
     assert len({keys[0], *changed}) == len(parts) + 3
+
+
+def test_a_database_damaged_inside_is_set_aside_when_it_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    store.add_nats("context", [(f"window {n}", "none", float(n)) for n in range(2000)])
+    store.close()
+    path = tmp_path / "scores.sqlite"
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+    store = Store(tmp_path)
+    assert store.nats("context", ["window 5"], "none") == {}
+    assert "set aside" in capsys.readouterr().err
+    store.add_nats("context", [("window 5", "none", 1.0)])
+    assert store.nats("context", ["window 5"], "none") == {"window 5": 1.0}
+    store.close()

@@ -161,9 +161,8 @@ def score(
     lines = [f"{'mask':<24}perplexity  difference, nats a token (95% interval)"]
     for s in scores:
         interval = "" if s.delta_ci95 is None else f"  [{s.delta_ci95[0]:+.4f}, {s.delta_ci95[1]:+.4f}]"
-        lines.append(
-            f"{s.mask!s:<24}{s.perplexity:<10.{'4f' if s.perplexity < 1e6 else '3e'}}  {s.delta_nats_per_token:+.4f}{interval}"
-        )
+        perplexity = f"{s.perplexity:.4f}" if s.perplexity < 1e6 else f"{s.perplexity:.3e}"
+        lines.append(f"{s.mask!s:<24}{perplexity:<10}  {s.delta_nats_per_token:+.4f}{interval}")
     return answer, "\n".join(lines)
 
 

@@ -90,6 +90,24 @@ def test_a_shared_job_goes_on_until_nobody_holds_it(worker: Worker) -> None:
     assert wait(again).result == "again"
 
 
+def test_what_is_asked_for_again_before_it_has_stopped_runs_again(worker: Worker) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def stubborn(job: Job) -> str:
+        started.set()
+        go_on.wait(WAIT)
+        job.check()
+        return "once"
+
+    first = worker.ask("ann", "score", "there and back", "stubborn", stubborn)
+    assert started.wait(WAIT)
+    worker.ask("ann", "score", "elsewhere", "other", lambda job: 1)
+    back = worker.ask("ann", "score", "there and back", "stubborn", stubborn)
+    go_on.set()
+    assert wait(back).result == "once"
+    assert first.state == "cancelled"
+
+
 def test_a_page_lets_go_of_what_it_did_not_ask_for(worker: Worker) -> None:
     gate = Gate()
     sample = worker.ask("ann", "sample", "sample", "sample", gate)

@@ -48,6 +48,11 @@ class Job:
         return self.state in ("queued", "running")
 
     @property
+    def doomed(self) -> bool:
+        """Whether it was cancelled, or will be at its next step."""
+        return self._stop.is_set() and self.state != "done"
+
+    @property
     def fraction(self) -> float:
         """How much of the current step is done, in [0, 1]."""
         return min(1.0, self.done / self.total) if self.total else 0.0
@@ -109,7 +114,7 @@ class Worker:
                 declined.cancel()
                 return declined
             job = self._jobs.get(key)
-            if job is None or job.state == "cancelled":
+            if job is None or job.doomed:
                 job = self._jobs[key] = Job(key, title, work, self._beat)
                 heapq.heappush(self._queue, (priority, next(self._order), job))
                 self._ready.notify()

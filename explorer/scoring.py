@@ -123,18 +123,17 @@ class _Work:
                 self.known[mask].update(found)
             self.done += len(digests) * len(masks)
             if self.live and self.done < self.total:
-                self.live.listener([estimate for mask in asked if (estimate := self._estimate(mask))])
+                self.live.listener([self._estimate(mask) for mask in asked])
 
         run_batched(
             work, len(rows), self.windows.ids.shape[1], self.loaded.device, self.live.tokens if self.live else None
         )
 
-    def _estimate(self, mask: Mask) -> Estimate | None:
+    def _estimate(self, mask: Mask) -> Estimate:
+        """Estimate a mask that was asked for; after any batch it is known on that batch's windows at least."""
         digests = self.windows.digests
         rows = [i for i, d in enumerate(digests) if d in self.known[mask] and d in self.known[NONE]]
         base = [self.known[NONE][d] for d in digests if d in self.known[NONE]]
-        if not rows:
-            return None
         tokens = self.windows.ids.shape[1] - 1
         return Estimate(
             _assemble(mask, self.known, self.windows, rows), math.fsum(base) / len(base) / tokens, len(digests)

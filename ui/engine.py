@@ -55,12 +55,10 @@ class Facts:
     n_layers: int
     dtype: str
     device: str
-    digest: str
     inventory: Inventory
     chat: bool
     text: str
     protocol: str
-    corpus: str
     window: int
     held_out_tokens: int
     calibration_tokens: int
@@ -193,12 +191,10 @@ def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
         n_layers=loaded.n_layers,
         dtype=loaded.dtype,
         device=str(loaded.device),
-        digest=loaded.digest,
         inventory=take_inventory(loaded.model, loaded.family),
         chat=loaded.tokenizer.chat_template is not None,
         text=corpus.name,
         protocol=corpus.protocol,
-        corpus=corpus.digest,
         window=corpus.window,
         held_out_tokens=corpus.held_out.ids.size,
         calibration_tokens=corpus.calibration.ids.size,

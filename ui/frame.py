@@ -28,7 +28,7 @@ class Frame:
 
     @property
     def facts(self) -> Facts:
-        """The facts, for a page that `needs_facts`."""
+        """The facts, for a page that called `require_facts`."""
         return self.facts_job.result
 
 

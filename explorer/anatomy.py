@@ -41,6 +41,11 @@ class Family:
     multiplier: str | None = None
     residual_inside: bool = False
 
+    @property
+    def decoder(self) -> str:
+        """Path of the module that runs the layers, and the final norm after them."""
+        return self.layers.rpartition(".")[0]
+
     def modules(self, part: Part) -> tuple[str, ...]:
         """Names of a site's modules in a layer."""
         return self.attention if part == "attention" else self.mlp

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from explorer.anatomy import Family
-from explorer.masks import PARTS, Mask, Part
+from explorer.masks import PARTS, Mask
 from explorer.records import Costs
+
+Counts = tuple[int, int, int]
+Size = Callable[[Any], int]
 
 
 @dataclass(frozen=True)
@@ -18,16 +23,20 @@ class Inventory:
 
     Args:
         total: parameters of the whole model, tied ones once.
+        total_bytes: bytes of their storage, with what quantization keeps beside them.
         looked_up: parameters of the embedding that no product uses (0 where the head is tied to it).
         layers: for each layer, parameters of its attention, of its MLP, and of all of it.
+        layer_bytes: bytes of the same.
         kv_entries: numbers in one layer's KV cache for one token.
         attention_width: heads x head_dim.
-        itemsize: bytes of a number.
+        itemsize: bytes of a number in the KV cache.
     """
 
     total: int
+    total_bytes: int
     looked_up: int
-    layers: tuple[tuple[int, int, int], ...]
+    layers: tuple[Counts, ...]
+    layer_bytes: tuple[Counts, ...]
     kv_entries: int
     attention_width: int
     itemsize: int
@@ -39,15 +48,11 @@ class Inventory:
         cache. FLOPs per token are 2 a parameter that multiplies, and 4 x heads x head_dim x context for every
         attention that is on, at the end of a context of so many tokens.
         """
-        removed, attending = 0, 0
-        for index, (attention, mlp, layer) in enumerate(self.layers):
-            attention_off, mlp_off = mask.off(index)
-            attending += not attention_off
-            removed += layer if attention_off and mlp_off else attention * attention_off + mlp * mlp_off
-        parameters = self.total - removed
+        attending = sum(not mask.off(layer)[0] for layer in range(len(self.layers)))
+        parameters = self.total - _sum_off(self.layers, mask)
         return Costs(
             parameters=parameters,
-            bytes=parameters * self.itemsize,
+            bytes=self.total_bytes - _sum_off(self.layer_bytes, mask),
             kv_bytes_per_token=attending * self.kv_entries * self.itemsize,
             flops_per_token=2 * (parameters - self.looked_up) + 4 * attending * self.attention_width * context,
         )
@@ -61,19 +66,28 @@ class Inventory:
         ]
 
 
+def _sum_off(layers: tuple[Counts, ...], mask: Mask) -> int:
+    """Sum over the layers what a mask takes away of their (attention, mlp, layer)."""
+    off = 0
+    for index, (attention, mlp, layer) in enumerate(layers):
+        attention_off, mlp_off = mask.off(index)
+        off += layer if attention_off and mlp_off else attention * attention_off + mlp * mlp_off
+    return off
+
+
 def take_inventory(model: Any, family: Family) -> Inventory:
     """Count a transformers model's parameters and cache entries."""
     config = model.config.get_text_config(decoder=True)
     heads = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    layers = model.get_submodule(family.layers)
     return Inventory(
-        total=_count(model),
-        looked_up=0 if head is embedding else embedding.numel(),
-        layers=tuple(
-            (_count_site(layer, family, "attention"), _count_site(layer, family, "mlp"), _count(layer))
-            for layer in model.get_submodule(family.layers)
-        ),
+        total=_total(model, _numel),
+        total_bytes=_total(model, _nbytes),
+        looked_up=0 if config.tie_word_embeddings or head is embedding else embedding.numel(),
+        layers=tuple(_of_layer(layer, family, _numel) for layer in layers),
+        layer_bytes=tuple(_of_layer(layer, family, _nbytes) for layer in layers),
         kv_entries=2 * _count_kv_heads(config) * head_dim,
         attention_width=heads * head_dim,
         itemsize=model.dtype.itemsize,
@@ -87,9 +101,26 @@ def _count_kv_heads(config: Any) -> int:
     return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
 
 
-def _count_site(layer: nn.Module, family: Family, part: Part) -> int:
-    return sum(_count(getattr(layer, name)) for name in family.modules(part))
+def _of_layer(layer: nn.Module, family: Family, size: Size) -> Counts:
+    attention, mlp = (sum(_total(getattr(layer, name), size) for name in family.modules(part)) for part in PARTS)
+    return attention, mlp, _total(layer, size)
 
 
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _total(module: nn.Module, size: Size) -> int:
+    return sum(size(parameter) for parameter in module.parameters())
+
+
+def _numel(parameter: Any) -> int:
+    """Numbers that a parameter stands for, packed or not."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else state.shape.numel()
+
+
+def _nbytes(parameter: Any) -> int:
+    """Bytes of a parameter and of the scales that quantization keeps beside it."""
+    scales = 4 * len(parameter) if parameter.dtype == torch.int8 else 0
+    state = getattr(parameter, "quant_state", None)
+    while state is not None:
+        scales += sum(t.nbytes for t in (state.absmax, state.code, state.offset) if t is not None)
+        state = state.state2
+    return parameter.nbytes + scales

@@ -16,9 +16,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from explorer.anatomy import Family
+from explorer.errors import UnsupportedModel
 from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.weights import find_input_device
 
 Forward = Callable[..., Any]
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -40,6 +43,9 @@ class Observer(Protocol):
 class _Run:
     """What happens at each wrapped module; this one runs it."""
 
+    def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        return forward(*args, **kwargs)
+
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         return forward(*args, **kwargs)
 
@@ -54,6 +60,14 @@ class _Run:
 
 
 _RUN: ContextVar[_Run | None] = ContextVar("explorer_run", default=None)
+_CHECK: ContextVar[Callable[[], None] | None] = ContextVar("explorer_check", default=None)
+
+
+class _Enough(Exception):
+    """Ends a forward pass after its decoder: what comes next is not wanted."""
+
+    def __init__(self, output: Any) -> None:
+        self.output = output
 
 
 @contextmanager
@@ -65,15 +79,23 @@ def _running(run: _Run) -> Iterator[None]:
         _RUN.reset(token)
 
 
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 @dataclass
 class _Form:
-    """The form of a model's layers: tuple lengths of what they return (0 a tensor), and how they add."""
+    """The form of a model: tuple lengths of what layers and sites return (0 a tensor), how they add.
+
+    `decoder` dresses the last hidden states as the decoder returns them.
+    """
 
     residual_inside: bool
     scale: float
     layer: int = 0
     attention: int = 0
     mlp: int = 0
+    decoder: Callable[[Tensor], Any] = _identity
 
 
 @dataclass
@@ -81,6 +103,15 @@ class _Learning(_Run):
     """Learns what layers and sites return."""
 
     form: _Form
+
+    def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        output = forward(*args, **kwargs)
+        if isinstance(output, ModelOutput):
+            kind, name = type(output), next(iter(output))
+            self.form.decoder = lambda hidden: kind(**{name: hidden})
+        elif isinstance(output, tuple):
+            self.form.decoder = lambda hidden: (hidden, *[None] * (len(output) - 1))
+        return output
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
@@ -103,6 +134,8 @@ class _Working(_Run):
     shape: tuple[int, ...] = ()
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        if check := _CHECK.get():
+            check()
         hidden = _hidden(args, kwargs)
         self.shape = hidden.shape
         if self.observer:
@@ -131,9 +164,16 @@ class _Working(_Run):
         return output
 
 
+class _Cut(_Run):
+    """Runs no layer, and nothing behind the decoder."""
+
+    def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        raise _Enough(forward(*args, **kwargs))
+
+
 @dataclass
-class _Tracing(_Run):
-    """Runs no layer; notes what each was called with."""
+class _Tracing(_Cut):
+    """Notes what each layer was called with."""
 
     form: _Form
     calls: list[Call]
@@ -148,14 +188,25 @@ class _Tracing(_Run):
 
 
 @dataclass
-class _Injecting(_Run):
-    """Runs no layer; the last one's output is replaced."""
+class _Finishing(_Cut):
+    """Replaces what the last layer gives."""
 
     hidden: Tensor
     form: _Form
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         return _formed(self.hidden, self.form.layer)
+
+
+@dataclass
+class _Heading(_Run):
+    """Replaces what the decoder gives."""
+
+    hidden: Tensor
+    form: _Form
+
+    def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        return self.form.decoder(self.hidden)
 
 
 def _hidden(args: tuple, kwargs: dict) -> Tensor:
@@ -192,10 +243,13 @@ class Hooks:
 
     def __init__(self, model: Any, family: Family) -> None:
         self.model = model
+        self.device = find_input_device(model)
         self.layers: list[nn.Module] = list(model.get_submodule(family.layers))
+        self.vocabulary: int = model.config.get_text_config(decoder=True).vocab_size
         self._undo: list[Callable[[], None]] = []
         scale = float(getattr(self.layers[0], family.multiplier)) if family.multiplier else 1.0
         self._form = _Form(family.residual_inside, scale)
+        self._wrap(model.get_submodule(family.decoder), lambda run, *call: run.decoder(*call))
         for index, layer in enumerate(self.layers):
             self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
             for part in PARTS:
@@ -238,7 +292,7 @@ class Hooks:
         self._undo.append(undo)
 
     def _ids(self, batch: int, length: int) -> Tensor:
-        return torch.zeros((batch, length), dtype=torch.long, device=self.model.device)
+        return torch.zeros((batch, length), dtype=torch.long, device=self.device)
 
     @contextmanager
     def masked(self, mask: Mask) -> Iterator[None]:
@@ -255,11 +309,19 @@ class Hooks:
         with _running(_Working(mask, self._form, observer)):
             yield
 
+    @contextmanager
+    def checking(self, check: Callable[[], None]) -> Iterator[None]:
+        """Call `check` before every layer that this thread runs in the block; it may raise to stop the work."""
+        token = _CHECK.set(check)
+        try:
+            yield
+        finally:
+            _CHECK.reset(token)
+
     def trace(self, ids: Tensor) -> Trace:
         """Run the model up to the first layer on ids (batch, window)."""
         run = _Tracing(self._form, [])
-        with _running(run):
-            self.model(ids, use_cache=False, logits_to_keep=1)
+        self._run_decoder(run, ids)
         assert run.hidden is not None
         return Trace(run.hidden, run.calls)
 
@@ -268,10 +330,25 @@ class Hooks:
         args, kwargs = call
         return _first(self.layers[layer](hidden, *args, **kwargs))
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Turn the last layer's output (batch, length, width) into logits (batch, length, vocabulary).
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Do to the last layer's output (batch, length, width) what the decoder does after it: the final norm."""
+        return self._run_decoder(_Finishing(hidden, self._form), self._ids(*hidden.shape[:2]))
 
-        What the model does after its layers is done by the model itself: final norm, head, scaling, capping.
+    def logits(self, finished: Tensor) -> Tensor:
+        """Turn finished hidden states (batch, length, width) into logits (batch, length, vocabulary).
+
+        What the model does after its decoder is done by the model itself: head, scaling, capping.
         """
-        with _running(_Injecting(hidden, self._form)):
-            return self.model(self._ids(*hidden.shape[:2]), use_cache=False).logits
+        with _running(_Heading(finished.contiguous(), self._form)):
+            return self.model(self._ids(*finished.shape[:2]), use_cache=False).logits
+
+    def _run_decoder(self, run: _Run, ids: Tensor) -> Tensor:
+        """Run the model up to the end of its decoder; return the last hidden states."""
+        with _running(run):
+            try:
+                self.model(ids, use_cache=False)
+            except _Enough as enough:
+                return enough.output[0] if isinstance(enough.output, (tuple, ModelOutput)) else enough.output
+        raise UnsupportedModel(
+            "The model cannot be measured", "its forward pass does not call its decoder", "Use a supported family"
+        )

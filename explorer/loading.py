@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,17 +11,19 @@ from typing import Any
 
 import torch
 
-from explorer.anatomy import Family, count_layers, find_anatomy
+from explorer.anatomy import Family, find_anatomy
+from explorer.batches import Batches, count_bytes_per_token
 from explorer.checkpoints import Checkpoint, find_checkpoint
 from explorer.corpus import tokenize
-from explorer.errors import DeviceError, ModelError, first_line
+from explorer.devices import DTYPES, pick_dtype, place
+from explorer.errors import ModelError, first_line
 from explorer.hooks import Hooks
 from explorer.masks import PARTS, Site
+from explorer.memory import free_bytes
 from explorer.records import Corpus, ModelSpec, Progress, unreported
 from explorer.selfcheck import check_hooks
 from explorer.store import Store, make_key
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from explorer.weights import read_weights
 
 
 @dataclass
@@ -40,6 +41,7 @@ class LoadedModel:
     hooks: Hooks
     parallel: bool
     digest: str
+    batches: Batches
 
     @property
     def n_layers(self) -> int:
@@ -54,7 +56,7 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         """The device that the model's input goes to."""
-        return self.model.device
+        return self.hooks.device
 
     @property
     def config(self) -> Any:
@@ -74,7 +76,7 @@ class LoadedModel:
     @property
     def context(self) -> str:
         """Key of everything but text and mask that decides a stored number."""
-        return make_key(model=self.digest, dtype=self.dtype, device=self.device.type, quantize="none")
+        return make_key(model=self.digest, dtype=self.dtype, device=self.device.type, quantize=self.spec.quantize)
 
     def tokenize(self, text: str, tokens: int, window: int, bos: str = "auto") -> Corpus:
         """Cut a text into this model's windows; see `corpus.tokenize`."""
@@ -103,7 +105,7 @@ def quieten_libraries() -> None:
     warnings.simplefilter("ignore")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    for name in ("huggingface_hub", "datasets", "httpx"):
+    for name in ("huggingface_hub", "datasets", "httpx", "bitsandbytes", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
@@ -115,10 +117,15 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
         UnsupportedModel: the self-check failed.
         DeviceError: no such device, or out of memory.
     """
-    device = pick_device(spec.device)
+    placement = place(spec.device)
     checkpoint = find_checkpoint(spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress)
+    _check_causal(checkpoint.config, spec)
+    declared = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
+    dtype = pick_dtype(spec.dtype, placement.device, declared)
+    if spec.device == "auto" and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device):
+        placement = place("map")
     progress(0, 3, "Reading the weights")
-    model = _load_weights(checkpoint, spec, device)
+    model = read_weights(checkpoint.folder, placement, dtype, spec.quantize, spec.trust_remote_code)
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
@@ -129,39 +136,18 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     except BaseException:
         hooks.remove()
         raise
-    loaded = LoadedModel(spec, checkpoint, model, tokenizer, family, hooks, parallel, checkpoint.digest(store))
+    per_token = count_bytes_per_token(model.config.get_text_config(decoder=True), dtype.itemsize)
+    batches = Batches(hooks.device, per_token, alone=spec.quantize == "int8")  # its outliers are found batch by batch
+    digest = checkpoint.digest(store)
     progress(3, 3, "Ready")
-    return loaded
+    return LoadedModel(spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches)
 
 
-def pick_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:i` into a device. Raises DeviceError if it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = f"{torch.cuda.device_count()} CUDA devices"
-    if name == "cpu":
-        return torch.device("cpu")
-    match = re.fullmatch(r"cuda(?::(\d+))?", name)
-    if match is None:
-        raise DeviceError("Unknown device", repr(name), "Use auto, cpu, cuda or cuda:0")
-    if int(match[1] or 0) >= torch.cuda.device_count():
-        raise DeviceError(f"No device {name}", found, "Use --device auto or cpu")
-    return torch.device(name)
-
-
-def pick_dtype(name: str, device: torch.device, checkpoint_dtype: str | None) -> torch.dtype:
-    """Turn `auto` or a dtype's name into a dtype.
-
-    `auto` is the checkpoint's on a GPU; on a CPU bfloat16 where it multiplies bfloat16 natively, else float32.
-    """
-    if name in DTYPES:
-        return DTYPES[name]
-    if name != "auto":
-        raise ModelError("Unknown dtype", repr(name), "Use auto, float32, bfloat16 or float16")
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
-    return DTYPES.get(checkpoint_dtype or "", torch.bfloat16)
+def _count_bytes(checkpoint: Checkpoint, dtype: torch.dtype, quantize: str) -> float:
+    """Bytes that the weights will take, from the size of their files."""
+    declared = DTYPES.get(str(checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")), torch.float32)
+    parameters = sum(path.stat().st_size for path in checkpoint.weights) / declared.itemsize
+    return parameters * {"int8": 1.0, "nf4": 0.56}.get(quantize, dtype.itemsize)
 
 
 def _load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
@@ -175,38 +161,6 @@ def _load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
         raise ModelError(
             "Cannot load the tokenizer", first_line(error), "Add the tokenizer's files to the folder"
         ) from error
-
-
-def _load_weights(checkpoint: Checkpoint, spec: ModelSpec, device: torch.device) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    model: Any
-    report: dict[str, Any]
-    config = checkpoint.config
-    _check_causal(config, spec)
-    dtype = pick_dtype(spec.dtype, device, config.get("dtype") or config.get("torch_dtype"))
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
-            checkpoint.folder,
-            dtype=dtype,
-            device_map={"": device} if device.type != "cpu" else None,
-            trust_remote_code=spec.trust_remote_code,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except torch.OutOfMemoryError:
-        raise DeviceError(
-            f"The model does not fit on {device}", checkpoint.name, "Use --dtype bfloat16 or --device cpu"
-        ) from None
-    except (ValueError, OSError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise ModelError("Cannot load the model", first_line(error), "Check its files, or try another model") from error
-    except Exception as error:
-        if type(error).__module__.startswith("safetensors"):
-            raise ModelError("The weights are damaged", first_line(error), "Copy or download them again") from error
-        raise
-    _check_whole(report, count_layers(model.config))
-    return model.eval().requires_grad_(False)
 
 
 def _check_causal(config: dict[str, Any], spec: ModelSpec) -> None:
@@ -229,24 +183,3 @@ def _check_causal(config: dict[str, Any], spec: ModelSpec) -> None:
         )
     if declared is not None and declared not in names:
         raise ModelError("Not a causal language model", f"the checkpoint is a {declared}", "Use a decoder-only model")
-
-
-def _check_whole(report: dict[str, Any], n_layers: int) -> None:
-    """Refuse a checkpoint that leaves weights at random, or that has layers which the config does not load."""
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(
-            "The checkpoint lacks weights",
-            f"{len(missing)} tensors, such as {missing[0]}",
-            "Copy it again, or check config.json",
-        )
-    layers = [(int(m[1]), key) for key in report["unexpected_keys"] if (m := re.search(r"\.(\d+)\.", key))]
-    beyond = [key for layer, key in sorted(layers) if layer >= n_layers]
-    if beyond:
-        raise ModelError(
-            "The checkpoint has more layers than its config",
-            f"{beyond[0]} where the config has {n_layers}",
-            "Correct config.json",
-        )
-    if mismatched := report.get("mismatched_keys"):
-        raise ModelError("Weights do not fit the config", str(sorted(map(str, mismatched))[0]), "Correct config.json")

@@ -44,10 +44,18 @@ class Prefixes:
         key, size = _key(windows, layer, mask), state.nbytes
         if size > self.budget or key in self._states:
             return
-        while self.size + size > self.budget:
-            self.size -= self._states.popitem(last=False)[1].nbytes
+        self._evict(size)
         self._states[key] = state
         self.size += size
+
+    def shrink(self) -> None:
+        """Give back half of the budget, for good: the memory was needed."""
+        self.budget //= 2
+        self._evict(0)
+
+    def _evict(self, wanted: int) -> None:
+        while self._states and self.size + wanted > self.budget:
+            self.size -= self._states.popitem(last=False)[1].nbytes
 
 
 def _key(windows: str, layer: int, mask: Mask) -> _Key:

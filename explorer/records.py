@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -26,12 +26,21 @@ def unreported(done: int, total: int, what: str) -> None:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What to load and how. `dtype` and `device` may be `auto`."""
+    """What to load and how.
+
+    Args:
+        model: hub id, folder or GGUF file.
+        dtype: `auto`, float32, bfloat16 or float16; what is not quantized is in it, and arithmetic.
+        device: `auto`, `cpu`, `cuda`, `cuda:i`, or `map`: spread over all devices, see `devices`.
+        trust_remote_code: run code that the model brings.
+        quantize: `none`, or weights in `int8` or `nf4` by bitsandbytes.
+    """
 
     model: str
     dtype: str = "auto"
     device: str = "auto"
     trust_remote_code: bool = False
+    quantize: str = "none"
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,10 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __getitem__(self, rows: slice) -> Windows:
+        """Return some of the windows."""
+        return Windows(self.ids[rows], self.text_bytes[rows])
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
@@ -107,6 +120,14 @@ class Score:
     base: np.ndarray
     tokens: int
     text_bytes: np.ndarray
+
+    @staticmethod
+    def joined(parts: Sequence[Score]) -> Score:
+        """Join the scores of one mask on consecutive windows of one text."""
+        nats, base, text_bytes = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("nats", "base", "text_bytes")
+        )
+        return Score(parts[0].mask, nats, base, parts[0].tokens, text_bytes)
 
     @property
     def unpruned(self) -> Score:

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.batches import run_batched
 from explorer.hooks import Hooks, Trace
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, Mask
@@ -26,7 +25,8 @@ from explorer.prefixes import Prefixes
 from explorer.records import Corpus, Estimate, Progress, Score, Split, Windows, unreported
 from explorer.store import Store
 
-HEAD_TOKENS = 256  # positions whose logits are in memory at once
+#: Bytes of float32 logits in memory at once. What malloc hands out again without new pages is below 32 MiB.
+LOGIT_BYTES = {"cpu": 24 * 2**20, "cuda": 2**29}
 
 Known = dict[Mask, dict[str, float]]  # mask -> window digest -> nats
 
@@ -54,24 +54,35 @@ def score(
     split: Split = "held-out",
     progress: Progress = unreported,
     live: Live | None = None,
+    rows: slice = slice(None),
 ) -> list[Score]:
     """Score masks on one split, in the order given. What the store has is not computed again.
 
-    Perplexity is over non-overlapping windows; a window of W ids predicts W-1. Every finished batch of windows is
-    stored before the next begins.
+    Perplexity is over non-overlapping windows; a window of W ids predicts W-1. A mask's nats on a batch of windows
+    are stored as soon as they are known.
+
+    Args:
+        loaded: the model.
+        corpus: the text.
+        masks: what is off; the unpruned model is scored as well.
+        store: where nats are kept.
+        split: which windows.
+        progress: told how many (mask, window) pairs are done.
+        live: makes a single answer quick.
+        rows: only these windows of the split.
 
     Raises:
         MaskError: a mask names a layer that the model lacks.
         DeviceError: out of memory with a single window.
         Cancelled: `progress` or the listener raised it; what was finished stays stored.
     """
-    windows = corpus.split(split)
+    windows = corpus.split(split)[rows]
     asked = list(dict.fromkeys([NONE, *(mask.checked(loaded.n_layers) for mask in masks)]))
     known = {mask: store.nats(loaded.context, windows.digests, str(mask)) for mask in asked}
     groups = _missing(known, windows.digests)
     work = _Work(loaded, windows, known, store, progress, live, sum(len(m) * len(r) for m, r in groups.items()))
-    for group, rows in groups.items():
-        work.run(list(group), rows, masks)
+    for group, indices in groups.items():
+        work.run(list(group), indices, masks)
     return [_assemble(mask, known, windows, range(len(windows))) for mask in masks]
 
 
@@ -93,7 +104,7 @@ def _assemble(mask: Mask, known: Known, windows: Windows, rows: Sequence[int]) -
 
 @dataclass
 class _Work:
-    """Scores what is missing, batch by batch, and stores each batch before the next."""
+    """Scores what is missing, batch by batch; stores each mask's nats on a batch when they are known."""
 
     loaded: LoadedModel
     windows: Windows
@@ -106,27 +117,29 @@ class _Work:
 
     def run(self, masks: list[Mask], rows: list[int], asked: Sequence[Mask]) -> None:
         """Score masks on some windows; tell the listener about all the masks that were asked for."""
+        live, loaded = self.live, self.loaded
         what = f"Scoring {len(masks)} mask{'s' * (len(masks) > 1)}"
         self.progress(self.done, self.total, what)
 
         def work(part: slice) -> None:
             digests = [self.windows.digests[i] for i in rows[part]]
-            ids = torch.from_numpy(self.windows.ids[rows[part]]).to(self.loaded.device)
-            scored: dict[Mask, dict[str, float]] = {}
-            for mask, nats in score_batch(self.loaded.hooks, ids, masks, self.live.prefixes if self.live else None):
-                scored[mask] = dict(zip(digests, nats.tolist(), strict=True))
-                self.progress(self.done + len(scored) * len(nats), self.total, what)
-            self.store.add_nats(
-                self.loaded.context, [(d, str(mask), n) for mask, found in scored.items() for d, n in found.items()]
-            )
-            for mask, found in scored.items():
+            missing = [mask for mask in masks if any(digest not in self.known[mask] for digest in digests)]
+            ids = torch.from_numpy(self.windows.ids[rows[part]]).to(loaded.device)
+            for mask, nats in score_batch(loaded.hooks, ids, missing, live.prefixes if live else None):
+                found = dict(zip(digests, nats.tolist(), strict=True))
+                self.store.add_nats(loaded.context, [(digest, str(mask), n) for digest, n in found.items()])
                 self.known[mask].update(found)
-            self.done += len(digests) * len(masks)
-            if self.live and self.done < self.total:
-                self.live.listener([self._estimate(mask) for mask in asked])
+                self.done += len(digests)
+                self.progress(self.done, self.total, what)
+            if live and self.done < self.total:
+                live.listener([self._estimate(mask) for mask in asked])
 
-        run_batched(
-            work, len(rows), self.windows.ids.shape[1], self.loaded.device, self.live.tokens if self.live else None
+        loaded.batches.run(
+            work,
+            len(rows),
+            self.windows.ids.shape[1],
+            live.tokens if live else None,
+            live.prefixes.shrink if live else lambda: None,
         )
 
     def _estimate(self, mask: Mask) -> Estimate:
@@ -201,13 +214,15 @@ def _fork(masks: list[Mask], layer: int) -> list[list[Mask]]:
 
 def _window_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> np.ndarray:
     """Sum the nats of each window's predicted tokens; logits exist for a few positions at a time."""
-    targets = ids[:, 1:]
-    nats = torch.zeros(len(ids), dtype=torch.float64)
-    rows = max(1, HEAD_TOKENS // targets.shape[1])
+    finished, targets = hooks.finish(hidden)[:, :-1], ids[:, 1:].to(hidden.device)
+    nats = torch.zeros(len(ids), dtype=torch.float64, device=hidden.device)
+    length = targets.shape[1]
+    positions = max(1, LOGIT_BYTES.get(hidden.device.type, LOGIT_BYTES["cpu"]) // (4 * hooks.vocabulary))
+    rows = max(1, positions // length)
     for top in range(0, len(ids), rows):
-        for left in range(0, targets.shape[1], HEAD_TOKENS):
-            block = slice(top, top + rows), slice(left, min(left + HEAD_TOKENS, targets.shape[1]))
-            logits = hooks.logits(hidden[block]).float()
-            losses = F.cross_entropy(logits.flatten(0, 1), targets[block].flatten().to(logits.device), reduction="none")
-            nats[block[0]] += losses.double().view(len(logits), -1).sum(1).cpu()
-    return nats.numpy()
+        for left in range(0, length, positions):
+            block = slice(top, top + rows), slice(left, min(left + positions, length))
+            logits = hooks.logits(finished[block]).float().flatten(0, 1)
+            losses = F.cross_entropy(logits, targets[block].flatten().to(logits.device), reduction="none")
+            nats[block[0]] += losses.double().view(-1, targets[block].shape[1]).sum(1).to(nats.device)
+    return nats.cpu().numpy()

@@ -47,8 +47,7 @@ def check_hooks(hooks: Hooks) -> bool:
         UnsupportedModel: one of these does not hold.
     """
     model: Any = hooks.model
-    vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    ids = torch.randint(vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(model.device)
+    ids = torch.randint(hooks.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(hooks.device)
     own = model(ids, use_cache=False).logits
     trace = hooks.trace(ids)
     if len(trace.calls) != len(hooks.layers):
@@ -64,7 +63,7 @@ def check_hooks(hooks: Hooks) -> bool:
                 _refuse(f"turning {Site(layer, part)} off changes nothing")
             if part == "attention" and not torch.equal(left["mlp"], updates["mlp"]):
                 parallel = False
-    if not _close(hooks.logits(hidden), own):
+    if not _close(hooks.logits(hooks.finish(hidden)), own):
         _refuse("its layers, run one by one, do not give its logits")
     return parallel
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.batches import run_batched
 from explorer.loading import LoadedModel
 from explorer.masks import PARTS, Site
 from explorer.records import Corpus, Progress, Redundancy, unreported
@@ -65,7 +64,7 @@ def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[st
         progress(rows.stop, len(windows), "Measuring similarity")
 
     progress(0, len(windows), "Measuring similarity")
-    run_batched(work, len(windows), corpus.window, loaded.device)
+    loaded.batches.run(work, len(windows), corpus.window)
     return {name: torch.cat([part[name] for part in fitted]).cpu().numpy() for name in fitted[0]}
 
 

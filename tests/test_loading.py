@@ -22,8 +22,9 @@ from transformers import (
 )
 
 from explorer.checkpoints import find_checkpoint
+from explorer.devices import pick_dtype, place
 from explorer.errors import DeviceError, ExplorerError, ModelError, UnsupportedModel
-from explorer.loading import load, pick_device, pick_dtype
+from explorer.loading import load
 from explorer.masks import Mask
 from explorer.records import ModelSpec
 from explorer.scoring import score
@@ -172,14 +173,14 @@ def test_gguf_by_path_is_the_default_models_checkpoint(reals, tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "CPU", "", "mps"])
 def test_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(DeviceError, match="Unknown device"):
-        pick_device(name)
+        place(name)
 
 
 def test_absent_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert pick_device("cuda:0") == torch.device("cuda:0")
+    assert place("cuda:0").device == torch.device("cuda:0")
     with pytest.raises(DeviceError, match=r"No device cuda:1.*1 CUDA"):
-        pick_device("cuda:1")
+        place("cuda:1")
 
 
 @pytest.mark.parametrize("name", ["fp32", "int8", "", "BFLOAT16"])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from explorer import batches, scoring
-from explorer.batches import run_batched
+from explorer import scoring
+from explorer.batches import Batches
 from explorer.errors import Cancelled, DeviceError, MaskError
 from explorer.hooks import Hooks
 from explorer.loading import LoadedModel
@@ -19,7 +19,7 @@ from explorer.records import Corpus
 from explorer.scoring import score
 from explorer.store import Store
 from tests import brute_force
-from tests.tiny_models import WINDOW, Tiny
+from tests.tiny_models import VOCABULARY, WINDOW, Tiny
 
 
 def mixed_masks(n_layers: int) -> list[Mask]:
@@ -87,7 +87,7 @@ def test_batch_size_does_not_matter(
 ) -> None:
     masks = mixed_masks(loaded.n_layers)
     whole = score(loaded, corpus, masks, Store(None))
-    monkeypatch.setitem(batches.TOKENS_AT_ONCE, "cpu", at_once)
+    monkeypatch.setattr(loaded.batches, "tokens", at_once)
     for s, expected in zip(score(loaded, corpus, masks, Store(None)), whole, strict=True):
         np.testing.assert_allclose(s.nats, expected.nats, rtol=1e-6)
 
@@ -97,7 +97,7 @@ def test_positions_at_the_head_do_not_matter(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, positions: int
 ) -> None:
     (expected,) = score(llama, llama_corpus, [Mask.parse("a1")], Store(None))
-    monkeypatch.setattr(scoring, "HEAD_TOKENS", positions)
+    monkeypatch.setitem(scoring.LOGIT_BYTES, "cpu", positions * 4 * VOCABULARY)
     (found,) = score(llama, llama_corpus, [Mask.parse("a1")], Store(None))
     np.testing.assert_allclose(found.nats, expected.nats, rtol=1e-6)
 
@@ -181,13 +181,14 @@ def test_shared_prefix_is_run_once(llama: LoadedModel, llama_corpus: Corpus, sto
     assert [runs.count(i) for i in range(4)] == [1, 1, 1, 3]
 
 
-def _fails_beyond(limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def _fails_beyond(loaded: LoadedModel, limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     inner, asked = scoring.score_batch, []
+    monkeypatch.setattr(loaded.batches, "tokens", 5 * WINDOW)
 
     def limited(hooks: Hooks, ids: torch.Tensor, masks: list[Mask], *rest: object) -> Iterator:
         asked.append(len(ids))
         for number, found in enumerate(inner(hooks, ids, masks, *rest)):
-            if len(ids) > limit and number == 1:
+            if len(ids) > limit and number == min(limit, 1):
                 raise torch.OutOfMemoryError("full")
             yield found
 
@@ -201,21 +202,24 @@ def test_out_of_memory_halves_the_batch(
 ) -> None:
     masks = [Mask.parse("1"), Mask.parse("a2")]
     whole = score(llama, llama_corpus, masks, Store(None))
-    asked = _fails_beyond(limit, monkeypatch)
+    asked = _fails_beyond(llama, limit, monkeypatch)
     for s, expected in zip(score(llama, llama_corpus, masks, Store(None)), whole, strict=True):
         np.testing.assert_allclose(s.nats, expected.nats, rtol=1e-6)
         np.testing.assert_allclose(s.base, expected.base, rtol=1e-6)
     assert asked[0] == 5
     assert sum(n for n in asked if n <= limit) == 5
+    asked.clear()
+    score(llama, llama_corpus, [Mask.parse("m3")], Store(None))
+    assert max(asked) <= limit, "the size that fits is remembered"
 
 
 def test_out_of_memory_with_one_window_is_told(
     llama: LoadedModel, llama_corpus: Corpus, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = _fails_beyond(0, monkeypatch)
+    asked = _fails_beyond(llama, 0, monkeypatch)
     with pytest.raises(DeviceError, match=f"window of {WINDOW} tokens"):
         score(llama, llama_corpus, [Mask.parse("1")], store)
-    assert asked == [5, 3, 2, 1]
+    assert asked == [5, 2, 1]
 
 
 def test_batches_cover_every_window_once() -> None:
@@ -227,7 +231,7 @@ def test_batches_cover_every_window_once() -> None:
                 raise torch.OutOfMemoryError("full")
             done.extend(range(rows.start, rows.stop))
 
-        run_batched(work, 11, 256, torch.device("cpu"))
+        Batches(torch.device("cpu"), 1).run(work, 11, 256)
         assert done == list(range(11))
 
 
@@ -236,13 +240,13 @@ def test_other_failures_are_not_taken_for_memory() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        run_batched(work, 4, 24, torch.device("cpu"))
+        Batches(torch.device("cpu"), 1).run(work, 4, 24)
 
 
 def test_cancelled_work_keeps_what_was_stored(
     llama: LoadedModel, llama_corpus: Corpus, store: Store, monkeypatch: pytest.MonkeyPatch, scored: list
 ) -> None:
-    monkeypatch.setitem(batches.TOKENS_AT_ONCE, "cpu", 2 * WINDOW)
+    monkeypatch.setattr(llama.batches, "tokens", 2 * WINDOW)
     masks = [Mask.parse("1"), Mask.parse(f"0-{llama.n_layers - 1}")]
     before = brute_force.logits(llama.model, llama_corpus.held_out.ids)
 

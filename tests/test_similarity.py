@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from explorer import batches, similarity
+from explorer import similarity
 from explorer.errors import Cancelled
 from explorer.loading import LoadedModel
 from explorer.records import Corpus
@@ -54,7 +54,7 @@ def test_distances_are_distances(loaded: LoadedModel, corpus: Corpus, store: Sto
 
 def test_batch_size_does_not_matter(loaded: LoadedModel, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = measure(loaded, corpus, Store(None))
-    monkeypatch.setitem(batches.TOKENS_AT_ONCE, "cpu", 2 * corpus.window)
+    monkeypatch.setattr(loaded.batches, "tokens", 2 * corpus.window)
     monkeypatch.setitem(similarity._GRAM_ENTRIES, "cpu", 7 * (loaded.n_layers + 1) * loaded.config.hidden_size)
     parts = measure(loaded, corpus, Store(None))
     for name in TOKEN_CHOICES:
@@ -96,6 +96,7 @@ def test_out_of_memory_halves_the_batch(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measure(llama, llama_corpus, Store(None))
+    monkeypatch.setattr(llama.batches, "tokens", 5 * llama_corpus.window)
     inner = similarity._Fitter.leave
 
     def limited(self: similarity._Fitter, layer: int, hidden: torch.Tensor) -> None:

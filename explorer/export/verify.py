@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from explorer.errors import DeviceError, ExportError, first_line
+from explorer.devices import Placement
+from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
 from explorer.records import Corpus, Progress, Score, unreported
 from explorer.scoring import score
 from explorer.store import Store
+from explorer.weights import read_weights
 
 _UNITS = 16  # in the last place of the largest logit
 _RELATIVE = {"float32": 1e-5}  # of the perplexity; other dtypes 1e-3
@@ -64,27 +66,18 @@ def verify(
     return Verification(difference, measured.perplexity, perplexity, measured)
 
 
-def _reload(loaded: LoadedModel, folder: Path) -> torch.nn.Module:
-    from transformers import AutoModelForCausalLM
-
-    model: Any
-    report: dict[str, Any]
+def _reload(loaded: LoadedModel, folder: Path) -> Any:
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+        return read_weights(
             folder,
-            dtype=loaded.model.dtype,
-            device_map={"": loaded.device} if loaded.device.type != "cpu" else None,
-            trust_remote_code=loaded.spec.trust_remote_code,
-            local_files_only=True,
-            output_loading_info=True,
+            Placement(loaded.device),
+            loaded.model.dtype,
+            loaded.spec.quantize,
+            loaded.spec.trust_remote_code,
         )
-    except torch.OutOfMemoryError:
+    except DeviceError:
         raise DeviceError(
             f"Out of memory on {loaded.device}", "the copy does not fit beside the model", "Export with --device cpu"
         ) from None
-    except Exception as error:  # a damaged file fails in as many ways as there are loaders
-        raise ExportError("The exported checkpoint does not load", first_line(error), "Nothing was kept") from error
-    odd = sorted(map(str, [*report["missing_keys"], *report["unexpected_keys"]]))
-    if odd:
-        raise ExportError("The exported checkpoint does not load whole", odd[0], "Report this model's layout")
-    return model.eval()
+    except ModelError as error:
+        raise ExportError("The exported checkpoint does not load", error.found, "Nothing was kept") from error

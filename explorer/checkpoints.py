@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import ModelError, first_line
+from tqdm import tqdm
+
+from explorer.errors import Cancelled, ModelError, first_line
 from explorer.records import Progress, unreported
 from explorer.store import Store
 
@@ -194,12 +198,19 @@ def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
 
 
 def _download(name: str, trust_remote_code: bool, progress: Progress) -> Path:
+    """Fetch a repository into the hub's cache; what an earlier, cancelled fetch got is not fetched again."""
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt"]
     progress(0, 1, f"Asking the hub for {name}")
     try:
-        folder = snapshot_download(name, allow_patterns=[*patterns, *(["*.py"] if trust_remote_code else [])])
+        folder = snapshot_download(
+            name,
+            allow_patterns=[*patterns, *(["*.py"] if trust_remote_code else [])],
+            tqdm_class=_watch_bytes(lambda done, total: progress(done, total, f"Downloading {name}, MB")),
+        )
+    except Cancelled:
+        raise
     except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
         raise ModelError(
             f"Cannot get the model {name!r}",
@@ -208,3 +219,23 @@ def _download(name: str, trust_remote_code: bool, progress: Progress) -> Path:
         ) from error
     progress(1, 1, f"Fetched {name}")
     return Path(folder)
+
+
+def _watch_bytes(tell: Callable[[int, int], None]) -> type[tqdm]:
+    """Make a progress bar that shows nothing and tells how many megabytes there are, of how many, at each update.
+
+    What `tell` raises ends the download: the hub's client updates its bars from the threads that fetch.
+    """
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)
+            super().__init__(*args, **{**options, "disable": False, "file": io.StringIO()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            shown = super().update(n)
+            if self.unit == "B":
+                tell(int(self.n) // 10**6, int(self.total or 0) // 10**6)
+            return shown
+
+    return Bar

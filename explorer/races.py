@@ -19,8 +19,8 @@ from explorer.records import Progress, Score, unreported
 Scorer = Callable[[Sequence[Mask], slice], list[Score]]
 
 _FIRST = 2  # windows before anybody is dropped: the fewest with a variance
-_PRIOR = 8  # degrees of freedom that a variance borrows from its neighbours
-_NEIGHBOURS = 7  # to each side
+_PRIOR = 3  # degrees of freedom that a variance borrows from its neighbours
+_NEIGHBOURS = 15  # to each side
 
 
 @dataclass(frozen=True)

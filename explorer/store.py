@@ -26,14 +26,17 @@ from explorer.errors import ExplorerError
 #: Raised when the definition of a stored number changes; part of every key.
 DEFINITION = 1
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS nats (
-    context TEXT, window TEXT, mask TEXT, nats REAL NOT NULL, PRIMARY KEY (context, window, mask)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS files (
-    path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL
-) WITHOUT ROWID;
-"""
+#: Raised when the tables below change; a database of another layout is set aside.
+LAYOUT = 1
+
+_TABLES = (
+    "nats (context TEXT, window TEXT, mask TEXT, nats REAL NOT NULL, PRIMARY KEY (context, window, mask))",
+    "files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL)",
+)
+
+
+class _OtherLayout(Exception):
+    """A database whose tables are of another version."""
 
 
 class CacheError(ExplorerError):
@@ -70,7 +73,10 @@ class Store:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError:
-            self._set_aside()
+            self._set_aside("could not be read")
+            self._db = self._open()
+        except _OtherLayout as other:
+            self._set_aside(f"has layout {other}, not {LAYOUT}")
             self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -84,24 +90,36 @@ class Store:
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
-            db.executescript(_SCHEMA)
+            self._lay_out(db)
         except sqlite3.OperationalError as error:
             db.close()
             raise CacheError(
                 "Cannot write the cache", f"{target} ({error})", "Name another folder with --cache"
             ) from None
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, _OtherLayout):
             db.close()
             raise
         return db
 
-    def _set_aside(self) -> None:
+    @staticmethod
+    def _lay_out(db: sqlite3.Connection) -> None:
+        """Make the tables, or see that they are of this layout."""
+        db.execute("BEGIN IMMEDIATE")
+        layout = db.execute("PRAGMA user_version").fetchone()[0]
+        if layout != LAYOUT and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise _OtherLayout(layout)
+        for table in _TABLES:
+            db.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
+        db.execute(f"PRAGMA user_version={LAYOUT}")
+        db.execute("COMMIT")
+
+    def _set_aside(self, why: str) -> None:
         assert self.folder is not None
         broken = Path(tempfile.mkdtemp(prefix="broken-", dir=self.folder))
         for name in ("scores.sqlite", "scores.sqlite-wal", "scores.sqlite-shm"):
             if (self.folder / name).exists():
                 os.replace(self.folder / name, broken / name)
-        print(f"The cache could not be read and was set aside in {broken}; starting an empty one.", file=sys.stderr)
+        print(f"The cache {why} and was set aside in {broken}; starting an empty one.", file=sys.stderr)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -141,7 +159,7 @@ class Store:
                 if self.folder is None:
                     raise
                 self._db.close()
-                self._set_aside()
+                self._set_aside("could not be read")
                 self._db = self._open()
                 return []
 
@@ -184,7 +202,12 @@ class Store:
         try:
             folder.mkdir(exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+                try:
+                    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+                    file.flush()
+                except BaseException:
+                    os.unlink(file.name)
+                    raise
             os.replace(file.name, folder / f"{key}.npz")
         except OSError as error:
             found = f"{folder} ({error.strerror or error})"

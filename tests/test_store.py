@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from explorer.store import CacheError, Store, make_key
+from explorer.store import LAYOUT, CacheError, Store, make_key
 from tests.tiny_models import REPOSITORY
 
 _WRITER = """
@@ -88,6 +90,26 @@ def test_corrupted_database_is_set_aside(tmp_path: Path, capsys: pytest.CaptureF
     captured = capsys.readouterr()
     assert captured.out == ""
     assert str(broken) in captured.err
+
+
+@pytest.mark.parametrize("layout", [0, LAYOUT + 1])
+def test_database_of_another_layout_is_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: int
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "scores.sqlite")) as db:
+        db.execute("CREATE TABLE nats (context TEXT, nats TEXT)")
+        db.execute("INSERT INTO nats VALUES ('c', 'what it meant is anybody''s guess')")
+        db.execute(f"PRAGMA user_version={layout}")
+        db.commit()
+    for _ in range(2):
+        store = Store(tmp_path)
+        store.add_nats("c", [("w", "none", 1.0)])
+        assert store.nats("c", ["w"], "none") == {"w": 1.0}
+        store.close()
+    (aside,) = tmp_path.glob("broken-*")
+    with closing(sqlite3.connect(aside / "scores.sqlite")) as db:
+        assert db.execute("SELECT count(*) FROM nats").fetchone() == (1,)
+    assert capsys.readouterr().err.count(f"has layout {layout}, not {LAYOUT}") == 1
 
 
 def test_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from explorer.errors import Cancelled, ModelError, first_line
 from explorer.records import Progress, unreported

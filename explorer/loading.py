@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class LoadedModel:
         """Let the weights go."""
         self.hooks.remove()
         self.model = self.hooks = None  # type: ignore[assignment]
+        gc.collect()  # modules and their wrappers refer to each other
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -125,7 +127,7 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     if spec.device == "auto" and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device):
         placement = place("map")
     progress(0, 3, "Reading the weights")
-    model = read_weights(checkpoint.folder, placement, dtype, spec.quantize, spec.trust_remote_code)
+    model = read_weights(checkpoint.folder, placement, dtype, spec.quantize, spec.trust_remote_code, cache)
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")

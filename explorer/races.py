@@ -69,13 +69,13 @@ def race(
     """
     if not candidates or not 0 < confidence <= 1:
         raise ValueError(f"a race of {len(candidates)} candidates at confidence {confidence}")
-    alive = np.arange(len(candidates))
+    alive = np.arange(len(candidates))  # indices of those not dropped
     nats = np.zeros((len(candidates), 0))
     scored = np.zeros(len(candidates), dtype=int)
-    parts: dict[int, list[Score]] = {index: [] for index in alive}
+    parts: list[list[Score]] = [[] for _ in candidates]
     while (done := nats.shape[1]) < n_windows:
         rows = slice(done, n_windows if confidence == 1 else min(n_windows, max(_FIRST, math.ceil(1.25 * done))))
-        found = scorer([candidates[i] for i in alive], rows)
+        found = scorer([candidates[int(i)] for i in alive], rows)
         nats = np.hstack([nats, [score.nats for score in found]])
         for index, score in zip(alive, found, strict=True):
             parts[index].append(score)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,17 @@ from explorer.errors import DeviceError, ModelError, first_line
 
 
 def read_weights(
-    folder: Path, placement: Placement, dtype: torch.dtype, quantize: str = "none", trust_remote_code: bool = False
+    folder: Path,
+    placement: Placement,
+    dtype: torch.dtype,
+    quantize: str = "none",
+    trust_remote_code: bool = False,
+    scratch: Path | None = None,
 ) -> Any:
     """Load a folder of safetensors as a causal language model, ready for inference.
+
+    Weights that go to the disk and are not in memory as they are in their files are written in `scratch`, for as long
+    as the model lives.
 
     Raises:
         ModelError: the files are damaged or incomplete, no causal language model, or cannot be quantized.
@@ -26,6 +37,7 @@ def read_weights(
 
     model: Any
     report: dict[str, Any]
+    offload = tempfile.mkdtemp(prefix="offload-", dir=scratch) if placement.spread else None
     try:
         model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
             folder,
@@ -35,6 +47,7 @@ def read_weights(
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            offload_folder=offload,
             **placement.options,
         )
     except torch.OutOfMemoryError:
@@ -47,6 +60,8 @@ def read_weights(
         if type(error).__module__.startswith("safetensors"):
             raise ModelError("The weights are damaged", first_line(error), "Copy or download them again") from error
         raise
+    if offload is not None:
+        weakref.finalize(model, shutil.rmtree, offload, ignore_errors=True)
     _check_whole(report, count_layers(model.config))
     _keep_packed_as_stored(model)
     return model.eval().requires_grad_(False)

@@ -1,5 +1,6 @@
 """Which model, on which text; what it costs as it is; what to do next."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -73,16 +74,25 @@ def _draw_form(view: View) -> None:
         left, right = st.columns(2)
         tokens = left.number_input("Tokens in each split", 2, MOST_TOKENS, view.tokens, 256)
         window = right.number_input("Window", 2, MOST_TOKENS, view.window, 64)
-        dtype = left.selectbox("Precision", DTYPES, DTYPES.index(view.dtype) if view.dtype in DTYPES else 0)
-        device = right.text_input("Device", view.device, help="auto, cpu, cuda or cuda:i")
+        dtype = left.selectbox("Precision", DTYPES, _index(DTYPES, view.dtype))
+        quantize = right.selectbox("Quantize", QUANTIZATIONS, _index(QUANTIZATIONS, view.quantize), help=_QUANTIZE_HELP)
+        device = st.text_input("Device", view.device, help="auto, cpu, cuda, cuda:i, or map: spread over all there is")
         if st.form_submit_button("Load", type="primary"):
             get_engine().worker.forget_failed()
-            chosen = View(model.strip(), text.strip(), int(tokens), int(window), dtype, device.strip(), view.mask)
+            chosen = View(
+                model.strip(), text.strip(), int(tokens), int(window), dtype, device.strip(), quantize, view.mask
+            )
             set_view(chosen if chosen.spec == view.spec else replace(chosen, mask=NONE))
             st.rerun()
 
 
-DTYPES = ["auto", "float32", "bfloat16", "float16"]
+def _index(options: Sequence[str], chosen: str) -> int:
+    return options.index(chosen) if chosen in options else 0
+
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+QUANTIZATIONS = ("none", "int8", "nf4")
+_QUANTIZE_HELP = "Weights in 8 bits (LLM.int8) or 4 bits (NF4, double quantization) by bitsandbytes"
 
 with framed("overview") as frame:
     main(frame)

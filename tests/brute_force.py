@@ -48,9 +48,9 @@ def names(model: Any) -> dict[str, str]:
     return _NAMES.get(model.config.model_type, _LLAMA)
 
 
-def plain(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+def plain(folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
     """Load a checkpoint with plain transformers."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options).eval()
 
 
 @torch.no_grad()

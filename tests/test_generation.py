@@ -60,6 +60,43 @@ def test_attention_that_is_off_has_no_entries(loaded: LoadedModel) -> None:
             assert bool(entries) != mask.off(index)[0], f"{mask}, layer {index}"
 
 
+@torch.inference_mode()
+def test_left_padded_batch_equals_each_prompt_alone(loaded: LoadedModel) -> None:
+    prompts = [loaded.tokenizer(text).input_ids for text in (PROMPT, "Once", PROMPT[:20])]
+    length = max(map(len, prompts))
+    ids = torch.tensor([[7] * (length - len(p)) + p for p in prompts])
+    seen = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts])
+    for mask in masks_of(loaded):
+        alone = [
+            generate(loaded, mask, loaded.tokenizer.decode(p, skip_special_tokens=True), 8).token_ids for p in prompts
+        ]
+        with loaded.hooks.masked(mask):
+            found = loaded.model.generate(
+                ids,
+                attention_mask=seen,
+                past_key_values=make_cache(loaded, mask),
+                max_new_tokens=8,
+                do_sample=False,
+                pad_token_id=0,
+            )
+        for row, expected in zip(found[:, length:].tolist(), alone, strict=True):
+            assert row[: len(expected)] == list(expected), str(mask)
+
+
+@torch.inference_mode()
+def test_left_padded_logits_equal_those_of_zeroed_projections(loaded: LoadedModel) -> None:
+    ids = torch.tensor([[7] * 5 + list(range(20, 31)), list(range(40, 56))])
+    seen = torch.tensor([[0] * 5 + [1] * 11, [1] * 16])
+    call = {"input_ids": ids, "attention_mask": seen, "position_ids": (seen.cumsum(1) - 1).clamp_min(0)}
+    if loaded.config.model_type in ("bloom", "falcon", "opt"):  # they take positions from the mask
+        del call["position_ids"]
+    for mask in masks_of(loaded)[:6]:
+        with loaded.hooks.masked(mask):
+            found = loaded.model(**call, use_cache=False).logits
+        expected = brute_force.zeroed(loaded.checkpoint.folder, mask)(**call, use_cache=False).logits
+        torch.testing.assert_close(found[seen.bool()], expected[seen.bool()], rtol=1e-4, atol=1e-4)
+
+
 def test_cache_keeps_every_index(llama: LoadedModel) -> None:
     cache = make_cache(llama, Mask.parse("a0,2"))
     assert [isinstance(layer, DummyLayer) for layer in cache.layers] == [True, False, True, False]

@@ -1,14 +1,16 @@
-"""The worker: one job at a time, by priority, shared by content, cancelled when nobody holds it."""
+"""The worker: by priority, shared by content, urgent work inside what is open, cancelled when nobody holds it."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import pytest
 
 from explorer.errors import ExplorerError
-from ui.jobs import READOUT, SWEEP, Job, Worker
+from ui.jobs import READOUT, SAMPLE, SWEEP, Job
+from ui.worker import Worker
 
 WAIT = 10
 
@@ -160,3 +162,114 @@ def test_closing_stops_the_running_job() -> None:
     worker.close()
     assert (running.state, queued.state) == ("cancelled", "cancelled")
     assert not worker._thread.is_alive()
+
+
+class Steps(Gate):
+    """Work that is open to others at each step."""
+
+    def __call__(self, job: Job) -> str:
+        job.open = True
+        return super().__call__(job)
+
+
+def always() -> bool:
+    return True
+
+
+def test_an_open_job_lets_a_more_urgent_one_in_and_goes_on(worker: Worker) -> None:
+    sweep_steps, seen = Steps(), []
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", sweep_steps, SWEEP, always)
+    assert sweep_steps.started.wait(WAIT)
+    readout = worker.ask("bob", "score", "score", "score", lambda job: seen.append(sweep.state) or 7, READOUT, always)
+    assert wait(readout).result == 7
+    assert seen == ["paused"]
+    assert not sweep_steps.open.is_set()
+    sweep_steps.open.set()
+    assert wait(sweep).result == "through"
+
+
+def test_urgent_work_nests_as_deep_as_there_are_priorities(worker: Worker) -> None:
+    sweep_steps, sample_steps = Steps(), Steps()
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", sweep_steps, SWEEP, always)
+    assert sweep_steps.started.wait(WAIT)
+    sample = worker.ask("ann", "sample", "sample", "sample", sample_steps, SAMPLE, always)
+    assert sample_steps.started.wait(WAIT)
+    readout = wait(worker.ask("ann", "score", "score", "score", lambda job: 1, READOUT, always))
+    assert readout.result == 1
+    assert [job.title for job in worker.waiting()] == ["sample", "sweep"]
+    sample_steps.open.set()
+    wait(sample)
+    sweep_steps.open.set()
+    assert wait(sweep).result == "through"
+
+
+@pytest.mark.parametrize(("priority", "fits"), [(SWEEP, True), (READOUT, False)])
+def test_what_is_not_urgent_or_does_not_fit_waits(worker: Worker, priority: int, fits: bool) -> None:
+    steps, order = Steps(), []
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", steps, SWEEP, always)
+    assert steps.started.wait(WAIT)
+    other = worker.ask("bob", "other", "other", "other", lambda job: order.append(sweep.state), priority, lambda: fits)
+    before = steps.steps
+    while steps.steps < before + 5:
+        assert other.state == "queued"
+    steps.open.set()
+    wait(other)
+    assert order == ["done"]
+
+
+def test_what_is_let_in_does_not_see_the_context_of_its_host(worker: Worker) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="clean")
+    steps = Steps()
+
+    def host(job: Job) -> str:
+        variable.set("the host's")
+        return steps(job)
+
+    worker.ask("ann", "sweep", "sweep", "sweep", host, SWEEP, always)
+    assert steps.started.wait(WAIT)
+    assert (
+        wait(worker.ask("ann", "score", "score", "score", lambda job: variable.get(), READOUT, always)).result
+        == "clean"
+    )
+
+
+def test_a_failure_inside_an_open_job_is_not_the_hosts(worker: Worker, capsys: pytest.CaptureFixture) -> None:
+    steps = Steps()
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", steps, SWEEP, always)
+    assert steps.started.wait(WAIT)
+    assert wait(worker.ask("ann", "score", "score", "score", lambda job: 1 // 0, READOUT, always)).state == "failed"
+    worker.retry("ann", sweep)
+    assert sweep.state == "running"
+    worker.decline("ann", sweep)
+    assert wait(sweep).state == "cancelled"
+
+
+def test_jobs_ahead_are_those_that_will_have_run_before(worker: Worker) -> None:
+    steps = Steps()
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", steps, SWEEP, always)
+    assert steps.started.wait(WAIT)
+    later = [worker.ask("bob", f"{n}", f"{n}", f"{n}", lambda job: 1, SWEEP, always) for n in range(3)]
+    assert [worker.ahead(job) for job in (sweep, *later)] == [0, 1, 2, 3]
+    urgent = worker.ask("cy", "score", "score", "score", steps, READOUT, lambda: False)
+    assert worker.ahead(urgent) == 0
+    assert [worker.ahead(job) for job in later] == [2, 3, 4]
+
+
+def test_time_left_follows_the_pace_of_the_step_and_leaves_out_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("ui.jobs.time.monotonic", lambda: now)
+    job = Job("key", "title", lambda job: None)
+    job.state = "running"
+    job.progress(0, 10, "first")
+    assert job.seconds_left is None
+    now += 4
+    job.progress(2, 10, "first")
+    assert job.seconds_left == pytest.approx(16)
+    with job.paused():
+        now += 50
+    assert job.seconds_left == pytest.approx(16)
+    job.progress(0, 4, "second")
+    assert job.seconds_left is None
+    now += 1
+    job.progress(3, 4, "second")
+    assert job.seconds_left == pytest.approx(1 / 3)

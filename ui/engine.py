@@ -14,14 +14,20 @@ from explorer.export.checkpoint import Exported
 from explorer.generation import generate
 from explorer.loading import LoadedModel, load, quieten_libraries
 from explorer.masks import NONE, Mask
+from explorer.memory import free_bytes
 from explorer.prefixes import Prefixes
 from explorer.records import Corpus, ModelSpec, Progress, Redundancy, Sample, Score
 from explorer.scoring import Live, score
 from explorer.similarity import measure
 from explorer.store import Store
-from ui.jobs import READOUT, SAMPLE, SWEEP, Job, Worker
+from ui.jobs import READOUT, SAMPLE, SWEEP, Job
+from ui.worker import Worker
 
-PREFIX_BYTES = 2**30  # of states kept between live scores
+#: States kept between live scores take an eighth of the free memory, and no more than this.
+MOST_PREFIX_BYTES = {"cpu": 2**30, "cuda": 2**36}
+
+#: Tokens after which a live score shows its first estimate.
+LIVE_TOKENS = {"cpu": 512, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,13 @@ class View:
     window: int
     dtype: str
     device: str
+    quantize: str
     mask: Mask
 
     @property
     def spec(self) -> ModelSpec:
         """The model to load. Code from a model is never run for a link."""
-        return ModelSpec(self.model, self.dtype, self.device)
+        return ModelSpec(self.model, self.dtype, self.device, quantize=self.quantize)
 
     @property
     def source(self) -> View:
@@ -80,7 +87,7 @@ class Engine:
         quieten_libraries()
         self.cache, self.store, self.worker = cache, Store(cache), Worker(alive)
         self._loaded: LoadedModel | None = None
-        self._prefixes = Prefixes(PREFIX_BYTES)
+        self._prefixes = Prefixes(0)
         self._loaded_stamp: _Stamp = ()
         self._corpora: OrderedDict[tuple[View, _Stamp], Corpus] = OrderedDict()
 
@@ -92,7 +99,8 @@ class Engine:
         """Ask for the Score of the view's mask on the held-out windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            live = Live(self._prefixes, lambda estimates: job.show(*estimates))
+            tokens = LIVE_TOKENS.get(loaded.device.type, LIVE_TOKENS["cpu"])
+            live = Live(self._prefixes, lambda estimates: job.show(*estimates), tokens)
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
@@ -146,21 +154,33 @@ class Engine:
 
         def run(job: Job) -> Any:
             loaded = self._load(view.spec, job.progress)
-            return work(job, loaded, self._corpus(loaded, view.source))
+            corpus = self._corpus(loaded, view.source)
+            job.open = True
+            with loaded.hooks.checking(job.check):
+                return work(job, loaded, corpus)
 
         key = repr((kind, view, _stamp(view.model), _stamp(view.text), *more))
-        return self.worker.ask(owner, slot or kind, key, title, run, priority)
+        return self.worker.ask(owner, slot or kind, key, title, run, priority, lambda: self._has(view.spec))
+
+    def _has(self, spec: ModelSpec) -> bool:
+        """Tell whether this very model is in memory."""
+        loaded = self._loaded
+        return loaded is not None and loaded.spec == spec and self._loaded_stamp == _stamp(spec.model)
 
     def _load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
         """Return the model, letting the one in memory go first if it is another."""
-        stamp = _stamp(spec.model)
-        if self._loaded is None or self._loaded.spec != spec or self._loaded_stamp != stamp:
+        if self._loaded is None or not self._has(spec):
             if self._loaded is not None:
                 self._loaded.unload()
                 self._loaded = None
                 self._corpora.clear()
-                self._prefixes = Prefixes(PREFIX_BYTES)
+                self._prefixes = Prefixes(0)
+            stamp = _stamp(spec.model)
             self._loaded, self._loaded_stamp = load(spec, self.store, self.cache, progress), stamp
+            kind = self._loaded.device.type
+            self._prefixes = Prefixes(
+                min(MOST_PREFIX_BYTES.get(kind, MOST_PREFIX_BYTES["cpu"]), free_bytes(self._loaded.device) // 8)
+            )
         return self._loaded
 
     def _corpus(self, loaded: LoadedModel, source: View) -> Corpus:

@@ -31,3 +31,10 @@ def describe_interval(interval: tuple[float, float] | None) -> str:
     if interval is None:
         return "no interval from a single window"
     return f"95% interval {describe_perplexity(interval[0])} to {describe_perplexity(interval[1])}"
+
+
+def describe_seconds(seconds: float) -> str:
+    """Write a duration as one number that one believes, such as 40 s or 3 min."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -126,4 +126,5 @@ def _draw_queue() -> None:
     waiting = get_engine().worker.waiting()
     with st.container(key="queue"):
         if waiting:
-            st.caption("Queue: " + plain(" · ".join(f"{job.title} ({job.state})" for job in waiting[:6])))
+            more = f" · {len(waiting) - 6} more" if len(waiting) > 6 else ""
+            st.caption("Queue: " + plain(" · ".join(f"{job.title} ({job.state})" for job in waiting[:6]) + more))

@@ -1,21 +1,11 @@
-"""One worker that owns the device and takes jobs by priority; script threads only ask and look.
-
-Jobs are keyed by content: whoever asks for the same work shares one job. A job belongs to its owners, each of whom
-holds it in a named slot; asking for something else in the slot lets go of the older job, and a job that nobody
-holds is cancelled.
-"""
+"""A piece of work that a page asked for: how far it is, and how long it will take."""
 
 from __future__ import annotations
 
-import atexit
-import heapq
-import itertools
-import sys
 import threading
 import time
-import traceback
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from explorer.errors import Cancelled, ExplorerError
@@ -23,29 +13,42 @@ from explorer.errors import Cancelled, ExplorerError
 #: Smaller goes first.
 READOUT, SAMPLE, SWEEP = 0, 1, 2
 
-_KEPT = 256  # finished jobs remembered
-
 
 class Job:
-    """A piece of work and how far it is."""
+    """A piece of work and how far it is.
+
+    Args:
+        key: what it is; equal keys are equal work.
+        title: what it is, in words.
+        work: does it.
+        priority: smaller goes first.
+        fits: tells whether it could run inside another job now.
+    """
 
     def __init__(
-        self, key: str, title: str, work: Callable[[Job], Any], beat: Callable[[], None] = lambda: None
+        self,
+        key: str,
+        title: str,
+        work: Callable[[Job], Any],
+        priority: int = SWEEP,
+        fits: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.key, self.title, self.work = key, title, work
+        self.key, self.title, self.work, self.priority, self.fits = key, title, work, priority, fits
         self.state = "queued"
         self.done, self.total, self.what = 0, 0, title
         self.partial: Any = None
         self.result: Any = None
         self.error: ExplorerError | None = None
         self.holders: set[tuple[str, str]] = set()
+        self.open = False  # set by the work: whether others may run inside it
+        self.between: Callable[[Job], None] = lambda job: None  # set by the worker: called at each step
         self._stop = threading.Event()
-        self._beat, self._beaten = beat, time.monotonic()
+        self._clock = _Clock()
 
     @property
     def active(self) -> bool:
         """Whether it waits or runs."""
-        return self.state in ("queued", "running")
+        return self.state in ("queued", "running", "paused")
 
     @property
     def doomed(self) -> bool:
@@ -57,8 +60,15 @@ class Job:
         """How much of the current step is done, in [0, 1]."""
         return min(1.0, self.done / self.total) if self.total else 0.0
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Time that the current step will take at its pace so far; None where it has none yet."""
+        return self._clock.seconds_left(self.done, self.total) if self.active else None
+
     def progress(self, done: int, total: int, what: str) -> None:
         """Note how far the work is. Raises Cancelled if nobody wants it any more."""
+        if (total, what) != (self.total, self.what) or done < self.done:
+            self._clock = _Clock(done)
         self.done, self.total, self.what = done, total, what
         self.check()
 
@@ -68,12 +78,20 @@ class Job:
         self.check()
 
     def check(self) -> None:
-        """Raise Cancelled if nobody wants the work any more."""
-        if time.monotonic() > self._beaten + 1:
-            self._beaten = time.monotonic()
-            self._beat()
+        """Let more urgent work go first. Raises Cancelled if nobody wants this any more."""
+        self.between(self)
         if self._stop.is_set():
             raise Cancelled
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stand still for the time of the block."""
+        self.state, start = "paused", time.monotonic()
+        try:
+            yield
+        finally:
+            self.state = "running"
+            self._clock.stood(time.monotonic() - start)
 
     def cancel(self) -> None:
         """Stop the work at its next step."""
@@ -82,144 +100,17 @@ class Job:
             self.state = "cancelled"
 
 
-class Worker:
-    """A thread that runs jobs one at a time.
+class _Clock:
+    """Times one step of a job."""
 
-    Args:
-        alive: tells whether an owner is still there; what only owners who left hold is cancelled.
-    """
+    def __init__(self, done: int = 0) -> None:
+        self.start, self.done = time.monotonic(), done
 
-    def __init__(self, alive: Callable[[str], bool] = lambda owner: True) -> None:
-        self._alive = alive
-        self._declined: set[tuple[str, str]] = set()
-        self._queue: list[tuple[int, int, Job]] = []
-        self._order = itertools.count()
-        self._ready = threading.Condition()
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._slots: dict[tuple[str, str], Job] = {}
-        self._asked: dict[str, set[str]] = {}
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
-        self._thread.start()
-        atexit.register(self.close)
+    def stood(self, seconds: float) -> None:
+        """Leave out time in which nothing was done."""
+        self.start += seconds
 
-    def ask(
-        self, owner: str, slot: str, key: str, title: str, work: Callable[[Job], Any], priority: int = SWEEP
-    ) -> Job:
-        """Return the job for a key, queued now unless somebody asked before, and hold it in the owner's slot."""
-        with self._ready:
-            self._reap()
-            if (owner, key) in self._declined:
-                declined = Job(key, title, work)
-                declined.cancel()
-                return declined
-            job = self._jobs.get(key)
-            if job is None or job.doomed:
-                job = self._jobs[key] = Job(key, title, work, self._beat)
-                heapq.heappush(self._queue, (priority, next(self._order), job))
-                self._ready.notify()
-            self._jobs.move_to_end(key)
-            self._asked.setdefault(owner, set()).add(slot)
-            self._hold((owner, slot), job)
-            while len(self._jobs) > _KEPT and not (oldest := next(iter(self._jobs.values()))).active:
-                del self._jobs[oldest.key]
-            return job
-
-    def _hold(self, holder: tuple[str, str], job: Job) -> None:
-        before = self._slots.get(holder)
-        if before is job:
-            return
-        if before is not None:
-            self._drop(holder, before)
-        self._slots[holder] = job
-        job.holders.add(holder)
-
-    def _drop(self, holder: tuple[str, str], job: Job) -> None:
-        job.holders.discard(holder)
-        if job.active and not job.holders:
-            job.cancel()
-
-    def decline(self, owner: str, job: Job) -> None:
-        """Let go of a job and do not ask for it again; nobody else holding it, it is cancelled."""
-        with self._ready:
-            self._declined.add((owner, job.key))
-            self._empty([holder for holder, held in self._slots.items() if held is job and holder[0] == owner])
-
-    def retry(self, owner: str, job: Job) -> None:
-        """Take back `decline`: the owner's next ask runs the job."""
-        with self._ready:
-            self._declined.discard((owner, job.key))
-
-    def _beat(self) -> None:
-        with self._ready:
-            self._reap()
-
-    def _reap(self) -> None:
-        """Let go of what owners who left were holding."""
-        gone = {owner for owner, _ in self._slots if not self._alive(owner)}
-        self._empty([holder for holder in self._slots if holder[0] in gone])
-        self._declined = {entry for entry in self._declined if entry[0] not in gone}
-
-    def begin_page(self, owner: str) -> None:
-        """Note from here on which slots an owner's page asks for."""
-        with self._ready:
-            self._asked[owner] = set()
-
-    def end_page(self, owner: str, keep: frozenset[str]) -> None:
-        """Empty the slots that the owner's page did not ask for, but for those to keep."""
-        with self._ready:
-            wanted = self._asked.pop(owner, set()) | keep
-            self._empty([holder for holder in self._slots if holder[0] == owner and holder[1] not in wanted])
-
-    def _empty(self, holders: list[tuple[str, str]]) -> None:
-        for holder in holders:
-            self._drop(holder, self._slots.pop(holder))
-
-    def forget_failed(self) -> None:
-        """Let the next ask for whatever failed run it again."""
-        with self._ready:
-            for job in [job for job in self._jobs.values() if job.state == "failed"]:
-                del self._jobs[job.key]
-
-    def waiting(self) -> list[Job]:
-        """Return the active jobs, the running one first, in the order they will run."""
-        with self._ready:
-            queued = [job for _, _, job in sorted(self._queue, key=lambda entry: entry[:2]) if job.state == "queued"]
-            return [job for job in self._jobs.values() if job.state == "running"] + queued
-
-    def close(self, timeout: float = 10) -> None:
-        """Stop the running job and the thread."""
-        with self._ready:
-            self._closing = True
-            for job in self._jobs.values():
-                job.cancel()
-            self._ready.notify()
-        self._thread.join(timeout)
-
-    def _run(self) -> None:
-        while True:
-            with self._ready:
-                while not self._queue and not self._closing:
-                    self._ready.wait()
-                if self._closing:
-                    return
-                _, _, job = heapq.heappop(self._queue)
-                if job.state != "queued":
-                    continue
-                job.state = "running"
-            job.state = self._run_one(job)
-
-    def _run_one(self, job: Job) -> str:
-        try:
-            job.result = job.work(job)
-            return "done"
-        except Cancelled:
-            return "cancelled"
-        except ExplorerError as error:
-            job.error = error
-        except Exception as error:
-            traceback.print_exc(file=sys.stderr)
-            job.error = ExplorerError(
-                "Something broke", f"{type(error).__name__}: {error}", "The server's log has more"
-            )
-        return "failed"
+    def seconds_left(self, done: int, total: int) -> float | None:
+        if done <= self.done:
+            return None
+        return (time.monotonic() - self.start) * (total - done) / (done - self.done)

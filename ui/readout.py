@@ -7,7 +7,7 @@ import streamlit as st
 from explorer.records import Estimate, Score
 from ui.figures import describe_interval, describe_perplexity
 from ui.jobs import Job
-from ui.waiting import follow, ready
+from ui.waiting import describe_progress, follow, ready
 
 
 def draw_readout(job: Job, label: str) -> None:
@@ -20,7 +20,7 @@ def _draw(job: Job, label: str) -> None:
         _draw_estimate(job.partial, label)
     elif job.active:
         st.metric(label, "…")
-        st.caption(f"{job.what}  \nwaiting" if job.state == "queued" else f"{job.what}  \n{job.done} of {job.total}")
+        st.caption(describe_progress(job))
     elif ready(job):
         _draw_score(job.result, label)
 

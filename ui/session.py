@@ -25,6 +25,7 @@ DEFAULT_VIEW = View(
     window=256,
     dtype="auto",
     device="auto",
+    quantize="none",
     mask=NONE,
 )
 
@@ -73,7 +74,7 @@ def describe_view(view: View) -> dict[str, str]:
     always = {"model": view.model, "text": view.text, "mask": str(view.mask)}
     rest = {
         name: str(getattr(view, name))
-        for name in ("tokens", "window", "dtype", "device")
+        for name in ("tokens", "window", "dtype", "device", "quantize")
         if getattr(view, name) != getattr(DEFAULT_VIEW, name)
     }
     return always | rest
@@ -91,7 +92,7 @@ def read_view(parameters: dict[str, str]) -> tuple[View, list[str]]:
                 if not 2 <= int(value) <= MOST_TOKENS:
                     raise ValueError
                 changes[name] = int(value)
-            elif name in ("model", "text", "dtype", "device") and value.strip():
+            elif name in ("model", "text", "dtype", "device", "quantize") and value.strip():
                 changes[name] = value.strip()
         except MaskError as error:
             notices.append(f"The link's mask was skipped. {error}")

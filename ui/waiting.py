@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import streamlit as st
 
+from ui.figures import describe_seconds
 from ui.jobs import Job
 from ui.plain import plain
 from ui.session import get_engine, get_owner
@@ -36,12 +37,22 @@ def ready(job: Job, again: bool = True) -> bool:
 def _draw_progress(job: Job) -> None:
     if not job.active:
         st.rerun()
-    queued = job.state == "queued"
-    text = f"Waiting: {job.title}" if queued else f"{job.what}, {job.done:,} of {job.total:,}"
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction, text=plain(text))
+        st.progress(job.fraction, text=plain(describe_progress(job)))
         decline = get_engine().worker.decline
         st.button("Cancel", key=f"cancel {job.key}", on_click=decline, args=(get_owner(), job))
+
+
+def describe_progress(job: Job) -> str:
+    """Say how far an active job is, its place in the queue, and the time it will take."""
+    if job.state == "queued":
+        ahead = get_engine().worker.ahead(job)
+        return f"{job.title}: " + (f"waiting behind {ahead}" if ahead else "next")
+    words = f"{job.what}, {job.done:,} of {job.total:,}"
+    if job.state == "paused":
+        return f"{words}, letting others go first"
+    left = job.seconds_left
+    return words if left is None else f"{words}, {describe_seconds(left)} left"
 
 
 def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:

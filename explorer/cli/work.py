@@ -40,7 +40,11 @@ class Settings:
     window: Annotated[int, typer.Option(help="Token ids in a window, BOS included.")] = 256
     bos: Annotated[str, typer.Option(help="BOS before each window: auto, always or never.")] = "auto"
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:i.")] = "auto"
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu, cuda, cuda:i, or map[:0=20GiB,cpu=40GiB]: over GPUs, memory, disk."),
+    ] = "auto"
+    quantize: Annotated[str, typer.Option(help="none, int8 or nf4, by bitsandbytes.")] = "none"
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code the model brings.")] = False
     cache: Annotated[Path, typer.Option(help="Folder of converted models and results.", envvar="EXPLORER_CACHE")] = (
         Path("cache")
@@ -60,7 +64,7 @@ class Work:
     def spec(self) -> ModelSpec:
         """The model asked for."""
         s = self.settings
-        return ModelSpec(s.model, s.dtype, s.device, s.trust_remote_code)
+        return ModelSpec(s.model, s.dtype, s.device, s.trust_remote_code, s.quantize)
 
     @cached_property
     def store(self) -> Store:

@@ -1,0 +1,101 @@
+"""Streamlit's protocol from the browser's side: many users, without a browser for each."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from urllib.parse import urlencode
+
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.asyncio.client import ClientConnection, connect
+
+EXACT = re.compile(r"[\d.,]+(e[+-]\d+)?")
+
+
+class User:
+    """One session on the Prune page: sends what a browser sends, and reads what it would show.
+
+    Args:
+        url: the server's.
+        parameters: what the URL holds beside the mask.
+    """
+
+    def __init__(self, url: str, **parameters: str) -> None:
+        self.url, self.parameters = url, parameters
+        self.mask, self.shown, self.readout = "none", "", ""
+        self.errors: list[str] = []
+        self._timers: dict[str, asyncio.Task] = {}
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> User:
+        address = self.url.replace("http", "ws") + "/_stcore/stream"
+        self._socket: ClientConnection = await connect(address, subprotocols=["streamlit"], max_size=None)  # type: ignore[list-item]
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reader.cancel()
+        self._stop_timers()
+        await self._socket.close()
+
+    async def turn_off(self, mask: str, limit: float = 300) -> tuple[str, float]:
+        """Go to a mask; return its exact readout, and the seconds until it was there."""
+        start = time.monotonic()
+        self.mask = mask
+        await self._ask()
+        async with asyncio.timeout(limit):
+            while not (self.shown == mask and EXACT.fullmatch(self.readout)):
+                self._news.clear()
+                await self._news.wait()
+        return self.readout, time.monotonic() - start
+
+    async def _ask(self, fragment: str = "") -> None:
+        message = BackMsg()
+        run = message.rerun_script
+        run.query_string = urlencode({**self.parameters, "mask": self.mask})
+        run.page_name = "prune"
+        run.fragment_id, run.is_auto_rerun = fragment, bool(fragment)
+        await self._socket.send(message.SerializeToString())
+
+    async def _read(self) -> None:
+        """Take messages until the connection closes; a message that cannot be taken ends `turn_off` too."""
+        async for content in self._socket:
+            message = ForwardMsg()
+            message.ParseFromString(content)  # type: ignore[arg-type]
+            self._take(message)
+            self._news.set()
+
+    def _take(self, message: ForwardMsg) -> None:
+        kind = message.WhichOneof("type")
+        if kind == "new_session" and not message.metadata.run.fragment_ids:
+            self._stop_timers()
+            self.shown, self.readout = "", ""
+        elif kind == "auto_rerun":
+            self._follow(message.auto_rerun.fragment_id, message.auto_rerun.interval)
+        elif kind == "stop_auto_rerun":
+            for fragment in message.stop_auto_rerun.fragment_ids:
+                self._timers.pop(fragment).cancel()
+        elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
+            element = message.delta.new_element
+            if element.WhichOneof("type") == "text" and element.text.body == self.mask:
+                self.shown = self.mask
+            elif element.WhichOneof("type") == "metric":
+                self.readout = element.metric.body
+            elif element.WhichOneof("type") in ("exception", "alert"):
+                self.errors.append(element.exception.message or element.alert.body)
+
+    def _follow(self, fragment: str, interval: float) -> None:
+        async def tick() -> None:
+            while True:
+                await asyncio.sleep(interval)
+                await self._ask(fragment)
+
+        if fragment not in self._timers:
+            self._timers[fragment] = asyncio.create_task(tick())
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()

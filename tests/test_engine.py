@@ -1,0 +1,150 @@
+"""The engine's jobs over one model: what is urgent runs inside what is long, and changes none of its numbers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from explorer.generation import generate
+from explorer.loading import LoadedModel
+from explorer.masks import NONE, Mask
+from explorer.records import Corpus
+from explorer.scoring import score
+from explorer.similarity import measure
+from explorer.store import Store
+from tests.test_jobs import WAIT, wait
+from tests.tiny_models import WINDOW, Tiny
+from ui.engine import Engine, View
+from ui.jobs import Job
+
+MASK = Mask.parse("a1,3")
+
+
+@pytest.fixture
+def view(tiny: Tiny) -> View:
+    return View(str(tiny.folder("llama")), "python-docs", 5 * WINDOW, WINDOW, "float32", "cpu", "none", MASK)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = Engine(tmp_path, lambda owner: True)
+    yield made
+    made.worker.close()
+
+
+class Barrier:
+    """Holds the worker up before a layer of the model, once, until it is let go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Engine, view: View, layer: int) -> None:
+        wait(engine.facts("ann", view))
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        assert engine._loaded is not None
+        inner = engine._loaded.hooks.layers[layer].mlp.act_fn.forward
+
+        def forward(*args: Any) -> Any:
+            if not self.reached.is_set():
+                self.reached.set()
+                assert self.go_on.wait(WAIT)
+            return inner(*args)
+
+        monkeypatch.setattr(engine._loaded.hooks.layers[layer].mlp.act_fn, "forward", forward)
+
+
+def watch(job: Job, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that will hold the states of a job at each score."""
+    states: list[str] = []
+
+    def watched(*args: Any, **options: Any) -> Any:
+        states.append(job.state)
+        return score(*args, **options)
+
+    monkeypatch.setattr("ui.engine.score", watched)
+    return states
+
+
+def test_a_readout_runs_inside_a_measurement(
+    engine: Engine, view: View, llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barrier = Barrier(monkeypatch, engine, view, layer=1)
+    sweep = engine.redundancy("ann", view)
+    assert barrier.reached.wait(WAIT)
+    states = watch(sweep, monkeypatch)
+    readout = engine.score("bob", view)
+    assert engine.worker.ahead(readout) == 0
+    barrier.go_on.set()
+    found, measured = wait(readout).result, wait(sweep).result
+    assert states == ["paused"]
+    (expected,) = score(llama, llama_corpus, [MASK], Store(None))
+    np.testing.assert_allclose(found.nats, expected.nats, rtol=1e-6)
+    undisturbed = measure(llama, llama_corpus, Store(None))
+    np.testing.assert_array_equal(measured.norms, undisturbed.norms)
+    np.testing.assert_array_equal(measured.angular["mean"], undisturbed.angular["mean"])
+
+
+def test_a_readout_runs_inside_a_samples_prompt(
+    engine: Engine, view: View, llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barrier = Barrier(monkeypatch, engine, view, layer=0)
+    sample = engine.sample("ann", "sample", view, "The quick brown fox", 12, False)
+    assert barrier.reached.wait(WAIT)
+    states = watch(sample, monkeypatch)
+    readout = engine.score("ann", replace(view, mask=NONE))
+    barrier.go_on.set()
+    wait(readout)
+    assert wait(sample).result.token_ids == generate(llama, MASK, "The quick brown fox", 12).token_ids
+    assert states == ["paused"]
+
+
+def test_a_readout_of_another_model_waits_for_the_end(
+    engine: Engine, view: View, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barrier = Barrier(monkeypatch, engine, view, layer=1)
+    sweep = engine.redundancy("ann", view)
+    assert barrier.reached.wait(WAIT)
+    states = watch(sweep, monkeypatch)
+    readout = engine.score("bob", replace(view, model=str(tiny.folder("gpt2"))))
+    barrier.go_on.set()
+    assert wait(sweep).state == "done"
+    assert wait(readout).state == "done"
+    assert states == ["done"]
+
+
+def test_a_cancelled_measurement_stops_at_the_next_layer(
+    engine: Engine, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barrier = Barrier(monkeypatch, engine, view, layer=0)
+    sweep = engine.redundancy("ann", view)
+    assert barrier.reached.wait(WAIT)
+    runs: list[int] = []
+    assert engine._loaded is not None
+    engine._loaded.hooks.layers[1].self_attn.register_forward_pre_hook(lambda *_: runs.append(1))
+    engine.worker.decline("ann", sweep)
+    barrier.go_on.set()
+    assert wait(sweep).state == "cancelled"
+    assert runs == []
+
+
+def test_another_model_takes_the_place_of_the_one_before(engine: Engine, view: View, tiny: Tiny) -> None:
+    wait(engine.facts("ann", view))
+    first = engine._loaded
+    assert first is not None
+    wait(engine.facts("ann", replace(view, model=str(tiny.folder("gpt2")))))
+    assert first.model is None
+    assert engine._loaded is not first
+
+
+def test_hooks_check_before_every_layer_that_runs(llama: LoadedModel, llama_corpus: Corpus) -> None:
+    checks: list[int] = []
+    with llama.hooks.checking(lambda: checks.append(1)):
+        score(llama, llama_corpus, [Mask.parse("2")], Store(None))
+    layers = 4 + 1  # none: four; without layer 2: layer 3 again
+    assert len(checks) == layers + 1  # and layer 2, which is asked for and skipped
+    checks.clear()
+    score(llama, llama_corpus, [Mask.parse("1")], Store(None))
+    assert checks == []

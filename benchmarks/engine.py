@@ -74,16 +74,18 @@ def score_plainly(loaded: LoadedModel, ids: torch.Tensor, mask: Mask) -> None:
 
 def _toggle(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
     """Toggle one site at random beside others that are off at random, as the dashboard scores it."""
-    draw, ids = random.Random(0), torch.from_numpy(corpus.held_out.ids)
-    ratios = []
-    for _ in range(12):
-        mask = Mask(frozenset(draw.sample(loaded.sites, draw.randrange(1, 20))))
-        toggled = Mask(mask.sites ^ {draw.choice(loaded.sites)})
-        live = Live(Prefixes(2**30), lambda estimates: None)
-        score(loaded, corpus, [mask], store := Store(None), live=live)
-        ours = seconds(lambda: score(loaded, corpus, [toggled], store, live=live), 1)
-        ratios.append(ours / seconds(lambda: score_plainly(loaded, ids, toggled), 1))
+    draw = random.Random(0)
+    ratios = [_time_toggle(loaded, corpus, draw) for _ in range(12)]
     yield "random toggle of a random mask / full forward", f"{mean(ratios):.2f}", "0.6"
+
+
+def _time_toggle(loaded: LoadedModel, corpus: Corpus, draw: random.Random) -> float:
+    mask = Mask(frozenset(draw.sample(loaded.sites, draw.randrange(1, 20))))
+    toggled = Mask(mask.sites ^ {draw.choice(loaded.sites)})
+    store, live = Store(None), Live(Prefixes(2**30), lambda estimates: None)
+    score(loaded, corpus, [mask], store, live=live)
+    ours = seconds(lambda: score(loaded, corpus, [toggled], store, live=live), 1)
+    return ours / seconds(lambda: score_plainly(loaded, torch.from_numpy(corpus.held_out.ids), toggled), 1)
 
 
 def _leave_one_out(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:

@@ -10,8 +10,8 @@ import torch
 from explorer.errors import DeviceError
 from explorer.memory import free_bytes
 
-#: Tokens in a batch at the most. A CPU gains nothing from more; a GPU is filled by these.
-MOST_TOKENS = {"cpu": 2048, "cuda": 32768}
+#: Tokens in a batch at the most. A CPU loses its caches with more; a GPU is filled by these.
+MOST_TOKENS = {"cpu": 1024, "cuda": 32768}
 
 
 class Batches:

@@ -335,12 +335,14 @@ class Hooks:
         return self._run_decoder(_Finishing(hidden, self._form), self._ids(*hidden.shape[:2]))
 
     def logits(self, finished: Tensor) -> Tensor:
-        """Turn finished hidden states (batch, length, width) into logits (batch, length, vocabulary).
+        """Turn finished hidden states (positions, width) into logits (positions, vocabulary).
 
-        What the model does after its decoder is done by the model itself: head, scaling, capping.
+        What the model does after its decoder is done by the model itself: head, scaling, capping. Positions go in as
+        one window, with the strides of a new tensor: for those of a slice, torch multiplies several times slower.
         """
-        with _running(_Heading(finished.contiguous(), self._form)):
-            return self.model(self._ids(*finished.shape[:2]), use_cache=False).logits
+        window = finished.contiguous()[None]
+        with _running(_Heading(window, self._form)):
+            return self.model(self._ids(*window.shape[:2]), use_cache=False).logits[0]
 
     def _run_decoder(self, run: _Run, ids: Tensor) -> Tensor:
         """Run the model up to the end of its decoder; return the last hidden states."""

@@ -222,7 +222,7 @@ def _window_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> np.ndarray:
     for top in range(0, len(ids), rows):
         for left in range(0, length, positions):
             block = slice(top, top + rows), slice(left, min(left + positions, length))
-            logits = hooks.logits(finished[block]).float().flatten(0, 1)
+            logits = hooks.logits(finished[block].flatten(0, 1)).float()
             losses = F.cross_entropy(logits, targets[block].flatten().to(logits.device), reduction="none")
             nats[block[0]] += losses.double().view(-1, targets[block].shape[1]).sum(1).to(nats.device)
     return nats.cpu().numpy()

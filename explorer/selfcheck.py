@@ -63,7 +63,7 @@ def check_hooks(hooks: Hooks) -> bool:
                 _refuse(f"turning {Site(layer, part)} off changes nothing")
             if part == "attention" and not torch.equal(left["mlp"], updates["mlp"]):
                 parallel = False
-    if not _close(hooks.logits(hooks.finish(hidden)), own):
+    if not _close(hooks.logits(hooks.finish(hidden).flatten(0, 1)), own.flatten(0, 1)):
         _refuse("its layers, run one by one, do not give its logits")
     return parallel
 

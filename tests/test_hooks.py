@@ -220,7 +220,7 @@ def test_rerunning_layers_gives_the_models_logits(loaded: LoadedModel, corpus: C
         hidden = trace.hidden
         for layer, call in enumerate(trace.calls):
             hidden = loaded.hooks.run_layer(layer, hidden, call)
-        found = loaded.hooks.logits(loaded.hooks.finish(hidden))
+        found = loaded.hooks.logits(loaded.hooks.finish(hidden).flatten(0, 1)).view(*ids.shape, -1)
     assert found.shape == (*ids.shape, loaded.config.vocab_size)
     assert ids.shape[1] == WINDOW
     assert torch.equal(found, brute_force.logits(loaded.model, _ids(corpus)))

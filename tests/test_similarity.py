@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mpmath
 import numpy as np
 import pytest
@@ -62,6 +64,18 @@ def test_batch_size_does_not_matter(loaded: LoadedModel, corpus: Corpus, monkeyp
     for unit in UNITS:
         np.testing.assert_allclose(parts.influence[unit], whole.influence[unit], atol=1e-5)
     np.testing.assert_allclose(parts.norms, whole.norms, rtol=1e-5)
+
+
+def test_other_windows_are_another_key(llama: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+    store = Store(None)
+    monkeypatch.setattr(store, "arrays", lambda key: keys.append(key))
+    plain = {"text": "python-docs", "tokens": 5 * 24, "window": 24, "bos": "auto"}
+    corpora = [llama.tokenize(**plain | how) for how in ({}, {"bos": "always"}, {"window": 20}, {"tokens": 4 * 24})]
+    shifted = replace(corpora[0].calibration, ids=corpora[0].calibration.ids + 1)
+    for corpus in (*corpora, replace(corpora[0], calibration=shifted)):
+        measure(llama, corpus, store)
+    assert len(set(keys)) == 5
 
 
 def test_stored_result_needs_no_forward(llama: LoadedModel, llama_corpus: Corpus, tmp_path) -> None:

@@ -1,10 +1,10 @@
-"""Run `python -m benchmarks`: print a Markdown table. Run it on a quiet machine."""
+"""Run `python -m benchmarks`: print a Markdown table, draw docs/cost.png. Run it on a quiet machine."""
 
 from __future__ import annotations
 
 import torch
 
-from benchmarks import browser, engine
+from benchmarks import browser, curves, engine, users
 
 
 def main() -> None:
@@ -12,9 +12,11 @@ def main() -> None:
     able = torch.cpu.get_capabilities()
     print(f"{able.get('cpu_name')}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print("| what | measured | goal |\n|---|---|---|")
-    for part in (engine, browser):
+    for part in (engine, users, browser):
         for row in part.run():
             print("| " + " | ".join(row) + " |", flush=True)
+    print()
+    curves.draw()
 
 
 main()

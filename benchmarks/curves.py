@@ -70,6 +70,3 @@ def _by_masks(loaded: LoadedModel) -> Curve:
         masks = [Mask(frozenset({site})) for site in loaded.sites[:: 60 // count][:count]]
         found.append((count, _time(loaded, masks, 1024, 1)))
     return found
-
-
-draw()

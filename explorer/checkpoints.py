@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
-from explorer.errors import Cancelled, ModelError, first_line
+from explorer.errors import ModelError, first_line
+from explorer.hub import FORMS, download
 from explorer.records import Progress, unreported
 from explorer.store import Store
 
@@ -25,7 +22,6 @@ from explorer.store import Store
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_FORMS = "Give a hub id, a folder with config.json and .safetensors files, or a .gguf file"
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError("Not a model folder", f"no config.json in {folder}", _FORMS) from None
+        raise ModelError("Not a model folder", f"no config.json in {folder}", FORMS) from None
     except OSError as error:
         raise ModelError("Cannot read config.json", f"{folder} ({error.strerror})", "Copy it again") from None
     except (ValueError, RecursionError):
@@ -104,19 +100,19 @@ def find_checkpoint(
     Raises ModelError: not found, not reachable, pickled, or not enough disk.
     """
     if max(map(len, name.split("/"))) > 255 or len(name) > 4095:
-        raise ModelError("No such model", f"a name of {len(name)} characters, {name[:40]!r}...", _FORMS)
+        raise ModelError("No such model", f"a name of {len(name)} characters, {name[:40]!r}...", FORMS)
     path = Path(name).expanduser()
     if name == DEFAULT_MODEL and not path.exists():
         return _from_gguf(name, _packaged_gguf(), store, cache, progress)
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise ModelError("No such GGUF file", str(path), _FORMS)
+            raise ModelError("No such GGUF file", str(path), FORMS)
         return _from_gguf(name, path, store, cache, progress)
     if path.is_dir():
         return _checked(Checkpoint(name, path.resolve()))
     if path.exists() or name.startswith((".", "/", "~")):
-        raise ModelError("No such model", name, _FORMS)
-    return _checked(Checkpoint(name, _download(name, trust_remote_code, progress)))
+        raise ModelError("No such model", name, FORMS)
+    return _checked(Checkpoint(name, download(name, trust_remote_code, progress)))
 
 
 def _checked(checkpoint: Checkpoint) -> Checkpoint:
@@ -132,7 +128,7 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
         )
     missing = [path.name for path in checkpoint.weights if not path.is_file()]
     found = f"{missing[0]} is missing" if missing else f"no .safetensors in {checkpoint.folder}"
-    raise ModelError("The checkpoint has no weights", found, _FORMS)
+    raise ModelError("The checkpoint has no weights", found, FORMS)
 
 
 def _packaged_gguf() -> Path:
@@ -195,47 +191,3 @@ def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _download(name: str, trust_remote_code: bool, progress: Progress) -> Path:
-    """Fetch a repository into the hub's cache; what an earlier, cancelled fetch got is not fetched again."""
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt"]
-    progress(0, 1, f"Asking the hub for {name}")
-    try:
-        folder = snapshot_download(
-            name,
-            allow_patterns=[*patterns, *(["*.py"] if trust_remote_code else [])],
-            tqdm_class=_watch_bytes(lambda done, total: progress(done, total, f"Downloading {name}, MB")),
-        )
-    except Cancelled:
-        raise
-    except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
-        raise ModelError(
-            f"Cannot get the model {name!r}",
-            f"no such folder here, and the hub gives none: {first_line(error)}",
-            _FORMS,
-        ) from error
-    progress(1, 1, f"Fetched {name}")
-    return Path(folder)
-
-
-def _watch_bytes(tell: Callable[[int, int], None]) -> type[tqdm]:
-    """Make a progress bar that shows nothing and tells how many megabytes there are, of how many, at each update.
-
-    What `tell` raises ends the download: the hub's client updates its bars from the threads that fetch.
-    """
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            options.pop("name", None)
-            super().__init__(*args, **{**options, "disable": False, "file": io.StringIO()})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            shown = super().update(n)
-            if self.unit == "B":
-                tell(int(self.n) // 10**6, int(self.total or 0) // 10**6)
-            return shown
-
-    return Bar

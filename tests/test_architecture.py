@@ -13,7 +13,7 @@ from tests.tiny_models import REPOSITORY
 TIERS = (
     ("explorer.errors", "explorer.masks", "explorer.records", "explorer.races"),
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",
-     "explorer.batches", "explorer.devices", "explorer.weights", "explorer.checkpoints"),
+     "explorer.hub", "explorer.batches", "explorer.devices", "explorer.weights", "explorer.checkpoints"),
     ("explorer.hooks", "explorer.selfcheck", "explorer.loading"),
     ("explorer.prefixes", "explorer.similarity", "explorer.scoring", "explorer.generation"),
     ("explorer.export",),

@@ -21,16 +21,16 @@ USERS, TOGGLES = 20, 10
 TEXT = {"tokens": str(10 * WINDOW), "window": str(WINDOW), "dtype": "float32", "device": "cpu"}
 
 
-def walk(seed: int) -> list[Mask]:
+def walk(seed: int, n_layers: int = 4) -> list[Mask]:
     """Masks that a user goes through: one site toggled at a time; some start alike."""
     draw, mask, masks = random.Random(seed % 15), Mask(), []
     while len(masks) < TOGGLES:
-        mask = Mask(mask.sites ^ {Site(draw.randrange(4), draw.choice(PARTS))})
+        mask = Mask(mask.sites ^ {Site(draw.randrange(n_layers), draw.choice(PARTS))})
         masks.append(mask)
     return masks
 
 
-def ask_command_line(model: Path, masks: set[Mask]) -> dict[str, float]:
+def ask_command_line(model: str, masks: set[Mask]) -> dict[str, float]:
     options = [f"--{name}={value}" for name, value in {**TEXT, "model": model}.items()]
     asked = [option for mask in masks for option in ("--mask", str(mask))]
     command = [sys.executable, "-m", "explorer", "score", "--json", "--no-cache", *options, *asked]
@@ -38,13 +38,15 @@ def ask_command_line(model: Path, masks: set[Mask]) -> dict[str, float]:
     return {score["mask"]: score["perplexity"] for score in found["scores"]}
 
 
-async def use(url: str, model: Path, walks: list[list[Mask]]) -> list[tuple[str, str, float]]:
+async def use(
+    url: str, model: str, walks: list[list[Mask]], how: dict[str, str] = TEXT
+) -> list[tuple[str, str, float]]:
     """Let users walk side by side; return (mask, readout, seconds) of every toggle."""
 
     async def go(user: User, masks: list[Mask]) -> list[tuple[str, str, float]]:
         return [(str(mask), *await user.turn_off(str(mask))) for mask in masks]
 
-    users = [User(url, model=str(model), **TEXT) for _ in walks]
+    users = [User(url, model=model, **how) for _ in walks]
     for user in users:
         await user.__aenter__()
     found = await asyncio.gather(*(go(user, masks) for user, masks in zip(users, walks, strict=True)))
@@ -60,7 +62,7 @@ def count_bytes() -> int:
 
 
 def test_every_readout_of_every_user_is_the_command_lines(tiny: Tiny, tmp_path: Path) -> None:
-    model = tiny.folder("llama")
+    model = str(tiny.folder("llama"))
     walks = [walk(seed) for seed in range(USERS)]
     expected = ask_command_line(model, {mask for masks in walks for mask in masks})
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:

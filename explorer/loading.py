@@ -55,6 +55,11 @@ class LoadedModel:
         return str(self.model.dtype).removeprefix("torch.")
 
     @property
+    def precision(self) -> str:
+        """What the weights are in, in words; with quantized ones, what arithmetic is in too."""
+        return self.dtype if self.spec.quantize == "none" else f"{self.spec.quantize} ({self.dtype})"
+
+    @property
     def device(self) -> torch.device:
         """The device that the model's input goes to."""
         return self.hooks.device

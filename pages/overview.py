@@ -46,7 +46,7 @@ def _draw_facts(view: View, facts: Facts) -> None:
                 facts.architecture,
                 str(facts.n_layers),
                 f"{costs.parameters:,}",
-                f"{describe_bytes(costs.bytes)} in {facts.dtype}",
+                f"{describe_bytes(costs.bytes)} in {facts.precision}",
                 describe_bytes(costs.kv_bytes_per_token),
                 f"{describe_flops(costs.flops_per_token)} at a context of {facts.window}",
                 f"{facts.text}: {facts.calibration_tokens:,} calibration and {facts.held_out_tokens:,} held-out tokens",

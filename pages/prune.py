@@ -39,7 +39,7 @@ def _draw_costs(facts: Facts, mask: Mask) -> None:
     before, after = (facts.inventory.costs(m, facts.window) for m in (NONE, mask))
     rows = {
         "Parameters": (f"{before.parameters:,}", f"{after.parameters:,}", before.parameters, after.parameters),
-        f"Weights, {facts.dtype}": (
+        f"Weights, {facts.precision}": (
             describe_bytes(before.bytes),
             describe_bytes(after.bytes),
             before.bytes,

@@ -14,7 +14,7 @@ from ui.strip import read_cells, write_cells
 VIEWS = [
     DEFAULT_VIEW,
     replace(DEFAULT_VIEW, mask=Mask.parse("2-4,a7,m9")),
-    View("org/model", "hf:a:b:c:d", 4096, 512, "float32", "cuda:1", Mask.parse("a0")),
+    View("org/model", "hf:a:b:c:d", 4096, 512, "float32", "map:0=2GiB", "nf4", Mask.parse("a0")),
 ]
 
 

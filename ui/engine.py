@@ -60,7 +60,7 @@ class Facts:
 
     architecture: str
     n_layers: int
-    dtype: str
+    precision: str
     device: str
     inventory: Inventory
     chat: bool
@@ -209,7 +209,7 @@ def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
     return Facts(
         architecture=type(loaded.model).__name__,
         n_layers=loaded.n_layers,
-        dtype=loaded.dtype,
+        precision=loaded.precision,
         device=str(loaded.device),
         inventory=take_inventory(loaded.model, loaded.family),
         chat=loaded.tokenizer.chat_template is not None,

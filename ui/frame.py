@@ -103,7 +103,7 @@ def _draw_header(frame: Frame) -> None:
     view, facts = frame.view, frame.facts_job.result
     with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="large"):
         _draw_entry("Model", view.model)
-        _draw_entry("Precision", f"{facts.dtype} on {facts.device}" if facts else "…")
+        _draw_entry("Precision", f"{facts.precision} on {facts.device}" if facts else "…")
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
         _draw_entry("Perplexity", _describe_score(frame.score_job))

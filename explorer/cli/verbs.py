@@ -88,6 +88,7 @@ def info(work: Work) -> tuple[dict[str, Any], str]:
         "parameters": costs.parameters,
         "bytes": costs.bytes,
         "dtype": loaded.dtype,
+        "quantize": loaded.spec.quantize,
         "device": str(loaded.device),
         "kv_bytes_per_token": costs.kv_bytes_per_token,
         "flops_per_token": costs.flops_per_token,

@@ -26,6 +26,7 @@ class User:
         self.url, self.parameters = url, parameters
         self.mask, self.shown, self.readout = "none", "", ""
         self.errors: list[str] = []
+        self._page = ""
         self._timers: dict[str, asyncio.Task] = {}
         self._news = asyncio.Event()
 
@@ -55,7 +56,7 @@ class User:
         message = BackMsg()
         run = message.rerun_script
         run.query_string = urlencode({**self.parameters, "mask": self.mask})
-        run.page_name = "prune"
+        run.page_name, run.page_script_hash = ("", self._page) if self._page else ("prune", "")
         run.fragment_id, run.is_auto_rerun = fragment, bool(fragment)
         await self._socket.send(message.SerializeToString())
 
@@ -74,6 +75,8 @@ class User:
             self.shown, self.readout = "", ""
         elif kind == "auto_rerun":
             self._follow(message.auto_rerun.fragment_id, message.auto_rerun.interval)
+        elif kind == "navigation":
+            (self._page,) = [p.page_script_hash for p in message.navigation.app_pages if p.url_pathname == "prune"]
         elif kind == "stop_auto_rerun":
             for fragment in message.stop_auto_rerun.fragment_ids:
                 self._timers.pop(fragment).cancel()
@@ -81,7 +84,7 @@ class User:
             element = message.delta.new_element
             if element.WhichOneof("type") == "text" and element.text.body == self.mask:
                 self.shown = self.mask
-            elif element.WhichOneof("type") == "metric":
+            elif element.WhichOneof("type") == "metric" and element.metric.label == "Perplexity":
                 self.readout = element.metric.body
             elif element.WhichOneof("type") in ("exception", "alert"):
                 self.errors.append(element.exception.message or element.alert.body)

@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import typer
 
-from explorer.cli.verbs import app
+from explorer.cli import exporting, looking, measuring, scoring  # noqa: F401  # each adds its verbs
+from explorer.cli.verb import app
 from explorer.errors import ExplorerError
 
 

@@ -1,0 +1,88 @@
+"""A function (work, own options) -> a verb of the command line; options and descriptions that several verbs share."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+
+from explorer.cli.work import Settings, Work
+from explorer.records import Corpus, Score
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Measure which layers, attention and MLPs of a language model could go, and export the smaller checkpoint.",
+)
+
+
+def verb(function: Callable[..., tuple[dict[str, Any], str]]) -> Callable[..., None]:
+    """Make a verb of a function (work, own options) -> (JSON answer, answer for people)."""
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    hints = inspect.get_annotations(Settings, eval_str=True)
+    shared = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(Settings)
+    ]
+
+    def command(**options: Any) -> None:
+        settings = Settings(**{f.name: options.pop(f.name) for f in fields(Settings)})
+        work = Work(settings)
+        try:
+            answer, words = function(work, **options)
+        finally:
+            work.progress.close()
+        print(json.dumps(_jsonable(answer), allow_nan=False) if settings.json else words)
+
+    required = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    command.__signature__ = inspect.Signature([*required, *shared])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in [*required, *shared]}
+    app.command(function.__name__, help=function.__doc__)(command)
+    return command
+
+
+def _jsonable(value: Any) -> Any:
+    """Replace what JSON lacks: arrays by lists, numbers that are not finite by null."""
+    if isinstance(value, dict):
+        return {key: _jsonable(entry) for key, entry in value.items()}
+    if hasattr(value, "tolist"):
+        return _jsonable(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+MaskOption = Annotated[str, typer.Option("--mask", help="Sites to turn off, such as 12-15,a20,m3-4, or none.")]
+
+
+def describe_corpus(made: Corpus) -> dict[str, Any]:
+    """Describe a text and how it was cut."""
+    return {
+        "name": made.name,
+        "digest": made.digest,
+        "window": made.window,
+        "tokens": made.tokens,
+        "protocol": made.protocol,
+    }
+
+
+def describe_score(found: Score) -> dict[str, Any]:
+    """Describe a score with its intervals."""
+    return {
+        "mask": str(found.mask),
+        "perplexity": found.perplexity,
+        "perplexity_ci95": found.perplexity_ci95,
+        "nats": found.total_nats,
+        "tokens": found.n_tokens,
+        "bits_per_byte": found.bits_per_byte,
+        "delta_nats_per_token": found.delta_nats_per_token,
+        "delta_ci95": found.delta_ci95,
+        "window_nats": found.nats,
+    }

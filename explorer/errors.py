@@ -33,6 +33,10 @@ class MaskError(ExplorerError):
     """The mask cannot be read or does not fit the model."""
 
 
+class PlanError(ExplorerError):
+    """The plan cannot be read, made or followed."""
+
+
 class ExportError(ExplorerError):
     """The checkpoint cannot be written, or is not what was measured."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from explorer.generation import generate
 from explorer.loading import LoadedModel, load, quieten_libraries
 from explorer.masks import NONE, Mask
 from explorer.memory import free_bytes
+from explorer.planning import make_plan
+from explorer.plans import Plan, PlanSpec
 from explorer.prefixes import Prefixes
 from explorer.records import Corpus, ModelSpec, Progress, Redundancy, Sample, Score
 from explorer.scoring import Live, score
@@ -42,6 +44,7 @@ class View:
     device: str
     quantize: str
     mask: Mask
+    plan: PlanSpec = field(default_factory=PlanSpec)
 
     @property
     def spec(self) -> ModelSpec:
@@ -50,8 +53,8 @@ class View:
 
     @property
     def source(self) -> View:
-        """The view without its mask: the model and the text."""
-        return replace(self, mask=NONE)
+        """The view without its mask and plan: the model and the text."""
+        return replace(self, mask=NONE, plan=PlanSpec())
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,14 @@ class Engine:
 
         return self._ask(owner, "redundancy", view.source, "Similarity", SWEEP, work)
 
+    def plan(self, owner: str, view: View) -> Job:
+        """Ask for the view's Plan; while it is made, the masks so far are the partial result."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Plan:
+            return make_plan(loaded, corpus, view.plan, self.store, job.progress)
+
+        return self._ask(owner, "plan", replace(view, mask=NONE), f"Plan {view.plan}", SWEEP, work)
+
     def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
         """Ask for a greedy Sample; its text so far is the job's partial result."""
 
@@ -159,7 +170,8 @@ class Engine:
             with loaded.hooks.checking(job.check):
                 return work(job, loaded, corpus)
 
-        key = repr((kind, view, _stamp(view.model), _stamp(view.text), *more))
+        shown = view if kind == "plan" else replace(view, plan=PlanSpec())
+        key = repr((kind, shown, _stamp(view.model), _stamp(view.text), *more))
         return self.worker.ask(owner, slot or kind, key, title, run, priority, lambda: self._has(view.spec))
 
     def _has(self, spec: ModelSpec) -> bool:

@@ -12,8 +12,9 @@ from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.checkpoints import DEFAULT_MODEL
-from explorer.errors import MaskError
+from explorer.errors import ExplorerError
 from explorer.masks import NONE, Mask
+from explorer.plans import PlanSpec
 from explorer.texts import DEFAULT_TEXT
 from ui.engine import Engine, View
 
@@ -74,7 +75,7 @@ def describe_view(view: View) -> dict[str, str]:
     always = {"model": view.model, "text": view.text, "mask": str(view.mask)}
     rest = {
         name: str(getattr(view, name))
-        for name in ("tokens", "window", "dtype", "device", "quantize")
+        for name in ("tokens", "window", "dtype", "device", "quantize", "plan")
         if getattr(view, name) != getattr(DEFAULT_VIEW, name)
     }
     return always | rest
@@ -88,14 +89,16 @@ def read_view(parameters: dict[str, str]) -> tuple[View, list[str]]:
         try:
             if name == "mask":
                 changes[name] = Mask.parse(value or "none")
+            elif name == "plan":
+                changes[name] = PlanSpec.parse(value)
             elif name in ("tokens", "window"):
                 if not 2 <= int(value) <= MOST_TOKENS:
                     raise ValueError
                 changes[name] = int(value)
             elif name in ("model", "text", "dtype", "device", "quantize") and value.strip():
                 changes[name] = value.strip()
-        except MaskError as error:
-            notices.append(f"The link's mask was skipped. {error}")
+        except ExplorerError as error:
+            notices.append(f"The link's {name} was skipped. {error}")
         except ValueError:
             notices.append(f"The link's {name} was skipped: {value!r} is not a whole number from 2 to {MOST_TOKENS:,}.")
     return replace(DEFAULT_VIEW, **changes), notices

@@ -1,0 +1,191 @@
+"""Plan: an order of removal, and the masks that a slider walks through; a small JSON file.
+
+`PlanSpec` says which plan is meant, in one line of text that serves the URL, the file and the database.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import PlanError
+from explorer.masks import NONE, Mask
+from explorer.methods import CRITERIA, METHODS
+
+_REMEDY = "Write METHOD/UNIT[;option=value], such as block-influence/layer or greedy/site;criterion=kl"
+
+
+@dataclass(frozen=True)
+class PlanSpec:
+    """How to choose what to remove. Its text form is `METHOD/UNIT`, with `;name=value` where not the default.
+
+    Args:
+        method: a name in `methods.METHODS`.
+        unit: `layer`, `attention`, `mlp`, or `site` for both of these together.
+        iterative: measure again after each removal.
+        protect: layers that stay, such as `0-3,28-29`; `none` protects none.
+        criterion: what a search lowers: `perplexity`, `kl` or `logit-distance`.
+        seed: of what is drawn at random.
+        width: plans that a beam keeps, children of a generation in evolution, permutations of `shapley`.
+        confidence: of the races by which a search drops candidates; 1 is exact.
+        steps: removals at the most; 0 goes as far as there is something left.
+    """
+
+    method: str = "block-influence"
+    unit: str = "layer"
+    iterative: bool = False
+    protect: str = "none"
+    criterion: str = "perplexity"
+    seed: int = 0
+    width: int = 4
+    confidence: float = 0.95
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        method = METHODS.get(self.method)
+        if method is None:
+            raise PlanError("Unknown method", repr(self.method), "Use one of " + ", ".join(METHODS))
+        if self.unit not in method.units:
+            raise PlanError(
+                f"{self.method} does not rank by {self.unit!r}", self.method, "Use " + " or ".join(method.units)
+            )
+        if self.iterative and not method.iterative:
+            raise PlanError(f"{self.method} does not measure again", "iterative", "Leave it out")
+        if self.criterion not in CRITERIA:
+            raise PlanError("Unknown criterion", repr(self.criterion), "Use one of " + ", ".join(CRITERIA))
+        if not 0 < self.confidence <= 1 or self.width < 1 or self.steps < 0 or self.seed < 0:
+            found = f"confidence {self.confidence}, width {self.width}, steps {self.steps}, seed {self.seed}"
+            raise PlanError(
+                "Out of range", found, "Use a confidence in (0, 1], a width of 1 or more, no negative number"
+            )
+        Mask.parse(self.protect)
+
+    @classmethod
+    def parse(cls, text: str) -> PlanSpec:
+        """Read the text form. Raises PlanError or MaskError on malformed text."""
+        head, *options = text.strip().split(";")
+        method, _, unit = head.partition("/")
+        values: dict[str, Any] = {"method": method}
+        if unit or method in METHODS:
+            values["unit"] = unit or METHODS[method].units[0]
+        for option in options:
+            name, _, value = option.partition("=")
+            kind = _KINDS.get(name)
+            try:
+                if kind is None or not value:
+                    raise ValueError
+                values[name] = value == "yes" if kind is bool else kind(value)
+            except ValueError:
+                raise PlanError("Malformed plan", repr(option), _REMEDY) from None
+        return cls(**values)
+
+    def __str__(self) -> str:
+        default = replace(_DEFAULT, method=self.method, unit=self.unit)
+        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(default, f.name)]
+        written = [f";{name}={'yes' if getattr(self, name) is True else getattr(self, name)}" for name in names]
+        return f"{self.method}/{self.unit}" + "".join(written)
+
+    @property
+    def protected(self) -> frozenset[int]:
+        """The layers that stay whole."""
+        return frozenset(site.layer for site in Mask.parse(self.protect).sites)
+
+
+_DEFAULT = PlanSpec()
+_KINDS: dict[str, Any] = {f.name: type(getattr(_DEFAULT, f.name)) for f in fields(PlanSpec)}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What making a plan took.
+
+    Args:
+        layer_evaluations: layers run, times the windows that each was run on.
+        seconds: wall time; of what was not stored before.
+    """
+
+    layer_evaluations: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An order of removal.
+
+    Args:
+        spec: how it was made.
+        masks: what is off after 0, 1, 2 ... steps; the first is empty. Most methods add to the mask before; those
+            that choose anew for every size do not.
+        n_layers: L of the model.
+        model: its name.
+        text: name of the text whose calibration windows decided.
+        effort: what it took.
+    """
+
+    spec: PlanSpec
+    masks: tuple[Mask, ...]
+    n_layers: int
+    model: str = ""
+    text: str = ""
+    effort: Effort = field(default_factory=Effort, compare=False)
+
+    @property
+    def order(self) -> tuple[str, ...] | None:
+        """What each step removes, as mask terms; None if the masks are not nested."""
+        steps = list(zip(self.masks, self.masks[1:], strict=False))
+        if not all(before.sites <= after.sites for before, after in steps):
+            return None
+        return tuple(str(Mask(after.sites - before.sites)) for before, after in steps)
+
+    def at(self, step: int) -> Mask:
+        """Return the mask after some steps. Raises PlanError beyond the plan's end."""
+        if not 0 <= step < len(self.masks):
+            raise PlanError("No such step", f"step {step} of {len(self.masks) - 1}", "Name a step that the plan has")
+        return self.masks[step]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the plan as what JSON holds."""
+        order = self.order
+        return {
+            "plan": str(self.spec),
+            "method": self.spec.method,
+            "unit": self.spec.unit,
+            "model": self.model,
+            "layers": self.n_layers,
+            "text": self.text,
+            "order": None if order is None else list(order),
+            "steps": [{"mask": str(mask)} for mask in self.masks],
+            "cost": {"layer_evaluations": self.effort.layer_evaluations, "seconds": self.effort.seconds},
+        }
+
+    @classmethod
+    def read(cls, found: Any) -> Plan:
+        """Make a plan of what `describe` gave. Raises PlanError if it is something else."""
+        try:
+            masks = tuple(Mask.parse(step["mask"]) for step in found["steps"])
+            cost = found.get("cost", {})
+            effort = Effort(int(cost.get("layer_evaluations", 0)), float(cost.get("seconds", 0)))
+            spec, n_layers = PlanSpec.parse(found["plan"]), int(found["layers"])
+            plan = cls(spec, masks, n_layers, str(found.get("model", "")), str(found.get("text", "")), effort)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError("Not a plan", f"{type(error).__name__}: {error}", "Use a file that `plan` wrote") from None
+        if not masks or masks[0] != NONE:
+            raise PlanError("Not a plan", "its first step removes something", "Use a file that `plan` wrote")
+        for mask in masks:
+            mask.checked(n_layers)
+        return plan
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read a plan file. Raises PlanError."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise PlanError(
+                "Cannot read the plan", f"{path} ({error.strerror})", "Name a file that `plan` wrote"
+            ) from None
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise PlanError("Not a file of JSON", f"{path.name} ({error})", "Use a file that `plan` wrote") from None
+        return cls.read(content)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import mean, median
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -19,7 +20,7 @@ from explorer.loading import LoadedModel, load, quieten_libraries
 from explorer.masks import Mask
 from explorer.prefixes import Prefixes
 from explorer.races import race
-from explorer.records import Corpus, ModelSpec, Score
+from explorer.records import Corpus, ModelSpec
 from explorer.scoring import Live, score
 from explorer.similarity import measure
 from explorer.store import Store
@@ -95,8 +96,8 @@ def _leave_one_out(loaded: LoadedModel) -> Iterator[Row]:
     ids = torch.from_numpy(corpus.calibration.ids)
     stores = Store(None), Store(None)
 
-    def scorer(asked: Sequence[Mask], rows: slice) -> list[Score]:
-        return score(loaded, corpus, asked, stores[1], "calibration", rows=rows)
+    def losses(asked: Sequence[Mask], rows: slice) -> np.ndarray:
+        return np.stack([s.nats for s in score(loaded, corpus, asked, stores[1], "calibration", rows=rows)])
 
     def full_forwards() -> list[float]:
         return [seconds(lambda mask=mask: score_plainly(loaded, ids, mask), 1) for mask in masks[::7]]
@@ -105,7 +106,7 @@ def _leave_one_out(loaded: LoadedModel) -> Iterator[Row]:
     exact = seconds(lambda: score(loaded, corpus, masks, stores[0], "calibration"), 1)
     plain += full_forwards()
     start = time.perf_counter()
-    found = race(masks, scorer, len(corpus.calibration))
+    found = race(masks, losses, len(corpus.calibration))
     raced = time.perf_counter() - start
     plain += full_forwards()
     best = min(score(loaded, corpus, masks, stores[0], "calibration"), key=lambda s: s.total_nats)
@@ -113,7 +114,7 @@ def _leave_one_out(loaded: LoadedModel) -> Iterator[Row]:
     yield "60 leave-one-out sites, exact / full forwards", f"{exact / whole:.2f}", "0.55"
     yield (
         "60 leave-one-out sites, raced to the best / full forwards",
-        f"{raced / whole:.2f}, {'the same' if best.mask == found.winner.mask else 'another'} winner, "
+        f"{raced / whole:.2f}, {'the same' if best.mask == found.winner else 'another'} winner, "
         f"{found.saved} of {found.saved + found.evaluations} window-evaluations saved",
         "0.2, the same winner",
     )

@@ -63,6 +63,15 @@ _RUN: ContextVar[_Run | None] = ContextVar("explorer_run", default=None)
 _CHECK: ContextVar[Callable[[], None] | None] = ContextVar("explorer_check", default=None)
 
 
+class Count:
+    """Layers run, times the windows that each was run on."""
+
+    evaluations = 0
+
+
+_COUNT: ContextVar[Count | None] = ContextVar("explorer_count", default=None)
+
+
 class _Enough(Exception):
     """Ends a forward pass after its decoder: what comes next is not wanted."""
 
@@ -141,6 +150,8 @@ class _Working(_Run):
         if self.observer:
             self.observer.enter(layer, hidden)
         off = layer in self.mask.whole_layers
+        if not off and (count := _COUNT.get()):
+            count.evaluations += len(hidden)
         output = _formed(hidden, self.form.layer) if off else forward(*args, **kwargs)
         if self.observer:
             self.observer.leave(layer, _first(output))
@@ -317,6 +328,15 @@ class Hooks:
             yield
         finally:
             _CHECK.reset(token)
+
+    @contextmanager
+    def counting(self) -> Iterator[Count]:
+        """Count the layers that this thread runs in the block; not those of jobs that are let in between."""
+        token = _COUNT.set(count := Count())
+        try:
+            yield count
+        finally:
+            _COUNT.reset(token)
 
     def trace(self, ids: Tensor) -> Trace:
         """Run the model up to the first layer on ids (batch, window)."""

@@ -1,7 +1,7 @@
-"""[Mask], a scorer -> the best mask, without scoring the others on all windows. Imports no torch.
+"""[Mask], their losses -> the best masks, without scoring the others on all windows. Imports no torch.
 
 Candidates are scored on the same windows, a few at a time, and one is dropped as soon as a paired interval over the
-windows so far says that it cannot win. All that is asked for is `Scorer`, so that another executor can answer.
+windows so far says that it cannot win. All that is asked for is `Losses`, so that another executor can answer.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.masks import Mask
-from explorer.records import Progress, Score, unreported
+from explorer.records import Progress, unreported
 
-#: Scores masks on some windows of the text that a search decides by.
-Scorer = Callable[[Sequence[Mask], slice], list[Score]]
+#: Gives what is to be low, such as nats, for masks on some windows of the text that a search decides by:
+#: (masks, windows) float64.
+Losses = Callable[[Sequence[Mask], slice], np.ndarray]
 
 _FIRST = 2  # windows before anybody is dropped: the fewest with a variance
 _PRIOR = 3  # degrees of freedom that a variance borrows from its neighbours
@@ -28,14 +29,26 @@ class Race:
     """How a race went.
 
     Args:
-        winner: the best candidate's score, on all windows.
+        best: the candidates that came in first, the winner before all.
+        losses: (best, n_windows), theirs.
         windows: for each candidate, in the order given, how many windows it was scored on.
         n_windows: how many there were.
     """
 
-    winner: Score
+    best: tuple[Mask, ...]
+    losses: np.ndarray
     windows: tuple[int, ...]
     n_windows: int
+
+    @property
+    def winner(self) -> Mask:
+        """The best candidate."""
+        return self.best[0]
+
+    @property
+    def totals(self) -> tuple[float, ...]:
+        """Losses of the best candidates on all windows."""
+        return tuple(map(math.fsum, self.losses))
 
     @property
     def evaluations(self) -> int:
@@ -50,59 +63,59 @@ class Race:
 
 def race(
     candidates: Sequence[Mask],
-    scorer: Scorer,
+    losses: Losses,
     n_windows: int,
     confidence: float = 0.95,
+    keep: int = 1,
     progress: Progress = unreported,
 ) -> Race:
-    """Find the candidate with the fewest nats; the first of equals.
+    """Find the candidates with the least loss, the first of equals before the others.
 
     Args:
         candidates: distinct masks.
-        scorer: answers for slices of range(n_windows), each asked for once.
+        losses: answers for slices of range(n_windows), each asked for once.
         n_windows: how many windows there are.
         confidence: of the one-sided interval by which a candidate is dropped; 1 drops none, and is exact.
+        keep: how many of the best are wanted.
         progress: told candidates times windows, the dropped ones' as done.
 
     Raises:
-        ValueError: no candidates, or a confidence outside (0, 1].
+        ValueError: no candidates, a confidence outside (0, 1], or none to keep.
     """
-    if not candidates or not 0 < confidence <= 1:
-        raise ValueError(f"a race of {len(candidates)} candidates at confidence {confidence}")
+    if not candidates or not 0 < confidence <= 1 or keep < 1:
+        raise ValueError(f"a race of {len(candidates)} candidates at confidence {confidence} for the best {keep}")
     alive = np.arange(len(candidates))  # indices of those not dropped
-    nats = np.zeros((len(candidates), 0))
+    found = np.zeros((len(candidates), 0))
     scored = np.zeros(len(candidates), dtype=int)
-    parts: list[list[Score]] = [[] for _ in candidates]
-    while (done := nats.shape[1]) < n_windows:
+    while (done := found.shape[1]) < n_windows:
         rows = slice(done, n_windows if confidence == 1 else min(n_windows, max(_FIRST, math.ceil(1.25 * done))))
-        found = scorer([candidates[int(i)] for i in alive], rows)
-        nats = np.hstack([nats, [score.nats for score in found]])
-        for index, score in zip(alive, found, strict=True):
-            parts[index].append(score)
+        found = np.hstack([found, losses([candidates[int(i)] for i in alive], rows)])
         scored[alive] = rows.stop
         if rows.stop < n_windows:
-            staying = ~_beaten(nats, confidence)
-            alive, nats = alive[staying], nats[staying]
+            staying = ~_beaten(found, confidence, keep)
+            alive, found = alive[staying], found[staying]
         dropped = len(candidates) - len(alive)
         progress(
             len(alive) * rows.stop + dropped * n_windows,
             len(candidates) * n_windows,
             f"{len(alive)} of {len(candidates)} candidates left",
         )
-    best = alive[nats.sum(axis=1).argmin()]
-    return Race(Score.joined(parts[best]), tuple(map(int, scored)), n_windows)
+    best = found.sum(axis=1).argsort(kind="stable")[:keep]
+    return Race(tuple(candidates[int(i)] for i in alive[best]), found[best], tuple(map(int, scored)), n_windows)
 
 
-def _beaten(nats: np.ndarray, confidence: float) -> np.ndarray:
-    """Tell which candidates (candidates, windows) lose to the one that leads, as far as one can see.
+def _beaten(losses: np.ndarray, confidence: float, keep: int = 1) -> np.ndarray:
+    """Tell which candidates (candidates, windows) lose to the last of those to keep, as far as one can see.
 
     The test is a paired one-sided t-test with moderated variances (Smyth, Stat. Appl. Genet. Mol. Biol. 3, 2004;
     the trend is that of candidates with like means): a few windows say little about a variance, the neighbours more.
     """
     from scipy.special import stdtrit
 
-    n = nats.shape[1]
-    differences = nats - nats[nats.sum(axis=1).argmin()]
+    if len(losses) <= keep:
+        return np.zeros(len(losses), dtype=bool)
+    n = losses.shape[1]
+    differences = losses - losses[losses.sum(axis=1).argsort(kind="stable")[keep - 1]]
     means, own = differences.mean(axis=1), differences.var(axis=1, ddof=1)
     variances = ((n - 1) * own + _PRIOR * _smoothed(own, np.argsort(means))) / (n - 1 + _PRIOR)
     return means > stdtrit(n - 1 + _PRIOR, confidence) * np.sqrt(variances / n)

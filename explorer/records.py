@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -121,14 +121,6 @@ class Score:
     tokens: int
     text_bytes: np.ndarray
 
-    @staticmethod
-    def joined(parts: Sequence[Score]) -> Score:
-        """Join the scores of one mask on consecutive windows of one text."""
-        nats, base, text_bytes = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("nats", "base", "text_bytes")
-        )
-        return Score(parts[0].mask, nats, base, parts[0].tokens, text_bytes)
-
     @property
     def unpruned(self) -> Score:
         """The score of the whole model on the same windows."""
@@ -152,7 +144,7 @@ class Score:
     @property
     def perplexity_ci95(self) -> Interval | None:
         """95% t-interval of the mean nats over windows, through exp; None with fewer than two windows."""
-        interval = _t_interval(self.nats / self.tokens)
+        interval = t_interval(self.nats / self.tokens)
         return interval and (_exp(interval[0]), _exp(interval[1]))
 
     @property
@@ -168,7 +160,46 @@ class Score:
     @property
     def delta_ci95(self) -> Interval | None:
         """95% t-interval of the difference, paired over windows; None with fewer than two windows."""
-        return _t_interval((self.nats - self.base) / self.tokens)
+        return t_interval((self.nats - self.base) / self.tokens)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far a mask's predictions are from the unpruned model's, on each window.
+
+    Args:
+        mask: the sites that were off.
+        kl: (n_windows,) float64, KL(unpruned || masked) in nats, summed over the predicted tokens.
+        distance: (n_windows,) float64, L2 norm of the difference of logits, summed over them.
+        agreeing: (n_windows,) float64, how many have the same most likely token.
+        tokens: predicted tokens in each window.
+    """
+
+    mask: Mask
+    kl: np.ndarray
+    distance: np.ndarray
+    agreeing: np.ndarray
+    tokens: int
+
+    @property
+    def kl_per_token(self) -> float:
+        """Mean KL divergence from the unpruned model, nats a token."""
+        return float(self.kl.mean()) / self.tokens
+
+    @property
+    def kl_ci95(self) -> Interval | None:
+        """95% t-interval of the same over windows; None with fewer than two windows."""
+        return t_interval(self.kl / self.tokens)
+
+    @property
+    def logit_distance(self) -> float:
+        """Mean L2 distance of the logits of a token (Siddiqui et al., arXiv:2407.16286)."""
+        return float(self.distance.mean()) / self.tokens
+
+    @property
+    def agreement(self) -> float:
+        """Share of tokens whose most likely next token stays the same."""
+        return float(self.agreeing.mean()) / self.tokens
 
 
 @dataclass(frozen=True)
@@ -201,7 +232,8 @@ def _exp(x: float) -> float:
     return math.exp(x) if x < 709 else math.inf
 
 
-def _t_interval(samples: np.ndarray) -> Interval | None:
+def t_interval(samples: np.ndarray) -> Interval | None:
+    """95% t-interval of the mean of independent samples (n,); None with fewer than two."""
     from scipy.special import stdtrit  # takes a fifth of a second to import
 
     n = len(samples)

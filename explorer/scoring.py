@@ -7,7 +7,6 @@ mask is the same whatever it shares, so the numbers do not depend on what was as
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.hooks import Hooks, Trace
+from explorer.descent import Kept, descend
+from explorer.hooks import Hooks
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, Mask
 from explorer.prefixes import Prefixes
@@ -159,70 +159,33 @@ def score_batch(
 ) -> Iterator[tuple[Mask, np.ndarray]]:
     """Yield each mask with the nats (batch,) float64 of windows ids (batch, window), in the order of the tree."""
     trace = hooks.trace(ids)
-    for group, hidden in _descend(hooks, trace, list(masks), _Kept(prefixes, ids) if prefixes else None):
-        nats = _window_nats(hooks, hidden, ids)
+    for group, hidden in descend(hooks, trace, list(masks), Kept(prefixes, ids) if prefixes else None):
+        nats = window_nats(hooks, hidden, ids)
         for mask in group:
             yield mask, nats
 
 
-class _Kept:
-    """The states kept for one batch of windows."""
-
-    def __init__(self, prefixes: Prefixes, ids: Tensor) -> None:
-        self.prefixes = prefixes
-        self.windows = hashlib.sha256(ids.cpu().numpy().tobytes() + str(tuple(ids.shape)).encode()).hexdigest()
-
-    def starts(self, masks: list[Mask], n_layers: int) -> list[tuple[int, Tensor, list[Mask]]]:
-        """Return where masks start that need not start at layer 0, and take those out of the list."""
-        found = [(mask, self.prefixes.deepest(self.windows, mask, n_layers)) for mask in masks]
-        masks[:] = [mask for mask, start in found if start is None]
-        return [(*start, [mask]) for mask, start in found if start is not None]
-
-    def keep(self, layer: int, mask: Mask, hidden: Tensor) -> None:
-        self.prefixes.keep(self.windows, layer, mask, hidden)
+def window_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> np.ndarray:
+    """Sum the nats of each window's predicted tokens, (batch,) float64, from the last layer's output."""
+    return token_nats(hooks, hidden, ids).sum(1).cpu().numpy()
 
 
-def _descend(hooks: Hooks, trace: Trace, masks: list[Mask], kept: _Kept | None) -> Iterator[tuple[list[Mask], Tensor]]:
-    """Yield masks with their last layer's output, running each distinct prefix once.
-
-    Of the branches at a fork the fullest is taken last: what waits on the stack then is the states of a few forks,
-    not of every layer.
-    """
-    n_layers = len(hooks.layers)
-    stack = kept.starts(masks, n_layers) if kept else []
-    stack += [(0, trace.hidden, masks)] if masks else []
-    while stack:
-        layer, hidden, group = stack.pop()
-        while layer < n_layers:
-            group, *others = _fork(group, layer)
-            stack += [(layer, hidden, other) for other in reversed(others)]
-            with hooks.masked(group[0]):
-                hidden = hooks.run_layer(layer, hidden, trace.calls[layer])
-            layer += 1
-            if kept:
-                kept.keep(layer, group[0], hidden)
-        yield group, hidden
-
-
-def _fork(masks: list[Mask], layer: int) -> list[list[Mask]]:
-    """Part masks by what is off in a layer, the smallest part first."""
-    parts: dict[tuple[bool, bool], list[Mask]] = defaultdict(list)
-    for mask in masks:
-        parts[mask.off(layer)].append(mask)
-    return sorted(parts.values(), key=len)
-
-
-def _window_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> np.ndarray:
-    """Sum the nats of each window's predicted tokens; logits exist for a few positions at a time."""
+def token_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> Tensor:
+    """Nats of each predicted token (batch, window - 1), float64; logits exist for a few positions at a time."""
     finished, targets = hooks.finish(hidden)[:, :-1], ids[:, 1:].to(hidden.device)
-    nats = torch.zeros(len(ids), dtype=torch.float64, device=hidden.device)
-    length = targets.shape[1]
-    positions = max(1, LOGIT_BYTES.get(hidden.device.type, LOGIT_BYTES["cpu"]) // (4 * hooks.vocabulary))
-    rows = max(1, positions // length)
-    for top in range(0, len(ids), rows):
+    nats = torch.empty(targets.shape, dtype=torch.float64, device=hidden.device)
+    for block in blocks(hooks, targets.shape, hidden.device.type):
+        logits = hooks.logits(finished[block].flatten(0, 1)).float()
+        losses = F.cross_entropy(logits, targets[block].flatten().to(logits.device), reduction="none")
+        nats[block] = losses.double().view(targets[block].shape).to(nats.device)
+    return nats
+
+
+def blocks(hooks: Hooks, shape: Sequence[int], device: str) -> Iterator[tuple[slice, slice]]:
+    """Cut (batch, positions) into blocks whose float32 logits are few enough to be in memory at once."""
+    rows, length = shape
+    positions = max(1, LOGIT_BYTES.get(device, LOGIT_BYTES["cpu"]) // (4 * hooks.vocabulary))
+    step = max(1, positions // length)
+    for top in range(0, rows, step):
         for left in range(0, length, positions):
-            block = slice(top, top + rows), slice(left, min(left + positions, length))
-            logits = hooks.logits(finished[block].flatten(0, 1)).float()
-            losses = F.cross_entropy(logits, targets[block].flatten().to(logits.device), reduction="none")
-            nats[block[0]] += losses.double().view(-1, targets[block].shape[1]).sum(1).to(nats.device)
-    return nats.cpu().numpy()
+            yield slice(top, min(top + step, rows)), slice(left, min(left + positions, length))

@@ -31,6 +31,8 @@ LAYOUT = 1
 
 _TABLES = (
     "nats (context TEXT, window TEXT, mask TEXT, nats REAL NOT NULL, PRIMARY KEY (context, window, mask))",
+    "divergences (context TEXT, window TEXT, mask TEXT, kl REAL NOT NULL, distance REAL NOT NULL, "
+    "agreeing REAL NOT NULL, PRIMARY KEY (context, window, mask))",
     "files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL)",
 )
 
@@ -149,6 +151,18 @@ class Store:
         wanted = set(windows)
         rows = self._read("SELECT window, nats FROM nats WHERE context=? AND mask=?", (context, mask))
         return {window: nats for window, nats in rows if window in wanted}
+
+    def divergences(self, context: str, windows: Iterable[str], mask: str) -> dict[str, tuple[float, ...]]:
+        """Return window digest -> stored (kl, distance, agreeing) under a mask, for the windows that have them."""
+        wanted = set(windows)
+        query = "SELECT window, kl, distance, agreeing FROM divergences WHERE context=? AND mask=?"
+        return {window: tuple(values) for window, *values in self._read(query, (context, mask)) if window in wanted}
+
+    def add_divergences(self, context: str, rows: Iterable[tuple[str, str, float, float, float]]) -> None:
+        """Store (window digest, mask, kl, distance, agreeing) rows, all or none."""
+        with self._transaction() as db:
+            query = "INSERT OR REPLACE INTO divergences VALUES (?, ?, ?, ?, ?, ?)"
+            db.executemany(query, [(context, *row) for row in rows])
 
     def _read(self, query: str, values: tuple) -> list[tuple]:
         """Return a query's rows; a database that turns out damaged is set aside, and has none."""

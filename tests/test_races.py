@@ -10,8 +10,8 @@ from scipy import stats
 
 from explorer.loading import LoadedModel
 from explorer.masks import Mask, Site
-from explorer.races import _PRIOR, Race, _beaten, race
-from explorer.records import Score
+from explorer.races import _PRIOR, Losses, Race, _beaten, race
+from explorer.records import Corpus
 from explorer.scoring import score
 from explorer.store import Store
 from tests.tiny_models import WINDOW
@@ -20,23 +20,19 @@ N_WINDOWS = 24
 
 
 class Table:
-    """A scorer that answers from a table (candidates, windows), and counts."""
+    """Losses from a table (candidates, windows), counted."""
 
     def __init__(self, nats: np.ndarray) -> None:
         self.nats, self.asked = nats, np.zeros(nats.shape, dtype=int)
         self.masks = [Mask(frozenset({Site(i, "mlp")})) for i in range(len(nats))]
 
-    def __call__(self, masks: Sequence[Mask], rows: slice) -> list[Score]:
-        found = []
-        for mask in masks:
-            index = self.masks.index(mask)
-            self.asked[index, rows] += 1
-            nats = self.nats[index, rows]
-            found.append(Score(mask, nats, np.ones_like(nats), 7, np.full(len(nats), 30)))
-        return found
+    def __call__(self, masks: Sequence[Mask], rows: slice) -> np.ndarray:
+        indices = [self.masks.index(mask) for mask in masks]
+        self.asked[indices, rows] += 1
+        return self.nats[indices, rows]
 
-    def race(self, confidence: float = 0.95) -> Race:
-        return race(self.masks, self, self.nats.shape[1], confidence)
+    def race(self, confidence: float = 0.95, keep: int = 1) -> Race:
+        return race(self.masks, self, self.nats.shape[1], confidence, keep)
 
     @property
     def best(self) -> int:
@@ -55,7 +51,7 @@ def draw(seed: int, candidates: int = 40, spread: float = 0.5) -> Table:
 def test_exact_race_scores_everything_once_and_finds_the_best() -> None:
     table = draw(0)
     found = table.race(1.0)
-    assert found.winner.mask == table.masks[table.best]
+    assert found.winner == table.masks[table.best]
     assert (table.asked == 1).all()
     assert (found.evaluations, found.saved) == (table.nats.size, 0)
 
@@ -68,10 +64,9 @@ def test_the_winner_is_scored_on_all_windows_and_nothing_twice() -> None:
         assert found.windows == tuple(table.asked.sum(axis=1))
         assert found.evaluations == table.asked.sum()
         assert found.saved == table.nats.size - table.asked.sum() > 0
-        winner = table.masks.index(found.winner.mask)
-        np.testing.assert_array_equal(found.winner.nats, table.nats[winner])
-        assert found.winner.n_tokens == 7 * N_WINDOWS
-        assert found.winner.text_bytes.sum() == 30 * N_WINDOWS
+        winner = table.masks.index(found.winner)
+        np.testing.assert_array_equal(found.losses, table.nats[[winner]])
+        assert found.totals == pytest.approx((table.nats[winner].sum(),))
 
 
 def test_confidence_is_how_often_the_winner_is_the_best() -> None:
@@ -81,7 +76,7 @@ def test_confidence_is_how_often_the_winner_is_the_best() -> None:
         for confidence in right:
             table = draw(seed)
             found = table.race(confidence)
-            right[confidence].append(found.winner.mask == table.masks[table.best])
+            right[confidence].append(found.winner == table.masks[table.best])
             saved[confidence].append(found.saved / table.nats.size)
     assert np.mean(right[0.95]) >= 0.93
     assert np.mean(right[0.99]) >= 0.98
@@ -93,12 +88,12 @@ def test_equals_are_not_dropped_and_the_first_wins() -> None:
     table = Table(np.repeat(row, 5, axis=0))
     found = table.race()
     assert found.saved == 0
-    assert found.winner.mask == table.masks[0]
+    assert found.winner == table.masks[0]
 
 
 def test_a_lone_candidate_wins() -> None:
     table = draw(1, candidates=1)
-    assert table.race().winner.mask == table.masks[0]
+    assert table.race().winner == table.masks[0]
 
 
 @pytest.mark.parametrize("confidence", [0.0, -1.0, 1.5, float("nan")])
@@ -129,18 +124,35 @@ def test_progress_grows_to_its_total() -> None:
     assert told[-1] == (table.nats.size, table.nats.size)
 
 
+def test_the_best_few_are_kept() -> None:
+    right = []
+    for seed in range(100):
+        table = draw(seed)
+        order = [table.masks[i] for i in table.nats.sum(axis=1).argsort()]
+        assert table.race(1.0, keep=3).best == tuple(order[:3])
+        found = draw(seed).race(0.99, keep=3)
+        assert found.saved > 0
+        assert list(found.totals) == sorted(found.totals)
+        right.append(found.best == tuple(order[:3]))
+    assert np.mean(right) >= 0.95
+    assert len(draw(0, candidates=2).race(keep=5).best) == 2
+
+
+def _judge(loaded: LoadedModel, corpus: Corpus, store: Store) -> Losses:
+    def losses(asked: Sequence[Mask], rows: slice) -> np.ndarray:
+        return np.stack([s.nats for s in score(loaded, corpus, asked, store, "calibration", rows=rows)])
+
+    return losses
+
+
 def test_race_over_a_model_ends_as_the_exact_one(llama: LoadedModel) -> None:
     corpus = llama.tokenize("python-docs", 16 * WINDOW, WINDOW)
-    masks = [Mask(frozenset({site})) for site in llama.sites]
-
-    def scorer(asked: Sequence[Mask], rows: slice) -> list[Score]:
-        return score(llama, corpus, asked, Store(None), "calibration", rows=rows)
-
-    exact, quick = race(masks, scorer, 16, 1.0), race(masks, scorer, 16, 0.99)
+    masks, losses = [Mask(frozenset({site})) for site in llama.sites], _judge(llama, corpus, Store(None))
+    exact, quick = race(masks, losses, 16, 1.0), race(masks, losses, 16, 0.99)
     whole = {s.mask: s for s in score(llama, corpus, masks, Store(None), "calibration")}
-    assert exact.winner.mask == min(whole.values(), key=lambda s: s.total_nats).mask
-    assert quick.winner.total_nats <= 1.01 * exact.winner.total_nats
-    np.testing.assert_allclose(exact.winner.nats, whole[exact.winner.mask].nats, rtol=1e-6)
+    assert exact.winner == min(whole.values(), key=lambda s: s.total_nats).mask
+    assert quick.totals[0] <= 1.01 * exact.totals[0]
+    np.testing.assert_allclose(exact.losses[0], whole[exact.winner].nats, rtol=1e-6)
 
 
 @pytest.mark.parametrize("real", ["bfloat16"], indirect=True)
@@ -148,11 +160,7 @@ def test_race_on_the_real_model_finds_as_good_an_attention(real: LoadedModel) ->
     corpus = real.tokenize("python-docs", 12 * 64, 64)
     masks = [Mask.parse(f"a{layer}") for layer in range(0, real.n_layers, 3)]
     store = Store(None)
-
-    def scorer(asked: Sequence[Mask], rows: slice) -> list[Score]:
-        return score(real, corpus, asked, store, "calibration", rows=rows)
-
-    found = race(masks, scorer, 12, 0.99)
+    found = race(masks, _judge(real, corpus, store), 12, 0.99)
     exact = sorted(score(real, corpus, masks, store, "calibration"), key=lambda s: s.total_nats)
-    assert found.winner.total_nats <= exact[0].total_nats + 0.02 * exact[0].n_tokens
+    assert found.totals[0] <= exact[0].total_nats + 0.02 * exact[0].n_tokens
     assert found.saved > 0

@@ -1,0 +1,109 @@
+"""LoadedModel, Corpus, [Mask] -> [Divergence]: how far predictions move, beyond what the loss says.
+
+The unpruned logits of a block of positions are computed once and compared with those of every mask; no logits are
+kept, only last hidden states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from explorer.descent import descend
+from explorer.hooks import Hooks
+from explorer.loading import LoadedModel
+from explorer.masks import NONE, Mask
+from explorer.records import Corpus, Divergence, Progress, Split, unreported
+from explorer.scoring import blocks
+from explorer.store import Store
+
+#: Bytes of last hidden states that wait to be compared.
+_WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}
+
+_Ended = tuple[list[Mask], Tensor]  # masks, and their last layer's output
+
+
+def compare(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    masks: Sequence[Mask],
+    store: Store,
+    split: Split = "held-out",
+    progress: Progress = unreported,
+    rows: slice = slice(None),
+) -> list[Divergence]:
+    """Compare masks with the unpruned model on one split, in the order given. What is stored is not computed again.
+
+    KL divergence from the unpruned model, top-1 agreement, and the logit distance of Siddiqui et al.
+    (arXiv:2407.16286): the mean over tokens of the L2 norm of the difference of pre-softmax logits.
+
+    Raises:
+        MaskError: a mask names a layer that the model lacks.
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` raised it; what was finished stays stored.
+    """
+    windows = corpus.split(split)[rows]
+    asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in masks))
+    known = {mask: store.divergences(loaded.context, windows.digests, str(mask)) for mask in asked}
+    total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
+
+    def work(part: slice) -> None:
+        nonlocal done
+        digests = windows.digests[part]
+        missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
+        if not missing:
+            return
+        ids = torch.from_numpy(windows.ids[part]).to(loaded.device)
+        for mask, found in _compare_batch(loaded.hooks, ids, missing):
+            store.add_divergences(
+                loaded.context, [(d, str(mask), *values) for d, values in zip(digests, found.tolist(), strict=True)]
+            )
+            known[mask].update(zip(digests, map(tuple, found.tolist()), strict=True))
+            done += len(digests)
+            progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
+
+    loaded.batches.run(work, len(windows), corpus.window)
+    return [_assemble(mask, known[mask], windows.digests, corpus.window - 1) for mask in masks]
+
+
+def _assemble(mask: Mask, known: dict[str, tuple[float, ...]], digests: Sequence[str], tokens: int) -> Divergence:
+    values = np.array([known[digest] for digest in digests])
+    return Divergence(mask, values[:, 0], values[:, 1], values[:, 2], tokens)
+
+
+@torch.inference_mode()
+def _compare_batch(hooks: Hooks, ids: Tensor, masks: Sequence[Mask]) -> Iterator[tuple[Mask, np.ndarray]]:
+    """Yield each mask with (kl, distance, agreeing) of every window, (batch, 3) float64."""
+    trace = hooks.trace(ids)
+    ((_, base),) = descend(hooks, trace, [NONE], None)
+    limit = _WAITING_BYTES.get(base.device.type, _WAITING_BYTES["cpu"])
+    waiting: list[_Ended] = []
+    for group in descend(hooks, trace, list(masks), None):
+        waiting.append(group)
+        if len(waiting) * base.nbytes > limit:
+            yield from _read(hooks, base, waiting)
+            waiting = []
+    yield from _read(hooks, base, waiting)
+
+
+def _read(
+    hooks: Hooks, base: Tensor, waiting: Sequence[tuple[list[Mask], Tensor]]
+) -> Iterator[tuple[Mask, np.ndarray]]:
+    """Compare last hidden states (batch, window, width) with the unpruned ones, block by block of positions."""
+    unpruned, *others = [hooks.finish(hidden)[:, :-1] for hidden in (base, *(hidden for _, hidden in waiting))]
+    found = np.zeros((len(waiting), len(base), 3))
+    for block in blocks(hooks, unpruned.shape[:2], base.device.type):
+        logits = hooks.logits(unpruned[block].flatten(0, 1)).float()
+        logs, rows = logits.log_softmax(-1), block[0].stop - block[0].start
+        for values, other in zip(found, others, strict=True):
+            moved = hooks.logits(other[block].flatten(0, 1)).float()
+            kl = F.kl_div(moved.log_softmax(-1), logs, reduction="none", log_target=True).sum(-1)
+            same = moved.argmax(-1) == logits.argmax(-1)
+            of_tokens = torch.stack([kl.double(), (moved - logits).norm(dim=-1).double(), same.double()])
+            values[block[0]] += of_tokens.view(3, rows, -1).sum(-1).T.cpu().numpy()
+    for (masks, _), values in zip(waiting, found, strict=True):
+        yield from ((mask, values) for mask in masks)

@@ -175,6 +175,19 @@ class _Working(_Run):
         return output
 
 
+@dataclass
+class _Attending(_Run):
+    """Shows the attention weights of every layer that gives them."""
+
+    take: Callable[[int, Tensor], None]
+
+    def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        output = forward(*args, **kwargs)
+        if site.part == "attention" and isinstance(output, tuple) and isinstance(output[1], Tensor):
+            self.take(site.layer, output[1])
+        return output
+
+
 class _Cut(_Run):
     """Runs no layer, and nothing behind the decoder."""
 
@@ -337,6 +350,20 @@ class Hooks:
             yield count
         finally:
             _COUNT.reset(token)
+
+    def attend(self, ids: Tensor, take: Callable[[int, Tensor], None]) -> None:
+        """Run ids (batch, window) and show each layer's attention weights (batch, heads, to, from).
+
+        Only plain attention gives its weights, so the model attends plainly for the time of this one pass, into which
+        no other work is let.
+        """
+        before = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")
+        try:
+            with _running(_Attending(take)):
+                self.model.base_model(ids, use_cache=False)
+        finally:
+            self.model.set_attn_implementation(before)
 
     def trace(self, ids: Tensor) -> Trace:
         """Run the model up to the first layer on ids (batch, window)."""

@@ -253,6 +253,7 @@ class Redundancy:
     Args:
         angular: token choice -> (n_windows, L+1, L+1), arccos(cos(x_i, x_j)) / pi in [0, 1].
         influence: unit (layer, attention, mlp) -> (n_windows, W, L), 1 - cos(before, after) of each token.
+        sizes: (1 or 2, unit) -> (n_windows, W, L), L1 or L2 norm of the update over that of what it is added to.
         norms: (n_windows, W, L+1), L2 norm of the residual stream at each boundary.
         tokens: token ids measured.
         corpus: digest of the corpus.
@@ -261,6 +262,7 @@ class Redundancy:
 
     angular: dict[str, np.ndarray]
     influence: dict[str, np.ndarray]
+    sizes: dict[tuple[int, str], np.ndarray]
     norms: np.ndarray
     tokens: int
     corpus: str

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from explorer.loading import LoadedModel
-from explorer.masks import PARTS, Site
+from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.records import Corpus, Progress, Redundancy, unreported
 from explorer.store import Store, make_key
 
@@ -22,25 +22,29 @@ UNITS = ("layer", *PARTS)
 _GRAM_ENTRIES = {"cpu": 2**22, "cuda": 2**27}  # float64 entries of states in memory at once
 
 
-def measure(loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress = unreported) -> Redundancy:
-    """Measure the residual stream on the calibration windows.
+def measure(
+    loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress = unreported, mask: Mask = NONE
+) -> Redundancy:
+    """Measure the residual stream on the calibration windows, under a mask if there is one.
 
     Angular distance d(l, n) = arccos(cos(x_l, x_{l+n})) / pi between the inputs of layers l and l+n (Gromov et al.,
     arXiv:2403.17887); block influence 1 - E cos(before, after) of layers (ShortGPT, arXiv:2403.03853) and of sites
-    (LLM-Drop, arXiv:2406.15786); residual norms. Stored arrays are returned at once.
+    (LLM-Drop, arXiv:2406.15786); L1 and L2 norms of updates, relative to those of what they are added to (Siddiqui et
+    al., arXiv:2407.16286); residual norms. Stored arrays are returned at once. What is off has no update.
 
     Raises:
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; nothing is stored.
     """
-    key = make_key(kind="redundancy", context=loaded.context, corpus=corpus.digest)
+    key = make_key(kind="redundancy 2", context=loaded.context, corpus=corpus.digest, mask=str(mask))
     arrays = store.arrays(key)
     if arrays is None:
-        arrays = _measure(loaded, corpus, progress)
+        arrays = _measure(loaded, corpus, progress, mask.checked(loaded.n_layers))
         store.add_arrays(key, arrays)
     return Redundancy(
         {choice: arrays[f"angular_{choice}"] for choice in TOKEN_CHOICES},
         {unit: arrays[f"influence_{unit}"] for unit in UNITS},
+        {(power, unit): arrays[f"l{power}_{unit}"] for power in (1, 2) for unit in UNITS},
         arrays["norms"],
         tokens=corpus.calibration.ids.size,
         corpus=corpus.digest,
@@ -51,14 +55,14 @@ def measure(loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progres
 
 
 @torch.inference_mode()
-def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[str, np.ndarray]:
+def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask) -> dict[str, np.ndarray]:
     windows = corpus.calibration
     fitter = _Fitter(loaded.n_layers, loaded.parallel)
     fitted: list[dict[str, Tensor]] = []
 
     def work(rows: slice) -> None:
         ids = torch.from_numpy(windows.ids[rows]).to(loaded.device)
-        with loaded.hooks.observe(fitter):
+        with loaded.hooks.observe(fitter, mask):
             loaded.model.base_model(input_ids=ids, use_cache=False)
         fitted.append(fitter.fit(ids.shape))
         progress(rows.stop, len(windows), "Measuring similarity")
@@ -80,13 +84,16 @@ class _Fitter:
         self.n_layers, self.parallel = n_layers, parallel
         self.boundaries: list[Tensor] = []
         self.dots: list[Tensor] = []
+        self.sizes: list[Tensor] = []
         self._buffers: dict[str, Tensor] = {}
 
     def enter(self, layer: int, hidden: Tensor) -> None:
         if layer == 0:
-            self.boundaries, self.dots = [], []
+            self.boundaries, self.dots, self.sizes = [], [], []
         self.boundaries.append(hidden.flatten(0, 1))
-        self._layer_buffer(hidden)[:, 0] = self.boundaries[-1]
+        rows = self._layer_buffer(hidden)
+        rows[:, 0] = self.boundaries[-1]
+        rows[:, 1:] = 0  # of what is off no update is seen
 
     def update(self, site: Site, update: Tensor) -> None:
         self._layer_buffer(update)[:, 1 + PARTS.index(site.part)] = update.flatten(0, 1)
@@ -94,8 +101,17 @@ class _Fitter:
     def leave(self, layer: int, hidden: Tensor) -> None:
         rows = self._layer_buffer(hidden)
         self.dots.append((rows @ rows.transpose(1, 2)).double())
+        self.sizes.append(self._relative_l1(*rows.unbind(1)))
         if layer == self.n_layers - 1:
             self.boundaries.append(hidden.flatten(0, 1))
+
+    def _relative_l1(self, x: Tensor, a: Tensor, m: Tensor) -> Tensor:
+        """L1 norms of a layer's updates over those of what they are added to: layer, attention, MLP (3, tokens)."""
+        both = self._buffer("sum", x.shape, torch.float32, x.device)
+        of_layer = _l1(torch.add(a, m, out=both))
+        before = x if self.parallel else torch.add(x, a, out=both)
+        of_x = _l1(x).clamp_min(1e-30)
+        return torch.stack([of_layer / of_x, _l1(a) / of_x, _l1(m) / _l1(before).clamp_min(1e-30)])
 
     def _layer_buffer(self, like: Tensor) -> Tensor:
         """Rows for a layer's input, attention update and MLP update: (tokens, 3, width)."""
@@ -115,6 +131,8 @@ class _Fitter:
         distances = distances.view(*shape, *distances.shape[1:])
         layer = 1 - torch.cos(torch.pi * distances.diagonal(1, -2, -1))
         sites = torch.stack([_site_influences(dots, self.parallel).to(device) for dots in self.dots], dim=-1)
+        l2 = torch.stack([_relative_l2(dots, self.parallel).to(device) for dots in self.dots], dim=-1)
+        l1 = torch.stack([sizes.to(device) for sizes in self.sizes], dim=-1).double()
         return {
             "angular_last_token": distances[:, -1],
             "angular_mean": distances.mean(1),
@@ -122,6 +140,8 @@ class _Fitter:
             "influence_layer": layer,
             "influence_attention": sites[0].view_as(layer),
             "influence_mlp": sites[1].view_as(layer),
+            **{f"l1_{unit}": l1[i].view_as(layer) for i, unit in enumerate(UNITS)},
+            **{f"l2_{unit}": l2[i].view_as(layer) for i, unit in enumerate(UNITS)},
             "norms": norms.view(*shape, -1),
         }
 
@@ -141,6 +161,18 @@ class _Fitter:
             distances.append(2 / math.pi * torch.atan2((1 - cos).sqrt(), (1 + cos).sqrt()))
             norms.append(squares.sqrt())
         return torch.cat(distances), torch.cat(norms)
+
+
+def _l1(rows: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(rows, 1, dim=-1)
+
+
+def _relative_l2(dots: Tensor, parallel: bool) -> Tensor:
+    """L2 norms of a layer's updates over those of what they are added to: layer, attention, MLP (3, tokens)."""
+    (xx, xa, _), (_, aa, am), (_, _, mm) = dots.permute(1, 2, 0)
+    before = xx if parallel else xx + 2 * xa + aa
+    squares = torch.stack([aa + 2 * am + mm, aa, mm]) / torch.stack([xx, xx, before]).clamp_min(1e-300)
+    return squares.clamp_min(0).sqrt()
 
 
 def _site_influences(dots: Tensor, parallel: bool) -> Tensor:

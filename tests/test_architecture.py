@@ -11,12 +11,14 @@ import pytest
 from tests.tiny_models import REPOSITORY
 
 TIERS = (
-    ("explorer.errors", "explorer.masks", "explorer.records", "explorer.races", "explorer.methods", "explorer.plans"),
+    ("explorer.errors", "explorer.masks", "explorer.records", "explorer.races", "explorer.methods", "explorer.plans",
+     "explorer.measures", "explorer.coalitions", "explorer.interactions", "explorer.search"),
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",
-     "explorer.hub", "explorer.batches", "explorer.devices", "explorer.weights", "explorer.checkpoints"),
+     "explorer.hub", "explorer.batches", "explorer.budgets", "explorer.devices", "explorer.weights", "explorer.checkpoints"),
     ("explorer.hooks", "explorer.selfcheck", "explorer.loading"),
     ("explorer.prefixes", "explorer.descent", "explorer.similarity", "explorer.scoring", "explorer.generation",
-     "explorer.divergence"),
+     "explorer.divergence", "explorer.gradients", "explorer.linear", "explorer.attention"),
+    ("explorer.importance",),
     ("explorer.export", "explorer.planning"),
     ("explorer.charts", "explorer.cli", "explorer.__main__"),
     ("ui",),

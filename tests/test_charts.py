@@ -17,6 +17,7 @@ def found() -> Redundancy:
     return Redundancy(
         {choice: random.random((3, LAYERS + 1, LAYERS + 1)) for choice in TOKEN_LABELS},
         {unit: random.random((3, 4, LAYERS)) for unit in ("layer", "attention", "mlp")},
+        {(power, unit): random.random((3, 4, LAYERS)) for power in (1, 2) for unit in ("layer", "attention", "mlp")},
         random.random((3, 4, LAYERS + 1)),
         tokens=12,
         corpus="digest",

@@ -1,0 +1,85 @@
+"""LoadedModel, Corpus -> where each head looks: entropy of attention, and the share of the first token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.errors import UnsupportedModel
+from explorer.loading import LoadedModel
+from explorer.measures import Importance
+from explorer.records import Corpus, Progress, unreported
+from explorer.store import Store, make_key
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How each head attends, per window; tokens that see only themselves, the first ones, are left out.
+
+    Args:
+        entropy: (n_windows, L, heads), entropy of a token's attention in nats, averaged over tokens.
+        first: (n_windows, L, heads), share of attention on the first token, averaged over tokens.
+    """
+
+    entropy: np.ndarray
+    first: np.ndarray
+
+    def importances(self) -> list[Importance]:
+        """Both, averaged over heads."""
+        named = (("attention-entropy", self.entropy), ("attention-sink", self.first))
+        return [Importance(name, "attention", each.mean((0, 2)), each.mean(2)) for name, each in named]
+
+
+def measure_attention(loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress = unreported) -> Attention:
+    """Measure the attention of every head on the calibration windows. What is stored is returned at once.
+
+    Explains why an attention is idle: a head that rests on the first token (an attention sink, Xiao et al.,
+    arXiv:2309.17453) adds little; a flat one adds an average.
+
+    Raises:
+        UnsupportedModel: the model's attention does not give its weights.
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` raised it; nothing is stored.
+    """
+    key = make_key(kind="attention", context=loaded.context, corpus=corpus.digest)
+    arrays = store.arrays(key)
+    if arrays is None:
+        arrays = _measure(loaded, corpus, progress)
+        store.add_arrays(key, arrays)
+    return Attention(arrays["entropy"], arrays["first"])
+
+
+@torch.inference_mode()
+def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[str, np.ndarray]:
+    windows = corpus.calibration
+    found: list[Tensor] = []
+
+    def work(rows: slice) -> None:
+        layers: dict[int, Tensor] = {}
+
+        def take(layer: int, weights: Tensor) -> None:
+            layers[layer] = _reduce(weights).cpu()
+
+        loaded.hooks.attend(torch.from_numpy(windows.ids[rows]).to(loaded.device), take)
+        if len(layers) < loaded.n_layers:
+            found_words = f"{len(layers)} of {loaded.n_layers} layers give them"
+            raise UnsupportedModel(
+                "The model does not give its attention weights", found_words, "Leave this measure out"
+            )
+        found.append(torch.stack([layers[layer] for layer in range(loaded.n_layers)], dim=2))
+        progress(rows.stop, len(windows), "Measuring attention")
+
+    progress(0, len(windows), "Measuring attention")
+    loaded.batches.run(work, len(windows), corpus.window, tokens=corpus.window)  # a window's weights are large enough
+    entropy, first = torch.cat(found, dim=1).double().numpy()
+    return {"entropy": entropy, "first": first}
+
+
+def _reduce(weights: Tensor) -> Tensor:
+    """(2, batch, heads): entropy and share of the first token, from attention weights (batch, heads, to, from)."""
+    later = weights[:, :, 1:].float()
+    entropy = torch.special.entr(later).sum(-1).mean(-1)
+    return torch.stack([entropy, later[..., 0].mean(-1)])

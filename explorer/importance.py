@@ -1,0 +1,186 @@
+"""LoadedModel, Corpus, names -> [Importance]: every published one-shot measure, on the calibration windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from explorer.attention import measure_attention
+from explorer.coalitions import measure_coalitions, measure_shapley
+from explorer.divergence import compare
+from explorer.errors import PlanError
+from explorer.gradients import measure_magnitude, measure_taylor
+from explorer.linear import measure_replaceability
+from explorer.loading import LoadedModel
+from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.measures import MEASURES, Importance
+from explorer.races import Losses
+from explorer.records import Corpus, Divergence, Progress, Redundancy, unreported
+from explorer.scoring import score
+from explorer.similarity import measure
+from explorer.store import Store, make_key
+
+UNITS = ("layer", *PARTS)
+
+_COALITIONS = 10  # a window, as Siddiqui et al. draw them
+
+
+def measure_importance(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    names: Iterable[str],
+    store: Store,
+    progress: Progress = unreported,
+    *,
+    permutations: int = 4,
+    seed: int = 0,
+) -> list[Importance]:
+    """Measure what the names in `MEASURES` ask for, of layers, attention and MLPs where they apply.
+
+    Measures of one kind come from one pass; what is stored is not computed again.
+
+    Args:
+        permutations: drawn for Shapley values.
+        seed: of coalitions and permutations.
+
+    Raises:
+        PlanError: a name that `MEASURES` lacks.
+        UnsupportedModel: gradients of quantized weights, or attention that does not give its weights.
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` raised it; scores that were finished stay stored.
+    """
+    asked = list(dict.fromkeys(names))
+    if unknown := [name for name in asked if name not in MEASURES]:
+        raise PlanError("Unknown measure", repr(unknown[0]), "Use one of " + ", ".join(MEASURES))
+    losses = find_losses(loaded, corpus, store, progress=progress)
+    found: list[Importance] = []
+    kinds = {MEASURES[name].kind for name in asked}
+    if "similarity" in kinds:
+        found += read_redundancy(measure(loaded, corpus, store, progress))
+    if "damage" in kinds:
+        found += _measure_damage(loaded, losses, corpus)
+    if "divergence" in kinds:
+        found += _measure_divergence(loaded, corpus, store, progress)
+    if "gradient" in kinds:
+        found += measure_magnitude(loaded)
+    if "taylor" in asked:
+        found += _stored(loaded, corpus, store, "taylor", lambda: measure_taylor(loaded, corpus, progress))
+    if "linear" in kinds:
+        found += _stored(
+            loaded, corpus, store, "replaceability", lambda: measure_replaceability(loaded, corpus, progress)
+        )
+    if "coalition" in asked:
+        found += _of_games(loaded, losses, corpus, "coalition", _COALITIONS, seed, progress)
+    if "shapley" in asked:
+        found += _of_games(loaded, losses, corpus, "shapley", permutations, seed, progress)
+    if "attention" in kinds:
+        found += measure_attention(loaded, corpus, store, progress).importances()
+    return [importance for name in asked for importance in found if importance.measure == name]
+
+
+def find_units(n_layers: int, unit: str) -> list[Mask]:
+    """List what can be removed, each a mask: layers, attentions, MLPs, or with `site` attentions and MLPs."""
+    if unit == "layer":
+        return [Mask.of_layers([layer]) for layer in range(n_layers)]
+    parts = PARTS if unit == "site" else [part for part in PARTS if part == unit]
+    return [Mask(frozenset({Site(layer, part)})) for layer in range(n_layers) for part in parts]
+
+
+def find_losses(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    store: Store,
+    criterion: str = "perplexity",
+    progress: Progress = unreported,
+) -> Losses:
+    """Return what gives a criterion's nats, or logit distances, of masks on slices of the calibration windows."""
+
+    def nats(masks: Sequence[Mask], rows: slice) -> np.ndarray:
+        scores = score(loaded, corpus, masks, store, "calibration", progress, rows=rows)
+        return np.stack([found.nats for found in scores])
+
+    def divergence(masks: Sequence[Mask], rows: slice) -> np.ndarray:
+        found = compare(loaded, corpus, masks, store, "calibration", progress, rows)
+        return np.stack([each.kl if criterion == "kl" else each.distance for each in found])
+
+    return nats if criterion == "perplexity" else divergence
+
+
+def read_redundancy(found: Redundancy) -> list[Importance]:
+    """Take the measures of the residual stream from what one pass recorded."""
+    angular = np.diagonal(found.angular["last_token"], 1, 1, 2)
+    read = [Importance("angular-distance", "layer", angular.mean(0), angular)]
+    for unit in UNITS:
+        for name, tokens in (
+            ("block-influence", found.influence[unit]),
+            ("relative-l1", found.sizes[1, unit]),
+            ("relative-l2", found.sizes[2, unit]),
+        ):
+            windows = tokens.mean(axis=1)
+            read.append(Importance(name, unit, windows.mean(0), windows))
+    return read
+
+
+def _measure_damage(loaded: LoadedModel, losses: Losses, corpus: Corpus) -> list[Importance]:
+    """Nats a token lost without each unit: the first step of a greedy search, and Shortened LLaMA's perplexity."""
+    units = {unit: find_units(loaded.n_layers, unit) for unit in UNITS}
+    masks = [NONE, *(mask for each in units.values() for mask in each)]
+    base, *others = losses(masks, slice(0, len(corpus.calibration)))
+    lost = dict(zip(masks[1:], (np.array(others) - base) / (corpus.window - 1), strict=True))
+    return [_from_windows("loss", unit, np.stack([lost[mask] for mask in each])) for unit, each in units.items()]
+
+
+def _measure_divergence(loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress) -> list[Importance]:
+    units = {unit: find_units(loaded.n_layers, unit) for unit in UNITS}
+    masks = [mask for each in units.values() for mask in each]
+    found = {d.mask: d for d in compare(loaded, corpus, masks, store, "calibration", progress)}
+
+    def kl(d: Divergence) -> np.ndarray:
+        return d.kl / d.tokens
+
+    def distance(d: Divergence) -> np.ndarray:
+        return d.distance / d.tokens
+
+    def disagreement(d: Divergence) -> np.ndarray:
+        return 1 - d.agreeing / d.tokens
+
+    return [
+        _from_windows(name, unit, np.stack([take(found[mask]) for mask in each]))
+        for name, take in (("kl", kl), ("logit-distance", distance), ("disagreement", disagreement))
+        for unit, each in units.items()
+    ]
+
+
+def _from_windows(name: str, unit: str, rows: np.ndarray) -> Importance:
+    """Make an importance of values (L, n_windows)."""
+    return Importance(name, unit, rows.mean(axis=1), rows.T)
+
+
+def _of_games(
+    loaded: LoadedModel, losses: Losses, corpus: Corpus, name: str, draws: int, seed: int, progress: Progress
+) -> list[Importance]:
+    """Measure coalitions of layers, and coalitions of sites."""
+    play = measure_coalitions if name == "coalition" else measure_shapley
+    found: list[Importance] = []
+    for unit, players in (("layer", ("layer",)), ("site", PARTS)):
+        units = find_units(loaded.n_layers, unit)
+        values, samples = play(units, losses, len(corpus.calibration), draws, seed, progress)
+        values, samples = values / (corpus.window - 1), samples / (corpus.window - 1)
+        step = len(players)
+        found += [Importance(name, part, values[i::step], samples[:, i::step]) for i, part in enumerate(players)]
+    return found
+
+
+def _stored(
+    loaded: LoadedModel, corpus: Corpus, store: Store, kind: str, compute: Callable[[], list[Importance]]
+) -> list[Importance]:
+    """Return an importance of each unit from the store, computed if it is not there."""
+    key = make_key(kind=kind, context=loaded.context, corpus=corpus.digest)
+    arrays = store.arrays(key)
+    if arrays is None:
+        made = compute()
+        arrays = {f"{i.unit} values": i.values for i in made}
+        arrays |= {f"{i.unit} samples": i.samples for i in made if i.samples is not None}
+        store.add_arrays(key, arrays)
+    return [Importance(kind, unit, arrays[f"{unit} values"], arrays[f"{unit} samples"]) for unit in UNITS]

@@ -1,0 +1,126 @@
+"""LoadedModel, Corpus -> Importance: how much of an update a linear map of the residual stream explains.
+
+Windows of both splits go through the model layer by layer, so that the states of one layer only are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.hooks import Trace
+from explorer.loading import LoadedModel
+from explorer.masks import NONE, PARTS, Site
+from explorer.measures import Importance, jackknife
+from explorer.records import Corpus, Progress, Split, unreported
+
+_PENALTIES = np.logspace(-8, 2, 21)  # of ridge regression, times the largest eigenvalue
+
+
+@torch.inference_mode()
+def measure_replaceability(loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported) -> list[Importance]:
+    """Share of an update that a linear map explains: 1 - sum |f - (B x + b)|^2 / sum |f|^2.
+
+    x is the residual stream before the layer or site and f what it adds. The map is fitted on calibration windows by
+    ridge regression, its penalty by generalised cross-validation (Golub et al., Technometrics 21, 1979), and judged on
+    held-out ones; the first token of each window, whose massive activations would be most of the sums, is left out.
+    A linear map in the place of a block: ReplaceMe (arXiv:2505.02819) and Siddiqui et al. (arXiv:2407.16286).
+
+    Raises:
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` raised it.
+    """
+    units = ("layer", *PARTS)
+    found, samples = np.zeros((loaded.n_layers, 3)), np.zeros((loaded.n_layers, len(corpus.held_out), 3))
+    calibration, held_out = (_walk(loaded, corpus, split) for split in ("calibration", "held-out"))
+    for layer, (fitted, judged) in enumerate(zip(calibration, held_out, strict=True)):
+        progress(layer, loaded.n_layers, "Linear maps, layer by layer")
+        for column, unit in enumerate(units):
+            found[layer, column], samples[layer, :, column] = _explain(fitted.pair(unit), judged.pair(unit))
+    progress(loaded.n_layers, loaded.n_layers, "Linear maps, layer by layer")
+    return [Importance("replaceability", unit, found[:, i], samples[:, :, i].T) for i, unit in enumerate(units)]
+
+
+class _Seen:
+    """What goes in and what is added in one layer, over all windows of a split: (windows, tokens, width) each."""
+
+    def __init__(self, parallel: bool) -> None:
+        self.parallel = parallel
+        self.hidden: list[Tensor] = []
+        self.updates: dict[str, list[Tensor]] = {part: [] for part in PARTS}
+
+    def enter(self, layer: int, hidden: Tensor) -> None:
+        self.hidden.append(hidden[:, 1:].float())
+
+    def update(self, site: Site, update: Tensor) -> None:
+        self.updates[site.part].append(update[:, 1:].float())
+
+    def leave(self, layer: int, hidden: Tensor) -> None:
+        pass
+
+    def pair(self, unit: str) -> tuple[Tensor, Tensor]:
+        """The stream before a unit and what the unit adds."""
+        x, a, m = (torch.cat(parts).double() for parts in (self.hidden, *self.updates.values()))
+        if unit == "layer":
+            return x, a + m
+        return (x, a) if unit == "attention" else (x if self.parallel else x + a, m)
+
+
+def _walk(loaded: LoadedModel, corpus: Corpus, split: Split) -> Iterator[_Seen]:
+    """Yield what is seen in each layer, all windows of a split taking one layer at a time."""
+    hooks, windows = loaded.hooks, corpus.split(split)
+    batches: list[tuple[Trace, Tensor]] = []
+
+    def begin(rows: slice) -> None:
+        trace = hooks.trace(torch.from_numpy(windows.ids[rows]).to(loaded.device))
+        batches.append((trace, trace.hidden))
+
+    loaded.batches.run(begin, len(windows), corpus.window)
+    for layer in range(loaded.n_layers):
+        seen = _Seen(loaded.parallel)
+        with hooks.observe(seen, NONE):
+            batches = [(trace, hooks.run_layer(layer, hidden, trace.calls[layer])) for trace, hidden in batches]
+        yield seen
+
+
+def _explain(fitted: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]) -> tuple[float, np.ndarray]:
+    """Share of the judged updates' squares that the fitted map explains, and pseudo-values over windows."""
+    weights, bias = fit_ridge(*(tensor.flatten(0, 1) for tensor in fitted))
+    x, f = judged
+    missed = (f - x @ weights - bias).square().sum((1, 2)).cpu().numpy()
+    whole = f.square().sum((1, 2)).cpu().numpy()
+    value, pseudo = jackknife(len(x), lambda chosen: 1 - missed[chosen].sum(keepdims=True) / whole[chosen].sum())
+    return float(value[0]), pseudo[:, 0]
+
+
+def fit_ridge(x: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit f ~ x weights + bias by ridge regression, the penalty chosen by generalised cross-validation.
+
+    Args:
+        x: (n, width) float64.
+        f: (n, width_f) float64.
+
+    Returns:
+        weights (width, width_f), bias (width_f,).
+    """
+    n, width = x.shape
+    mean_x, mean_f = x.mean(0), f.mean(0)
+    x, f = x - mean_x, f - mean_f
+    wide = width > n  # then the n x n Gram matrix is the smaller one
+    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+    values = values.clamp_min(0)
+    along = vectors.T @ (f if wide else x.T @ f)
+    squares = along.square().sum(1) * (values if wide else 1)  # of the rows of V' X' f
+    best, penalty = np.inf, 0.0
+    for candidate in _PENALTIES * float(values[-1].clamp_min(1e-30)):
+        shrunk = values / (values + candidate)
+        freedom = n - 1 - float(shrunk.sum())
+        missed = float(f.square().sum() - (squares * (2 - shrunk) / (values + candidate)).sum())
+        if freedom > 0 and (gcv := missed / freedom**2) < best:
+            best, penalty = gcv, candidate
+    solved = vectors @ (along / (values + penalty)[:, None])
+    weights = x.T @ solved if wide else solved
+    return weights, mean_f - mean_x @ weights

@@ -1,0 +1,162 @@
+"""Units that may go, losses -> masks of 0, 1, 2 ... of them: greedy, beam and evolution. Imports no torch.
+
+A search asks for the losses of lists of masks on slices of the calibration windows, and for nothing else, so that
+another executor can answer. What it has asked before is stored by whoever answers: a search that was stopped goes
+on from there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from explorer.masks import NONE, Mask
+from explorer.races import Losses, Race, race
+from explorer.records import Progress, unreported
+
+#: Tells whether enough is off.
+Enough = Callable[[Mask], bool]
+
+_CHILDREN = 4  # of each of the `width` parents that a generation stands for
+_STALE = 3  # generations without a better one, after which evolution goes on to the next size
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Args:
+        masks: what is off after 0, 1, 2 ... steps; the first is empty.
+        losses: of each mask on all windows, but for the first, which is not asked for: 0.
+        evaluations: masks times windows that each step asked for.
+    """
+
+    masks: tuple[Mask, ...] = (NONE,)
+    losses: tuple[float, ...] = (0.0,)
+    evaluations: tuple[int, ...] = (0,)
+
+    def then(self, mask: Mask, loss: float, evaluations: int) -> Found:
+        """Return the same with one more step."""
+        return Found((*self.masks, mask), (*self.losses, loss), (*self.evaluations, evaluations))
+
+
+@dataclass(frozen=True)
+class Search:
+    """What all searches need.
+
+    Args:
+        units: what may be removed, each a mask; they do not overlap.
+        losses: gives what is to be low.
+        n_windows: how many calibration windows there are.
+        steps: removals at the most.
+        confidence: by which races drop candidates; 1 is exact.
+        enough: ends the search after the first mask of which it is true.
+        progress: told candidates times windows within a step.
+        listener: told what was found after each step.
+    """
+
+    units: Sequence[Mask]
+    losses: Losses
+    n_windows: int
+    steps: int
+    confidence: float = 0.95
+    enough: Enough = lambda mask: False
+    progress: Progress = unreported
+    listener: Callable[[Found], None] = field(default=lambda found: None)
+
+    def greedy(self) -> Found:
+        """Remove, one after another, the unit whose removal costs least beside those already off.
+
+        BlockPruner (arXiv:2406.10594). Costs units - k masks at step k + 1, less what the races save.
+        """
+        found = Found()
+        while self._goes_on(found):
+            won = self._race(self._grown([found.masks[-1]]), found)
+            found = found.then(won.winner, won.totals[0], won.evaluations)
+            self.listener(found)
+        return found
+
+    def beam(self, width: int) -> Found:
+        """Keep the best `width` masks of each size, and grow all of them; never worse than greedy at any size."""
+        greedy, found = self.greedy(), Found()
+        kept: list[Mask] = [NONE]
+        for step in range(1, len(greedy.masks)):
+            candidates = list(dict.fromkeys([greedy.masks[step], *self._grown(kept)]))
+            won = self._race(candidates, found, keep=width)
+            kept = list(dict.fromkeys([*won.best, greedy.masks[step]]))
+            mask, loss = _least((won.winner, won.totals[0]), (greedy.masks[step], greedy.losses[step]))
+            found = found.then(mask, loss, won.evaluations + greedy.evaluations[step])
+            self.listener(found)
+        return found
+
+    def evolve(self, width: int, seed: int) -> Found:
+        """Swap units that are off for others, generation after generation, at every size; never worse than greedy.
+
+        EvoPress (arXiv:2410.14649): children of the best mask swap one to three units; races give the children
+        that look best more and more windows; the parent stays unless a child is better on all of them. A size may
+        cost as much as greedy's step did, and starts from greedy's mask or from the size before, grown.
+        """
+        greedy, found, draw = self.greedy(), Found(), random.Random(seed)
+        for step in range(1, len(greedy.masks)):
+            best, spent = (greedy.masks[step], greedy.losses[step]), 0
+            stale, met = 0, {best[0]}
+            children = self._regrown(found.masks[-1], greedy.masks[step], met)
+            while spent < greedy.evaluations[step] and stale < _STALE:
+                children += self._mutated(best[0], _CHILDREN * width - len(children), draw, met)
+                if not children:
+                    break
+                won = self._race(children, found)
+                spent += won.evaluations
+                better = _least(best, (won.winner, won.totals[0]))
+                best, stale, children = better, 0 if better != best else stale + 1, []
+            found = found.then(*best, greedy.evaluations[step] + spent)
+            self.listener(found)
+        return found
+
+    def _goes_on(self, found: Found) -> bool:
+        last, step = found.masks[-1], len(found.masks) - 1
+        return step < min(self.steps, len(self.units)) and not (step and self.enough(last))
+
+    def _race(self, candidates: Sequence[Mask], found: Found, keep: int = 1) -> Race:
+        step = len(found.masks)
+
+        def progress(done: int, total: int, what: str) -> None:
+            self.progress(done, total, f"Step {step} of at most {min(self.steps, len(self.units))}: {what}")
+
+        return race(candidates, self.losses, self.n_windows, self.confidence, keep, progress)
+
+    def _grown(self, masks: Sequence[Mask]) -> list[Mask]:
+        """Masks with one unit more off, each once."""
+        grown = (Mask(mask.sites | unit.sites) for mask in masks for unit in self.units if not unit.sites <= mask.sites)
+        return list(dict.fromkeys(grown))
+
+    def _regrown(self, before: Mask, greedy: Mask, met: set[Mask]) -> list[Mask]:
+        """The mask of the size before, with a unit that greedy has off too."""
+        grown = [
+            mask for mask in self._grown([before]) if mask.sites - before.sites <= greedy.sites and mask not in met
+        ]
+        met.update(grown)
+        return grown[:1]
+
+    def _mutated(self, parent: Mask, count: int, draw: random.Random, met: set[Mask]) -> list[Mask]:
+        """Up to `count` masks that were not met before, each with one to three units swapped."""
+        off = [unit for unit in self.units if unit.sites <= parent.sites]
+        on = [unit for unit in self.units if not unit.sites <= parent.sites]
+        children: list[Mask] = []
+        for _ in range(10 * count):
+            swaps = min(draw.randint(1, 3), draw.randint(1, 3), len(off), len(on))
+            if swaps == 0 or len(children) == count:
+                break
+            back = frozenset().union(*(unit.sites for unit in draw.sample(off, swaps)))
+            gone = frozenset().union(*(unit.sites for unit in draw.sample(on, swaps)))
+            child = Mask((parent.sites - back) | gone)
+            if child not in met:
+                met.add(child)
+                children.append(child)
+        return children
+
+
+def _least(*found: tuple[Mask, float]) -> tuple[Mask, float]:
+    """The mask with the least loss, the first of equals."""
+    return min(found, key=lambda entry: entry[1])

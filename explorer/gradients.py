@@ -7,7 +7,8 @@ in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,12 +122,26 @@ def _run_backward(loaded: LoadedModel, layer: int, passed: _Pass) -> dict[str, T
     """Go back through a layer; return the gradients of its weights."""
     weights = _weights(loaded.hooks.layers[layer])
     hidden = passed.states.pop().detach().requires_grad_()
-    with loaded.hooks.masked(NONE):
+    with _differentiable(weights.values()), loaded.hooks.masked(NONE):
         output = loaded.hooks.run_layer(layer, hidden, passed.trace.calls[layer])
-    slopes = torch.autograd.grad(output, [hidden, *weights.values()], passed.slope.to(output.device), allow_unused=True)
+        wanted = [hidden, *weights.values()]
+        slopes = torch.autograd.grad(output, wanted, passed.slope.to(output.device), allow_unused=True)
     passed.slope = slopes[0]
     pairs = zip(weights.items(), slopes[1:], strict=True)
     return {name: torch.zeros_like(weight) if slope is None else slope for (name, weight), slope in pairs}
+
+
+@contextmanager
+def _differentiable(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Let weights, frozen as loaded, have gradients for the time of the block."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    try:
+        for weight in frozen:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
 
 
 def _weights(layer: nn.Module) -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ def measure_importance(
     store: Store,
     progress: Progress = unreported,
     *,
+    units: Sequence[str] = UNITS,
     permutations: int = 4,
     seed: int = 0,
 ) -> list[Importance]:
@@ -41,6 +42,7 @@ def measure_importance(
     Measures of one kind come from one pass; what is stored is not computed again.
 
     Args:
+        units: which of `layer`, `attention` and `mlp`.
         permutations: drawn for Shapley values.
         seed: of coalitions and permutations.
 
@@ -59,9 +61,9 @@ def measure_importance(
     if "similarity" in kinds:
         found += read_redundancy(measure(loaded, corpus, store, progress))
     if "damage" in kinds:
-        found += _measure_damage(loaded, losses, corpus)
+        found += _measure_damage(loaded, losses, corpus, units)
     if "divergence" in kinds:
-        found += _measure_divergence(loaded, corpus, store, progress)
+        found += _measure_divergence(loaded, corpus, store, progress, units)
     if "gradient" in kinds:
         found += measure_magnitude(loaded)
     if "taylor" in asked:
@@ -71,12 +73,12 @@ def measure_importance(
             loaded, corpus, store, "replaceability", lambda: measure_replaceability(loaded, corpus, progress)
         )
     if "coalition" in asked:
-        found += _of_games(loaded, losses, corpus, "coalition", _COALITIONS, seed, progress)
+        found += _of_games(loaded, losses, corpus, "coalition", _COALITIONS, seed, progress, units)
     if "shapley" in asked:
-        found += _of_games(loaded, losses, corpus, "shapley", permutations, seed, progress)
+        found += _of_games(loaded, losses, corpus, "shapley", permutations, seed, progress, units)
     if "attention" in kinds:
         found += measure_attention(loaded, corpus, store, progress).importances()
-    return [importance for name in asked for importance in found if importance.measure == name]
+    return [each for name in asked for each in found if each.measure == name and each.unit in units]
 
 
 def find_units(n_layers: int, unit: str) -> list[Mask]:
@@ -122,17 +124,19 @@ def read_redundancy(found: Redundancy) -> list[Importance]:
     return read
 
 
-def _measure_damage(loaded: LoadedModel, losses: Losses, corpus: Corpus) -> list[Importance]:
+def _measure_damage(loaded: LoadedModel, losses: Losses, corpus: Corpus, asked: Sequence[str]) -> list[Importance]:
     """Nats a token lost without each unit: the first step of a greedy search, and Shortened LLaMA's perplexity."""
-    units = {unit: find_units(loaded.n_layers, unit) for unit in UNITS}
+    units = {unit: find_units(loaded.n_layers, unit) for unit in asked}
     masks = [NONE, *(mask for each in units.values() for mask in each)]
     base, *others = losses(masks, slice(0, len(corpus.calibration)))
     lost = dict(zip(masks[1:], (np.array(others) - base) / (corpus.window - 1), strict=True))
     return [_from_windows("loss", unit, np.stack([lost[mask] for mask in each])) for unit, each in units.items()]
 
 
-def _measure_divergence(loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress) -> list[Importance]:
-    units = {unit: find_units(loaded.n_layers, unit) for unit in UNITS}
+def _measure_divergence(
+    loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress, asked: Sequence[str]
+) -> list[Importance]:
+    units = {unit: find_units(loaded.n_layers, unit) for unit in asked}
     masks = [mask for each in units.values() for mask in each]
     found = {d.mask: d for d in compare(loaded, corpus, masks, store, "calibration", progress)}
 
@@ -158,12 +162,21 @@ def _from_windows(name: str, unit: str, rows: np.ndarray) -> Importance:
 
 
 def _of_games(
-    loaded: LoadedModel, losses: Losses, corpus: Corpus, name: str, draws: int, seed: int, progress: Progress
+    loaded: LoadedModel,
+    losses: Losses,
+    corpus: Corpus,
+    name: str,
+    draws: int,
+    seed: int,
+    progress: Progress,
+    asked: Sequence[str],
 ) -> list[Importance]:
-    """Measure coalitions of layers, and coalitions of sites."""
+    """Measure coalitions of layers, or of sites, or both."""
     play = measure_coalitions if name == "coalition" else measure_shapley
     found: list[Importance] = []
     for unit, players in (("layer", ("layer",)), ("site", PARTS)):
+        if not set(players) & set(asked):
+            continue
         units = find_units(loaded.n_layers, unit)
         values, samples = play(units, losses, len(corpus.calibration), draws, seed, progress)
         values, samples = values / (corpus.window - 1), samples / (corpus.window - 1)

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from explorer.budgets import Budget
 from explorer.errors import PlanError
 from explorer.masks import NONE, Mask
 from explorer.methods import CRITERIA, METHODS
@@ -25,12 +27,14 @@ class PlanSpec:
         method: a name in `methods.METHODS`.
         unit: `layer`, `attention`, `mlp`, or `site` for both of these together.
         iterative: measure again after each removal.
-        protect: layers that stay, such as `0-3,28-29`; `none` protects none.
+        protect: layers that stay whole, such as `0-3,28-29`; `firstN` and `lastN` are so many, `first,last` the four
+            and two of Shortened LLaMA's "+"; `none` protects none.
         criterion: what a search lowers: `perplexity`, `kl` or `logit-distance`.
         seed: of what is drawn at random.
         width: plans that a beam keeps, children of a generation in evolution, permutations of `shapley`.
         confidence: of the races by which a search drops candidates; 1 is exact.
         steps: removals at the most; 0 goes as far as there is something left.
+        budget: what has to go, such as `parameters=20%`, after which the plan ends; see `budgets`.
     """
 
     method: str = "block-influence"
@@ -42,6 +46,7 @@ class PlanSpec:
     width: int = 4
     confidence: float = 0.95
     steps: int = 0
+    budget: str = ""
 
     def __post_init__(self) -> None:
         method = METHODS.get(self.method)
@@ -60,7 +65,9 @@ class PlanSpec:
             raise PlanError(
                 "Out of range", found, "Use a confidence in (0, 1], a width of 1 or more, no negative number"
             )
-        Mask.parse(self.protect)
+        if self.budget:
+            Budget.parse(self.budget)
+        self.protected(10**4)
 
     @classmethod
     def parse(cls, text: str) -> PlanSpec:
@@ -87,12 +94,19 @@ class PlanSpec:
         written = [f";{name}={'yes' if getattr(self, name) is True else getattr(self, name)}" for name in names]
         return f"{self.method}/{self.unit}" + "".join(written)
 
-    @property
-    def protected(self) -> frozenset[int]:
-        """The layers that stay whole."""
-        return frozenset(site.layer for site in Mask.parse(self.protect).sites)
+    def protected(self, n_layers: int) -> frozenset[int]:
+        """The layers that stay whole in a model of so many. Raises MaskError if `protect` is malformed."""
+        ends = [_END.fullmatch(term.strip()) for term in self.protect.split(",")]
+        named = [term for term, end in zip(self.protect.split(","), ends, strict=True) if end is None]
+        layers = {site.layer for site in Mask.parse(",".join(named)).sites} if named else set()
+        for end in filter(None, ends):
+            count = int(end[2] or _PLUS[end[1]])
+            layers |= set(range(count) if end[1] == "first" else range(n_layers - count, n_layers))
+        return frozenset(layers & set(range(n_layers)))
 
 
+_END = re.compile(r"(first|last)(\d{0,4})")
+_PLUS = {"first": 4, "last": 2}
 _DEFAULT = PlanSpec()
 _KINDS: dict[str, Any] = {f.name: type(getattr(_DEFAULT, f.name)) for f in fields(PlanSpec)}
 

@@ -11,15 +11,16 @@ import pytest
 from tests.tiny_models import REPOSITORY
 
 TIERS = (
-    ("explorer.errors", "explorer.masks", "explorer.records", "explorer.races", "explorer.methods", "explorer.plans",
+    ("explorer.errors", "explorer.masks", "explorer.records", "explorer.races", "explorer.methods",
      "explorer.measures", "explorer.coalitions", "explorer.interactions", "explorer.search"),
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",
-     "explorer.hub", "explorer.batches", "explorer.budgets", "explorer.devices", "explorer.weights", "explorer.checkpoints"),
+     "explorer.hub", "explorer.batches", "explorer.budgets", "explorer.plans", "explorer.devices", "explorer.weights",
+     "explorer.checkpoints"),
     ("explorer.hooks", "explorer.selfcheck", "explorer.loading"),
     ("explorer.prefixes", "explorer.descent", "explorer.similarity", "explorer.scoring", "explorer.generation",
      "explorer.divergence", "explorer.gradients", "explorer.linear", "explorer.attention"),
     ("explorer.importance",),
-    ("explorer.export", "explorer.planning"),
+    ("explorer.export", "explorer.planning", "explorer.curves"),
     ("explorer.charts", "explorer.cli", "explorer.__main__"),
     ("ui",),
     ("pages", "app"),

@@ -1,0 +1,89 @@
+"""LoadedModel, Corpus, Plan -> Curve: what every step of a plan costs on the held-out windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from explorer.divergence import compare
+from explorer.loading import LoadedModel
+from explorer.masks import Mask
+from explorer.plans import Plan
+from explorer.records import Corpus, Divergence, Progress, Score, unreported
+from explorer.scoring import score
+from explorer.store import Store
+
+#: A plan has collapsed where the loss is this much above the unpruned model's: twice its perplexity.
+COLLAPSE = math.log(2)
+
+_TOGETHER = 8  # steps scored at once: neighbours share what they have in common
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A plan and what is known of its steps on the held-out windows.
+
+    Args:
+        plan: the plan.
+        scores: by step; those not scored yet are missing.
+        divergences: by step, where they were asked for.
+    """
+
+    plan: Plan
+    scores: dict[int, Score]
+    divergences: dict[int, Divergence]
+
+    @property
+    def collapse(self) -> int | None:
+        """The first step from which on perplexity stays above twice the unpruned model's; None if there is none."""
+        over = [step for step, found in sorted(self.scores.items()) if found.delta_nats_per_token <= COLLAPSE]
+        later = [step for step in sorted(self.scores) if step > max(over, default=-1)]
+        return later[0] if later else None
+
+
+def trace_curve(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    plan: Plan,
+    store: Store,
+    progress: Progress = unreported,
+    listener: Callable[[Curve], None] = lambda curve: None,
+    steps: Sequence[int] | None = None,
+    divergence: bool = False,
+) -> Curve:
+    """Score the steps of a plan on the held-out windows, coarse ones first. What is stored is not computed again.
+
+    Args:
+        listener: told the curve as it fills.
+        steps: only these; all if None.
+        divergence: find KL divergence, logit distance and top-1 agreement too.
+
+    Raises:
+        MaskError: the plan is for a larger model.
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` or the listener raised it; what was finished stays stored.
+    """
+    asked = sorted(set(range(len(plan.masks)) if steps is None else steps))
+    curve = Curve(plan, {}, {})
+    for part in coarse_first(asked):
+        masks: list[Mask] = [plan.at(step) for step in part]
+        progress(len(curve.scores), len(asked), f"Steps of {plan.spec}")
+        curve.scores.update(zip(part, score(loaded, corpus, masks, store, progress=progress), strict=True))
+        if divergence:
+            curve.divergences.update(zip(part, compare(loaded, corpus, masks, store, progress=progress), strict=True))
+        listener(Curve(plan, dict(curve.scores), dict(curve.divergences)))
+    return curve
+
+
+def coarse_first(steps: Sequence[int]) -> Iterator[list[int]]:
+    """Part sorted steps: the ends, the middle, the quarters, ... at most some at once."""
+    done: set[int] = set()
+    stride = 1 << max(0, len(steps) - 1).bit_length()
+    while stride:
+        part = [
+            step for index, step in enumerate(steps) if (index % stride == 0 or step == steps[-1]) and step not in done
+        ]
+        done.update(part)
+        yield from (part[start : start + _TOGETHER] for start in range(0, len(part), _TOGETHER))
+        stride //= 2

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from explorer.divergence import compare
+from explorer.divergence import Divergence, compare
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
 from explorer.plans import Plan
-from explorer.records import Corpus, Divergence, Progress, Score, unreported
+from explorer.records import Corpus, Progress, Score, unreported
 from explorer.scoring import score
 from explorer.store import Store
 

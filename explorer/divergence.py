@@ -7,6 +7,7 @@ kept, only last hidden states.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from explorer.descent import descend
 from explorer.hooks import Hooks
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, Mask
-from explorer.records import Corpus, Divergence, Progress, Split, unreported
+from explorer.records import Corpus, Interval, Progress, Split, t_interval, unreported
 from explorer.scoring import blocks
 from explorer.store import Store
 
@@ -25,6 +26,45 @@ from explorer.store import Store
 _WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}
 
 _Ended = tuple[list[Mask], Tensor]  # masks, and their last layer's output
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far a mask's predictions are from the unpruned model's, on each window.
+
+    Args:
+        mask: the sites that were off.
+        kl: (n_windows,) float64, KL(unpruned || masked) in nats, summed over the predicted tokens.
+        distance: (n_windows,) float64, L2 norm of the difference of logits, summed over them.
+        agreeing: (n_windows,) float64, how many have the same most likely token.
+        tokens: predicted tokens in each window.
+    """
+
+    mask: Mask
+    kl: np.ndarray
+    distance: np.ndarray
+    agreeing: np.ndarray
+    tokens: int
+
+    @property
+    def kl_per_token(self) -> float:
+        """Mean KL divergence from the unpruned model, nats a token."""
+        return float(self.kl.mean()) / self.tokens
+
+    @property
+    def kl_ci95(self) -> Interval | None:
+        """95% t-interval of the same over windows; None with fewer than two windows."""
+        return t_interval(self.kl / self.tokens)
+
+    @property
+    def logit_distance(self) -> float:
+        """Mean L2 distance of the logits of a token (Siddiqui et al., arXiv:2407.16286)."""
+        return float(self.distance.mean()) / self.tokens
+
+    @property
+    def agreement(self) -> float:
+        """Share of tokens whose most likely next token stays the same."""
+        return float(self.agreeing.mean()) / self.tokens
 
 
 def compare(

@@ -8,7 +8,7 @@ import numpy as np
 
 from explorer.attention import measure_attention
 from explorer.coalitions import measure_coalitions, measure_shapley
-from explorer.divergence import compare
+from explorer.divergence import Divergence, compare
 from explorer.errors import PlanError
 from explorer.gradients import measure_magnitude, measure_taylor
 from explorer.linear import measure_replaceability
@@ -16,7 +16,7 @@ from explorer.loading import LoadedModel
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures import MEASURES, Importance
 from explorer.races import Losses
-from explorer.records import Corpus, Divergence, Progress, Redundancy, unreported
+from explorer.records import Corpus, Progress, Redundancy, unreported
 from explorer.scoring import score
 from explorer.similarity import measure
 from explorer.store import Store, make_key

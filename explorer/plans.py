@@ -159,6 +159,13 @@ class Plan:
             raise PlanError("No such step", f"step {step} of {len(self.masks) - 1}", "Name a step that the plan has")
         return self.masks[step]
 
+    def nearest(self, share: float) -> int | None:
+        """The step at which the share of sites that are off is nearest to this one; None if the plan ends before."""
+        shares = [len(mask.sites) / (2 * self.n_layers) for mask in self.masks]
+        if max(shares) < share - 0.5 / self.n_layers:
+            return None
+        return min(range(len(shares)), key=lambda step: abs(shares[step] - share))
+
     def describe(self) -> dict[str, Any]:
         """Return the plan as what JSON holds."""
         order = self.order

@@ -164,45 +164,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Divergence:
-    """How far a mask's predictions are from the unpruned model's, on each window.
-
-    Args:
-        mask: the sites that were off.
-        kl: (n_windows,) float64, KL(unpruned || masked) in nats, summed over the predicted tokens.
-        distance: (n_windows,) float64, L2 norm of the difference of logits, summed over them.
-        agreeing: (n_windows,) float64, how many have the same most likely token.
-        tokens: predicted tokens in each window.
-    """
-
-    mask: Mask
-    kl: np.ndarray
-    distance: np.ndarray
-    agreeing: np.ndarray
-    tokens: int
-
-    @property
-    def kl_per_token(self) -> float:
-        """Mean KL divergence from the unpruned model, nats a token."""
-        return float(self.kl.mean()) / self.tokens
-
-    @property
-    def kl_ci95(self) -> Interval | None:
-        """95% t-interval of the same over windows; None with fewer than two windows."""
-        return t_interval(self.kl / self.tokens)
-
-    @property
-    def logit_distance(self) -> float:
-        """Mean L2 distance of the logits of a token (Siddiqui et al., arXiv:2407.16286)."""
-        return float(self.distance.mean()) / self.tokens
-
-    @property
-    def agreement(self) -> float:
-        """Share of tokens whose most likely next token stays the same."""
-        return float(self.agreeing.mean()) / self.tokens
-
-
-@dataclass(frozen=True)
 class Estimate:
     """A score on its way: the difference on some windows, on top of the unpruned model on all that are known.
 
@@ -282,6 +243,10 @@ class Redundancy:
         """
         mean = self.angular[token].mean(axis=0)
         return [np.diagonal(mean, offset=n).copy() for n in range(1, self.n_layers + 1)]
+
+    def best_starts(self, token: str) -> list[int]:
+        """For each block size 1..L, the start of the block over which the residual stream turns least."""
+        return [int(row.argmin()) for row in self.angular_distance(token)]
 
     def block_influence(self, unit: str, without_first: bool = False) -> np.ndarray:
         """Mean 1 - cos over tokens, (L,); the first token of each window is left out on demand."""

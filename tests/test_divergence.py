@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from explorer import divergence, scoring
-from explorer.divergence import compare
+from explorer.divergence import Divergence, compare
 from explorer.errors import Cancelled, MaskError
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, Mask
-from explorer.records import Corpus, Divergence
+from explorer.records import Corpus
 from explorer.store import Store
 from tests import brute_force
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.cli.verb import MaskOption, verb
+from explorer.cli.verb import MaskOption, PlanOption, StepOption, verb
 from explorer.cli.work import Work
 
 
@@ -16,18 +16,21 @@ def export(
     work: Work,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     mask: MaskOption = "none",
+    plan: PlanOption = None,
+    step: StepOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")] = False,
 ) -> tuple[dict[str, Any], str]:
     """Write the pruned checkpoint, reload it, and compare it with what was measured."""
     from explorer.export import export as export_checkpoint
 
+    chosen = work.mask(mask, plan, step)
     made = export_checkpoint(
-        work.loaded, work.mask(mask), out, work.corpus, work.store, overwrite=overwrite, progress=work.progress
+        work.loaded, chosen, out, work.corpus, work.store, overwrite=overwrite, progress=work.progress
     )
     proof = made.verification
     answer: dict[str, Any] = {
         "out": str(made.out),
-        "mask": str(work.mask(mask)),
+        "mask": str(chosen),
         "bytes": made.bytes,
         "layers": made.layers,
         "verify": {

@@ -1,35 +1,134 @@
-"""measure: where the residual stream hardly changes."""
+"""measure, interactions: where the model would hardly miss a layer, an attention or an MLP."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import numpy as np
+import typer
 
 from explorer.cli.verb import describe_corpus, verb
 from explorer.cli.work import Work
+from explorer.measures import MEASURES, Importance
+from explorer.records import Corpus, Redundancy
+
+_MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + "; or all."
 
 
 @verb
-def measure(work: Work) -> tuple[dict[str, Any], str]:
-    """Measure similarity along the residual stream, on the calibration windows."""
-    from explorer.similarity import TOKEN_CHOICES, UNITS
+def measure(
+    work: Work,
+    measures: Annotated[str, typer.Option(help=_MEASURES_HELP)] = "block-influence",
+    bootstrap: Annotated[int, typer.Option(help="Resampled texts behind each interval.", min=2)] = 1000,
+    texts: Annotated[
+        list[str], typer.Option("--texts", metavar="A B ...", help="Texts side by side, in place of --text.")
+    ] = [],  # noqa: B006
+    permutations: Annotated[int, typer.Option(help="Orders drawn for Shapley values.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0)] = 0,
+) -> tuple[dict[str, Any], str]:
+    """Measure every layer, attention and MLP on the calibration windows, with intervals."""
+    from explorer.importance import measure_importance
     from explorer.similarity import measure as measure_similarity
 
-    found = measure_similarity(work.loaded, work.corpus, work.store, work.progress)
+    names = list(MEASURES) if measures.strip() == "all" else [name.strip() for name in measures.split(",")]
+    answers: list[dict[str, Any]] = []
+    importances: list[list[Importance]] = []
+    for corpus in work.corpora(texts):
+        found = measure_similarity(work.loaded, corpus, work.store, work.progress)
+        importances.append(
+            measure_importance(
+                work.loaded, corpus, names, work.store, work.progress, permutations=permutations, seed=seed
+            )
+        )
+        described = {"measures": _describe(importances[-1], bootstrap, seed)}
+        answers.append(_describe_redundancy(found, corpus) | described)
+    answer = {"model": work.settings.model, "dtype": work.loaded.dtype, **answers[0]}
+    if len(answers) > 1:
+        answer |= {"texts": answers, "agreement": _describe_agreement(importances)}
+    return answer, "\n".join(_write_table(importances[0], work.loaded.n_layers, bootstrap, seed))
+
+
+@verb
+def interactions(
+    work: Work, unit: Annotated[str, typer.Option(help="layer or site.")] = "layer"
+) -> tuple[dict[str, Any], str]:
+    """Score all pairs of layers, or of sites: what two removals cost beyond what each costs alone."""
+    from explorer.importance import find_losses, find_units
+    from explorer.interactions import interact
+
+    if unit not in ("layer", "site"):
+        raise typer.BadParameter(f"{unit!r} is not layer or site", param_hint="--unit")
+    corpus, units = work.corpus, find_units(work.loaded.n_layers, unit)
+    losses = find_losses(work.loaded, corpus, work.store)
+    found = interact(units, losses, len(corpus.calibration), corpus.window - 1, progress=work.progress)
     answer: dict[str, Any] = {
-        "model": found.model,
-        "dtype": found.dtype,
-        "corpus": describe_corpus(work.corpus),
+        "model": work.settings.model,
+        "corpus": describe_corpus(corpus),
+        "unit": unit,
+        "units": [str(mask) for mask in units],
+        "singles": found.singles,
+        "pairs": found.pairs,
+    }
+    upper = np.where(np.triu(np.ones_like(found.pairs), 1) > 0, found.pairs, np.nan)
+    order = np.argsort(upper, axis=None)
+    known = order[: np.isfinite(upper).sum()]
+    lines = ["pair          interaction, nats a token"]
+    for index in [*known[:8], *known[-8:]]:
+        i, j = np.unravel_index(index, upper.shape)
+        lines.append(f"{units[i]!s:<6}{units[j]!s:<8}{upper[i, j]:+.4f}")
+    return answer, "\n".join(lines)
+
+
+def _describe_redundancy(found: Redundancy, corpus: Corpus) -> dict[str, Any]:
+    from explorer.similarity import TOKEN_CHOICES, UNITS
+
+    return {
+        "corpus": describe_corpus(corpus),
         "tokens": found.tokens,
         "angular_distance": {choice: found.angular_distance(choice) for choice in TOKEN_CHOICES},
+        "best_start": {choice: found.best_starts(choice) for choice in TOKEN_CHOICES},
         "block_influence": {unit: found.block_influence(unit) for unit in UNITS},
         "block_influence_without_first": {unit: found.block_influence(unit, True) for unit in UNITS},
         "residual_norm": {"mean": found.residual_norms(), "mean_without_first": found.residual_norms(True)},
     }
-    influence, adjacent = answer["block_influence"], found.angular_distance("last_token")[0]
-    lines = ["layer  block influence  attention  MLP      angular distance to the next, last token"]
-    lines += [
-        f"{i:>5}  {influence['layer'][i]:<15.4f}  {influence['attention'][i]:<9.4f}  {influence['mlp'][i]:<7.4f}  "
-        f"{adjacent[i]:.4f}"
-        for i in range(found.n_layers)
-    ]
-    return answer, "\n".join(lines)
+
+
+def _describe(found: list[Importance], bootstrap: int, seed: int) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    for each in found:
+        among = max(1, len(each.values) // 4)
+        described.setdefault(each.measure, {})[each.unit] = {
+            "values": each.values,
+            "ci95": each.intervals(bootstrap, seed),
+            "order": each.order,
+            "among_least": {"k": among, "share": each.among_least(among, bootstrap, seed)},
+        }
+    return described
+
+
+def _describe_agreement(importances: list[list[Importance]]) -> dict[str, Any]:
+    """Correlate the texts' rankings, measure by measure."""
+    from explorer.rankings import correlate
+
+    described: dict[str, Any] = {}
+    for rankings in zip(*importances, strict=True):
+        agreement = correlate(rankings)
+        described.setdefault(rankings[0].measure, {})[rankings[0].unit] = {
+            "spearman": agreement.spearman,
+            "kendall": agreement.kendall,
+        }
+    return described
+
+
+def _write_table(found: list[Importance], n_layers: int, bootstrap: int, seed: int) -> list[str]:
+    columns = [(f"{each.measure} {each.unit}", each, each.intervals(bootstrap, seed)) for each in found]
+    widths = [max(len(title), 10 if intervals is None else 30) for title, _, intervals in columns]
+    lines = ["layer  " + "  ".join(title.ljust(width) for (title, *_), width in zip(columns, widths, strict=True))]
+    for layer in range(n_layers):
+        cells = [
+            f"{each.values[layer]:.4g}"
+            + ("" if intervals is None else f" [{intervals[layer, 0]:.4g}, {intervals[layer, 1]:.4g}]")
+            for _, each, intervals in columns
+        ]
+        lines.append(f"{layer:>5}  " + "  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip())
+    return lines

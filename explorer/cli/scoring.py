@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.cli.verb import MaskOption, describe_corpus, describe_score, verb
+from explorer.cli.verb import MaskOption, PlanOption, StepOption, describe_corpus, describe_score, verb
 from explorer.cli.work import Work
 from explorer.masks import NONE
 from explorer.records import Split
@@ -16,13 +16,16 @@ from explorer.records import Split
 def score(
     work: Work,
     mask: Annotated[list[str], typer.Option("--mask", help="Sites to turn off; give it again for more masks.")] = [],  # noqa: B006
+    plan: PlanOption = None,
+    step: StepOption = 0,
     split: Annotated[str, typer.Option(help="calibration or held-out.")] = "held-out",
 ) -> tuple[dict[str, Any], str]:
     """Score masks: perplexity and the difference from the unpruned model."""
     from explorer.scoring import score as score_masks
 
     windows = _split(split)
-    masks = list(dict.fromkeys([NONE, *map(work.mask, mask)]))
+    planned = [] if plan is None else [work.mask("none", plan, step)]
+    masks = list(dict.fromkeys([NONE, *map(work.mask, mask), *planned]))
     scores = score_masks(work.loaded, work.corpus, masks, work.store, windows, work.progress)
     answer: dict[str, Any] = {
         "model": work.settings.model,
@@ -42,6 +45,8 @@ def generate(
     work: Work,
     prompt: Annotated[str, typer.Option(help="Text to go on from.")],
     mask: MaskOption = "none",
+    plan: PlanOption = None,
+    step: StepOption = 0,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.", min=1)] = 50,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.", min=0, max=2**63 - 1)] = 0,
@@ -52,7 +57,7 @@ def generate(
 
     original, pruned = (
         generate_text(work.loaded, m, prompt, max_new_tokens, temperature=temperature, seed=seed, chat=chat)
-        for m in (NONE, work.mask(mask))
+        for m in (NONE, work.mask(mask, plan, step))
     )
     answer: dict[str, Any] = {
         "prompt": prompt,

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -39,7 +40,7 @@ def verb(function: Callable[..., tuple[dict[str, Any], str]]) -> Callable[..., N
             answer, words = function(work, **options)
         finally:
             work.progress.close()
-        print(json.dumps(_jsonable(answer), allow_nan=False) if settings.json else words)
+        print(json.dumps(jsonable(answer), allow_nan=False) if settings.json else words)
 
     required = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     command.__signature__ = inspect.Signature([*required, *shared])  # type: ignore[attr-defined]
@@ -48,17 +49,19 @@ def verb(function: Callable[..., tuple[dict[str, Any], str]]) -> Callable[..., N
     return command
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Replace what JSON lacks: arrays by lists, numbers that are not finite by null."""
     if isinstance(value, dict):
-        return {key: _jsonable(entry) for key, entry in value.items()}
+        return {key: jsonable(entry) for key, entry in value.items()}
     if hasattr(value, "tolist"):
-        return _jsonable(value.tolist())
+        return jsonable(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_jsonable(entry) for entry in value]
+        return [jsonable(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+PlanOption = Annotated[Path | None, typer.Option("--plan", help="A plan file in place of a mask; see --step.")]
+StepOption = Annotated[int, typer.Option("--step", help="Steps of the plan to take.", min=0)]
 MaskOption = Annotated[str, typer.Option("--mask", help="Sites to turn off, such as 12-15,a20,m3-4, or none.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,11 @@ from tqdm import tqdm
 
 from explorer.checkpoints import DEFAULT_MODEL
 from explorer.corpus import check_window
+from explorer.costs import Inventory, take_inventory
+from explorer.errors import PlanError
 from explorer.masks import Mask
-from explorer.records import Corpus, ModelSpec
+from explorer.plans import Plan
+from explorer.records import Corpus, Costs, ModelSpec
 from explorer.store import Store
 from explorer.texts import DEFAULT_TEXT
 
@@ -87,9 +91,26 @@ class Work:
         s = self.settings
         return self.loaded.tokenize(s.text, s.tokens, s.window, s.bos)
 
-    def mask(self, text: str) -> Mask:
-        """Read a mask and check it against the model."""
-        return Mask.parse(text).checked(self.loaded.n_layers)
+    def corpora(self, texts: Sequence[str]) -> list[Corpus]:
+        """Several texts as windows; without names, the one text."""
+        s = self.settings
+        return [self.loaded.tokenize(text, s.tokens, s.window, s.bos) for text in texts] or [self.corpus]
+
+    def mask(self, text: str, plan: Path | None = None, step: int = 0) -> Mask:
+        """Read a mask, or a step of a plan file, and check it against the model."""
+        if plan is None:
+            return Mask.parse(text).checked(self.loaded.n_layers)
+        if text != "none":
+            raise PlanError("Both a mask and a plan", f"{text} and {plan}", "Give one of them")
+        return Plan.load(plan).at(step).checked(self.loaded.n_layers)
+
+    @cached_property
+    def _inventory(self) -> Inventory:
+        return take_inventory(self.loaded.model, self.loaded.family)
+
+    def costs(self, mask: Mask) -> Costs:
+        """What the model needs under a mask, at a context of one window."""
+        return self._inventory.costs(mask, self.corpus.window)
 
 
 class ProgressBar:

@@ -165,6 +165,19 @@ def score_batch(
             yield mask, nats
 
 
+@torch.inference_mode()
+def score_tokens(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> np.ndarray:
+    """Return the nats of each predicted token (windows, window - 1) float64 of ids (windows, window), nothing stored.
+
+    Raises:
+        MaskError: the mask names a layer that the model lacks.
+    """
+    tokens = torch.from_numpy(ids).to(loaded.device)
+    trace = loaded.hooks.trace(tokens)
+    ((_, hidden),) = descend(loaded.hooks, trace, [mask.checked(loaded.n_layers)], None)
+    return token_nats(loaded.hooks, hidden, tokens).cpu().numpy()
+
+
 def window_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> np.ndarray:
     """Sum the nats of each window's predicted tokens, (batch,) float64, from the last layer's output."""
     return token_nats(hooks, hidden, ids).sum(1).cpu().numpy()

@@ -1,27 +1,35 @@
-"""Where along the model the residual stream hardly changes."""
+"""Where along the model the residual stream hardly changes, and what would hardly be missed."""
 
 import streamlit as st
 
-from explorer.charts import TOKEN_LABELS, draw_redundancy
+from ui.beside import draw_beside
+from ui.blocks import draw_blocks
+from ui.engine import Facts, View
 from ui.frame import framed, require_facts
-from ui.session import get_engine, get_owner
-from ui.waiting import ready
+from ui.importances import draw_layers, draw_measures
+from ui.pairs import draw_interactions
+from ui.passages import draw_passage
+
+VIEWS = ("Blocks", "Layers", "Measures", "Pairs", "Tokens", "Side by side")
+
+
+def main(view: View, facts: Facts) -> None:
+    shown = st.segmented_control(
+        "View", VIEWS, default=VIEWS[0], required=True, key="redundancy view", label_visibility="collapsed"
+    )
+    if shown == "Blocks":
+        draw_blocks(view, facts)
+    elif shown == "Layers":
+        draw_layers(view)
+    elif shown == "Measures":
+        draw_measures(view)
+    elif shown == "Pairs":
+        draw_interactions(view, facts.n_layers)
+    elif shown == "Tokens":
+        draw_passage(view, facts)
+    else:
+        draw_beside(view)
+
 
 with framed("redundancy") as frame:
-    facts = require_facts(frame)
-    job = get_engine().redundancy(get_owner(), frame.view)
-    token = st.segmented_control(
-        "Angular distance of",
-        list(TOKEN_LABELS),
-        format_func=TOKEN_LABELS.__getitem__,
-        default="last_token",
-        required=True,
-        key="token",
-    )
-    with st.container(key="heatmap"):
-        if ready(job):
-            st.plotly_chart(draw_redundancy(job.result, token, token == "mean_without_first"), key="redundancy")
-            st.caption(
-                f"{facts.calibration_tokens:,} calibration tokens, {facts.protocol}. Angular distance: arccos of the "
-                "cosine between the inputs of layers l and l+n, over π. Block influence: 1 − cosine before and after."
-            )
+    main(frame.view, require_facts(frame))

@@ -96,7 +96,7 @@ class Engine:
 
     def facts(self, owner: str, view: View) -> Job:
         """Ask for what there is to know about the view's model and text."""
-        return self._ask(owner, "facts", view.source, f"Loading {view.model}", READOUT, _take_facts)
+        return self.ask(owner, "facts", view.source, f"Loading {view.model}", READOUT, _take_facts)
 
     def score(self, owner: str, view: View, slot: str = "score") -> Job:
         """Ask for the Score of the view's mask on the held-out windows."""
@@ -107,15 +107,15 @@ class Engine:
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
-        return self._ask(owner, "score", view, title, READOUT, work, slot=slot)
+        return self.ask(owner, "score", view, title, READOUT, work, slot=slot)
 
-    def redundancy(self, owner: str, view: View) -> Job:
+    def redundancy(self, owner: str, view: View, slot: str = "redundancy") -> Job:
         """Ask for the Redundancy of the view's model on the calibration windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Redundancy:
             return measure(loaded, corpus, self.store, job.progress)
 
-        return self._ask(owner, "redundancy", view.source, "Similarity", SWEEP, work)
+        return self.ask(owner, "redundancy", view.source, "Similarity", SWEEP, work, slot=slot)
 
     def plan(self, owner: str, view: View) -> Job:
         """Ask for the view's Plan; while it is made, the masks so far are the partial result."""
@@ -123,7 +123,7 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Plan:
             return make_plan(loaded, corpus, view.plan, self.store, job.progress)
 
-        return self._ask(owner, "plan", replace(view, mask=NONE), f"Plan {view.plan}", SWEEP, work)
+        return self.ask(owner, "plan", replace(view, mask=NONE), f"Plan {view.plan}", SWEEP, work)
 
     def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
         """Ask for a greedy Sample; its text so far is the job's partial result."""
@@ -131,7 +131,7 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Sample:
             return generate(loaded, view.mask, prompt, new_tokens, chat=chat, listener=job.show)
 
-        return self._ask(owner, "sample", view, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
+        return self.ask(owner, "sample", view, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
 
     def outlook(self, owner: str, view: View) -> Job:
         """Ask what an export would write."""
@@ -140,7 +140,7 @@ class Engine:
             plan = plan_export(loaded, view.mask)
             return Outlook(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
 
-        return self._ask(owner, "outlook", view, "Planning the export", READOUT, work)
+        return self.ask(owner, "outlook", view, "Planning the export", READOUT, work)
 
     def export(self, owner: str, view: View, out: Path, overwrite: bool, run: int) -> Job:
         """Ask for an export; `run` tells one press of the button from another."""
@@ -148,9 +148,9 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Exported:
             return export(loaded, view.mask, out, corpus, self.store, overwrite=overwrite, progress=job.progress)
 
-        return self._ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, (owner, out, overwrite, run))
+        return self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, (owner, out, overwrite, run))
 
-    def _ask(
+    def ask(
         self,
         owner: str,
         kind: str,

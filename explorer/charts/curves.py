@@ -1,0 +1,156 @@
+"""[Curve] -> perplexity against what is removed, how far predictions move, which sites go first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from explorer.charts.style import SCALE, lay_out, mark, tick_step
+from explorer.curves import Curve
+from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.records import Costs
+
+#: Masks -> costs.
+Cost = Callable[[Mask], Costs]
+
+AXES = {
+    "layers": "Share of layers removed",
+    "parameters": "Share of parameters removed",
+    "flops": "Share of FLOPs removed",
+    "kv": "Share of KV cache removed",
+}
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Says how much of something a mask removes.
+
+    Args:
+        of: a name in `AXES`.
+        n_layers: L.
+        costs: what the model needs under a mask.
+    """
+
+    of: str
+    n_layers: int
+    costs: Cost
+
+    def __call__(self, mask: Mask) -> float:
+        """Share in [0, 1]."""
+        if self.of == "layers":
+            return len(mask.sites) / (2 * self.n_layers)
+        before, after = (self._take(self.costs(m)) for m in (NONE, mask))
+        return 1 - after / before
+
+    def _take(self, costs: Costs) -> int:
+        if self.of == "parameters":
+            return costs.parameters
+        return costs.flops_per_token if self.of == "flops" else costs.kv_bytes_per_token
+
+
+def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, most: float = 1e4) -> go.Figure:
+    """Draw held-out perplexity, on a log axis with 95% intervals, against what is removed.
+
+    Every point can be clicked: it carries its mask. A cross marks where a plan collapses.
+
+    Args:
+        curves: plans and their scores.
+        names: of the plans.
+        shares: the axis.
+        most: the axis ends at this many times the unpruned perplexity.
+    """
+    figure = go.Figure()
+    for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
+        steps = sorted(curve.scores)
+        x = [shares(curve.plan.at(step)) for step in steps]
+        y = [curve.scores[step].perplexity for step in steps]
+        figure.add_trace(_band(curve, steps, x, mark(number)["line"]["color"]))
+        masks = [str(curve.plan.at(step)) for step in steps]
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines+markers",
+            name=name,
+            legendgroup=name,
+            customdata=masks,
+            hovertemplate=f"{name}<br>%{{customdata}}<br>perplexity %{{y:,.2f}}, %{{x:.1%}} removed<extra></extra>",
+            **mark(number),
+        )
+        if curve.collapse is not None:
+            found = curve.scores[curve.collapse]
+            figure.add_scatter(
+                x=[shares(curve.plan.at(curve.collapse))], y=[found.perplexity], mode="markers", legendgroup=name,
+                marker={"symbol": "x-thin", "size": 14, "line": {"width": 3, "color": mark(number)["line"]["color"]}},
+                name=f"{name}: collapse", showlegend=False, hoverinfo="skip",
+            )  # fmt: skip
+    base = min((c.scores[0].perplexity for c in curves if 0 in c.scores), default=1.0)
+    top = max((s.perplexity for c in curves for s in c.scores.values() if s.perplexity < most * base), default=base)
+    figure.update_yaxes(
+        title="Held-out perplexity", type="log", range=[np.log10(base) - 0.02, np.log10(max(top, 1.1 * base)) + 0.05]
+    )
+    figure.update_xaxes(title=AXES[shares.of], tickformat=".0%")
+    return lay_out(figure, 480).update_layout(hovermode="closest")
+
+
+def _band(curve: Curve, steps: Sequence[int], x: Sequence[float], colour: str) -> go.Scatter:
+    known = [(at, i) for at, step in zip(x, steps, strict=True) if (i := curve.scores[step].perplexity_ci95)]
+    across = [at for at, _ in known]
+    return go.Scatter(
+        x=[*across, *across[::-1]],
+        y=[*(high for _, (_, high) in known), *(low for _, (low, _) in known[::-1])],
+        fill="toself",
+        fillcolor=colour,
+        opacity=0.12,
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def draw_divergences(curves: Sequence[Curve], names: Sequence[str], shares: Shares) -> go.Figure:
+    """Draw KL divergence from the unpruned model, and top-1 agreement with it, against what is removed."""
+    figure = make_subplots(1, 2, horizontal_spacing=0.08)
+    for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
+        steps = sorted(curve.divergences)
+        x = [shares(curve.plan.at(step)) for step in steps]
+        found = [curve.divergences[step] for step in steps]
+        for column, values in enumerate(([d.kl_per_token for d in found], [d.agreement for d in found]), 1):
+            figure.add_scatter(
+                x=x, y=values, mode="lines+markers", name=name, legendgroup=name, showlegend=column == 1,
+                customdata=[str(curve.plan.at(step)) for step in steps],
+                hovertemplate=f"{name}<br>%{{customdata}}<br>%{{y:.3f}}, %{{x:.1%}} removed<extra></extra>",
+                row=1, col=column, **mark(number),
+            )  # fmt: skip
+    figure.update_yaxes(title="KL from the unpruned model, nats a token", col=1)
+    figure.update_yaxes(title="Top-1 agreement", tickformat=".0%", col=2)
+    figure.update_xaxes(title=AXES[shares.of], tickformat=".0%")
+    return lay_out(figure, 380)
+
+
+def draw_orders(curves: Sequence[Curve], names: Sequence[str]) -> go.Figure:
+    """Draw, for each plan, the step at which every attention and MLP goes, aligned by layer: bright goes first."""
+    n_layers = curves[0].plan.n_layers
+    figure = make_subplots(len(curves), 1, shared_xaxes=True, vertical_spacing=0.02)
+    most = max(len(curve.plan.masks) for curve in curves)
+    for row, (curve, name) in enumerate(zip(curves, names, strict=True), 1):
+        first: dict[Site, int] = {}
+        for step, mask in enumerate(curve.plan.masks):
+            for site in mask.sites:
+                first.setdefault(site, step)
+        steps = [[first.get(Site(layer, part), np.nan) for layer in range(n_layers)] for part in PARTS]
+        figure.add_trace(
+            go.Heatmap(
+                z=steps, x=np.arange(n_layers), y=["Attention", "MLP"], colorscale=SCALE, zmin=1, zmax=most - 1,
+                xgap=1, ygap=1, hoverongaps=False, showscale=row == 1,
+                colorbar={"title": {"text": "Step"}},
+                hovertemplate=f"{name}<br>%{{y}} %{{x}} goes at step %{{z}}<extra></extra>",
+            ), row, 1,
+        )  # fmt: skip
+        figure.update_yaxes(autorange="reversed", showgrid=False, row=row, col=1, title={"text": name, "standoff": 4})
+    figure.update_xaxes(showgrid=False, dtick=tick_step(n_layers), zeroline=False)
+    figure.update_xaxes(title="Layer", row=len(curves), col=1)
+    return lay_out(figure, 90 * len(curves) + 60)

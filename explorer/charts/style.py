@@ -1,0 +1,49 @@
+"""What all figures share: maps, colours, axes. Bright is redundant; methods differ by more than colour."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+
+#: One sequential map, safe for the colour-blind, for whatever is the more redundant the lower it is.
+SCALE = "cividis_r"
+
+#: For differences, white at 0.
+DIVERGING = "RdBu_r"
+
+#: Okabe and Ito's colours, black and yellow left out: both vanish in one of the themes.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "triangle-down", "star")
+
+UNIT_LABELS = {"layer": "Layer", "attention": "Attention", "mlp": "MLP"}
+
+_MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
+
+
+def lay_out(figure: go.Figure, height: int) -> go.Figure:
+    """Give a figure its height and no frame of its own."""
+    return figure.update_layout(
+        height=height, margin=_MARGIN, plot_bgcolor="rgba(0,0,0,0)", legend={"orientation": "h", "y": -0.2}
+    )
+
+
+def tick_step(n_layers: int) -> int:
+    """Layers from one tick to the next, so that 80 of them can be read."""
+    return max(1, n_layers // 16)
+
+
+def mark(number: int) -> dict:
+    """Colour, dash and symbol of the n-th line of a figure."""
+    return {
+        "line": {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number % len(DASHES)], "width": 2},
+        "marker": {"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 6, "color": COLOURS[number % len(COLOURS)]},
+    }
+
+
+def shade(values: np.ndarray) -> list[str]:
+    """Colour values from most (bright) to least redundant, on a log scale, as CSS colours."""
+    logs = np.log10(np.maximum(values, 1e-6))
+    low, high = float(logs.min()), float(logs.max())
+    return sample_colorscale(SCALE, ((logs - low) / max(high - low, 1e-9)).ravel().tolist())

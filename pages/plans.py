@@ -1,0 +1,23 @@
+"""Every published way to choose what to remove, on one held-out text."""
+
+import streamlit as st
+
+from ui.contest import choose_specs, draw_contest
+from ui.engine import Facts, View
+from ui.findings import ask_curve
+from ui.frame import framed, require_facts
+from ui.session import get_engine, get_owner
+
+
+def main(view: View, facts: Facts) -> None:
+    specs = choose_specs()
+    jobs = {str(spec): ask_curve(get_engine(), get_owner(), view, spec) for spec in specs}
+    with st.container(key="plans"):
+        if jobs:
+            draw_contest(view, facts, jobs)
+        else:
+            st.caption("Tick methods to compare them here.")
+
+
+with framed("plans") as frame:
+    main(frame.view, require_facts(frame))

@@ -1,0 +1,195 @@
+"""Plans compared: which are ticked, their curves, how far predictions move, which sites go first, a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from explorer.charts.curves import AXES, Shares, draw_curves, draw_divergences, draw_orders
+from explorer.curves import Curve
+from explorer.errors import ExplorerError
+from explorer.masks import Mask
+from explorer.methods import METHODS, UNITS
+from explorer.plans import PlanSpec
+from ui.engine import Facts, View
+from ui.figures import describe_bytes, describe_perplexity
+from ui.jobs import Job
+from ui.plain import plain
+from ui.plots import draw_plot
+from ui.session import set_view
+from ui.waiting import follow, ready
+
+_AT_FIRST = ("deepest", "similarity-block", "block-influence", "random")
+_FRACTIONS = (0.1, 0.2, 0.3)
+
+
+def choose_specs() -> list[PlanSpec]:
+    """Let the user tick methods and set what they share; return what is valid, and say what is not."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        unit = st.segmented_control("Remove", UNITS, default="layer", required=True, key="plans unit")
+        offered = [name for name, method in METHODS.items() if unit in method.units]
+        chosen = st.multiselect(
+            "Methods", offered, [name for name in _AT_FIRST if name in offered],
+            format_func=lambda name: METHODS[name].label, key=f"methods {unit}", placeholder="Tick methods",
+        )  # fmt: skip
+    with st.expander("Options"):
+        left, middle, right = st.columns(3)
+        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, key="plans steps")
+        protect = middle.text_input("Layers that stay", "none", key="plans protect", help="0-3,28 or first,last")
+        budget = right.text_input("Budget", "", key="plans budget", help="parameters=20%, layers=8, bytes=6GiB …")
+        iterative = left.toggle("Measure again after each removal, where the method can", key="plans iterative")
+        criterion = middle.selectbox("Searches lower", ("perplexity", "kl", "logit-distance"), key="plans criterion")
+    specs = []
+    for name in chosen:
+        try:
+            specs.append(
+                PlanSpec(
+                    name,
+                    unit,
+                    iterative and METHODS[name].iterative,
+                    protect.replace(" ", "") or "none",
+                    criterion if METHODS[name].search else "perplexity",
+                    steps=int(steps),
+                    budget=budget.strip(),
+                )  # fmt: skip
+            )
+        except ExplorerError as error:
+            st.error(plain(str(error)))
+            return []
+    return specs
+
+
+def draw_contest(view: View, facts: Facts, jobs: Mapping[str, Job]) -> None:
+    """Draw what is known of the plans, and how far the rest are."""
+    active = [job for job in jobs.values() if job.active]
+    if active:
+        follow(active, lambda: _draw_progress(jobs))
+    for job in jobs.values():
+        if not job.active:
+            ready(job)
+    curves = {name: curve for name, job in jobs.items() if (curve := _find_curve(job)) is not None}
+    if not curves:
+        st.caption("Curves appear here as soon as the first steps are scored.")
+        return
+    _draw(view, facts, curves)
+
+
+def _find_curve(job: Job) -> Curve | None:
+    found = job.result if job.state == "done" else job.partial
+    return found if isinstance(found, Curve) and found.scores else None
+
+
+def _draw_progress(jobs: Mapping[str, Job]) -> None:
+    for job in jobs.values():
+        if job.active:
+            ready(job)
+
+
+def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        of = st.segmented_control(
+            "Against", list(AXES), format_func=AXES.__getitem__, default="layers", required=True, key="plans axis"
+        )
+    names, found = [_name(curve.plan.spec) for curve in curves.values()], list(curves.values())
+    shares = Shares(of, facts.n_layers, lambda mask: facts.inventory.costs(mask, facts.window))
+    table = _list_steps(found, names, facts)
+    clicked = draw_plot(
+        draw_curves(found, names, shares), "plans-perplexity", table,
+        "Held-out perplexity of every plan against what it removes; the table has the numbers.", clickable=True,
+    )  # fmt: skip
+    _offer(view, clicked)
+    st.caption(
+        "Decided on calibration windows, drawn on held-out ones. Bands: 95% intervals. A cross marks collapse: the first "
+        "step from which on perplexity stays above twice the unpruned model's. Click a point to take its mask to Prune."
+    )
+    draw_plot(
+        draw_divergences(found, names, shares), "plans-divergence", table,
+        "KL divergence and top-1 agreement of every plan against what it removes.",
+    )  # fmt: skip
+    st.subheader("At the same share of layers", anchor=False)
+    st.dataframe(_compare(found, names, facts), hide_index=True, width="stretch")
+    st.subheader("What goes first", anchor=False)
+    draw_plot(
+        draw_orders(found, names), "plans-orders", _list_overlap(found, names),
+        "The step at which each plan removes each attention and MLP; the table has the overlap of plans.",
+    )  # fmt: skip
+
+
+def _name(spec: PlanSpec) -> str:
+    options = str(spec).partition(";")[2]
+    return METHODS[spec.method].label + (f" ({options})" if options else "")
+
+
+def _offer(view: View, clicked: Any) -> None:
+    if not clicked:
+        return
+    mask = Mask.parse(clicked if isinstance(clicked, str) else clicked[0])
+    with st.container(horizontal=True, vertical_alignment="center", key="offer"):
+        st.text(f"Removed: {mask}")
+        if st.button("Take it to Prune", type="primary"):
+            set_view(replace(view, mask=mask))
+            st.switch_page("pages/prune.py")
+
+
+def _list_steps(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> dict[str, list[Any]]:
+    rows: list[dict[str, Any]] = []
+    for curve, name in zip(curves, names, strict=True):
+        for step, found in sorted(curve.scores.items()):
+            costs = facts.inventory.costs(found.mask, facts.window)
+            low, high = found.perplexity_ci95 or (None, None)
+            divergence = curve.divergences.get(step)
+            rows.append(
+                {
+                    "plan": name,
+                    "step": step,
+                    "mask": str(found.mask),
+                    "perplexity": found.perplexity,
+                    "low": low,
+                    "high": high,
+                    "KL": None if divergence is None else divergence.kl_per_token,
+                    "top-1 agreement": None if divergence is None else divergence.agreement,
+                    "parameters": costs.parameters,
+                    "KV bytes per token": costs.kv_bytes_per_token,
+                    "FLOPs per token": costs.flops_per_token,
+                    "layer evaluations": curve.plan.effort.layer_evaluations,
+                    "seconds": curve.plan.effort.seconds,
+                }
+            )
+    return {column: [row[column] for row in rows] for column in rows[0]}
+
+
+def _compare(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> list[dict[str, str]]:
+    rows = []
+    for curve, name in zip(curves, names, strict=True):
+        for share in _FRACTIONS:
+            step = curve.plan.nearest(share)
+            if step is None or step not in curve.scores or step not in curve.divergences:
+                continue
+            costs = facts.inventory.costs(curve.plan.at(step), facts.window)
+            divergence = curve.divergences[step]
+            rows.append(
+                {
+                    "removed": f"{share:.0%}",
+                    "plan": name,
+                    "perplexity": describe_perplexity(curve.scores[step].perplexity),
+                    "KL": f"{divergence.kl_per_token:.3f}",
+                    "top-1": f"{divergence.agreement:.1%}",
+                    "parameters": f"{costs.parameters / 1e6:,.1f} M",
+                    "KV per token": describe_bytes(costs.kv_bytes_per_token),
+                    "mask": str(curve.plan.at(step)),
+                }
+            )
+    return sorted(rows, key=lambda row: row["removed"])
+
+
+def _list_overlap(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Share of sites that two plans have in common, of those either removes, with a fifth of the sites removed."""
+    steps = [curve.plan.nearest(0.2) for curve in curves]
+    taken = [curve.plan.masks[-1 if step is None else step].sites for curve, step in zip(curves, steps, strict=True)]
+    return {"plan": list(names)} | {
+        name: [round(len(one & other) / max(1, len(one | other)), 3) for one in taken]
+        for name, other in zip(names, taken, strict=True)
+    }

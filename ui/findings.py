@@ -1,0 +1,89 @@
+"""What the Redundancy and Plans pages ask the worker for, beyond what every page does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from explorer.attention import Attention, measure_attention
+from explorer.curves import Curve, trace_curve
+from explorer.importance import find_losses, find_units, measure_importance
+from explorer.interactions import Interactions, interact
+from explorer.loading import LoadedModel
+from explorer.masks import NONE
+from explorer.measures import Importance
+from explorer.planning import make_plan
+from explorer.plans import Plan, PlanSpec
+from explorer.records import Corpus
+from explorer.scoring import score_tokens
+from ui.engine import Engine, View
+from ui.jobs import READOUT, SWEEP, Job
+
+
+def ask_importance(engine: Engine, owner: str, view: View, names: Sequence[str], permutations: int) -> Job:
+    """Ask for Importances by name, on the calibration windows."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[Importance]:
+        return measure_importance(loaded, corpus, names, engine.store, job.progress, permutations=permutations)
+
+    title = f"Measuring {', '.join(names)}"
+    return engine.ask(owner, "importance", view.source, title, SWEEP, work, (*names, permutations), f"i {names}")
+
+
+def ask_attention(engine: Engine, owner: str, view: View) -> Job:
+    """Ask where each head attends to."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Attention:
+        return measure_attention(loaded, corpus, engine.store, job.progress)
+
+    return engine.ask(owner, "attention", view.source, "Attention of every head", SWEEP, work)
+
+
+def ask_interactions(engine: Engine, owner: str, view: View, unit: str) -> Job:
+    """Ask for the map of pairs; what is known so far is the job's partial result."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Interactions:
+        losses = find_losses(loaded, corpus, engine.store)
+        units = find_units(loaded.n_layers, unit)
+        return interact(units, losses, len(corpus.calibration), corpus.window - 1, job.show, job.progress)
+
+    return engine.ask(owner, "interactions", view.source, f"All pairs of {unit}s", SWEEP, work, (unit,))
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A held-out window, token by token.
+
+    Args:
+        texts: of the window's tokens, the first included, which is not predicted.
+        base: nats of each predicted token, in the whole model.
+        masked: the same under the mask.
+    """
+
+    texts: tuple[str, ...]
+    base: np.ndarray
+    masked: np.ndarray
+
+
+def ask_passage(engine: Engine, owner: str, view: View, window: int) -> Job:
+    """Ask what each token of a held-out window costs, whole and under the view's mask."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Passage:
+        ids = corpus.held_out.ids[window]
+        base, masked = (score_tokens(loaded, ids[None], mask)[0] for mask in (NONE, view.mask))
+        return Passage(tuple(loaded.tokenizer.decode([token]) for token in ids), base, masked)
+
+    return engine.ask(owner, "passage", view, f"Window {window + 1} token by token", READOUT, work, (window,))
+
+
+def ask_curve(engine: Engine, owner: str, view: View, spec: PlanSpec) -> Job:
+    """Ask for a plan and its held-out curve; a Plan, then the Curve so far, are the partial results."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Curve:
+        plan: Plan = make_plan(loaded, corpus, spec, engine.store, job.progress, job.show)
+        return trace_curve(loaded, corpus, plan, engine.store, job.progress, job.show, divergence=True)
+
+    source = replace(view.source, plan=spec)
+    return engine.ask(owner, "curve", source, f"Curve of {spec}", SWEEP, work, (str(spec),), f"curve {spec}")

@@ -1,0 +1,72 @@
+"""The map of pairs: a job that fills in as it goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from explorer.charts.pairs import draw_pairs
+from explorer.interactions import Interactions
+from ui.engine import View
+from ui.findings import ask_interactions
+from ui.jobs import Job
+from ui.plots import Table, draw_plot
+from ui.session import get_engine, get_owner
+from ui.waiting import follow, ready
+
+_UNITS = {"layer": "Layers", "site": "Attention and MLPs"}
+
+
+def draw_interactions(view: View, n_layers: int) -> None:
+    """Draw what pairs cost beyond the sum of each alone; start when asked to."""
+    unit = st.segmented_control(
+        "Pairs of", list(_UNITS), format_func=_UNITS.__getitem__, default="layer", required=True, key="pairs unit"
+    )
+    wanted: set[str] = st.session_state.setdefault("pairs", set())
+    this = f"{view.source} {unit}"
+    if this not in wanted:
+        count = n_layers if unit == "layer" else 2 * n_layers
+        st.caption(
+            f"{count * (count - 1) // 2:,} pairs are scored on the calibration windows, a coarse map first. What is "
+            "scored stays stored: the job can be stopped and goes on from there."
+        )
+        if st.button("Score all pairs", type="primary"):
+            wanted.add(this)
+            st.rerun()
+        return
+    job = ask_interactions(get_engine(), get_owner(), view, unit)
+    with st.container(key="pairs"):
+        if job.active:
+            follow([job], lambda: _draw_partial(job))
+        elif ready(job):
+            _draw(job.result)
+
+
+def _draw_partial(job: Job) -> None:
+    ready(job)
+    if isinstance(job.partial, Interactions):
+        _draw(job.partial)
+
+
+def _draw(found: Interactions) -> None:
+    draw_plot(draw_pairs(found), "interactions", list_pairs(found), "Interaction of every pair; the table has them.")
+    st.caption(
+        "Below 0: with one of the two gone the other matters less. Above 0: each makes up for the other, and both "
+        "together cost more than the sum."
+    )
+
+
+def list_pairs(found: Interactions) -> Table:
+    """List the pairs that are known."""
+    names = [str(unit) for unit in found.units]
+    pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names)) if found.windows[i, j]]
+    columns: dict[str, Any] = {
+        "one": [names[i] for i, _ in pairs],
+        "other": [names[j] for _, j in pairs],
+        "interaction": [float(found.pairs[pair]) for pair in pairs],
+        "one alone": [float(found.singles[i]) for i, _ in pairs],
+        "other alone": [float(found.singles[j]) for _, j in pairs],
+        "windows": [int(found.windows[pair]) for pair in pairs],
+    }
+    return columns

@@ -1,0 +1,96 @@
+"""A figure with what belongs to it: clicks, downloads as PNG, SVG, HTML, CSV and JSON, and a table of its numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+Table = Mapping[str, Sequence[Any]]
+
+_CSS = """
+div { display: flex; gap: .5rem; align-items: center; font: .8125rem var(--st-font); color: var(--st-text-color); }
+button {
+  font: inherit; color: inherit; background: transparent; cursor: pointer; padding: .25rem .6rem;
+  border: 1px solid var(--st-border-color); border-radius: .5rem;
+}
+button:hover, button:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); }
+"""
+_images = st.components.v2.component(
+    "figure_images",
+    html='<div><button type="button" data-format="png">PNG</button>'
+    '<button type="button" data-format="svg">SVG</button><span role="status"></span></div>',
+    css=_CSS,
+    js=(Path(__file__).parent / "downloads.js").read_text(encoding="utf-8"),
+)
+
+
+def draw_plot(figure: go.Figure, name: str, table: Table, alt: str, clickable: bool = False) -> Any | None:
+    """Draw a figure and what belongs to it; return what the point that is selected carries, if any.
+
+    Args:
+        figure: the figure.
+        name: unique on the page, letters and hyphens; the files' name.
+        table: its numbers, column by column.
+        alt: what it shows, in words, for those who cannot see it.
+        clickable: whether a click on a point selects it.
+    """
+    with st.container(key=f"plot-{name}"):
+        event: Any = st.plotly_chart(
+            figure,
+            key=name,
+            on_select="rerun" if clickable else "ignore",
+            selection_mode="points",
+            config={"displaylogo": False, "toImageButtonOptions": {"filename": name}},
+            alt=alt,
+        )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("Download")
+        with st.container(width="content"):
+            _images(
+                key=f"images {name}", data={"plot": f"plot-{name}", "name": name}, width="content", height="content"
+            )
+        for label, kind, content in (
+            ("HTML", "text/html", lambda: figure.to_html(config={"displaylogo": False})),
+            ("CSV", "text/csv", lambda: write_csv(table)),
+            ("JSON", "application/json", lambda: write_json(table)),
+        ):
+            st.download_button(
+                label,
+                content,
+                f"{name}.{label.lower()}",
+                kind,
+                key=f"{label} {name}",
+                on_click="ignore",
+                type="tertiary",
+            )
+    with st.expander("Table"):
+        st.dataframe(dict(table), hide_index=True, width="stretch")
+    points = event["selection"]["points"] if clickable else []
+    return points[0].get("customdata") if points else None
+
+
+def write_csv(table: Table) -> str:
+    """Write columns as CSV, numbers in full."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    return file.getvalue()
+
+
+def write_json(table: Table) -> str:
+    """Write columns as a JSON object of lists; what is not finite is null."""
+    return json.dumps({name: [_plain(value) for value in column] for name, column in table.items()}, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -7,7 +7,7 @@ BIN := .venv/bin
 export EXPLORER_MODEL := $(MODEL)
 export EXPLORER_CACHE := $(CACHE)
 
-.PHONY: run test check bench screenshots clean
+.PHONY: run test check bench findings screenshots clean
 
 run: .venv/.installed
 	$(BIN)/python -m explorer prepare
@@ -25,6 +25,10 @@ check: .venv/.installed-dev
 bench: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare
 	$(BIN)/python -m benchmarks
+
+findings: .venv/.installed-dev
+	$(BIN)/python -m explorer prepare
+	$(BIN)/python -m benchmarks.findings
 
 screenshots: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare

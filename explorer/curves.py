@@ -17,7 +17,7 @@ from explorer.store import Store
 #: A plan has collapsed where the loss is this much above the unpruned model's: twice its perplexity.
 COLLAPSE = math.log(2)
 
-_TOGETHER = 8  # steps scored at once: neighbours share what they have in common
+_TOGETHER = 16  # steps scored at once
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,19 @@ def trace_curve(
     for part in coarse_first(asked):
         masks: list[Mask] = [plan.at(step) for step in part]
         progress(len(curve.scores), len(asked), f"Steps of {plan.spec}")
-        curve.scores.update(zip(part, score(loaded, corpus, masks, store, progress=progress), strict=True))
-        if divergence:
+        if divergence:  # first, for it stores what `score` asks for
             curve.divergences.update(zip(part, compare(loaded, corpus, masks, store, progress=progress), strict=True))
+        curve.scores.update(zip(part, score(loaded, corpus, masks, store, progress=progress), strict=True))
         listener(Curve(plan, dict(curve.scores), dict(curve.divergences)))
     return curve
 
 
 def coarse_first(steps: Sequence[int]) -> Iterator[list[int]]:
-    """Part sorted steps: the ends, the middle, the quarters, ... at most some at once."""
+    """Part sorted steps: ends and middle, eighths, then the rest in runs of neighbours, which share most."""
     done: set[int] = set()
-    stride = 1 << max(0, len(steps) - 1).bit_length()
-    while stride:
-        part = [
-            step for index, step in enumerate(steps) if (index % stride == 0 or step == steps[-1]) and step not in done
-        ]
-        done.update(part)
-        yield from (part[start : start + _TOGETHER] for start in range(0, len(part), _TOGETHER))
-        stride //= 2
+    for parts in (2, 8):
+        due = {steps[round(part * (len(steps) - 1) / parts)] for part in range(parts + 1)}
+        yield from ([sorted(due - done)] if due - done else [])
+        done |= due
+    rest = [step for step in steps if step not in done]
+    yield from (rest[start : start + _TOGETHER] for start in range(0, len(rest), _TOGETHER))

@@ -78,6 +78,8 @@ def compare(
 ) -> list[Divergence]:
     """Compare masks with the unpruned model on one split, in the order given. What is stored is not computed again.
 
+    The nats of the same masks are stored along the way, for `score`.
+
     KL divergence from the unpruned model, top-1 agreement, and the logit distance of Siddiqui et al.
     (arXiv:2407.16286): the mean over tokens of the L2 norm of the difference of pre-softmax logits.
 
@@ -99,10 +101,14 @@ def compare(
             return
         ids = torch.from_numpy(windows.ids[part]).to(loaded.device)
         for mask, found in _compare_batch(loaded.hooks, ids, missing):
-            store.add_divergences(
-                loaded.context, [(d, str(mask), *values) for d, values in zip(digests, found.tolist(), strict=True)]
-            )
-            known[mask].update(zip(digests, map(tuple, found.tolist()), strict=True))
+            values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
+            store.add_divergences(loaded.context, [(digest, str(mask), *each) for digest, each in values.items()])
+            scored = store.nats(loaded.context, digests, str(mask))
+            nats = zip(digests, found[:, 0].tolist(), strict=True)
+            store.add_nats(loaded.context, [(digest, str(mask), n) for digest, n in nats if digest not in scored])
+            if mask not in known:  # the unpruned model, which came along
+                continue
+            known[mask].update(values)
             done += len(digests)
             progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
 
@@ -117,33 +123,33 @@ def _assemble(mask: Mask, known: dict[str, tuple[float, ...]], digests: Sequence
 
 @torch.inference_mode()
 def _compare_batch(hooks: Hooks, ids: Tensor, masks: Sequence[Mask]) -> Iterator[tuple[Mask, np.ndarray]]:
-    """Yield each mask with (kl, distance, agreeing) of every window, (batch, 3) float64."""
+    """Yield the empty mask and each mask with (nats, kl, distance, agreeing) of every window, (batch, 4) float64."""
     trace = hooks.trace(ids)
     ((_, base),) = descend(hooks, trace, [NONE], None)
     limit = _WAITING_BYTES.get(base.device.type, _WAITING_BYTES["cpu"])
-    waiting: list[_Ended] = []
-    for group in descend(hooks, trace, list(masks), None):
+    waiting: list[_Ended] = [([NONE], base)]
+    for group in descend(hooks, trace, [mask for mask in masks if mask], None):
         waiting.append(group)
         if len(waiting) * base.nbytes > limit:
-            yield from _read(hooks, base, waiting)
+            yield from _read(hooks, base, waiting, ids)
             waiting = []
-    yield from _read(hooks, base, waiting)
+    yield from _read(hooks, base, waiting, ids)
 
 
-def _read(
-    hooks: Hooks, base: Tensor, waiting: Sequence[tuple[list[Mask], Tensor]]
-) -> Iterator[tuple[Mask, np.ndarray]]:
+def _read(hooks: Hooks, base: Tensor, waiting: Sequence[_Ended], ids: Tensor) -> Iterator[tuple[Mask, np.ndarray]]:
     """Compare last hidden states (batch, window, width) with the unpruned ones, block by block of positions."""
     unpruned, *others = [hooks.finish(hidden)[:, :-1] for hidden in (base, *(hidden for _, hidden in waiting))]
-    found = np.zeros((len(waiting), len(base), 3))
-    for block in blocks(hooks, unpruned.shape[:2], base.device.type):
+    targets = ids[:, 1:].to(base.device)
+    found = np.zeros((len(waiting), len(base), 4))
+    for block in blocks(hooks, targets.shape, base.device.type):
         logits = hooks.logits(unpruned[block].flatten(0, 1)).float()
         logs, rows = logits.log_softmax(-1), block[0].stop - block[0].start
         for values, other in zip(found, others, strict=True):
             moved = hooks.logits(other[block].flatten(0, 1)).float()
+            nats = F.cross_entropy(moved, targets[block].flatten().to(moved.device), reduction="none")
             kl = F.kl_div(moved.log_softmax(-1), logs, reduction="none", log_target=True).sum(-1)
             same = moved.argmax(-1) == logits.argmax(-1)
-            of_tokens = torch.stack([kl.double(), (moved - logits).norm(dim=-1).double(), same.double()])
-            values[block[0]] += of_tokens.view(3, rows, -1).sum(-1).T.cpu().numpy()
+            of_tokens = torch.stack([x.double() for x in (nats, kl, (moved - logits).norm(dim=-1), same)])
+            values[block[0]] += of_tokens.view(4, rows, -1).sum(-1).T.cpu().numpy()
     for (masks, _), values in zip(waiting, found, strict=True):
         yield from ((mask, values) for mask in masks)

@@ -58,6 +58,7 @@ def interact(
     masks = {(i, j): Mask(units[i].sites | units[j].sites) for i, j in pairs}
     alone, both = np.zeros((n_units, n_windows)), np.full((n_units, n_units, n_windows), np.nan)
     done, total = 0, len(pairs) * n_windows
+    progress(done, total, f"{len(pairs)} pairs")
     for rows in _slices(n_windows):
         base, *singles = losses([NONE, *units], rows)
         alone[:, rows] = np.array(singles) - base

@@ -33,33 +33,37 @@ def draw_blocks(view: View, facts: Facts) -> None:
         if not ready(job):
             return
         found: Redundancy = job.result
+        offer = st.container(key="offer", horizontal=True, vertical_alignment="center")
         figure = draw_redundancy(found, token, token == "mean_without_first", rescaled)
         clicked = draw_plot(
             figure, "angular-distance", _list_blocks(found, token),
             "Angular distance of every block of layers, by its first layer and its size; the table has the numbers.",
             clickable=True,
         )  # fmt: skip
-        _offer(view, clicked)
+        with offer:
+            _offer(view, clicked)
         st.caption(
             f"{facts.calibration_tokens:,} calibration tokens, {facts.protocol}. Angular distance: arccos of the "
-            "cosine between the inputs of layers l and l+n, over π. Block influence: 1 − cosine before and after. "
-            "Outlined: the best start of each size. Click a block to remove it."
+            "cosine between the inputs of layers l and l+n, over π. Block influence: 1 − cosine before and after."
         )
 
 
 def _offer(view: View, clicked: list[float] | None) -> None:
     if not clicked:
+        st.caption("Click a block to remove it. Outlined: the best start of each size.")
         return
     start, size = int(clicked[0]), int(clicked[1])
     block = Mask.of_layers(range(start, start + size))
-    with st.container(horizontal=True, vertical_alignment="center", key="offer"):
-        st.text(f"Layers {block}: angular distance {clicked[2]:.4f}")
-        if st.button("Remove this block", type="primary"):
-            set_view(replace(view, mask=block))
-            st.switch_page("pages/prune.py")
-        if view.mask and st.button(f"Remove it beside {view.mask}"):
-            set_view(replace(view, mask=Mask(view.mask.sites | block.sites)))
-            st.switch_page("pages/prune.py")
+    st.text(f"Layers {block}: angular distance {clicked[2]:.4f}")
+    if st.button("Remove this block", type="primary"):
+        _take(view, block)
+    if view.mask and st.button(f"Remove it beside {view.mask}"):
+        _take(view, Mask(view.mask.sites | block.sites))
+
+
+def _take(view: View, mask: Mask) -> None:
+    set_view(replace(view, mask=mask))
+    st.switch_page("pages/prune.py")
 
 
 def _list_blocks(found: Redundancy, token: str) -> Table:

@@ -54,7 +54,7 @@ def choose_specs() -> list[PlanSpec]:
                     criterion if METHODS[name].search else "perplexity",
                     steps=int(steps),
                     budget=budget.strip(),
-                )  # fmt: skip
+                )
             )
         except ExplorerError as error:
             st.error(plain(str(error)))
@@ -64,12 +64,11 @@ def choose_specs() -> list[PlanSpec]:
 
 def draw_contest(view: View, facts: Facts, jobs: Mapping[str, Job]) -> None:
     """Draw what is known of the plans, and how far the rest are."""
-    active = [job for job in jobs.values() if job.active]
-    if active:
-        follow(active, lambda: _draw_progress(jobs))
-    for job in jobs.values():
-        if not job.active:
-            ready(job)
+    shown = _count_steps(jobs)
+    if any(job.active for job in jobs.values()):
+        follow(jobs.values(), lambda: _draw_progress(jobs, shown))
+    else:
+        _draw_progress(jobs, shown)
     curves = {name: curve for name, job in jobs.items() if (curve := _find_curve(job)) is not None}
     if not curves:
         st.caption("Curves appear here as soon as the first steps are scored.")
@@ -82,10 +81,16 @@ def _find_curve(job: Job) -> Curve | None:
     return found if isinstance(found, Curve) and found.scores else None
 
 
-def _draw_progress(jobs: Mapping[str, Job]) -> None:
+def _count_steps(jobs: Mapping[str, Job]) -> int:
+    return sum(len(curve.scores) for job in jobs.values() if (curve := _find_curve(job)) is not None)
+
+
+def _draw_progress(jobs: Mapping[str, Job], shown: int) -> None:
+    """Draw how far each job is; run the page again when more steps are known than it shows."""
     for job in jobs.values():
-        if job.active:
-            ready(job)
+        ready(job)
+    if _count_steps(jobs) > shown:
+        st.rerun()
 
 
 def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
@@ -102,8 +107,9 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
     )  # fmt: skip
     _offer(view, clicked)
     st.caption(
-        "Decided on calibration windows, drawn on held-out ones. Bands: 95% intervals. A cross marks collapse: the first "
-        "step from which on perplexity stays above twice the unpruned model's. Click a point to take its mask to Prune."
+        "Decided on calibration windows, drawn on held-out ones. Bands: 95% intervals. A cross marks collapse: the "
+        "first step from which on perplexity stays above twice the unpruned model's. Click a point to take its mask "
+        "to Prune."
     )
     draw_plot(
         draw_divergences(found, names, shares), "plans-divergence", table,

@@ -37,16 +37,26 @@ def draw_interactions(view: View, n_layers: int) -> None:
         return
     job = ask_interactions(get_engine(), get_owner(), view, unit)
     with st.container(key="pairs"):
-        if job.active:
-            follow([job], lambda: _draw_partial(job))
-        elif ready(job):
-            _draw(job.result)
+        found = _find(job)
+        follow([job], lambda: _draw_progress(job, _count(found)))
+        if found is not None:
+            _draw(found)
 
 
-def _draw_partial(job: Job) -> None:
+def _find(job: Job) -> Interactions | None:
+    found = job.result if job.state == "done" else job.partial
+    return found if isinstance(found, Interactions) else None
+
+
+def _count(found: Interactions | None) -> int:
+    return 0 if found is None else int(found.windows.sum())
+
+
+def _draw_progress(job: Job, shown: int) -> None:
+    """Draw how far the job is; run the page again when more pairs are known than it shows."""
     ready(job)
-    if isinstance(job.partial, Interactions):
-        _draw(job.partial)
+    if _count(_find(job)) > shown:
+        st.rerun()
 
 
 def _draw(found: Interactions) -> None:

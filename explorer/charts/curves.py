@@ -90,7 +90,7 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
     base = min((c.scores[0].perplexity for c in curves if 0 in c.scores), default=1.0)
     top = max((s.perplexity for c in curves for s in c.scores.values() if s.perplexity < most * base), default=base)
     figure.update_yaxes(
-        title="Held-out perplexity", type="log", range=[np.log10(base) - 0.02, np.log10(max(top, 1.1 * base)) + 0.05]
+        title="Held-out perplexity", type="log", range=[np.log10(base) - 0.02, np.log10(max(top, 10 * base)) + 0.05]
     )
     figure.update_xaxes(title=AXES[shares.of], tickformat=".0%")
     return lay_out(figure, 480).update_layout(hovermode="closest")

@@ -106,6 +106,7 @@ def _outlines(values: np.ndarray) -> go.Scatter:
         y=np.arange(1, len(values) + 1),
         mode="markers",
         marker={"symbol": "square-open", "size": size, "color": "#D55E00", "line": {"width": 1.5}},
+        unselected={"marker": {"opacity": 1}},  # a click selects a target, and must not dim these
         hoverinfo="skip",
         name="best start",
     )
@@ -119,7 +120,9 @@ def _targets(values: np.ndarray) -> go.Scatter:
         y=rows + 1,
         mode="markers",
         customdata=np.stack([columns, rows + 1, values[rows, columns]], axis=1),
-        marker={"symbol": "square", "size": _marker_size(len(values)), "opacity": 0},
+        marker={"symbol": "square", "size": _marker_size(len(values)), "opacity": 0, "color": "#D55E00"},
+        selected={"marker": {"opacity": 0.6}},
+        unselected={"marker": {"opacity": 0}},
         hovertemplate="layers %{x} and on, %{y} in all<br>angular distance %{customdata[2]:.4f}"
         "<br>click to remove the block<extra></extra>",
         name="block",

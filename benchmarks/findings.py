@@ -1,0 +1,81 @@
+"""Every method on the default model: the table and the figure of docs/findings.md. Run `make findings`; takes minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.engine import CACHE
+from explorer.charts.curves import Shares, draw_curves
+from explorer.checkpoints import DEFAULT_MODEL
+from explorer.costs import take_inventory
+from explorer.curves import Curve, trace_curve
+from explorer.loading import LoadedModel, load, quieten_libraries
+from explorer.methods import METHODS
+from explorer.planning import make_plan
+from explorer.plans import PlanSpec
+from explorer.records import Corpus, ModelSpec
+from explorer.store import Store
+from tests.browser import open_browser
+
+DOCS = Path(__file__).parent.parent / "docs"
+SHARES = (0.1, 0.2, 0.3)
+ITERATIVE = (
+    "block-influence/layer;iterative=yes",
+    "leave-one-out/layer;iterative=yes",
+    "joint-drop/site;iterative=yes",
+)
+
+
+def main() -> None:
+    """Print the tables, write the figures."""
+    quieten_libraries()
+    store = Store(CACHE)
+    loaded = load(ModelSpec(DEFAULT_MODEL), store, CACHE)
+    corpus = loaded.tokenize("python-docs", 2048, 128)
+    for unit, steps in (("layer", 9), ("site", 18)):
+        specs = [PlanSpec(name, unit, steps=steps) for name, method in METHODS.items() if unit in method.units]
+        specs += [PlanSpec.parse(f"{text};steps={steps}") for text in ITERATIVE if f"/{unit}" in text]
+        specs += [PlanSpec("random", unit, seed=seed, steps=steps) for seed in range(1, 5)]
+        curves = [_trace(loaded, corpus, store, spec) for spec in specs]
+        _print_table(curves)
+        _draw(loaded, corpus, curves, DOCS / f"curves-{unit}.png")
+
+
+def _trace(loaded: LoadedModel, corpus: Corpus, store: Store, spec: PlanSpec) -> Curve:
+    plan = make_plan(loaded, corpus, spec, store)
+    return trace_curve(loaded, corpus, plan, store, divergence=True)
+
+
+def _print_table(curves: list[Curve]) -> None:
+    print(
+        "| plan | " + " | ".join(f"{share:.0%}: perplexity, KL, top-1" for share in SHARES) + " | layer evaluations |"
+    )
+    print("|---|" + "---|" * (len(SHARES) + 1))
+    for curve in curves:
+        cells = []
+        for share in SHARES:
+            step = curve.plan.nearest(share)
+            if step is None:
+                cells.append("–")
+                continue
+            found, divergence = curve.scores[step], curve.divergences[step]
+            cells.append(f"{found.perplexity:,.1f}, {divergence.kl_per_token:.2f}, {divergence.agreement:.0%}")
+        name = str(curve.plan.spec).replace(";steps=9", "").replace(";steps=18", "")
+        print(f"| {name} | " + " | ".join(cells) + f" | {curve.plan.effort.layer_evaluations:,} |", flush=True)
+
+
+def _draw(loaded: LoadedModel, corpus: Corpus, curves: list[Curve], path: Path) -> None:
+    inventory = take_inventory(loaded.model, loaded.family)
+    shares = Shares("layers", loaded.n_layers, lambda mask: inventory.costs(mask, corpus.window))
+    shown = [curve for curve in curves if curve.plan.spec.seed == 0]
+    figure = draw_curves(shown, [str(curve.plan.spec).partition(";")[0] for curve in shown], shares, most=300)
+    figure.update_layout(template="plotly_white", width=1000, height=560)
+    with open_browser() as browser:
+        page = browser.new_page(viewport={"width": 1000, "height": 560})
+        page.set_content(figure.to_html(config={"staticPlot": True}))
+        page.locator(".main-svg").first.wait_for()
+        page.screenshot(path=path)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,6 +17,9 @@ from explorer.store import Store
 #: A plan has collapsed where the loss is this much above the unpruned model's: twice its perplexity.
 COLLAPSE = math.log(2)
 
+#: Orders that the random baseline is drawn in, for its spread.
+SEEDS = 5
+
 _TOGETHER = 16  # steps scored at once
 
 

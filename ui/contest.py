@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from explorer.charts.curves import AXES, Shares, draw_curves, draw_divergences, draw_orders
-from explorer.curves import Curve
+from explorer.curves import SEEDS, Curve
 from explorer.errors import ExplorerError
 from explorer.masks import Mask
 from explorer.methods import METHODS, UNITS
@@ -43,7 +43,7 @@ def choose_specs() -> list[PlanSpec]:
         iterative = left.toggle("Measure again after each removal, where the method can", key="plans iterative")
         criterion = middle.selectbox("Searches lower", ("perplexity", "kl", "logit-distance"), key="plans criterion")
     specs = []
-    for name in chosen:
+    for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
         try:
             specs.append(
                 PlanSpec(
@@ -52,6 +52,7 @@ def choose_specs() -> list[PlanSpec]:
                     iterative and METHODS[name].iterative,
                     protect.replace(" ", "") or "none",
                     criterion if METHODS[name].search else "perplexity",
+                    seed,
                     steps=int(steps),
                     budget=budget.strip(),
                 )
@@ -108,8 +109,8 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
     _offer(view, clicked)
     st.caption(
         "Decided on calibration windows, drawn on held-out ones. Bands: 95% intervals. A cross marks collapse: the "
-        "first step from which on perplexity stays above twice the unpruned model's. Click a point to take its mask "
-        "to Prune."
+        "first step from which on perplexity stays above twice the unpruned model's. Random: five seeds. Click a point "
+        "to take its mask to Prune."
     )
     draw_plot(
         draw_divergences(found, names, shares), "plans-divergence", table,
@@ -125,7 +126,7 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
 
 
 def _name(spec: PlanSpec) -> str:
-    options = str(spec).partition(";")[2]
+    options = ";".join(part for part in str(spec).split(";")[1:] if not part.startswith("seed="))
     return METHODS[spec.method].label + (f" ({options})" if options else "")
 
 

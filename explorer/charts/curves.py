@@ -64,11 +64,12 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
         most: the axis ends at this many times the unpruned perplexity.
     """
     figure = go.Figure()
-    for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
-        steps = sorted(curve.scores)
+    styles = _style(names)
+    for curve, name, style, first in zip(curves, names, styles, _first_of_name(names), strict=True):
+        steps, colour = sorted(curve.scores), style["line"]["color"]
         x = [shares(curve.plan.at(step)) for step in steps]
         y = [curve.scores[step].perplexity for step in steps]
-        figure.add_trace(_band(curve, steps, x, mark(number)["line"]["color"]))
+        figure.add_trace(_band(curve, steps, x, colour))
         masks = [str(curve.plan.at(step)) for step in steps]
         figure.add_scatter(
             x=x,
@@ -76,15 +77,16 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
             mode="lines+markers",
             name=name,
             legendgroup=name,
+            showlegend=first,
             customdata=masks,
             hovertemplate=f"{name}<br>%{{customdata}}<br>perplexity %{{y:,.2f}}, %{{x:.1%}} removed<extra></extra>",
-            **mark(number),
+            **style,
         )
         if curve.collapse is not None:
             found = curve.scores[curve.collapse]
             figure.add_scatter(
                 x=[shares(curve.plan.at(curve.collapse))], y=[found.perplexity], mode="markers", legendgroup=name,
-                marker={"symbol": "x-thin", "size": 14, "line": {"width": 3, "color": mark(number)["line"]["color"]}},
+                marker={"symbol": "x-thin", "size": 14, "line": {"width": 3, "color": colour}},
                 name=f"{name}: collapse", showlegend=False, hoverinfo="skip",
             )  # fmt: skip
     base = min((c.scores[0].perplexity for c in curves if 0 in c.scores), default=1.0)
@@ -94,6 +96,16 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
     )
     figure.update_xaxes(title=AXES[shares.of], tickformat=".0%")
     return lay_out(figure, 480).update_layout(hovermode="closest")
+
+
+def _first_of_name(names: Sequence[str]) -> list[bool]:
+    return [name not in names[:number] for number, name in enumerate(names)]
+
+
+def _style(names: Sequence[str]) -> list[dict]:
+    """Colour, dash and symbol by name: plans of one name, as the seeds of a baseline, look alike."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return [mark(numbers[name]) for name in names]
 
 
 def _band(curve: Curve, steps: Sequence[int], x: Sequence[float], colour: str) -> go.Scatter:
@@ -114,16 +126,16 @@ def _band(curve: Curve, steps: Sequence[int], x: Sequence[float], colour: str) -
 def draw_divergences(curves: Sequence[Curve], names: Sequence[str], shares: Shares) -> go.Figure:
     """Draw KL divergence from the unpruned model, and top-1 agreement with it, against what is removed."""
     figure = make_subplots(1, 2, horizontal_spacing=0.08)
-    for number, (curve, name) in enumerate(zip(curves, names, strict=True)):
+    for curve, name, style, shown in zip(curves, names, _style(names), _first_of_name(names), strict=True):
         steps = sorted(curve.divergences)
         x = [shares(curve.plan.at(step)) for step in steps]
         found = [curve.divergences[step] for step in steps]
         for column, values in enumerate(([d.kl_per_token for d in found], [d.agreement for d in found]), 1):
             figure.add_scatter(
-                x=x, y=values, mode="lines+markers", name=name, legendgroup=name, showlegend=column == 1,
+                x=x, y=values, mode="lines+markers", name=name, legendgroup=name, showlegend=shown and column == 1,
                 customdata=[str(curve.plan.at(step)) for step in steps],
                 hovertemplate=f"{name}<br>%{{customdata}}<br>%{{y:.3f}}, %{{x:.1%}} removed<extra></extra>",
-                row=1, col=column, **mark(number),
+                row=1, col=column, **style,
             )  # fmt: skip
     figure.update_yaxes(title="KL from the unpruned model, nats a token", col=1)
     figure.update_yaxes(title="Top-1 agreement", tickformat=".0%", col=2)

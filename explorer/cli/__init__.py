@@ -21,7 +21,7 @@ def spread(words: Sequence[str]) -> list[str]:
     spread_out: list[str] = []
     many = ""
     for word in words:
-        if word.startswith("--"):
+        if word.startswith("-"):
             many = word if word in _MANY else ""
             spread_out += [] if many else [word]
         else:

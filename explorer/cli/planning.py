@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,6 +91,8 @@ def compare(
             else {"step": k, **_describe_step(curve.scores[k], work.costs(made.at(k)), curve.divergences[k])}
             for k in steps
         ]
+        if made.spec.method == "random":
+            _add_spread(work, made.spec, shares, described)
         cost = made.describe()["cost"]
         rows.append({"plan": str(made.spec), "cost": cost, "fractions": shares, "steps": described})
         cells = [
@@ -100,6 +103,24 @@ def compare(
         ]
         lines.append(f"{made.spec!s:<36}" + " ".join(cells))
     return {"corpus": describe_corpus(work.corpus), "fractions": shares, "plans": rows}, "\n".join(lines)
+
+
+def _add_spread(work: Work, spec: PlanSpec, shares: list[float], described: list[dict[str, Any] | None]) -> None:
+    """Add the least and the largest perplexity of some random orders to each step."""
+    from explorer.curves import SEEDS, trace_curve
+    from explorer.planning import make_plan
+
+    found: list[list[float]] = [[] for _ in shares]
+    for seed in range(spec.seed, spec.seed + SEEDS):
+        plan = make_plan(work.loaded, work.corpus, replace(spec, seed=seed), work.store, work.progress)
+        steps = [plan.nearest(share) for share in shares]
+        wanted = [step for step in steps if step is not None]
+        curve = trace_curve(work.loaded, work.corpus, plan, work.store, work.progress, steps=wanted)
+        for values, step in zip(found, steps, strict=True):
+            values += [] if step is None else [curve.scores[step].perplexity]
+    for entry, values in zip(described, found, strict=True):
+        if entry is not None:
+            entry["perplexity_spread"] = [min(values), max(values)]
 
 
 def _read_fractions(text: str) -> list[float]:

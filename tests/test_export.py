@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 from explorer.errors import Cancelled, ExplorerError, ExportError, MaskError
 from explorer.export import checkpoint as writing
 from explorer.export import export, plan_export
+from explorer.export import plan as planning
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
 from explorer.records import Corpus
@@ -239,8 +240,8 @@ def test_damaged_copy_is_refused_and_removed(
     before = {name: (out.parent / name).stat().st_mtime_ns for name in _left(out.parent)}
     inner = writing._write
 
-    def damaged(loaded: LoadedModel, plan, folder: Path, progress) -> None:
-        inner(loaded, plan, folder, progress)
+    def damaged(plan, folder: Path, progress) -> None:
+        inner(plan, folder, progress)
         damage(folder)
 
     monkeypatch.setattr(writing, "_write", damaged)
@@ -272,7 +273,7 @@ def test_failing_disk_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing, "write_shards", full)
+    monkeypatch.setattr(planning, "write_shards", full)
     with pytest.raises(ExplorerError, match="No space left"):
         export(llama, Mask.parse("1"), out, llama_corpus, store)
     assert _left(out.parent) == []

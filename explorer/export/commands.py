@@ -6,7 +6,7 @@ _TRANSFORMERS = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER"{trust})
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")"""
+tokenizer = AutoTokenizer.from_pretrained("FOLDER"{trust})"""
 
 _COMMANDS = {
     "transformers": [("python", _TRANSFORMERS.format(trust="")), ("bash", "vllm serve FOLDER")],

@@ -10,13 +10,14 @@ from typing import Any
 
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
-from explorer.export.remote import name_code, write_code
+from explorer.export.remote import Names
 from explorer.loading import LoadedModel
 from explorer.masks import Site
 
 #: What goes with a site, beside its module.
 NORMS: dict[str, tuple[str, ...]] = {"attention": ("input_layernorm",), "mlp": ("post_attention_layernorm",)}
 
+_NAMES = Names("decilm", "DeciLMForCausalLM", "DeciLMConfig", "nemotron-nas")
 _STEP = 256
 _ATTENTION = dict.fromkeys(
     ("replace_with_linear", "unshifted_sink", "use_prefill_window_in_sink_attention"), False
@@ -62,7 +63,7 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
     theta = rope.pop("rope_theta")
     scaled = rope.get("rope_type", "default") != "default"
     made = {key: value for key, value in config.items() if key not in _LEFT_OUT}
-    made |= name_code("decilm", "DeciLM", "nemotron-nas")
+    made |= _NAMES.entries
     made |= {
         "block_configs": [_make_block(layer, own, layout) for layer in layout.kept],
         "attention_bias": has_biases(own),
@@ -73,7 +74,7 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
         "hidden_act": own.hidden_act,
         "tie_word_embeddings": own.tie_word_embeddings,
     }
-    return made, write_code("decilm", "LlamaForCausalLM", "LlamaConfig", "DeciLM", "nemotron-nas")
+    return made, _NAMES.write_code("LlamaForCausalLM", "LlamaConfig", "llama")
 
 
 def has_biases(config: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -22,7 +23,8 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
     Raises ExportError: the model's class is not one of transformers' own.
     """
     base, base_config = type(loaded.model).__name__, type(loaded.config).__name__
-    if not all(hasattr(transformers, name) for name in (base, base_config)) or "text_config" in config:
+    native = all(hasattr(transformers, name) for name in (base, base_config))
+    if not native or "text_config" in config:
         raise ExportError(
             "No code can be written for this model",
             f"{base} is not a plain text class of transformers",
@@ -37,40 +39,40 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
         "residual_inside": family.residual_inside,
     }
     model_type = f"pruned-{config['model_type']}"
-    code = write_code("pruned", base, base_config, "Pruned", model_type)
-    return {**config, **name_code("pruned", "Pruned", model_type), "pruned": pruned}, code
+    names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", model_type)
+    code = names.write_code(base, base_config, config["model_type"])
+    return {**config, **names.entries, "pruned": pruned}, code
 
 
-def name_code(module: str, name: str, model_type: str) -> dict[str, Any]:
-    """Return the entries of config.json that point to the files.
+@dataclass(frozen=True)
+class Names:
+    """What the code that goes into a folder is called.
 
     The model type is one of its own: under a native one those who do not trust the code would get random layers.
     """
-    return {
-        "architectures": [f"{name}ForCausalLM"],
-        "model_type": model_type,
-        "auto_map": {
-            "AutoConfig": f"configuration_{module}.{name}Config",
-            "AutoModelForCausalLM": f"modeling_{module}.{name}ForCausalLM",
-        },
-    }
 
+    module: str
+    model: str
+    config: str
+    model_type: str
 
-def write_code(module: str, base: str, base_config: str, name: str, model_type: str) -> dict[str, str]:
-    """Fill in the two shipped files."""
-    values = {
-        "base": base,
-        "base_config": base_config,
-        "name": f"{name}ForCausalLM",
-        "config": f"{name}Config",
-        "configuration": f"configuration_{module}",
-        "model_type": model_type,
-    }
-    sources = {
-        f"configuration_{module}.py": f"configuration_{module}.py.txt",
-        f"modeling_{module}.py": "modeling.py.txt",
-    }
-    return {
-        target: Template((_SHIPPED / source).read_text(encoding="utf-8")).substitute(values)
-        for target, source in sources.items()
-    }
+    @property
+    def entries(self) -> dict[str, Any]:
+        """The entries of config.json that point to the code."""
+        return {
+            "architectures": [self.model],
+            "model_type": self.model_type,
+            "auto_map": {
+                "AutoConfig": f"configuration_{self.module}.{self.config}",
+                "AutoModelForCausalLM": f"modeling_{self.module}.{self.model}",
+            },
+        }
+
+    def write_code(self, base: str, base_config: str, base_model_type: str) -> dict[str, str]:
+        """Return the two Python files (name -> text), over classes and model type of transformers."""
+        values = asdict(self) | {"base": base, "base_config": base_config, "base_model_type": base_model_type}
+        sources = (f"configuration_{self.module}.py", "modeling.py")
+        texts = [
+            Template((_SHIPPED / f"{name}.txt").read_text(encoding="utf-8")).substitute(values) for name in sources
+        ]
+        return dict(zip((f"configuration_{self.module}.py", f"modeling_{self.module}.py"), texts, strict=True))

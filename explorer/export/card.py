@@ -7,7 +7,7 @@ import shlex
 
 from explorer.export.commands import describe_loading
 from explorer.export.evidence import Evidence, Verification
-from explorer.export.plan import ExportPlan
+from explorer.export.planned import ExportPlan
 from explorer.export.provenance import Provenance
 from explorer.export.recipe import Recipe
 from explorer.loading import LoadedModel

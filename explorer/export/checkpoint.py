@@ -9,7 +9,8 @@ from typing import Any
 from explorer.export.card import make_card, make_command
 from explorer.export.evidence import Evidence, Verification, gather
 from explorer.export.formats import Format
-from explorer.export.plan import ExportPlan, plan_export
+from explorer.export.plan import plan_export
+from explorer.export.planned import ExportPlan
 from explorer.export.provenance import find_provenance
 from explorer.export.recipe import FILE as RECIPE
 from explorer.export.recipe import Recipe, write_recipe
@@ -72,10 +73,8 @@ def export(
     with staged(out) as folder:
         _write(planned, folder, progress)
         (measured,) = score(loaded, corpus, [mask], store, progress=progress)
-        proof = planned.reload and verify(
-            loaded, folder, mask, corpus, measured, planned.reload, planned.loader, planned.lossy, progress
-        )
-        found = gather(loaded, corpus, measured, planned.layout.written, proof or None)
+        proof = verify(loaded, folder, planned, corpus, measured, progress) if planned.reload else None
+        found = gather(loaded, corpus, measured, planned.layout.written, proof)
         origin = find_provenance(loaded.checkpoint)
         (folder / RECIPE).write_text(write_recipe(recipe, origin.revision, found), encoding="utf-8")
         card = make_card(loaded, corpus, planned, found, origin, recipe, command)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,36 +12,15 @@ from typing import Any
 from explorer.errors import ExportError
 from explorer.export import deci, mergekit, remote
 from explorer.export.formats import Format, find_format, only_whole_layers
+from explorer.export.gguf import plan_gguf
 from explorer.export.layout import Layout
+from explorer.export.planned import ExportPlan
 from explorer.export.provenance import find_provenance
 from explorer.export.safetensors import Shard, plan_shards, write_shards
 from explorer.export.target import CARRIED
-from explorer.export.verify import Reload, reload_checkpoint
+from explorer.export.verify import reload_checkpoint
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
-
-#: Writes into a folder; tells the bytes of weights just written.
-Write = Callable[[Path, Callable[[int], None]], None]
-
-
-@dataclass(frozen=True)
-class ExportPlan:
-    """What an export would write, before anything is written.
-
-    Args:
-        bytes: of weights to be written.
-        reload: loads what was written; None where no weights are.
-        loader: who that is, in words.
-        lossy: relative change of the perplexity that the target's rounding may make.
-    """
-
-    format: Format
-    layout: Layout
-    bytes: int
-    write: Write
-    reload: Reload | None = None
-    loader: str = ""
-    lossy: float = 0.0
 
 
 def plan_export(loaded: LoadedModel, mask: Mask, format: str = "auto") -> ExportPlan:
@@ -154,6 +132,7 @@ _PLANNERS: dict[str, Callable[[LoadedModel, Mask, Format], ExportPlan]] = {
     "transformers-zeroed": _plan_transformers,
     "deci": _plan_deci,
     "pruned-remote-code": _plan_remote,
+    "gguf": plan_gguf,
     "mergekit": _plan_mergekit,
     "recipe": _plan_recipe,
 }

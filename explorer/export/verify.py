@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,13 @@ from torch.nn import functional as F
 from explorer.devices import Placement
 from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.export.evidence import Verification
+from explorer.export.planned import ExportPlan, Reload
 from explorer.loading import LoadedModel
-from explorer.masks import Mask
 from explorer.records import Corpus, Progress, Score, unreported
 from explorer.weights import read_weights
 
-#: Reloads a written folder as a transformers model, in the dtype and on the device of the loaded one.
-Reload = Callable[[LoadedModel, Path], Any]
-
 _UNITS = 16  # in the last place of the largest logit
+_OTHER_RUNTIME = 0.1  # nats a token; it multiplies with quantized activations
 _RELATIVE = {"float32": 1e-5}  # of the perplexity; other dtypes 1e-3
 
 
@@ -29,26 +26,21 @@ _RELATIVE = {"float32": 1e-5}  # of the perplexity; other dtypes 1e-3
 def verify(
     loaded: LoadedModel,
     folder: Path,
-    mask: Mask,
+    planned: ExportPlan,
     corpus: Corpus,
     measured: Score,
-    reload: Reload,
-    loader: str,
-    lossy: float = 0.0,
     progress: Progress = unreported,
 ) -> Verification:
     """Compare what was written with the masked model, window by window, in the dtype and on the device it was measured.
 
     Args:
         measured: the mask's score.
-        reload: loads the folder.
-        loader: who that is, in words.
-        lossy: relative change of the perplexity that the target's own rounding may make; 0 if it keeps every bit.
 
     Raises:
         ExportError: it does not load whole, or differs by more than rounding.
     """
-    reloaded = _reload(loaded, folder, reload)
+    lossy, mask = planned.lossy, planned.layout.mask
+    reloaded = _reload(loaded, folder, planned.reload)
     difference, largest, nats = 0.0, 0.0, []
     for done, row in enumerate(corpus.held_out.ids):
         progress(done, len(corpus.held_out), "Verifying")
@@ -68,7 +60,20 @@ def verify(
             f"logits differ by {difference:.3g}, perplexity is {perplexity:.6g} and was {measured.perplexity:.6g}",
             "Nothing was kept; report this model's layout",
         )
-    return Verification(difference, measured.perplexity, perplexity, loader)
+    second = _measure_again(planned, folder, corpus, measured)
+    return Verification(difference, measured.perplexity, perplexity, planned.loader, second)
+
+
+def _measure_again(planned: ExportPlan, folder: Path, corpus: Corpus, measured: Score) -> float | None:
+    """Return another runtime's perplexity, where there is one. Raises ExportError if it is another model's."""
+    found = planned.second and planned.second(folder, corpus.held_out.ids.tolist())
+    if found and abs(math.log(found / measured.perplexity)) > _OTHER_RUNTIME:
+        raise ExportError(
+            "llama.cpp reads another model in the file",
+            f"its perplexity is {found:.6g} and was {measured.perplexity:.6g}",
+            "Nothing was kept; report this model's layout",
+        )
+    return found or None
 
 
 def reload_checkpoint(loaded: LoadedModel, folder: Path, own_code: bool = False) -> Any:
@@ -82,7 +87,8 @@ def reload_checkpoint(loaded: LoadedModel, folder: Path, own_code: bool = False)
     )
 
 
-def _reload(loaded: LoadedModel, folder: Path, reload: Reload) -> Any:
+def _reload(loaded: LoadedModel, folder: Path, reload: Reload | None) -> Any:
+    assert reload is not None
     try:
         return reload(loaded, folder)
     except DeviceError:

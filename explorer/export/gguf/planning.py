@@ -1,0 +1,60 @@
+"""LoadedModel, Mask -> what a GGUF export would write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from explorer.errors import ExportError
+from explorer.export.formats import Format, only_whole_layers
+from explorer.export.gguf.convert import check_converts, convert, requantize
+from explorer.export.gguf.llamacpp import measure_perplexity
+from explorer.export.gguf.model import GgufModel, read_gguf, write_gguf
+from explorer.export.gguf.prune import prune
+from explorer.export.gguf.reload import FILE, reload_deci, reload_natively
+from explorer.export.layout import Layout
+from explorer.export.planned import ExportPlan
+from explorer.loading import LoadedModel
+from explorer.masks import Mask
+
+#: Relative change of the perplexity that a type's rounding may make.
+_LOSSY = {"": 0.0, "f16": 0.01, "bf16": 0.02, "q8_0": 0.03}
+
+
+def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+    """Decide what a GGUF file would hold, reading headers only.
+
+    Raises ExportError: this model or mask cannot be written as GGUF.
+    """
+    if loaded.spec.quantize != "none":
+        raise ExportError(
+            "A GGUF file cannot be compared with this model",
+            f"it is quantized to {loaded.spec.quantize}",
+            "Load it whole",
+        )
+    source, blocks = loaded.checkpoint.dequantized_from, target.blocks
+    if source is not None:
+        model = read_gguf(source)
+        whole = requantize(model, blocks) if blocks else model
+    else:
+        check_converts(loaded)
+        blocks = blocks or {"bfloat16": "bf16"}.get(str(loaded.checkpoint.config.get("dtype")), "f16")
+        whole = convert(loaded, blocks)
+    pruned = prune(whole, mask)
+    single = not only_whole_layers(mask)
+    layout = Layout(loaded.family, mask, loaded.n_layers, drops_sites=True, keeps_first=True)
+    return ExportPlan(
+        target,
+        layout,
+        pruned.size,
+        partial(_write, pruned),
+        reload_deci if single else reload_natively,
+        "an independent reading, dequantized by the gguf package" if single else "transformers' GGUF reader",
+        _LOSSY[blocks],
+        lambda folder, windows: measure_perplexity(folder / FILE, windows),
+    )
+
+
+def _write(model: GgufModel, folder: Path, report: Callable[[int], None]) -> None:
+    write_gguf(model, folder / FILE, report)

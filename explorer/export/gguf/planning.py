@@ -19,7 +19,7 @@ from explorer.loading import LoadedModel
 from explorer.masks import Mask
 
 #: Relative change of the perplexity that a type's rounding may make.
-_LOSSY = {"": 0.0, "f16": 0.01, "bf16": 0.02, "q8_0": 0.03}
+_LOSSY = {"": 0.0, "f16": 0.01, "bf16": 0.02, "q8_0": 0.05}
 
 
 def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:

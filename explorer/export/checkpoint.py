@@ -14,7 +14,7 @@ from explorer.export.planned import ExportPlan
 from explorer.export.provenance import find_provenance
 from explorer.export.recipe import FILE as RECIPE
 from explorer.export.recipe import Recipe, write_recipe
-from explorer.export.target import check_target, staged
+from explorer.export.target import check_target, remove_leftovers, staged
 from explorer.export.verify import verify
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
@@ -69,6 +69,7 @@ def export(
     planned = plan_export(loaded, mask, format)
     recipe = Recipe.of(loaded, corpus, mask, planned.format.name, plan)
     command = make_command(recipe, str(out))
+    remove_leftovers(out.expanduser().absolute().parent)
     out = check_target(out, loaded.checkpoint.folder, planned.bytes, overwrite)
     with staged(out) as folder:
         _write(planned, folder, progress)

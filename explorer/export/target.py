@@ -68,14 +68,10 @@ def _check_replaceable(out: Path, overwrite: bool) -> None:
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """Give a folder beside the target that takes its place if the block succeeds, and goes if it fails.
-
-    Leftovers of exports that were killed, beside this target, are removed first.
-    """
+    """Give a folder beside the target that takes its place if the block succeeds, and goes if it fails."""
     made = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(out.parent)
         stage, lock = _make_stage(out)
     except OSError as error:
         found = f"{out} ({error.strerror})"

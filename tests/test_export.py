@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GPT2Config, LlamaConfig
 
 from explorer.errors import Cancelled, ExplorerError, ExportError, MaskError
 from explorer.export import checkpoint as writing
@@ -23,7 +24,7 @@ from explorer.records import Corpus
 from explorer.scoring import score
 from explorer.store import Store
 from tests import brute_force
-from tests.tiny_models import FAMILIES, WINDOW, Tiny, load_folder, make_model, save
+from tests.tiny_models import FAMILIES, WINDOW, Tiny, load_folder, make_model, make_tokenizer, save
 
 
 def _masks(n_layers: int) -> list[Mask]:
@@ -321,3 +322,34 @@ def test_exported_checkpoint_loads_and_scores_alike(
     (reloaded,) = score(again, corpus, [Mask()], store)
     assert again.digest != loaded.digest
     np.testing.assert_allclose(reloaded.nats, masked.nats, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:MatMul8bitLt")
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_layers_are_dropped_from_quantized_files(store: Store, tmp_path: Path, kind: str) -> None:
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, initializer_range=0.2, max_position_embeddings=128, bos_token_id=256, eos_token_id=257,
+    )  # fmt: skip
+    whole = save(make_model(config), tmp_path / "whole")
+    options = {"load_in_8bit": True} if kind == "int8" else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    source = tmp_path / kind
+    AutoModelForCausalLM.from_pretrained(
+        whole, quantization_config=BitsAndBytesConfig(**options), dtype=torch.float32
+    ).save_pretrained(source)
+    make_tokenizer().save_pretrained(source)
+    loaded = load_folder(source)
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    before = load_file(source / "model.safetensors")
+    for text, format in (("1", "transformers"), ("2,a0,m3", "pruned-remote-code")):
+        mask, out = Mask.parse(text), tmp_path / format
+        made = export(loaded, mask, out, corpus, store, format=format)
+        assert made.verification.max_abs_logit_difference < 1e-3
+        kept = [layer for layer in range(4) if layer not in mask.whole_layers]
+        for name, tensor in load_file(out / "model.safetensors").items():
+            parts = name.split(".")
+            if parts[1] == "layers":
+                parts[2] = str(kept[int(parts[2])])
+            assert torch.equal(tensor, before[".".join(parts)]), name
+    with pytest.raises(ExportError, match="Export from the 16-bit original"):
+        export(loaded, Mask.parse("a1"), tmp_path / "zeroed", corpus, store)

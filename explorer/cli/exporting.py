@@ -27,12 +27,18 @@ def export(
     recipe: Annotated[
         Path | None, typer.Option(help="recipe.json of an export, instead of model, text and mask.")
     ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(help="OWNER/NAME to upload the export to, as a private repository.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see that repository.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")] = False,
 ) -> tuple[dict[str, Any], str]:
     """Write the pruned checkpoint, reload it, and compare it with what was measured."""
     from explorer.export import export as export_checkpoint
     from explorer.export.evidence import describe_proof
+    from explorer.export.push import Destination
 
+    destination = Destination(push_to_hub, public) if push_to_hub else None
     plan = None
     if recipe is not None:
         mask, format, plan = _follow(work, recipe, mask, format)
@@ -57,6 +63,7 @@ def export(
         "measured": made.evidence.describe(),
         "verify": describe_proof(proof),
         "command": made.command,
+        "hub": destination and destination.upload(made.out),
     }
     words = f"Wrote {made.out}: {made.format.name}, {made.layers} layers, {made.bytes:,} bytes of weights"
     if proof is not None:
@@ -64,7 +71,7 @@ def export(
             f"\nReloaded by {proof.loader}: largest logit difference {proof.max_abs_logit_difference:.3g}, "
             f"perplexity {proof.perplexity_reloaded:.4f}, measured {proof.perplexity_masked:.4f}"
         )
-    return answer, words
+    return answer, f"{words}\nUploaded to {answer['hub']}" if destination else words
 
 
 def _follow(work: Work, path: Path, mask: str, format: str) -> tuple[str, str, dict[str, Any] | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from explorer.checkpoints import Checkpoint
+from explorer.export.gguf.model import read_gguf
 
 _FRONT = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -52,8 +53,6 @@ def _read_license(card: Path) -> str | None:
 def _license_of_gguf(path: Path | None) -> str | None:
     if path is None:
         return None
-    from gguf import GGUFReader
-
-    field = GGUFReader(path).get_field("general.license")
-    value = field.contents() if field else None
+    field = read_gguf(path).fields.get("general.license")
+    value = field.value if field else None
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None

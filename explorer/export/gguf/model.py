@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,12 @@ class GgufModel:
 
 
 def read_gguf(path: Path) -> GgufModel:
-    """Read a file's metadata; its tensors stay mapped."""
+    """Read a file's metadata; its tensors stay mapped. The last file is remembered: a vocabulary takes seconds."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, mtime_ns: int) -> GgufModel:
     reader = GGUFReader(path)
     fields = {
         name: Field(field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)

@@ -21,7 +21,6 @@ def main(view: View) -> None:
     if all(outlook.refused for outlook in outlooks.values()):
         st.warning("Nothing is left to export: every layer is off.")
         return
-    st.text(f"Removed: {view.mask}")
     chosen = choose_target(outlooks)
     target = st.text_input(
         "Target folder", _suggest_target(view, chosen), key=f"target {view.model} {view.mask} {chosen}"

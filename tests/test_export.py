@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from explorer.errors import Cancelled, ExplorerError, ExportError, MaskError
 from explorer.export import checkpoint as writing
-from explorer.export import export, plan_export
+from explorer.export import evidence, export, plan_export
 from explorer.export import plan as planning
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
@@ -25,6 +25,11 @@ from explorer.scoring import score
 from explorer.store import Store
 from tests import brute_force
 from tests.tiny_models import FAMILIES, WINDOW, Tiny, load_folder, make_model, make_tokenizer, save
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "SPEED_TOKENS", 2)
 
 
 def _masks(n_layers: int) -> list[Mask]:

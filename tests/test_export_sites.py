@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config
 
 from explorer.errors import ExportError
 from explorer.export import evidence, export, plan_export
@@ -96,6 +96,8 @@ def test_deci_is_the_masked_model(wide: LoadedModel, store: Store, tmp_path: Pat
             width = int(2 * (block["ffn"]["ffn_mult"] or 0) * 32 / 3)
             assert off[1] or width + -width % 256 == 256
         assert not config["block_configs"][0]["attention"]["no_op"]
+        blocks = AutoConfig.from_pretrained(out, trust_remote_code=True).block_configs  # as vLLM reads them
+        assert [block.ffn.no_op for block in blocks] == [block["ffn"]["no_op"] for block in config["block_configs"]]
 
 
 def test_remote_code_is_the_masked_model(loaded: LoadedModel, corpus: Corpus, store: Store, tmp_path: Path) -> None:

@@ -92,6 +92,15 @@ def test_blocks_are_copied_and_the_file_is_the_masked_model(
             torch.testing.assert_close(found, expected, rtol=0, atol=close)
 
 
+def test_the_source_is_not_replaced(from_gguf: LoadedModel, store: Store) -> None:
+    source = from_gguf.checkpoint.dequantized_from
+    assert source is not None
+    corpus = from_gguf.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    with pytest.raises(ExportError, match="overlaps the source"):
+        export(from_gguf, Mask.parse("1"), source.parent, corpus, store, format="gguf", overwrite=True)
+    assert source.is_file()
+
+
 def test_lists_of_deci_say_what_is_off(from_gguf: LoadedModel) -> None:
     assert from_gguf.checkpoint.dequantized_from is not None
     made = prune(read_gguf(from_gguf.checkpoint.dequantized_from), Mask.parse("1,a0,a2,m3"))

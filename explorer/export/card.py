@@ -63,7 +63,7 @@ def make_card(
         _front(origin, target.kind),
         [f"# {_code(name)}, pruned"],
         [
-            f"Base model {_code(origin.base or name)}{revision}, weights {loaded.checkpoint.dequantizes}, licence "
+            f"Base model {_code(origin.base or name)}{revision}, weights {_origin(loaded)}, licence "
             f"{origin.license or 'not stated by the source'}.",
         ],
         [f"Mask `{mask}`: {describe_mask(mask)} removed. Layers count from 0."],
@@ -86,6 +86,11 @@ def make_card(
         _indented(command.splitlines()),
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+def _origin(loaded: LoadedModel) -> str:
+    source = loaded.checkpoint.dequantized_from
+    return f"of {_code(source.name)}" if source else "as published"
 
 
 def _front(origin: Provenance, kind: str) -> list[str]:

@@ -70,7 +70,9 @@ def export(
     recipe = Recipe.of(loaded, corpus, mask, planned.format.name, plan)
     command = make_command(recipe, str(out))
     remove_leftovers(out.expanduser().absolute().parent)
-    out = check_target(out, loaded.checkpoint.folder, planned.bytes, overwrite)
+    files = loaded.checkpoint
+    sources = [files.folder, *([files.dequantized_from] if files.dequantized_from else [])]
+    out = check_target(out, sources, planned.bytes, overwrite)
     with staged(out) as folder:
         _write(planned, folder, progress)
         (measured,) = score(loaded, corpus, [mask], store, progress=progress)

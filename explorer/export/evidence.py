@@ -88,5 +88,6 @@ def gather(loaded: LoadedModel, corpus: Corpus, score: Score, written: Mask, pro
     inventory = take_inventory(loaded.model, loaded.family)
     before, after = (inventory.costs(mask, corpus.window) for mask in (NONE, written))
     generate(loaded, NONE, "The", 1)  # the first one is slower, whatever the mask
-    slow, fast = (generate(loaded, mask, "The", SPEED_TOKENS).tokens_per_second for mask in (NONE, written))
+    tokens = min(SPEED_TOKENS, (loaded.positions or 2 * SPEED_TOKENS) // 2)
+    slow, fast = (generate(loaded, mask, "The", tokens).tokens_per_second for mask in (NONE, written))
     return Evidence(score, before, after, slow, fast, proof)

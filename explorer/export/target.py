@@ -28,14 +28,14 @@ _LOCK, _REPLACED = "layer-redundancy-explorer.lock", "replaced"
 _SPARE = 1 << 26  # bytes for what is not weights
 
 
-def check_target(out: Path, source: Path, needed: int, overwrite: bool) -> Path:
-    """Return the absolute target. Raises ExportError if an export there is refused."""
+def check_target(out: Path, sources: list[Path], needed: int, overwrite: bool) -> Path:
+    """Return the absolute target. Raises ExportError if an export there, of files in `sources`, is refused."""
     out = out.expanduser().absolute()
     try:
         resolved, exists = out.resolve(), out.exists()
     except OSError as error:
         raise ExportError("The target cannot be written", f"{error.strerror}", "Name another folder") from None
-    if resolved == source or source in resolved.parents or resolved in source.parents:
+    if any(resolved == source or source in resolved.parents or resolved in source.parents for source in sources):
         raise ExportError("The target overlaps the source checkpoint", str(out), "Name a folder elsewhere")
     if out.is_symlink():
         raise ExportError("The target is a link", str(out), "Name the folder itself")

@@ -134,6 +134,18 @@ def test_safetensors_become_gguf(llama_like: LoadedModel, store: Store, tmp_path
             assert tokenizer(sample).input_ids == llama_like.tokenizer(sample).input_ids
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_16_bit_checkpoint_keeps_every_bit(store: Store, tmp_path: Path, dtype: str) -> None:
+    model = make_model(CONFIGS["llama"]()).to(getattr(torch, dtype))
+    loaded = load_folder(save(model, tmp_path / "source"))
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    for text in ("1", "2,a0,m3"):
+        made = export(loaded, Mask.parse(text), tmp_path / text, corpus, store, format="gguf")
+        oracle = brute_force.zeroed(loaded.checkpoint.folder, Mask.parse(text))
+        size = float(brute_force.logits(oracle, corpus.held_out.ids).abs().max())
+        assert made.verification.max_abs_logit_difference <= 1e-5 * size
+
+
 def _check_rounding(written: Any, source: Any, mask: Mask, blocks: str) -> None:
     """See that every number is the source's, as near as the type of its block can hold it."""
     kept = [layer for layer in range(4) if layer not in mask.whole_layers]

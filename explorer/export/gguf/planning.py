@@ -22,6 +22,10 @@ from explorer.masks import Mask
 _LOSSY = {"": 0.0, "f16": 0.01, "bf16": 0.02, "q8_0": 0.05}
 
 
+#: The dtype of a checkpoint that a type holds exactly.
+_STORED = {"f16": "float16", "bf16": "bfloat16"}
+
+
 def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
     """Decide what a GGUF file would hold, reading headers only.
 
@@ -33,17 +37,19 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
             f"it is quantized to {loaded.spec.quantize}",
             "Load it whole",
         )
-    source, blocks = loaded.checkpoint.dequantized_from, target.blocks
+    source, blocks, config = loaded.checkpoint.dequantized_from, target.blocks, loaded.checkpoint.config
+    stored = config.get("dtype") or config.get("torch_dtype")
     if source is not None:
         model = read_gguf(source)
         whole = requantize(model, blocks) if blocks else model
     else:
         check_converts(loaded)
-        blocks = blocks or {"bfloat16": "bf16"}.get(str(loaded.checkpoint.config.get("dtype")), "f16")
+        exact = [kind for kind, dtype in _STORED.items() if dtype == stored]
+        blocks = blocks or next(iter(exact), "f16")
         whole = convert(loaded, blocks)
     pruned = prune(whole, mask)
     single = not only_whole_layers(mask)
-    layout = Layout(loaded.family, mask, loaded.n_layers, drops_sites=True, keeps_first=True)
+    layout = Layout(loaded.family, mask, loaded.n_layers, drops_sites=True)
     return ExportPlan(
         target,
         layout,
@@ -51,7 +57,7 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
         partial(_write, pruned),
         reload_deci if single else reload_natively,
         "an independent reading, dequantized by the gguf package" if single else "transformers' GGUF reader",
-        _LOSSY[blocks],
+        0.0 if blocks in _STORED and _STORED[blocks] == stored else _LOSSY[blocks],
         lambda folder, windows: measure_perplexity(folder / FILE, windows),
     )
 

@@ -20,6 +20,7 @@ from explorer.masks import Mask
 from explorer.records import ModelSpec
 from explorer.store import Store
 from tests import brute_force
+from tests.conftest import Real
 from tests.tiny_models import WINDOW, Tiny, load_folder, make_model, save
 
 _CONFIG: dict[str, Any] = {
@@ -211,3 +212,26 @@ def test_sublayers_of_qwen2_are_refused(tmp_path: Path) -> None:
     loaded = load_folder(save(make_model(CONFIGS["qwen2"]()), tmp_path / "qwen2"))
     with pytest.raises(ExportError, match="its architecture is qwen2"):
         plan_export(loaded, Mask.parse("a1"), "gguf")
+
+
+def test_blocks_of_four_bits_are_copied(reals: Real, tmp_path: Path) -> None:
+    real = reals.load("bfloat16")
+    assert real.checkpoint.dequantized_from is not None
+    before = {t.name: t for t in GGUFReader(real.checkpoint.dequantized_from).tensors}
+    plan = plan_export(real, Mask.parse("3-12,a0,a20,m29"), "gguf")
+    written: list[int] = []
+    plan.write(tmp_path, written.append)
+    assert sum(written) == plan.bytes
+    kept = [layer for layer in range(30) if not 3 <= layer <= 12]
+    copied = 0
+    for tensor in GGUFReader(tmp_path / "model.gguf").tensors:
+        parts = tensor.name.split(".")
+        if parts[0] == "blk":
+            parts[1] = str(kept[int(parts[1])])
+        source = before[".".join(parts)]
+        if source.tensor_type == tensor.tensor_type:
+            copied += 1
+            assert np.array_equal(source.data, tensor.data), tensor.name
+        else:
+            assert not tensor.data.any(), tensor.name
+    assert copied == 2 + 9 * 20 - 4 - 5 - 3  # of the attention in layer 0 the norm stays, of the MLP in 29 its own

@@ -32,6 +32,17 @@ CONFIGS = {
     "llama": lambda: LlamaConfig(**_CONFIG),
     "llama_tied": lambda: LlamaConfig(**_CONFIG, tie_word_embeddings=True),
     "qwen2": lambda: Qwen2Config(**_CONFIG),
+    "llama3": lambda: LlamaConfig(
+        **_CONFIG,
+        rope_parameters={
+            "rope_theta": 5000.0,
+            "rope_type": "llama3",
+            "factor": 4.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+    ),
 }
 BLOCKS = ("f16", "bf16", "q8_0")
 WHOLE, SINGLE = ("none", "0", "3", "1-2"), ("a0-3", "m3,a1", "0,a1,m3", "1,a0,m2", "a0,m1-3")
@@ -126,7 +137,7 @@ def test_safetensors_become_gguf(llama_like: LoadedModel, store: Store, tmp_path
         made = export(llama_like, mask, out, corpus, store, format=f"gguf-{blocks}")
         oracle = brute_force.perplexity(brute_force.zeroed(llama_like.checkpoint.folder, mask), corpus.held_out.ids)
         assert made.verification.perplexity_reloaded == pytest.approx(oracle, rel=0.05)
-        if text != "2,a0,a3,m1":
+        if text != "2,a0,a3,m1" and llama_like.config.rope_parameters["rope_type"] == "default":
             _check_rounding(_natively(out), brute_force.plain(llama_like.checkpoint.folder), mask, blocks)
             found = brute_force.perplexity(_natively(out), corpus.held_out.ids)
             assert found == pytest.approx(made.verification.perplexity_reloaded, rel=1e-5)
@@ -145,6 +156,19 @@ def test_a_16_bit_checkpoint_keeps_every_bit(store: Store, tmp_path: Path, dtype
         oracle = brute_force.zeroed(loaded.checkpoint.folder, Mask.parse(text))
         size = float(brute_force.logits(oracle, corpus.held_out.ids).abs().max())
         assert made.verification.max_abs_logit_difference <= 1e-5 * size
+
+
+def test_a_scaling_of_rope_that_is_not_the_models_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from explorer.export.gguf import convert
+
+    loaded = load_folder(save(make_model(CONFIGS["llama3"]()), tmp_path / "source"))
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    inner = convert.find_factors
+    monkeypatch.setattr(convert, "find_factors", lambda *args: 1.01 * inner(*args))
+    with pytest.raises(ExportError, match="rope_freqs"):
+        export(loaded, Mask.parse("1"), tmp_path / "out", corpus, store, format="gguf")
 
 
 def _check_rounding(written: Any, source: Any, mask: Mask, blocks: str) -> None:

@@ -24,6 +24,8 @@ from safetensors import safe_open
 from explorer.errors import ExportError
 from explorer.export.deci import uses_window
 from explorer.export.gguf.model import Field, GgufModel, Tensor
+from explorer.export.gguf.rope import NAME as ROPE
+from explorer.export.gguf.rope import can_scale, find_factors
 from explorer.export.gguf.tokens import make_tokens
 from explorer.loading import LoadedModel
 
@@ -46,7 +48,7 @@ def check_converts(loaded: LoadedModel) -> None:
         else "its attention has a sliding window"
         if uses_window(config)
         else f"its rope is scaled by {config.rope_parameters['rope_type']}"
-        if config.rope_parameters.get("rope_type", "default") != "default"
+        if not can_scale(config)
         else f"its activation is {config.hidden_act}"
         if config.hidden_act != "silu"
         else "its weights are quantized"
@@ -79,6 +81,9 @@ def convert(loaded: LoadedModel, blocks: str) -> GgufModel:
                 heads = _count_heads(key, config) if name == "llama" else None
                 tensors.append(_make(new, blocks, _Source(path, key, tuple(file.get_slice(key).get_shape()), heads)))
     fields = {f"{name}.{key}": field for key, field in _describe(config).items()}
+    factors = find_factors(config, fields[f"{name}.rope.dimension_count"].value)
+    if factors is not None:
+        tensors.append(_make(ROPE, blocks, _Made(factors)))
     general = {
         "general.type": Field("model", GGUFValueType.STRING),
         "general.file_type": Field(int(_TYPES[blocks][1]), GGUFValueType.UINT32),
@@ -142,6 +147,21 @@ class _Source:
 
 
 @dataclass(frozen=True)
+class _Made:
+    """A tensor that no file has."""
+
+    data: np.ndarray
+    heads: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        return self.data[start:stop]
+
+
+@dataclass(frozen=True)
 class _Decoded:
     """A tensor of a GGUF file."""
 
@@ -161,7 +181,7 @@ class _Decoded:
         return dequantize(self.tensor.mapped[start:stop], self.tensor.type)
 
 
-def _make(name: str, blocks: str, source: _Source | _Decoded) -> Tensor:
+def _make(name: str, blocks: str, source: _Source | _Decoded | _Made) -> Tensor:
     """Make a tensor of a type; vectors stay float32, rows that no block divides float16."""
     kind, shape = _TYPES[blocks][0], source.shape
     if len(shape) == 1:
@@ -175,7 +195,7 @@ def _make(name: str, blocks: str, source: _Source | _Decoded) -> Tensor:
     return Tensor(name, kind, shape, dtype, partial(_pieces, source, kind))
 
 
-def _pieces(source: _Source | _Decoded, kind: GGMLQuantizationType) -> Iterator[np.ndarray]:
+def _pieces(source: _Source | _Decoded | _Made, kind: GGMLQuantizationType) -> Iterator[np.ndarray]:
     whole = source.heads is not None  # its rows are brought into another order
     width = int(np.prod(source.shape[1:], initial=1))
     step = source.shape[0] if whole else max(1, _PIECE // width)

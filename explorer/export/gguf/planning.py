@@ -12,7 +12,8 @@ from explorer.export.gguf.convert import check_converts, convert, requantize
 from explorer.export.gguf.llamacpp import measure_perplexity
 from explorer.export.gguf.model import GgufModel, read_gguf, write_gguf
 from explorer.export.gguf.prune import prune
-from explorer.export.gguf.reload import FILE, reload_deci, reload_natively
+from explorer.export.gguf.reload import FILE, reload_natively, reload_plainly
+from explorer.export.gguf.rope import NAME as ROPE
 from explorer.export.layout import Layout
 from explorer.export.planned import ExportPlan
 from explorer.loading import LoadedModel
@@ -48,15 +49,15 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
         blocks = blocks or next(iter(exact), "f16")
         whole = convert(loaded, blocks)
     pruned = prune(whole, mask)
-    single = not only_whole_layers(mask)
+    plainly = not only_whole_layers(mask) or any(tensor.name == ROPE for tensor in pruned.tensors)
     layout = Layout(loaded.family, mask, loaded.n_layers, drops_sites=True)
     return ExportPlan(
         target,
         layout,
         pruned.size,
         partial(_write, pruned),
-        reload_deci if single else reload_natively,
-        "an independent reading, dequantized by the gguf package" if single else "transformers' GGUF reader",
+        reload_plainly if plainly else reload_natively,
+        "an independent reading, dequantized by the gguf package" if plainly else "transformers' GGUF reader",
         0.0 if blocks in _STORED and _STORED[blocks] == stored else _LOSSY[blocks],
         lambda folder, windows: measure_perplexity(folder / FILE, windows),
     )

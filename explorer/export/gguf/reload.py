@@ -1,8 +1,9 @@
 """A folder with model.gguf -> a transformers model: by transformers' own reader, or tensor by tensor.
 
-transformers has no class for `deci`. Such a file is read here: its tensors are dequantized by the gguf package and put,
-by name and with the order of query and key rows that transformers has, into a plain Llama made of the file's metadata.
-What a layer lacks is zero there. That checks every number of the file, but not llama.cpp's reading of it.
+transformers has no class for `deci`, and reads no scaling of rope. Such a file is read here: its tensors are dequantized
+by the gguf package and put, by name and with the order of query and key rows that transformers has, into a plain Llama
+made of the file's metadata. What a layer lacks is zero there. That checks every number of the file, but not llama.cpp's
+reading of it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from gguf import GGUFReader, ReaderTensor, dequantize
 
 from explorer.errors import ModelError, first_line
+from explorer.export.gguf.rope import NAME as ROPE
 from explorer.loading import LoadedModel
 
 FILE = "model.gguf"
@@ -55,8 +57,8 @@ def reload_natively(loaded: LoadedModel, folder: Path) -> Any:
     return model.eval().requires_grad_(False).to(loaded.device)
 
 
-def reload_deci(loaded: LoadedModel, folder: Path) -> Any:
-    """Read a `deci` file into a plain Llama. Raises ModelError if a tensor does not fit."""
+def reload_plainly(loaded: LoadedModel, folder: Path) -> Any:
+    """Read a `llama` or `deci` file into a plain Llama. Raises ModelError if a tensor does not fit."""
     from transformers import AutoModelForCausalLM
 
     reader = GGUFReader(folder / FILE)
@@ -68,8 +70,10 @@ def reload_deci(loaded: LoadedModel, folder: Path) -> Any:
                 parameter.zero_()
     state = model.state_dict()
     for tensor in reader.tensors:
-        name = _name(tensor.name)
         data = torch.from_numpy(np.array(_read(reader, tensor)))
+        if tensor.name == ROPE:
+            _check_factors(data, model)
+        name = _name(tensor.name)
         if name is None or (data.shape != state[name].shape and not data.any()):
             continue  # the zeros that stand for what is off
         if data.shape != state[name].shape:
@@ -79,25 +83,45 @@ def reload_deci(loaded: LoadedModel, folder: Path) -> Any:
 
 
 def _value(reader: GGUFReader, name: str, default: Any = None) -> Any:
-    field = reader.get_field(f"deci.{name}")
+    architecture = reader.get_field("general.architecture")
+    field = reader.get_field(f"{architecture.contents() if architecture else ''}.{name}")
     return default if field is None else field.contents()
+
+
+def _values(reader: GGUFReader, name: str) -> list[int]:
+    """Return a value for each layer, whether the file has a list of them or one for all."""
+    value = _value(reader, name)
+    return value if isinstance(value, list) else [value] * _value(reader, "block_count")
+
+
+def _head_width(reader: GGUFReader) -> int:
+    return _value(reader, "attention.key_length") or _value(reader, "rope.dimension_count")
+
+
+def _check_factors(factors: torch.Tensor, model: Any) -> None:
+    """See that the file scales rotary frequencies as transformers does."""
+    found = model.model.rotary_emb.inv_freq.cpu()
+    width, theta = 2 * len(found), model.config.rope_parameters["rope_theta"]
+    plain = theta ** -(torch.arange(0, width, 2) / width)
+    if not torch.allclose(plain / factors, found, rtol=1e-4):
+        raise ModelError("The GGUF file scales its rope otherwise", ROPE, "Report this model's layout")
 
 
 def _make_config(reader: GGUFReader, original: Any) -> Any:
     """Make a Llama's config of the file's metadata; what kind of rope scaling it has is the original's."""
     from transformers import LlamaConfig
 
-    heads = _value(reader, "attention.head_count")
+    heads = _values(reader, "attention.head_count")
     whole = max(range(len(heads)), key=lambda layer: heads[layer])
     names = {tensor.name for tensor in reader.tensors}
     return LlamaConfig(
         vocab_size=original.vocab_size,
         hidden_size=_value(reader, "embedding_length"),
-        intermediate_size=max(_value(reader, "feed_forward_length")),
+        intermediate_size=max(_values(reader, "feed_forward_length")),
         num_hidden_layers=_value(reader, "block_count"),
         num_attention_heads=heads[whole],
-        num_key_value_heads=_value(reader, "attention.head_count_kv")[whole],
-        head_dim=_value(reader, "attention.key_length"),
+        num_key_value_heads=_values(reader, "attention.head_count_kv")[whole],
+        head_dim=_head_width(reader),
         max_position_embeddings=_value(reader, "context_length"),
         rms_norm_eps=_value(reader, "attention.layer_norm_rms_epsilon"),
         rope_parameters={**original.rope_parameters, "rope_theta": _value(reader, "rope.freq_base", 10000.0)},
@@ -118,5 +142,5 @@ def _read(reader: GGUFReader, tensor: ReaderTensor) -> np.ndarray:
     data = dequantize(tensor.data, tensor.tensor_type)
     if not re.search(r"attn_[qk]\.", tensor.name):
         return data
-    heads = data.shape[0] // _value(reader, "attention.key_length")
+    heads = data.shape[0] // _head_width(reader)
     return data.reshape(heads, -1, 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)

@@ -23,7 +23,10 @@ from explorer.masks import Mask
 from explorer.records import Corpus, ModelSpec
 from explorer.scoring import score
 from explorer.store import Store
+from tests import brute_force
 from tests.conftest import Real
+from tests.test_export_gguf import CONFIGS
+from tests.tiny_models import load_folder, make_model, save
 
 PYTHON = os.environ["INTEROP"]
 MASKS = ("9-11", "0", "29", "a0", "a20-22", "m5", "m29", "a12,m12,a3", "28,a0,a7,m29,m6")
@@ -86,6 +89,17 @@ def test_llama_cpp_computes_the_masked_model(
     found = measure_perplexity(tmp_path / "out" / "model.gguf", text.held_out.ids.tolist(), PYTHON)
     wrecked = measured.perplexity > 1000  # without layer 0; llama.cpp rounds activations to 8 bits
     assert found == pytest.approx(measured.perplexity, rel=0.01 if wrecked else 0.005)
+
+
+@pytest.mark.parametrize("family", ["llama", "llama3", "qwen2"])
+@pytest.mark.parametrize("mask", ["1", "2,a0,m3"])
+def test_llama_cpp_reads_families_that_were_converted(store: Store, tmp_path: Path, family: str, mask: str) -> None:
+    loaded = load_folder(save(make_model(CONFIGS[family]()), tmp_path / "source"))
+    corpus = loaded.tokenize("python-docs", 480, 120)
+    export(loaded, Mask.parse(mask), tmp_path / "out", corpus, store, format="gguf-f16")
+    found = measure_perplexity(tmp_path / "out" / "model.gguf", corpus.held_out.ids.tolist(), PYTHON)
+    oracle = brute_force.zeroed(loaded.checkpoint.folder, Mask.parse(mask))
+    assert found == pytest.approx(brute_force.perplexity(oracle, corpus.held_out.ids), rel=0.005)
 
 
 _TOKENS = """

@@ -1,6 +1,6 @@
 """GgufModel, Mask -> a GgufModel: blocks dropped and renumbered, per-layer values in step, no tensor decoded.
 
-Whole layers stay in the architecture that the file has. Single attention and MLPs of Llama-like files are left out as
+Whole layers stay in the architecture that the file has. Single attention and MLPs of Llamas and Qwen2 are left out as
 llama.cpp reads it of `deci`: a layer with no heads has no attention. It takes a layer without an MLP for none at all,
 so an MLP that is off becomes one of 32 rows of zeros; and it wants attention in its first layer, where one that is
 off becomes one head of zeros.
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 from gguf import GGUFValueType
 
 from explorer.errors import ExportError
@@ -79,12 +80,14 @@ def _keep_pattern(model: GgufModel, kept: list[int]) -> GgufModel:
 def _as_deci(model: GgufModel, n_layers: int) -> GgufModel:
     """Say the same of a Llama in the words of `deci`, with a list for what may differ by layer."""
     mixture = any("ffn_gate_inp" in tensor.name for tensor in model.tensors)
-    if model.architecture not in ("llama", "deci") or mixture:
+    if model.architecture not in ("llama", "deci", "qwen2") or mixture:
         raise ExportError(
             "Single attention and MLPs cannot be left out of the GGUF file",
-            f"its architecture is {model.architecture}{', a mixture of experts' * mixture}, not a plain llama",
+            f"its architecture is {model.architecture}{', a mixture of experts' * mixture}, not a plain llama or qwen2",
             "Turn off whole layers only, or use --format transformers-zeroed",
         )
+    if model.architecture == "qwen2":
+        model = replace(model, tensors=tuple(_interleave(model, tensor) for tensor in model.tensors))
     before = model.architecture + "."
     fields = {"deci." + k.removeprefix(before) if k.startswith(before) else k: f for k, f in model.fields.items()}
     model = replace(model, architecture="deci", fields=fields)
@@ -100,6 +103,24 @@ def _as_deci(model: GgufModel, n_layers: int) -> GgufModel:
         entries = list(map(int, value)) if isinstance(value, list) else [int(value)] * n_layers
         lists[name.replace(".", "__")] = Field(entries, GGUFValueType.ARRAY, GGUFValueType.INT32)
     return model.with_fields(**lists)
+
+
+def _interleave(model: GgufModel, tensor: Tensor) -> Tensor:
+    """Bring rows of queries and keys into the order of `deci`: rotated pairs are neighbours there, not halves apart.
+
+    Rows are whole blocks at any quantization.
+    """
+    match = re.fullmatch(r"blk\.\d+\.attn_([qk])\.(weight|bias)", tensor.name)
+    if match is None:
+        return tensor
+    heads = int(model.get("attention.head_count" if match[1] == "q" else "attention.head_count_kv"))
+
+    def read() -> Iterator[np.ndarray]:
+        data = np.concatenate([piece.reshape(-1).view(np.uint8) for piece in tensor.read()])
+        halves = data.reshape(heads, 2, tensor.shape[0] // heads // 2, -1)
+        yield np.ascontiguousarray(halves.swapaxes(1, 2))
+
+    return replace(tensor, read=read, mapped=None)
 
 
 def _count_heads(model: GgufModel, mask: Mask, kept: list[int]) -> GgufModel:

@@ -1,9 +1,9 @@
 """A folder with model.gguf -> a transformers model: by transformers' own reader, or tensor by tensor.
 
-transformers has no class for `deci`, and reads no scaling of rope. Such a file is read here: its tensors are dequantized
-by the gguf package and put, by name and with the order of query and key rows that transformers has, into a plain Llama
-made of the file's metadata. What a layer lacks is zero there. That checks every number of the file, but not llama.cpp's
-reading of it.
+transformers has no class for `deci`, and reads no scaling of rope. Such a file is read here: its tensors are
+dequantized by the gguf package and put, by name and with the order of query and key rows that transformers has, into a
+plain Llama made of the file's metadata. What a layer lacks is zero there. That checks every number of the file, but not
+llama.cpp's reading of it.
 """
 
 from __future__ import annotations

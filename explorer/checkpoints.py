@@ -56,11 +56,6 @@ class Checkpoint:
         whole = self.folder / "model.safetensors"
         return [whole] if whole.is_file() else sorted(self.folder.glob("*.safetensors"))
 
-    @property
-    def dequantizes(self) -> str:
-        """Where the weights came from, in words for the card."""
-        return f"dequantized from {self.dequantized_from.name}" if self.dequantized_from else "as published"
-
     def digest(self, store: Store) -> str:
         """Digest of what decides the model's numbers: the config and every byte of the weights."""
         parts = [json.dumps(self.config, sort_keys=True)]

@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput
 
 from explorer.anatomy import Family
 from explorer.errors import UnsupportedModel
-from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.masks import NONE, PARTS, Mask, Part, Site
 from explorer.weights import find_input_device
 
 Forward = Callable[..., Any]
@@ -284,6 +284,10 @@ class Hooks:
         except BaseException:
             self.remove()
             raise
+
+    def returns(self, part: Part) -> int:
+        """Length of the tuple that a site's module returns; 0 if it returns a tensor."""
+        return getattr(self._form, part)
 
     def remove(self) -> None:
         """Take every wrapper off; the model is as it was before."""

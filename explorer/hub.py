@@ -31,6 +31,7 @@ def download(name: str, trust_remote_code: bool, progress: Progress) -> Path:
 
     constants.HF_HUB_DISABLE_XET = True  # its transfers run to their end, whatever its progress bars raise
     patterns = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt"]
+    patterns += ["README.md", "LICENSE*"]  # an export says what the original's licence is
     progress(0, 1, f"Asking the hub for {name}")
     try:
         folder = snapshot_download(

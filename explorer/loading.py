@@ -144,7 +144,9 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
         hooks.remove()
         raise
     per_token = count_bytes_per_token(model.config.get_text_config(decoder=True), dtype.itemsize)
-    batches = Batches(hooks.device, per_token, alone=spec.quantize == "int8")  # its outliers are found batch by batch
+    stored = checkpoint.config.get("quantization_config") or {}
+    in_8_bits = spec.quantize == "int8" or bool(stored.get("load_in_8bit"))
+    batches = Batches(hooks.device, per_token, alone=in_8_bits)  # outliers are found batch by batch
     digest = checkpoint.digest(store)
     progress(3, 3, "Ready")
     return LoadedModel(spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches)

@@ -42,13 +42,13 @@ def read_weights(
         model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
             folder,
             dtype=dtype,
-            quantization_config=_quantization(quantize, dtype),
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
             offload_folder=offload,
             **placement.options,
+            **_quantization(quantize, dtype),
         )
     except torch.OutOfMemoryError:
         raise DeviceError(
@@ -67,21 +67,25 @@ def read_weights(
     return model.eval().requires_grad_(False)
 
 
-def _quantization(quantize: str, dtype: torch.dtype) -> Any:
-    """Return the bitsandbytes config: LLM.int8(), or QLoRA's NF4 with double quantization."""
+def _quantization(quantize: str, dtype: torch.dtype) -> dict[str, Any]:
+    """Return the option with bitsandbytes' config: LLM.int8(), or QLoRA's NF4 with double quantization.
+
+    With `none` there is none: a checkpoint that is quantized in its files has a config of its own.
+    """
     from transformers import BitsAndBytesConfig
 
     if quantize == "none":
-        return None
+        return {}
     if quantize == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
     if quantize == "nf4":
-        return BitsAndBytesConfig(
+        config = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
+        return {"quantization_config": config}
     raise ModelError("Unknown quantization", repr(quantize), "Use " + ", ".join(QUANTIZATIONS))
 
 

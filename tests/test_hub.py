@@ -132,8 +132,9 @@ def _cancel(hub: Hub) -> None:
 
 
 def test_fetched_model_is_the_one_that_was_published(hub: Hub, folder: Path, store: Store, tmp_path: Path) -> None:
+    hub.files |= {"README.md": b"# It"}
     published = dict(hub.files)
-    hub.files |= {"modeling_own.py": b"1 / 0", "pytorch_model.bin": b"a pickle", "README.md": b"#"}
+    hub.files |= {"modeling_own.py": b"1 / 0", "pytorch_model.bin": b"a pickle"}
     loaded = load(ModelSpec(NAME, "float32", "cpu"), store, tmp_path)
     assert {path.name: path.read_bytes() for path in loaded.checkpoint.folder.iterdir()} == published
     assert loaded.digest == load_folder(folder).digest == hub.published

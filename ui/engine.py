@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.costs import Inventory, take_inventory
+from explorer.errors import ExportError
 from explorer.export import export, plan_export
 from explorer.export.checkpoint import Exported
 from explorer.generation import generate
@@ -76,11 +77,18 @@ class Facts:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What an export would write."""
+    """What an export would write in one format.
 
-    bytes: int
-    layers: int
-    zeroed: int
+    Args:
+        bytes: of weights.
+        zeroed: sites that are written as zeros.
+        refused: why it cannot be written, if it cannot.
+    """
+
+    bytes: int = 0
+    layers: int = 0
+    zeroed: int = 0
+    refused: str = ""
 
 
 class Engine:
@@ -133,22 +141,23 @@ class Engine:
 
         return self.ask(owner, "sample", view, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
 
-    def outlook(self, owner: str, view: View) -> Job:
-        """Ask what an export would write."""
+    def outlook(self, owner: str, view: View, formats: tuple[str, ...]) -> Job:
+        """Ask what an export would write: an Outlook for each format."""
 
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Outlook:
-            plan = plan_export(loaded, view.mask)
-            return Outlook(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[str, Outlook]:
+            return {format: _look_ahead(loaded, view.mask, format) for format in formats}
 
-        return self.ask(owner, "outlook", view, "Planning the export", READOUT, work)
+        return self.ask(owner, "outlook", view, "Planning the export", READOUT, work, formats)
 
-    def export(self, owner: str, view: View, out: Path, overwrite: bool, run: int) -> Job:
+    def export(self, owner: str, view: View, format: str, out: Path, overwrite: bool, run: int) -> Job:
         """Ask for an export; `run` tells one press of the button from another."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Exported:
-            return export(loaded, view.mask, out, corpus, self.store, overwrite=overwrite, progress=job.progress)
+            options: dict[str, Any] = {"format": format, "overwrite": overwrite, "progress": job.progress}
+            return export(loaded, view.mask, out, corpus, self.store, **options)
 
-        return self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, (owner, out, overwrite, run))
+        more = (owner, format, out, overwrite, run)
+        return self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, more)
 
     def ask(
         self,
@@ -215,6 +224,14 @@ def _stamp(name: str) -> _Stamp:
         return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
     except (OSError, ValueError):
         return ()
+
+
+def _look_ahead(loaded: LoadedModel, mask: Mask, format: str) -> Outlook:
+    try:
+        plan = plan_export(loaded, mask, format)
+    except ExportError as error:
+        return Outlook(refused=f"{error.what}: {error.found}.")
+    return Outlook(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
 
 
 def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:

@@ -9,13 +9,13 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from explorer.errors import ExportError
 
-_CHUNK = 1 << 24  # bytes copied at a time
+_CHUNK = 1 << 24  # bytes copied at a time; memory does not grow with a tensor
 
 #: What becomes of a tensor: its new name and whether it is zeroed; None drops it.
 Placement = Callable[[str], "tuple[str, bool] | None"]
@@ -45,6 +45,15 @@ class Shard:
     def size(self) -> int:
         """Bytes of tensor data."""
         return sum(tensor.size for tensor in self.tensors)
+
+    def with_zeros(self, like: str, name: str) -> Shard:
+        """Return this shard with a tensor of zeros beside each one with a name's ending, of its shape and dtype."""
+        made = [
+            replace(tensor, name=tensor.name.removesuffix(like) + name, zeroed=True)
+            for tensor in self.tensors
+            if tensor.name.endswith(like)
+        ]
+        return replace(self, tensors=(*self.tensors, *made))
 
 
 def plan_shards(files: list[Path], place: Placement) -> list[Shard]:

@@ -1,0 +1,97 @@
+"""Layout, config of a Llama-like model -> a `nemotron-nas` config: blocks with or without attention and MLP.
+
+The architecture of DeciLM, which vLLM, SGLang and mlx-lm have natively. Its blocks derive the width of their MLP from
+a multiplier, rounded up to 256.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from explorer.errors import ExportError
+from explorer.export.layout import Layout
+from explorer.export.remote import Names
+from explorer.loading import LoadedModel
+from explorer.masks import Site
+
+#: What goes with a site, beside its module.
+NORMS: dict[str, tuple[str, ...]] = {"attention": ("input_layernorm",), "mlp": ("post_attention_layernorm",)}
+
+_NAMES = Names("decilm", "DeciLMForCausalLM", "DeciLMConfig", "nemotron-nas")
+_STEP = 256
+_ATTENTION = dict.fromkeys(
+    ("replace_with_linear", "unshifted_sink", "use_prefill_window_in_sink_attention"), False
+) | dict.fromkeys(("num_sink_tokens", "sparsify", "window_length"))
+_LEFT_OUT = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "use_cache")
+
+
+def check_maps(loaded: LoadedModel) -> None:
+    """Raise ExportError if a model is not, in names, shapes and arithmetic, what the architecture is."""
+    config = loaded.config
+    windowed = uses_window(config)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    found = (
+        f"its type is {config.model_type}"
+        if config.model_type not in ("llama", "mistral", "qwen2")
+        else f"its attention has a sliding window of {config.sliding_window}"
+        if windowed
+        else f"its MLP is {config.intermediate_size} wide, no multiple of {_STEP}"
+        if config.intermediate_size % _STEP
+        else f"its heads are {head_dim} wide, not the model's width over their number"
+        if head_dim * config.num_attention_heads != config.hidden_size
+        else f"its activation is {config.hidden_act}"
+        if config.hidden_act != "silu"
+        else None
+    )
+    if found:
+        raise ExportError("The model does not map to nemotron-nas", found, "Use --format pruned-remote-code")
+
+
+def uses_window(config: Any) -> bool:
+    """Tell whether attention of a Llama-like config sees less than the whole context."""
+    types = getattr(config, "layer_types", None)
+    if types:
+        return "sliding_attention" in types
+    window = getattr(config, "sliding_window", None) if config.model_type == "mistral" else None
+    return window is not None and window < config.max_position_embeddings
+
+
+def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return config.json and the Python files (name -> text) of `deci`."""
+    own = loaded.config
+    rope = dict(own.rope_parameters)
+    theta = rope.pop("rope_theta")
+    scaled = rope.get("rope_type", "default") != "default"
+    made = {key: value for key, value in config.items() if key not in _LEFT_OUT}
+    made |= _NAMES.entries
+    made |= {
+        "block_configs": [_make_block(layer, own, layout) for layer in layout.kept],
+        "attention_bias": has_biases(own),
+        "rope_theta": theta,  # older readers take it from here
+        "rope_scaling": rope if scaled else None,
+        "rope_parameters": dict(own.rope_parameters),
+        "num_key_value_heads": own.num_key_value_heads,
+        "hidden_act": own.hidden_act,
+        "tie_word_embeddings": own.tie_word_embeddings,
+    }
+    return made, _NAMES.write_code("LlamaForCausalLM", "LlamaConfig", "llama")
+
+
+def has_biases(config: Any) -> bool:
+    """Tell whether queries, keys and values have biases; the architecture then wants one of the output, too."""
+    return config.model_type == "qwen2" or bool(getattr(config, "attention_bias", False))
+
+
+def _make_block(layer: int, config: Any, layout: Layout) -> dict[str, Any]:
+    attention_off, mlp_off = (Site(layer, part) in layout.dropped_sites for part in ("attention", "mlp"))
+    group = config.num_attention_heads // config.num_key_value_heads
+    multiplier = round(3 * (config.intermediate_size - _STEP / 2) / (2 * config.hidden_size), 6)
+    return {
+        "attention": {**_ATTENTION, "no_op": attention_off, "n_heads_in_group": None if attention_off else group},
+        "ffn": {
+            "no_op": mlp_off,
+            "replace_with_linear": False,
+            "sparsify": None,
+            "ffn_mult": None if mlp_off else multiplier,
+        },
+    }

@@ -1,0 +1,114 @@
+"""The targets of an export: what each drops, what it zeroes, and who can load it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from explorer.errors import ExportError
+from explorer.masks import Mask
+
+
+@dataclass(frozen=True)
+class Format:
+    """A target, in the words that its card, its page and its documentation share.
+
+    Args:
+        name: as written after --format.
+        use: what one wants to do with it.
+        dropped: what is not written.
+        zeroed: what is written as zeros.
+        loads: which programs load it.
+        blocks: for a gguf, the type that weights are written in; empty for that of the source.
+    """
+
+    name: str
+    use: str
+    dropped: str
+    zeroed: str
+    loads: str
+    blocks: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The name without the type of its blocks."""
+        return self.name.partition("-")[0] if self.name.startswith("gguf") else self.name
+
+
+_GGUF_DROPPED = "whole layers; single attention and MLPs of Llama-like models, which are then written as `deci`"
+_GGUF_ZEROED = "a tiny MLP of 32 rows for every MLP that is off, and a tiny attention if it is off in the first layer"
+_LLAMA_CPP = "llama.cpp and what is built on it"
+
+FORMATS = {
+    made.name: made
+    for made in (
+        Format(
+            "transformers",
+            "fine-tune, or serve anywhere",
+            "whole layers; nothing else may be off",
+            "nothing",
+            "whatever loads the original: transformers, PEFT, vLLM, SGLang, MLX",
+        ),
+        Format(
+            "transformers-zeroed",
+            "load anywhere, whatever is off",
+            "whole layers",
+            "the output projections of attention and MLPs that are off in layers that stay: no memory and no compute "
+            "is saved for them",
+            "whatever loads the original: transformers, PEFT, vLLM, SGLang, MLX",
+        ),
+        Format(
+            "deci",
+            "serve with vLLM, SGLang or MLX",
+            "whole layers, attention and MLPs that are off, with the norm before each",
+            "the output projection of attention that is off in the first layer that stays",
+            "vLLM, SGLang and mlx-lm, which have the architecture nemotron-nas; transformers and PEFT with "
+            "trust_remote_code",
+        ),
+        Format(
+            "pruned-remote-code",
+            "fine-tune or run with real savings",
+            "whole layers, attention and MLPs that are off",
+            "nothing",
+            "transformers and PEFT with trust_remote_code: two small files over the family's own class",
+        ),
+        Format("gguf", "run with llama.cpp", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP),
+        *(
+            Format(f"gguf-{blocks}", f"run with llama.cpp in {blocks}", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP, blocks)
+            for blocks in ("f16", "bf16", "q8_0")
+        ),
+        Format(
+            "mergekit",
+            "build it with mergekit",
+            "whole layers",
+            "the output projections of attention and MLPs that are off in layers that stay",
+            "mergekit-yaml, which writes a transformers checkpoint",
+        ),
+        Format(
+            "recipe",
+            "share what was removed and measured",
+            "nothing: no weights are written",
+            "nothing",
+            "this program, with export --recipe",
+        ),
+    )
+}  # fmt: skip
+
+#: The targets without weights of their own.
+WRITTEN_AS_TEXT = ("mergekit", "recipe")
+
+
+def find_format(name: str, mask: Mask) -> Format:
+    """Return a target by name; `auto` is `transformers`, or where the mask needs it `transformers-zeroed`.
+
+    Raises ExportError: no such target.
+    """
+    if name == "auto":
+        name = "transformers" if only_whole_layers(mask) else "transformers-zeroed"
+    if name not in FORMATS:
+        raise ExportError("Unknown format", repr(name), "Use auto, " + ", ".join(FORMATS))
+    return FORMATS[name]
+
+
+def only_whole_layers(mask: Mask) -> bool:
+    """Tell whether every layer is either on or off."""
+    return mask == Mask.of_layers(mask.whole_layers)

@@ -1,0 +1,65 @@
+"""Layout -> the YAML with which mergekit builds the same: passthrough, layers left out, projections scaled by 0."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import groupby
+
+from explorer.anatomy import PER_LAYER_FIELDS
+from explorer.errors import ExportError
+from explorer.export.layout import Layout
+from explorer.loading import LoadedModel
+from explorer.masks import PARTS, Site
+
+FILE = "mergekit.yaml"
+
+
+def make_yaml(loaded: LoadedModel, layout: Layout, source: str) -> str:
+    """Write the configuration for mergekit-yaml.
+
+    Args:
+        source: hub id or folder of the original.
+
+    Raises ExportError: mergekit would write something else.
+    """
+    listed = [name for name in PER_LAYER_FIELDS if getattr(loaded.config, name, None)]
+    if listed and layout.mask.whole_layers:
+        raise ExportError(
+            "mergekit cannot drop these layers", f"it leaves {listed[0]} as long as it was", "Use --format transformers"
+        )
+    lines = ["merge_method: passthrough", "slices:"]
+    for off, run in groupby(layout.kept, lambda layer: _filters(loaded, layout, layer)):
+        for first, last in _runs(list(run)):
+            lines += [
+                "  - sources:",
+                f"      - model: {json.dumps(source)}",
+                f"        layer_range: [{first}, {last + 1}]",
+            ]
+            if off:
+                lines += ["        parameters:", "          scale:"]
+                lines += [
+                    line for name in off for line in (f"            - filter: {name}", "              value: 0.0")
+                ]
+                lines += ["            - value: 1.0"]
+    return "\n".join(lines) + "\n"
+
+
+def _filters(loaded: LoadedModel, layout: Layout, layer: int) -> tuple[str, ...]:
+    """Name the projections to be zeroed in a layer, as parts of tensor names."""
+    family = loaded.family
+    patterns = {"attention": family.attention_out, "mlp": family.mlp_out}
+    names = []
+    for part in PARTS:
+        if Site(layer, part) in layout.zero_sites:
+            found = re.fullmatch(r"((?:\w+\\\.)*\w+)\\\.\.\+", patterns[part])
+            if found is None:
+                raise ExportError("mergekit cannot zero this part", f"{part} of {layer}", "Turn off whole layers only")
+            names.append(found[1].replace("\\", ""))
+    return tuple(names)
+
+
+def _runs(layers: list[int]) -> list[tuple[int, int]]:
+    """Return (first, last) of each run of consecutive layers."""
+    runs = [[layer for _, layer in group] for _, group in groupby(enumerate(layers), lambda pair: pair[1] - pair[0])]
+    return [(run[0], run[-1]) for run in runs]

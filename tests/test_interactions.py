@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_the_map_fills_coarse_to_fine() -> None:
     lattice = np.zeros((24, 24), dtype=bool)
     lattice[::3, ::3] = True
     np.testing.assert_array_equal(known[0], lattice & ~np.eye(24, dtype=bool))
-    assert all((before <= after).all() for before, after in zip(known, known[1:], strict=False))
+    assert all((before <= after).all() for before, after in pairwise(known))
     full = next(k for k, each in enumerate(known) if each.sum() == 24 * 23)
     assert set(told[full].windows[known[full]]) == {2}
     assert (whole.windows + 8 * np.eye(24, dtype=int) == 8).all()

@@ -159,16 +159,37 @@ def angular_distances(states: list[np.ndarray], choice: str) -> list[list[float]
     ]
 
 
-def influences(model: Any, ids: np.ndarray, first: int = 0) -> dict[str, list[float]]:
-    """Return 1 - mean cos(before, after) for layers, attention and MLP, tokens from `first` on."""
-    states, updates = hidden_states(model, ids)
+def is_parallel(model: Any) -> bool:
     config = model.config
-    parallel = (
+    return (
         config.model_type in ("phi", "cohere2")
         or getattr(config, "use_parallel_residual", False)
         or getattr(config, "new_decoder_architecture", False)
         or getattr(config, "parallel_attn", False)
     )
+
+
+def sizes(model: Any, ids: np.ndarray, power: int) -> dict[str, np.ndarray]:
+    """Return L1 or L2 norms of updates over those of what they are added to: unit -> (windows, window, L)."""
+    states, updates = hidden_states(model, ids)
+    found: dict[str, list[np.ndarray]] = {"layer": [], "attention": [], "mlp": []}
+
+    def ratio(update: np.ndarray, before: np.ndarray) -> np.ndarray:
+        above, below = (np.power(np.abs(v).astype(np.float64), power).sum(-1) for v in (update, before))
+        return np.power(above / below, 1 / power)
+
+    for layer, (a, m) in enumerate(zip(updates["attention"], updates["mlp"], strict=True)):
+        x = states[layer]
+        found["layer"].append(ratio(states[layer + 1] - x, x))
+        found["attention"].append(ratio(a, x))
+        found["mlp"].append(ratio(m, x if is_parallel(model) else x + a))
+    return {unit: np.stack(each, axis=-1) for unit, each in found.items()}
+
+
+def influences(model: Any, ids: np.ndarray, first: int = 0) -> dict[str, list[float]]:
+    """Return 1 - mean cos(before, after) for layers, attention and MLP, tokens from `first` on."""
+    states, updates = hidden_states(model, ids)
+    parallel = is_parallel(model)
     found: dict[str, list[float]] = {"layer": [], "attention": [], "mlp": []}
     for layer, (a, m) in enumerate(zip(updates["attention"], updates["mlp"], strict=True)):
         x = states[layer].astype(np.float64)

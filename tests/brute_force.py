@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,30 @@ def influences(model: Any, ids: np.ndarray, first: int = 0) -> dict[str, list[fl
         found["attention"].append(1 - _mean_cosine(x, x + a, first))
         found["mlp"].append(1 - _mean_cosine(before, before + m, first))
     return found
+
+
+def _sum_weights(model: Any, worth: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, np.ndarray]:
+    """Sum what weights are worth, biases left out, over each layer, its attention and its MLP: unit -> (L,)."""
+    where = names(model)
+    prefixes = {"layer": ("",), "attention": (where["attention"] + ".",), "mlp": (where["mlp"] + ".",)}
+    if model.config.model_type == "opt":
+        prefixes["mlp"] = ("fc1.", "fc2.")
+    layers = model.get_submodule(where["layers"])
+
+    def total(layer: Any, starts: tuple[str, ...]) -> float:
+        weights = {name: p for name, p in layer.named_parameters() if name.startswith(starts)}
+        return sum(float(worth(p).double().sum()) for name, p in weights.items() if not name.endswith("bias"))
+
+    return {unit: np.array([total(layer, starts) for layer in layers]) for unit, starts in prefixes.items()}
+
+
+def magnitude(folder: Path) -> dict[str, np.ndarray]:
+    """Return sum |W|: unit -> (L,)."""
+    return _sum_weights(plain(folder), lambda w: w.detach().abs())
+
+
+def taylor(folder: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Return sum |W dL/dW| from one backward pass of the mean loss that transformers computes itself: unit -> (L,)."""
+    model, tokens = plain(folder), torch.from_numpy(ids)
+    model(tokens, labels=tokens, use_cache=False).loss.backward()
+    return _sum_weights(model, lambda w: torch.zeros(1) if w.grad is None else (w.detach() * w.grad).abs())

@@ -173,6 +173,9 @@ def test_shapley_values_of_a_model_are_those_of_its_orders(
     )
     np.testing.assert_allclose(found[0].values, expected[::2], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found[1].values, expected[1::2], rtol=1e-3, atol=1e-4)
+    for each in found:
+        assert each.samples is not None
+        np.testing.assert_allclose(each.samples.mean(0), each.values)
 
 
 def test_cancelled_coalitions_go_on(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:

@@ -24,7 +24,8 @@ def met(text: str, mask: str, inventory: Inventory) -> bool:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("layers=8", Budget("layers", 8)), ("sites=12", Budget("sites", 12)), (" parameters=20% ", Budget("parameters", 0.2)),
+    [("layers=8", Budget("layers", 8)), ("sites=12", Budget("sites", 12)),
+     (" parameters=20% ", Budget("parameters", 0.2)),
      ("bytes=6GiB", Budget("bytes", 6 * 2**30, True)), ("bytes=1.5GB", Budget("bytes", 1.5e9, True)),
      ("bytes=30%", Budget("bytes", 0.3)), ("kv=30%", Budget("kv", 0.3)), ("flops=2.5%", Budget("flops", 0.025))],
 )  # fmt: skip
@@ -37,7 +38,8 @@ def test_budgets_are_read(text: str, expected: Budget) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "layers", "layers=", "layers=0", "layers=1.5", "layers=10%", "sites=-2", "parameters=0%", "parameters=100%",
-     "parameters=20", "parameters=1e9", "bytes=6", "bytes=6XB", "bytes=0GiB", "kv=2GiB", "speed=20%", "kv=nan%", "layers=8 9"],
+     "parameters=20", "parameters=1e9", "bytes=6", "bytes=6XB", "bytes=0GiB", "kv=2GiB", "speed=20%", "kv=nan%",
+     "layers=8 9"],
 )  # fmt: skip
 def test_malformed_budgets_are_one_line(text: str) -> None:
     with pytest.raises(PlanError) as error:

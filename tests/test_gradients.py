@@ -25,10 +25,8 @@ def by_unit(found: list[Importance]) -> dict[str, Importance]:
 
 
 def test_taylor_equals_a_plain_backward(loaded: LoadedModel, corpus: Corpus) -> None:
-    found, expected = (
-        by_unit(measure_taylor(loaded, corpus)),
-        brute_force.taylor(loaded.checkpoint.folder, corpus.calibration.ids),
-    )
+    found = by_unit(measure_taylor(loaded, corpus))
+    expected = brute_force.taylor(loaded.checkpoint.folder, corpus.calibration.ids)
     for unit in UNITS:
         assert expected[unit].min() > 0
         np.testing.assert_allclose(found[unit].values, expected[unit], rtol=1e-4, err_msg=unit)
@@ -46,10 +44,8 @@ def test_magnitude_equals_the_sum_of_the_weights(loaded: LoadedModel) -> None:
 def test_samples_are_the_pseudo_values_of_leaving_a_group_out(llama: LoadedModel, n_windows: int) -> None:
     corpus = llama.tokenize("python-docs", n_windows * WINDOW, WINDOW)
     found, ids = by_unit(measure_taylor(llama, corpus)), corpus.calibration.ids
-    whole, groups = (
-        brute_force.taylor(llama.checkpoint.folder, ids),
-        np.array_split(np.arange(n_windows), min(8, n_windows)),
-    )
+    whole = brute_force.taylor(llama.checkpoint.folder, ids)
+    groups = np.array_split(np.arange(n_windows), min(8, n_windows))
     for number, group in enumerate(groups):
         without = brute_force.taylor(llama.checkpoint.folder, np.delete(ids, group, axis=0))
         for unit in UNITS:

@@ -44,7 +44,8 @@ def test_only_what_is_not_the_default_is_written() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nosuch/layer", "deepest/site", "deepest/layer;iterative=yes", "block-influence;iterative=true", "greedy/site;criterion=bleu", "greedy;seed",
+    ["", "nosuch/layer", "deepest/site", "deepest/layer;iterative=yes", "block-influence;iterative=true",
+     "greedy/site;criterion=bleu", "greedy;seed",
      "greedy;seed=x", "greedy;confidence=0", "greedy;width=0", "greedy;nosuch=1", "greedy;protect=x"],
 )  # fmt: skip
 def test_malformed_specs_are_one_line(text: str) -> None:

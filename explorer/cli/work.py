@@ -99,6 +99,8 @@ class Work:
     def mask(self, text: str, plan: Path | None = None, step: int = 0) -> Mask:
         """Read a mask, or a step of a plan file, and check it against the model."""
         if plan is None:
+            if step:
+                raise PlanError("A step of no plan", f"--step {step}", "Name the plan file with --plan")
             return Mask.parse(text).checked(self.loaded.n_layers)
         if text != "none":
             raise PlanError("Both a mask and a plan", f"{text} and {plan}", "Give one of them")

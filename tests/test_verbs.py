@@ -31,6 +31,7 @@ def run(tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypat
         model = ["--model", str(tiny.folder(family)), "--dtype", "float32", "--device", "cpu", "--json"]
         size = ["--window", str(WINDOW), "--tokens", str(4 * WINDOW), "--cache", str(tmp_path / "cache")]
         monkeypatch.setattr(sys, "argv", ["explorer", verb, *model, *size, *words])
+        capfd.readouterr()  # what making the tiny model wrote
         with pytest.raises(SystemExit) as exit_:
             main()
         found = capfd.readouterr()

@@ -51,7 +51,9 @@ class Budget:
         if self.of == "sites":
             return len(mask.sites) >= self.amount
         before, after = (self._cost(inventory.costs(m, context)) for m in (NONE, mask))
-        return after <= self.amount if self.fits else after <= before * (1 - self.amount)
+        if self.fits:
+            return after <= self.amount
+        return before - after >= before * self.amount * (1 - 1e-12)  # 90% of ten is nine, rounded or not
 
     def _cost(self, costs: Costs) -> int:
         return {

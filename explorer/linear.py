@@ -27,6 +27,7 @@ def measure_replaceability(loaded: LoadedModel, corpus: Corpus, progress: Progre
     x is the residual stream before the layer or site and f what it adds. The map is fitted on calibration windows by
     ridge regression, its penalty by generalised cross-validation (Golub et al., Technometrics 21, 1979), and judged on
     held-out ones; the first token of each window, whose massive activations would be most of the sums, is left out.
+    An update that is nothing is explained.
     A linear map in the place of a block: ReplaceMe (arXiv:2505.02819) and Siddiqui et al. (arXiv:2407.16286).
 
     Raises:
@@ -56,7 +57,7 @@ class _Seen:
         self.hidden.append(hidden[:, 1:].float())
 
     def update(self, site: Site, update: Tensor) -> None:
-        self.updates[site.part].append(update[:, 1:].float())
+        self.updates[site.part].append(update[:, 1:].to(torch.float32, copy=True))  # some layers add in place
 
     def leave(self, layer: int, hidden: Tensor) -> None:
         pass
@@ -92,7 +93,11 @@ def _explain(fitted: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]) -> tu
     x, f = judged
     missed = (f - x @ weights - bias).square().sum((1, 2)).cpu().numpy()
     whole = f.square().sum((1, 2)).cpu().numpy()
-    value, pseudo = jackknife(len(x), lambda chosen: 1 - missed[chosen].sum(keepdims=True) / whole[chosen].sum())
+
+    def share(chosen: np.ndarray) -> np.ndarray:
+        return 1 - missed[chosen].sum(keepdims=True) / max(whole[chosen].sum(), 1e-300)
+
+    value, pseudo = jackknife(len(x), share)
     return float(value[0]), pseudo[:, 0]
 
 
@@ -109,18 +114,31 @@ def fit_ridge(x: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
     n, width = x.shape
     mean_x, mean_f = x.mean(0), f.mean(0)
     x, f = x - mean_x, f - mean_f
-    wide = width > n  # then the n x n Gram matrix is the smaller one
+    wide = n <= width + 1  # then a map can pass through all points, and the n x n Gram matrix is the smaller one
     values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
     values = values.clamp_min(0)
     along = vectors.T @ (f if wide else x.T @ f)
-    squares = along.square().sum(1) * (values if wide else 1)  # of the rows of V' X' f
+    squares, whole = along.square().sum(1), float(f.square().sum())
     best, penalty = np.inf, 0.0
     for candidate in _PENALTIES * float(values[-1].clamp_min(1e-30)):
-        shrunk = values / (values + candidate)
-        freedom = n - 1 - float(shrunk.sum())
-        missed = float(f.square().sum() - (squares * (2 - shrunk) / (values + candidate)).sum())
+        missed, freedom = _judge_penalty(values, squares, whole, candidate, n, wide)
         if freedom > 0 and (gcv := missed / freedom**2) < best:
             best, penalty = gcv, candidate
     solved = vectors @ (along / (values + penalty)[:, None])
     weights = x.T @ solved if wide else solved
     return weights, mean_f - mean_x @ weights
+
+
+def _judge_penalty(
+    values: Tensor, squares: Tensor, whole: float, penalty: float, n: int, wide: bool
+) -> tuple[float, float]:
+    """What a penalty leaves of the squares of f, and its degrees of freedom.
+
+    With as many parameters as points both are next to nothing: there they are sums of small terms, not differences of
+    large ones. The smallest eigenvalue is then that of the mean, which is taken off, and no degree of freedom.
+    """
+    left = penalty / (values + penalty)
+    if wide:
+        return float((squares * left.square()).sum()), float(left[1:].sum())
+    missed = whole - float((squares * (1 + left) / (values + penalty)).sum())
+    return missed, n - 1 - len(values) + float(left.sum())

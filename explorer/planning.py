@@ -150,7 +150,7 @@ class _Planner:
             told.append(mask)
             yield mask
             self.listener(tuple(told))
-            if step == self.steps or (step and self.enough(mask)):
+            if step == self.steps or self.enough(mask):
                 return
 
     def _masks(self) -> Iterator[Mask]:

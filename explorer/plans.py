@@ -81,7 +81,7 @@ class PlanSpec:
             name, _, value = option.partition("=")
             kind = _KINDS.get(name)
             try:
-                if kind is None or not value:
+                if kind is None or not value or (kind is bool and value not in ("yes", "no")):
                     raise ValueError
                 values[name] = value == "yes" if kind is bool else kind(value)
             except ValueError:
@@ -190,7 +190,7 @@ class Plan:
             effort = Effort(int(cost.get("layer_evaluations", 0)), float(cost.get("seconds", 0)))
             spec, n_layers = PlanSpec.parse(found["plan"]), int(found["layers"])
             plan = cls(spec, masks, n_layers, str(found.get("model", "")), str(found.get("text", "")), effort)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PlanError("Not a plan", f"{type(error).__name__}: {error}", "Use a file that `plan` wrote") from None
         if not masks or masks[0] != NONE:
             raise PlanError("Not a plan", "its first step removes something", "Use a file that `plan` wrote")

@@ -31,8 +31,8 @@ def correlate(rankings: Sequence[Importance]) -> Agreement:
     ranks = np.stack([rankdata(row) for row in values])
     with np.errstate(divide="ignore", invalid="ignore"):
         spearman = np.atleast_2d(np.corrcoef(ranks))
-    kendall = np.eye(len(values))
+    kendall = np.empty_like(spearman)
     for i in range(len(values)):
-        for j in range(i):
+        for j in range(i + 1):
             kendall[i, j] = kendall[j, i] = kendalltau(values[i], values[j]).statistic
     return Agreement(spearman, kendall)

@@ -51,7 +51,7 @@ class Search:
         n_windows: how many calibration windows there are.
         steps: removals at the most.
         confidence: by which races drop candidates; 1 is exact.
-        enough: ends the search after the first mask of which it is true.
+        enough: ends the search with the first mask of which it is true.
         progress: told candidates times windows within a step.
         listener: told what was found after each step.
     """
@@ -82,12 +82,16 @@ class Search:
         greedy, found = self.greedy(), Found()
         kept: list[Mask] = [NONE]
         for step in range(1, len(greedy.masks)):
-            candidates = list(dict.fromkeys([greedy.masks[step], *self._grown(kept)]))
+            candidates = self._aimed([greedy.masks[step], *self._grown(kept)], step, greedy)
             won = self._race(candidates, found, keep=width)
             kept = list(dict.fromkeys([*won.best, greedy.masks[step]]))
-            mask, loss = _least((won.winner, won.totals[0]), (greedy.masks[step], greedy.losses[step]))
-            found = found.then(mask, loss, won.evaluations + greedy.evaluations[step])
+            best = won.winner, won.totals[0]
+            if greedy.masks[step] in candidates:
+                best = _least(best, (greedy.masks[step], greedy.losses[step]))
+            found = found.then(*best, won.evaluations + greedy.evaluations[step])
             self.listener(found)
+            if self._arrived(found, greedy):
+                break
         return found
 
     def evolve(self, width: int, seed: int) -> Found:
@@ -112,11 +116,22 @@ class Search:
                 best, stale, children = better, 0 if better != best else stale + 1, []
             found = found.then(*best, greedy.evaluations[step] + spent)
             self.listener(found)
+            if self._arrived(found, greedy):
+                break
         return found
 
     def _goes_on(self, found: Found) -> bool:
         last, step = found.masks[-1], len(found.masks) - 1
-        return step < min(self.steps, len(self.units)) and not (step and self.enough(last))
+        return step < min(self.steps, len(self.units)) and not self.enough(last)
+
+    def _arrived(self, found: Found, greedy: Found) -> bool:
+        """Tell whether enough is off, at no more than it costs greedily: masks of one size differ in what they free."""
+        return self.enough(found.masks[-1]) and found.losses[-1] <= greedy.losses[-1]
+
+    def _aimed(self, masks: Sequence[Mask], step: int, greedy: Found) -> list[Mask]:
+        """Each mask once; for the last step those that are enough, if there are any."""
+        once = list(dict.fromkeys(masks))
+        return once if step < len(greedy.masks) - 1 else [mask for mask in once if self.enough(mask)] or once
 
     def _race(self, candidates: Sequence[Mask], found: Found, keep: int = 1) -> Race:
         step = len(found.masks)
@@ -133,14 +148,16 @@ class Search:
 
     def _regrown(self, before: Mask, greedy: Mask, met: set[Mask]) -> list[Mask]:
         """The mask of the size before, with a unit that greedy has off too."""
-        grown = [
-            mask for mask in self._grown([before]) if mask.sites - before.sites <= greedy.sites and mask not in met
-        ]
-        met.update(grown)
-        return grown[:1]
+        aimed = self.enough(greedy)
+        for mask in self._grown([before]):
+            if mask.sites - before.sites <= greedy.sites and mask not in met and (self.enough(mask) or not aimed):
+                met.add(mask)
+                return [mask]
+        return []
 
     def _mutated(self, parent: Mask, count: int, draw: random.Random, met: set[Mask]) -> list[Mask]:
-        """Up to `count` masks that were not met before, each with one to three units swapped."""
+        """Up to `count` masks not met before, each with one to three units swapped; enough if the parent is."""
+        aimed = self.enough(parent)
         off = [unit for unit in self.units if unit.sites <= parent.sites]
         on = [unit for unit in self.units if not unit.sites <= parent.sites]
         children: list[Mask] = []
@@ -151,7 +168,7 @@ class Search:
             back = frozenset().union(*(unit.sites for unit in draw.sample(off, swaps)))
             gone = frozenset().union(*(unit.sites for unit in draw.sample(on, swaps)))
             child = Mask((parent.sites - back) | gone)
-            if child not in met:
+            if child not in met and (self.enough(child) or not aimed):
                 met.add(child)
                 children.append(child)
         return children

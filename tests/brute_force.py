@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,16 +160,37 @@ def angular_distances(states: list[np.ndarray], choice: str) -> list[list[float]
     ]
 
 
-def influences(model: Any, ids: np.ndarray, first: int = 0) -> dict[str, list[float]]:
-    """Return 1 - mean cos(before, after) for layers, attention and MLP, tokens from `first` on."""
-    states, updates = hidden_states(model, ids)
+def is_parallel(model: Any) -> bool:
     config = model.config
-    parallel = (
+    return (
         config.model_type in ("phi", "cohere2")
         or getattr(config, "use_parallel_residual", False)
         or getattr(config, "new_decoder_architecture", False)
         or getattr(config, "parallel_attn", False)
     )
+
+
+def sizes(model: Any, ids: np.ndarray, power: int) -> dict[str, np.ndarray]:
+    """Return L1 or L2 norms of updates over those of what they are added to: unit -> (windows, window, L)."""
+    states, updates = hidden_states(model, ids)
+    found: dict[str, list[np.ndarray]] = {"layer": [], "attention": [], "mlp": []}
+
+    def ratio(update: np.ndarray, before: np.ndarray) -> np.ndarray:
+        above, below = (np.power(np.abs(v).astype(np.float64), power).sum(-1) for v in (update, before))
+        return np.power(above / below, 1 / power)
+
+    for layer, (a, m) in enumerate(zip(updates["attention"], updates["mlp"], strict=True)):
+        x = states[layer]
+        found["layer"].append(ratio(states[layer + 1] - x, x))
+        found["attention"].append(ratio(a, x))
+        found["mlp"].append(ratio(m, x if is_parallel(model) else x + a))
+    return {unit: np.stack(each, axis=-1) for unit, each in found.items()}
+
+
+def influences(model: Any, ids: np.ndarray, first: int = 0) -> dict[str, list[float]]:
+    """Return 1 - mean cos(before, after) for layers, attention and MLP, tokens from `first` on."""
+    states, updates = hidden_states(model, ids)
+    parallel = is_parallel(model)
     found: dict[str, list[float]] = {"layer": [], "attention": [], "mlp": []}
     for layer, (a, m) in enumerate(zip(updates["attention"], updates["mlp"], strict=True)):
         x = states[layer].astype(np.float64)
@@ -177,3 +199,30 @@ def influences(model: Any, ids: np.ndarray, first: int = 0) -> dict[str, list[fl
         found["attention"].append(1 - _mean_cosine(x, x + a, first))
         found["mlp"].append(1 - _mean_cosine(before, before + m, first))
     return found
+
+
+def _sum_weights(model: Any, worth: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, np.ndarray]:
+    """Sum what weights are worth, biases left out, over each layer, its attention and its MLP: unit -> (L,)."""
+    where = names(model)
+    prefixes = {"layer": ("",), "attention": (where["attention"] + ".",), "mlp": (where["mlp"] + ".",)}
+    if model.config.model_type == "opt":
+        prefixes["mlp"] = ("fc1.", "fc2.")
+    layers = model.get_submodule(where["layers"])
+
+    def total(layer: Any, starts: tuple[str, ...]) -> float:
+        weights = {name: p for name, p in layer.named_parameters() if name.startswith(starts)}
+        return sum(float(worth(p).double().sum()) for name, p in weights.items() if not name.endswith("bias"))
+
+    return {unit: np.array([total(layer, starts) for layer in layers]) for unit, starts in prefixes.items()}
+
+
+def magnitude(folder: Path) -> dict[str, np.ndarray]:
+    """Return sum |W|: unit -> (L,)."""
+    return _sum_weights(plain(folder), lambda w: w.detach().abs())
+
+
+def taylor(folder: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Return sum |W dL/dW| from one backward pass of the mean loss that transformers computes itself: unit -> (L,)."""
+    model, tokens = plain(folder), torch.from_numpy(ids)
+    model(tokens, labels=tokens, use_cache=False).loss.backward()
+    return _sum_weights(model, lambda w: torch.zeros(1) if w.grad is None else (w.detach() * w.grad).abs())

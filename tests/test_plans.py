@@ -44,7 +44,8 @@ def test_only_what_is_not_the_default_is_written() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "nosuch/layer", "deepest/site", "deepest/layer;iterative=yes", "greedy/site;criterion=bleu", "greedy;seed",
+    ["", "nosuch/layer", "deepest/site", "deepest/layer;iterative=yes", "block-influence;iterative=true",
+     "greedy/site;criterion=bleu", "greedy;seed",
      "greedy;seed=x", "greedy;confidence=0", "greedy;width=0", "greedy;nosuch=1", "greedy;protect=x"],
 )  # fmt: skip
 def test_malformed_specs_are_one_line(text: str) -> None:
@@ -79,7 +80,8 @@ def test_a_file_holds_the_plan(tmp_path: Path) -> None:
     "content",
     ["", "[]", "{}", '{"steps": 3}', '{"steps": [{"mask": "x"}], "plan": "greedy", "layers": 4}',
      '{"steps": [{"mask": "a1"}], "plan": "greedy", "layers": 4}',
-     '{"steps": [{"mask": "none"}, {"mask": "a9"}], "plan": "greedy", "layers": 4}', "[" * 9999],
+     '{"steps": [{"mask": "none"}, {"mask": "a9"}], "plan": "greedy", "layers": 4}', "[" * 9999,
+     '{"steps": [{"mask": "none"}], "plan": "greedy", "layers": Infinity}'],
 )  # fmt: skip
 def test_what_is_no_plan_is_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "plan.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import mpmath
@@ -12,7 +13,8 @@ import torch
 from explorer import similarity
 from explorer.errors import Cancelled
 from explorer.loading import LoadedModel
-from explorer.records import Corpus
+from explorer.masks import Mask, Site
+from explorer.records import Corpus, Redundancy, Windows
 from explorer.similarity import TOKEN_CHOICES, UNITS, _influence, measure
 from explorer.store import Store
 from tests import brute_force
@@ -121,6 +123,93 @@ def test_out_of_memory_halves_the_batch(
     monkeypatch.setattr(similarity._Fitter, "leave", limited)
     parts = measure(llama, llama_corpus, Store(None))
     np.testing.assert_allclose(parts.angular["mean"], whole.angular["mean"], atol=1e-5)
+
+
+def test_sizes_of_updates_equal_the_oracle(loaded: LoadedModel, corpus: Corpus, store: Store) -> None:
+    found = measure(loaded, corpus, store)
+    plain = brute_force.plain(loaded.checkpoint.folder)
+    for power in (1, 2):
+        for unit, right in brute_force.sizes(plain, corpus.calibration.ids, power).items():
+            np.testing.assert_allclose(found.sizes[power, unit], right, rtol=1e-3, atol=1e-5, err_msg=f"{power} {unit}")
+            assert right.mean() > 0.01
+
+
+@pytest.mark.parametrize("mask", ["a1,m2", "0,m3", "1-2,a0"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "opt", "bloom", "falcon_parallel", "granite", "mixtral"])
+def test_under_a_mask_it_is_what_zeroed_projections_give(tiny, store: Store, name: str, mask: str) -> None:
+    loaded: LoadedModel = tiny.load(name)
+    corpus, off = loaded.tokenize("python-docs", 3 * 24, 24), Mask.parse(mask)
+    found, ids = measure(loaded, corpus, store, mask=off), corpus.calibration.ids
+    zeroed = brute_force.zeroed(loaded.checkpoint.folder, off)
+    states, _ = brute_force.hidden_states(zeroed, ids)
+    for choice in TOKEN_CHOICES:
+        expected = brute_force.angular_distances(states, choice)
+        for row, right in zip(found.angular_distance(choice), expected, strict=True):
+            np.testing.assert_allclose(row, right, atol=1e-5)
+    for unit, influence in brute_force.influences(zeroed, ids).items():
+        np.testing.assert_allclose(found.block_influence(unit), influence, atol=1e-5)
+        for power in (1, 2):
+            right = brute_force.sizes(zeroed, ids, power)[unit]
+            np.testing.assert_allclose(found.sizes[power, unit], right, rtol=1e-3, atol=1e-5)
+    for site in off.sites:
+        assert (found.influence[site.part][..., site.layer] == 0).all()
+        assert (found.sizes[2, site.part][..., site.layer] == 0).all()
+    assert not np.allclose(found.norms, measure(loaded, corpus, store).norms)
+
+
+def test_the_order_of_windows_does_not_matter(llama: LoadedModel, llama_corpus: Corpus) -> None:
+    order = [3, 0, 4, 2, 1]
+    windows = Windows(llama_corpus.calibration.ids[order], llama_corpus.calibration.text_bytes[order])
+    found = measure(llama, replace(llama_corpus, calibration=windows), Store(None))
+    before = measure(llama, llama_corpus, Store(None))
+    for choice in TOKEN_CHOICES:
+        np.testing.assert_allclose(found.angular[choice], before.angular[choice][order], atol=1e-7)
+    for unit in UNITS:
+        np.testing.assert_allclose(found.influence[unit], before.influence[unit][order], atol=1e-7)
+        np.testing.assert_allclose(found.sizes[1, unit], before.sizes[1, unit][order], rtol=1e-5)
+
+
+def fit(x: np.ndarray, updates: list[tuple[np.ndarray, np.ndarray]]) -> Redundancy:
+    """Show a fitter a stream x (windows, window, width) and what each layer's attention and MLP add to it."""
+    fitter, shape = similarity._Fitter(len(updates), parallel=False), x.shape[:2]
+    for layer, (a, m) in enumerate(updates):
+        fitter.enter(layer, torch.from_numpy(x).float())
+        fitter.update(Site(layer, "attention"), torch.from_numpy(a).float())
+        fitter.update(Site(layer, "mlp"), torch.from_numpy(m).float())
+        x = x + a + m
+        fitter.leave(layer, torch.from_numpy(x).float())
+    found = {name: value.numpy() for name, value in fitter.fit(shape).items()}
+    return Redundancy(
+        {choice: found[f"angular_{choice}"] for choice in TOKEN_CHOICES},
+        {unit: found[f"influence_{unit}"] for unit in UNITS},
+        {(power, unit): found[f"l{power}_{unit}"] for power in (1, 2) for unit in UNITS},
+        found["norms"], tokens=0, corpus="", model="", dtype="",
+    )  # fmt: skip
+
+
+def test_streams_whose_angles_are_known() -> None:
+    """An identity, a rotation by a sixth of a half turn, its undoing, a stretch, a reversal."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 2))
+    angle = math.pi / 6
+    turned = x @ np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    nothing = np.zeros_like(x)
+    found = fit(x, [(nothing, nothing), (turned - x, nothing), (nothing, x - turned), (x, x), (-2 * x, -4 * x)])
+    for choice in TOKEN_CHOICES:
+        rows = found.angular_distance(choice)
+        np.testing.assert_allclose(rows[0], [0, 1 / 6, 1 / 6, 0, 1], atol=1e-6)  # d(l, 1)
+        np.testing.assert_allclose(rows[1], [1 / 6, 0, 1 / 6, 1], atol=1e-6)  # layers 1 and 2 cancel
+        np.testing.assert_allclose(rows[4], [1], atol=1e-6)
+        assert found.best_starts(choice)[1] == 1
+    cosine = 1 - math.cos(angle)
+    np.testing.assert_allclose(found.block_influence("layer"), [0, cosine, cosine, 0, 2], atol=1e-6)
+    np.testing.assert_allclose(found.block_influence("attention"), [0, cosine, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(found.block_influence("mlp"), [0, 0, cosine, 0, 2], atol=1e-6)
+    chord = 2 * math.sin(angle / 2)
+    np.testing.assert_allclose(found.sizes[2, "layer"].mean((0, 1)), [0, chord, chord, 2, 2], atol=1e-5)
+    np.testing.assert_allclose(found.sizes[1, "layer"].mean((0, 1))[[0, 3, 4]], [0, 2, 2], atol=1e-5)
+    np.testing.assert_allclose(found.sizes[1, "mlp"].mean((0, 1))[3], 0.5, atol=1e-5)  # x added to 2 x
+    norms = np.linalg.norm(x, axis=-1).mean()
+    np.testing.assert_allclose(found.residual_norms(), norms * np.array([1, 1, 1, 1, 3, 3]), rtol=1e-5)
 
 
 def _exact(x: np.ndarray, f: np.ndarray) -> float:

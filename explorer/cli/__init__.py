@@ -20,10 +20,10 @@ def spread(words: Sequence[str]) -> list[str]:
     """Write `--texts A B` as `--texts A --texts B`, which is what the parser takes."""
     spread_out: list[str] = []
     many = ""
-    for word in words:
+    for word, after in zip(words, [*words[1:], "--"], strict=True):
         if word.startswith("-"):
             many = word if word in _MANY else ""
-            spread_out += [] if many else [word]
+            spread_out += [] if many and not after.startswith("-") else [word]
         else:
             spread_out += [many, word] if many else [word]
     return spread_out

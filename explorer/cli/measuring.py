@@ -73,7 +73,7 @@ def interactions(
     order = np.argsort(upper, axis=None)
     known = order[: np.isfinite(upper).sum()]
     lines = ["pair          interaction, nats a token"]
-    for index in [*known[:8], *known[-8:]]:
+    for index in dict.fromkeys([*known[:8], *known[-8:]]):
         i, j = np.unravel_index(index, upper.shape)
         lines.append(f"{units[i]!s:<6}{units[j]!s:<8}{upper[i, j]:+.4f}")
     return answer, "\n".join(lines)

@@ -78,7 +78,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     lines = [f"{'plan':<36}" + "".join(f"{share:>8.0%} ppl    KL  top-1" for share in shares)]
     for text in plans or ["deepest", "similarity-block", "block-influence", "leave-one-out", "greedy"]:
-        made = Plan.load(Path(text)) if Path(text).is_file() else None
+        made = work.plan(Path(text)) if Path(text).is_file() else None
         if made is None:
             spec = PlanSpec.parse(text)
             made = make_plan(work.loaded, work.corpus, spec, work.store, work.progress)

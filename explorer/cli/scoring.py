@@ -24,7 +24,7 @@ def score(
     from explorer.scoring import score as score_masks
 
     windows = _split(split)
-    planned = [] if plan is None else [work.mask("none", plan, step)]
+    planned = [work.mask("none", plan, step)] if plan or step else []
     masks = list(dict.fromkeys([NONE, *map(work.mask, mask), *planned]))
     scores = score_masks(work.loaded, work.corpus, masks, work.store, windows, work.progress)
     answer: dict[str, Any] = {

@@ -99,10 +99,20 @@ class Work:
     def mask(self, text: str, plan: Path | None = None, step: int = 0) -> Mask:
         """Read a mask, or a step of a plan file, and check it against the model."""
         if plan is None:
+            if step:
+                raise PlanError("A step of no plan", f"--step {step}", "Name the plan file with --plan")
             return Mask.parse(text).checked(self.loaded.n_layers)
         if text != "none":
             raise PlanError("Both a mask and a plan", f"{text} and {plan}", "Give one of them")
-        return Plan.load(plan).at(step).checked(self.loaded.n_layers)
+        return self.plan(plan).at(step)
+
+    def plan(self, path: Path) -> Plan:
+        """Read a plan file, and check that it is for a model of as many layers."""
+        found = Plan.load(path)
+        if found.n_layers != self.loaded.n_layers:
+            layers = f"{found.n_layers} layers; this one has {self.loaded.n_layers}"
+            raise PlanError("The plan is for another model", layers, "Make one for this model with `plan`")
+        return found
 
     @cached_property
     def _inventory(self) -> Inventory:

@@ -76,8 +76,8 @@ def test_killed_at_twenty_moments(tiny: Tiny, llama: LoadedModel, store: Store, 
     foreign[0].parent.mkdir(parents=True)
     for path in foreign:
         path.write_text("mine")
-    longest = _run(source, out, None)
     _run(source, out, None)
+    longest = _run(source, out, None)
     corpus = llama.tokenize("python-docs", 2 * WINDOW, WINDOW)
     dice, outcomes = random.Random(0), []
     for kill in range(KILLS):

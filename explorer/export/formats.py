@@ -14,7 +14,6 @@ class Format:
 
     Args:
         name: as written after --format.
-        use: what one wants to do with it.
         dropped: what is not written.
         zeroed: what is written as zeros.
         loads: which programs load it.
@@ -22,7 +21,6 @@ class Format:
     """
 
     name: str
-    use: str
     dropped: str
     zeroed: str
     loads: str
@@ -43,14 +41,12 @@ FORMATS = {
     for made in (
         Format(
             "transformers",
-            "fine-tune, or serve anywhere",
             "whole layers; nothing else may be off",
             "nothing",
             "whatever loads the original: transformers, PEFT, vLLM, SGLang, MLX",
         ),
         Format(
             "transformers-zeroed",
-            "load anywhere, whatever is off",
             "whole layers",
             "the output projections of attention and MLPs that are off in layers that stay: no memory and no compute "
             "is saved for them",
@@ -58,7 +54,6 @@ FORMATS = {
         ),
         Format(
             "deci",
-            "serve with vLLM, SGLang or MLX",
             "whole layers, attention and MLPs that are off, with the norm before each",
             "the output projection of attention that is off in the first layer that stays",
             "vLLM, SGLang and mlx-lm, which have the architecture nemotron-nas; transformers and PEFT with "
@@ -66,26 +61,23 @@ FORMATS = {
         ),
         Format(
             "pruned-remote-code",
-            "fine-tune or run with real savings",
             "whole layers, attention and MLPs that are off",
             "nothing",
             "transformers and PEFT with trust_remote_code: two small files over the family's own class",
         ),
-        Format("gguf", "run with llama.cpp", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP),
+        Format("gguf", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP),
         *(
-            Format(f"gguf-{blocks}", f"run with llama.cpp in {blocks}", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP, blocks)
+            Format(f"gguf-{blocks}", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP, blocks)
             for blocks in ("f16", "bf16", "q8_0")
         ),
         Format(
             "mergekit",
-            "build it with mergekit",
             "whole layers",
             "the output projections of attention and MLPs that are off in layers that stay",
             "mergekit-yaml, which writes a transformers checkpoint",
         ),
         Format(
             "recipe",
-            "share what was removed and measured",
             "nothing: no weights are written",
             "nothing",
             "this program, with export --recipe",

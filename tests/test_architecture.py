@@ -16,7 +16,7 @@ TIERS = (
      "explorer.hub", "explorer.batches", "explorer.devices", "explorer.weights", "explorer.checkpoints"),
     ("explorer.hooks", "explorer.selfcheck", "explorer.loading"),
     ("explorer.prefixes", "explorer.similarity", "explorer.scoring", "explorer.generation"),
-    ("explorer.export", "explorer.planning"),
+    ("explorer.export", "explorer.planning", "explorer.ladders"),
     ("explorer.charts", "explorer.cli", "explorer.__main__"),
     ("ui",),
     ("pages", "app"),

@@ -7,11 +7,11 @@ from dataclasses import replace
 import streamlit as st
 
 from explorer.masks import NONE
-from ui.engine import Facts, View
+from ui.engine import Facts
 from ui.jobs import Job
 from ui.plain import plain
-from ui.session import get_engine, get_owner
-from ui.waiting import follow
+from ui.session import get_engine, get_owner, get_view
+from ui.watching import watch
 
 PROMPTS = (
     "The capital of France is",
@@ -21,7 +21,7 @@ PROMPTS = (
 NEW_TOKENS = 32
 
 
-def draw_samples(view: View, facts: Facts) -> None:
+def draw_samples(facts: Facts) -> None:
     """Draw a greedy sample for each prompt, original and pruned side by side."""
     if "prompts" not in st.session_state:
         st.session_state.prompts = list(PROMPTS)
@@ -31,16 +31,16 @@ def draw_samples(view: View, facts: Facts) -> None:
             for number, prompt in enumerate(st.session_state.prompts, 1)
         ]
         chat = st.toggle("Use the model's chat template", disabled=not facts.chat, key="chat")
-    engine, owner = get_engine(), get_owner()
+    engine, owner, view = get_engine(), get_owner(), get_view()
     prompts = [prompt for prompt in st.session_state.prompts if prompt.strip()]
     pairs = [
         tuple(
-            engine.sample(owner, f"sample/{number}/{kind}", seen, prompt, NEW_TOKENS, chat)
+            watch(engine.sample(owner, f"sample/{number}/{kind}", seen, prompt, NEW_TOKENS, chat))
             for kind, seen in (("original", replace(view, mask=NONE)), ("pruned", view))
         )
         for number, prompt in enumerate(prompts)
     ]
-    follow([job for pair in pairs for job in pair], lambda: _draw_pairs(prompts, pairs))
+    _draw_pairs(prompts, pairs)
 
 
 def _draw_pairs(prompts: list[str], pairs: list[tuple[Job, ...]]) -> None:

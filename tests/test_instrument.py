@@ -48,7 +48,7 @@ class Instrument:
         """Wait until every step of the plan is scored, and nothing else is on its way."""
         expect(self.slider).to_be_enabled(timeout=WAIT)
         expect(self.page.locator("[data-part=progress]")).to_have_text("", timeout=WAIT)
-        expect(self.page.locator(".st-key-queue")).to_have_text("", timeout=WAIT)
+        expect(self.page.locator(".st-key-queue")).to_have_text("Queue: empty", timeout=WAIT)
         self.page.wait_for_timeout(500)
 
     def switch(self, name: str) -> Any:
@@ -152,14 +152,11 @@ def test_hand_and_keyboard_set_the_mask_and_take_it_back(page: Page, url: str, d
 def test_an_estimate_is_marked_until_the_exact_value_replaces_it(page: Page, url: str, deep: Path) -> None:
     shown = Instrument(page, url, deep)
     shown.wait_for_plan()  # single damages are measured by then
-    page.evaluate(
-        """() => {
-          const root = document.querySelector('.st-key-strip').querySelector('*');
-          const find = (n) => n.querySelector?.('.instrument') ?? [...n.querySelectorAll('*')].map((e) => e.shadowRoot?.querySelector('.instrument')).find(Boolean);
-          const box = find(document.querySelector('.st-key-strip'));
+    page.locator(".instrument").evaluate(
+        """box => {
           window.seen = [];
-          new MutationObserver(() => window.seen.push([box.querySelector('.value').textContent, box.querySelector('.tag').textContent]))
-            .observe(box, { subtree: true, childList: true, characterData: true });
+          const look = () => window.seen.push([".value", ".tag"].map((name) => box.querySelector(name).textContent));
+          new MutationObserver(look).observe(box, { subtree: true, childList: true, characterData: true });
         }"""
     )
     top = shown.value.bounding_box()

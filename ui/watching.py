@@ -1,7 +1,8 @@
 """Pushing instead of polling: when a job gets on, the panels that show it run again, in every session that looks.
 
 A panel is a fragment that asked for jobs through `watch`. Streamlit has no public call to rerun a fragment from
-outside a script, so the request is made as the session itself makes it when its browser asks, on the event loop.
+outside a script, so a run is started as the session itself starts one when its browser asks: on the event loop, and
+only while it runs nothing. Streamlit's version is pinned; `tests/test_watching.py` holds what this relies on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import streamlit as st
 from streamlit import runtime
-from streamlit.proto.ClientState_pb2 import ClientState
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState, get_script_run_ctx
 
 from ui.jobs import Job
@@ -99,8 +100,9 @@ class Watchers:
             self._timers[session] = self._loop.call_later(_BUSY, self._serve, session)
         else:
             self._ran[session] = time.monotonic()
-            for panel in filter(found.has_fragment, self._due.pop(session, set())):
-                _rerun(found, panel)
+            panels = [panel for panel in self._due.pop(session, set()) if found.has_fragment(panel)]
+            if panels:
+                _rerun(found, panels)
 
     def _forget(self, session: str) -> None:
         self._due.pop(session, None)
@@ -111,11 +113,19 @@ class Watchers:
             self._named = {key: panel for key, panel in self._named.items() if key[0] != session}
 
 
-def _rerun(session: Any, panel: str) -> None:
-    state = ClientState()
-    state.CopyFrom(session._client_state)
-    state.fragment_id, state.is_auto_rerun = panel, True
-    session.request_rerun(state)
+def _rerun(session: Any, panels: list[str]) -> None:
+    """Run fragments of a session that runs nothing, all in one run: a second one would drop what the first sends."""
+    last = session._client_state
+    context = last.context_info if last.HasField("context_info") else None
+    session._create_scriptrunner(
+        RerunData(
+            query_string=last.query_string,
+            page_script_hash=last.page_script_hash,
+            fragment_id_queue=panels,
+            is_auto_rerun=True,
+            context_info=context,
+        )
+    )
 
 
 @st.cache_resource(show_spinner=False)

@@ -135,7 +135,10 @@ def get_watchers() -> Watchers:
 
 
 def panel(name: str, draw: Callable[[], None]) -> None:
-    """Draw a part of the page that runs again by itself whenever a job that it watches gets on."""
+    """Draw a part of the page that runs again by itself whenever a job that it watches gets on.
+
+    `draw` draws something every time: of a fragment that draws nothing the browser keeps what was there before.
+    """
 
     @st.fragment
     def run() -> None:

@@ -9,6 +9,7 @@ PAGES = {
     "overview": st.Page("pages/overview.py", title="Overview", default=True),
     "redundancy": st.Page("pages/redundancy.py", title="Redundancy"),
     "prune": st.Page("pages/prune.py", title="Prune"),
+    "compare": st.Page("pages/compare.py", title="Compare"),
     "export": st.Page("pages/export.py", title="Export"),
 }
 page = st.navigation(list(PAGES.values()), position="top")

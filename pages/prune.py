@@ -5,6 +5,7 @@ import streamlit as st
 from ui.engine import Facts
 from ui.frame import framed, require_facts
 from ui.instrument import draw_instrument
+from ui.pins import draw_pinning
 from ui.samples import draw_samples
 from ui.watching import panel
 
@@ -12,6 +13,7 @@ from ui.watching import panel
 def main(facts: Facts) -> None:
     with st.container(key="instrument"):
         panel("instrument", lambda: draw_instrument(facts))
+    panel("pins", lambda: draw_pinning(facts))
     with st.container(key="samples"):
         panel("samples", lambda: draw_samples(facts))
 

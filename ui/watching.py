@@ -96,7 +96,9 @@ class Watchers:
         self._timers.pop(session, None)
         if found is None:
             self._forget(session)
-        elif found._scriptrunner is not None:  # what the browser asked for goes first
+        elif found._scriptrunner is not None or not found._browser_queue.is_empty():
+            # What the browser asked for goes first; and what an earlier run sent has to be on its way, for Streamlit
+            # takes unsent deltas of a panel back when the panel runs again.
             self._timers[session] = self._loop.call_later(_BUSY, self._serve, session)
         else:
             self._ran[session] = time.monotonic()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,7 +17,7 @@ from transformers import LlamaConfig
 from tests.tiny_models import FAMILIES, REPOSITORY, WINDOW, make_model, save
 from ui.figures import describe_bytes
 
-WAIT = 90_000
+WAIT = 60_000
 TOKENS = {"tokens": str(6 * WINDOW), "window": str(WINDOW), "dtype": "float32", "device": "cpu"}
 
 
@@ -33,9 +34,7 @@ class Instrument:
     def __init__(self, page: Page, url: str, model: Path, mask: str = "none", **more: str) -> None:
         self.page, self.sent = page, 0
         page.on("websocket", lambda socket: socket.on("framesent", lambda _: self._count()))
-        query = "&".join(
-            f"{name}={value}" for name, value in {**TOKENS, "model": str(model), "mask": mask, **more}.items()
-        )
+        query = urlencode({**TOKENS, "model": str(model), "mask": mask, **more})
         page.goto(f"{url}/prune?{query}")
         self.value, self.tag = page.locator(".instrument .value"), page.locator(".instrument .tag")
         self.slider = page.get_by_role("slider", name="Pruned along the plan")

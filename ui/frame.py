@@ -101,6 +101,8 @@ _STYLE = """<style>
 .stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; }
 /* What is on its way replaces what is there; until then nothing fades. */
 .stMain [data-stale="true"] { opacity: 1 !important; transition: none !important; }
+/* Streamlit's captions are too faint to read by the common measure of contrast. */
+.stMain [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
 .st-key-frame { font-variant-numeric: tabular-nums; }
 </style>"""
 

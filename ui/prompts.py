@@ -31,8 +31,8 @@ def choose_prompts(has_template: bool) -> Prompts:
     """Draw the choice; what was chosen outlives a change of page."""
     state = st.session_state
     kept = state.setdefault("prompts_kept", {"presets": list(_FIRST), "own": "", "tokens": 32, "chat": False})
-    left, own_place, middle, right = st.columns([4, 4, 2, 2], vertical_alignment="bottom")
-    presets = left.multiselect("Prompts", list(PRESETS), kept["presets"], key="presets")
+    left, own_place, middle, right = st.columns([5, 4, 2, 2], vertical_alignment="bottom")
+    presets = left.pills("Prompts", list(PRESETS), selection_mode="multi", default=kept["presets"], key="presets")
     tokens = middle.selectbox("New tokens", _LENGTHS, _LENGTHS.index(kept["tokens"]), key="new_tokens")
     chat = right.toggle("Chat template", kept["chat"], key="chat", disabled=not has_template)
     own = own_place.text_input("Your own prompt", kept["own"], key="own_prompt", max_chars=4000)

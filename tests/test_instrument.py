@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -14,11 +15,18 @@ import pytest
 from playwright.sync_api import Page, expect
 from transformers import LlamaConfig
 
+from tests.browser import serve
 from tests.tiny_models import FAMILIES, REPOSITORY, WINDOW, make_model, save
 from ui.figures import describe_bytes
 
 WAIT = 60_000
-TOKENS = {"tokens": str(6 * WINDOW), "window": str(WINDOW), "dtype": "float32", "device": "cpu"}
+TOKENS = {"tokens": str(3 * WINDOW), "window": str(WINDOW), "dtype": "float32", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve(OMP_NUM_THREADS="1") as address:  # tiny layers lose by threads
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
 from urllib.parse import urlencode
@@ -12,12 +13,19 @@ from playwright.sync_api import Browser, Page, expect
 
 from explorer.generation import generate
 from explorer.masks import NONE, Mask
+from tests.browser import serve
 from tests.test_instrument import WAIT, Instrument
 from tests.tiny_models import Tiny, load_folder
 
 MARKUP = "<img src=x onerror=window.hit=1><b>bold</b> **stars** :red[x] $y$ [l](http://x)"
 ALIVE = "document.querySelectorAll('img[src=x]').length"
 DEEP_ALIVE = "[...document.querySelectorAll('*')].filter((e) => e.shadowRoot?.querySelector('img, b')).length"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve(OMP_NUM_THREADS="1") as address:  # tiny layers lose by threads
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Redundancy:
             return measure(loaded, corpus, self.store, job.progress)
 
-        return self._ask(owner, "redundancy", view.source, "Similarity", SWEEP, work)
+        return self._ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work)
 
     def plan(self, owner: str, view: View) -> Job:
         """Ask for the view's Plan; while it is made, the masks so far are the partial result."""

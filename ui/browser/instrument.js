@@ -7,7 +7,7 @@ const MOST_UNDONE = 200;
 function build(root, layers) {
   const part = (name) => root.querySelector(`[data-part=${name}]`);
   const names = ["value", "tag", "interval", "detail", "live", "meter", "context", "paceBefore", "paceAfter", "paceNote",
-    "measurePace", "curve", "ticks", "slider", "step", "progress", "undo", "redo", "clear"];
+    "measurePace", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear"];
   const it = {
     root, layers, grid: part("strip"), parts: Object.fromEntries(names.map((name) => [name, part(name)])),
     off: new Array(2 * layers).fill(false), shown: [], revision: -1, gesture: null, anchor: null, undone: [], redone: [],
@@ -119,7 +119,8 @@ function drawSlider(it, key, value) {
   const words = it.steps.length && at === undefined ? `${share}, not on the plan` : share;
   write(step, words);
   const number = value.kind === "none" ? "perplexity not known yet" : `perplexity ${writePerplexity(value.nats)}, ${value.kind}`;
-  slider.setAttribute("aria-valuetext", `${words}; ${number}`);
+  const text = `${words}; ${number}`;
+  if (slider.getAttribute("aria-valuetext") !== text) slider.setAttribute("aria-valuetext", text);
 }
 
 function take(it, data) {
@@ -161,6 +162,7 @@ export default function ({ parentElement: root, data, setStateValue, setTriggerV
   drawPace(it);
   drawHistory(it);
   drawCurve(it);
+  write(it.parts.awaited, it.scale ? "" : data.progress || "No plan");
   repaint(it);
   speak(it);
 }

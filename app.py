@@ -10,6 +10,7 @@ PAGES = {
     "redundancy": st.Page("pages/redundancy.py", title="Redundancy"),
     "prune": st.Page("pages/prune.py", title="Prune"),
     "plans": st.Page("pages/plans.py", title="Plans"),
+    "compare": st.Page("pages/compare.py", title="Compare"),
     "export": st.Page("pages/export.py", title="Export"),
 }
 page = st.navigation(list(PAGES.values()), position="top")

@@ -82,7 +82,7 @@ def trace_curve(
 def coarse_first(steps: Sequence[int]) -> Iterator[list[int]]:
     """Part sorted steps: ends and middle, eighths, then the rest in runs of neighbours, which share most."""
     done: set[int] = set()
-    for parts in (2, 8):
+    for parts in (2, 8) if steps else ():
         due = {steps[round(part * (len(steps) - 1) / parts)] for part in range(parts + 1)}
         yield from ([sorted(due - done)] if due - done else [])
         done |= due

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DummyLayer
 
 from explorer.errors import TextError
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
-from explorer.records import Sample
+from explorer.records import Progress, Sample, unreported
 
 #: Told the text so far after every token. It may raise `Cancelled` to stop.
 Listener = Callable[[str], None]
@@ -50,21 +52,60 @@ def generate(
         )
     sampling = _sampling(temperature)
     devices = [loaded.device] if loaded.device.type == "cuda" else []
-    start = time.perf_counter()
     with loaded.hooks.masked(mask.checked(loaded.n_layers)), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        output = loaded.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            past_key_values=make_cache(loaded, mask),
-            max_new_tokens=max_new_tokens,
-            pad_token_id=_pad_token(loaded.tokenizer),
-            stopping_criteria=StoppingCriteriaList([_Listening(loaded.tokenizer, ids.shape[1], listener)]),
-            **sampling,
-        )
-    new = output[0, ids.shape[1] :]
+        prompt_perplexity = _measure_prompt(loaded, ids)
+        start = time.perf_counter()
+        output = _write(loaded, mask, ids, max_new_tokens, listener, **sampling)
+    new = output[ids.shape[1] :]
     text = loaded.tokenizer.decode(new, skip_special_tokens=True)
-    return Sample(prompt, mask, text, tuple(new.tolist()), time.perf_counter() - start)
+    return Sample(prompt, mask, text, tuple(new.tolist()), time.perf_counter() - start, prompt_perplexity)
+
+
+#: Tokens decoded to measure the pace; the first follows the prompt and is not counted.
+_PACE_TOKENS = 33
+
+
+@torch.inference_mode()
+def measure_pace(loaded: LoadedModel, mask: Mask, progress: Progress = unreported) -> float:
+    """Measure decoded tokens per second under a mask, one text at a time, after a short prompt.
+
+    Args:
+        progress: told after every token.
+    """
+    times: list[float] = []
+
+    def tick(text: str) -> None:
+        times.append(time.perf_counter())
+        progress(len(times), _PACE_TOKENS, "Decoding")
+
+    ids = _encode(loaded, "Once upon a time", chat=False)
+    with loaded.hooks.masked(mask.checked(loaded.n_layers)):
+        _write(loaded, mask, ids, _PACE_TOKENS, tick, min_new_tokens=_PACE_TOKENS, **_sampling(0))
+    return (len(times) - 1) / (times[-1] - times[0])
+
+
+def _write(
+    loaded: LoadedModel, mask: Mask, ids: torch.Tensor, tokens: int, listener: Listener | None, **more: Any
+) -> torch.Tensor:
+    """Return the ids of a prompt and what the model, masked by the caller, writes after it."""
+    return loaded.model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        past_key_values=make_cache(loaded, mask),
+        max_new_tokens=tokens,
+        pad_token_id=_pad_token(loaded.tokenizer),
+        stopping_criteria=StoppingCriteriaList([_Listening(loaded.tokenizer, ids.shape[1], listener)]),
+        **more,
+    )[0]
+
+
+def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
+    """Return the perplexity of a prompt (1, length) under the mask of the caller; None for a single token."""
+    if ids.shape[1] < 2:
+        return None
+    logits = loaded.model(ids, use_cache=False).logits[0, :-1].float()
+    return math.exp(min(float(F.cross_entropy(logits, ids[0, 1:].to(logits.device))), 700.0))
 
 
 def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:

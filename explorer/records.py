@@ -131,7 +131,7 @@ class Score:
         """Predicted tokens in all windows."""
         return self.tokens * len(self.nats)
 
-    @property
+    @cached_property
     def total_nats(self) -> float:
         """Negative log-likelihood of all predicted tokens."""
         return math.fsum(self.nats)
@@ -141,7 +141,7 @@ class Score:
         """exp(sum of nats / number of predicted tokens)."""
         return _exp(self.total_nats / self.n_tokens)
 
-    @property
+    @cached_property
     def perplexity_ci95(self) -> Interval | None:
         """95% t-interval of the mean nats over windows, through exp; None with fewer than two windows."""
         interval = t_interval(self.nats / self.tokens)
@@ -152,12 +152,12 @@ class Score:
         """Bits needed for a byte of the text; comparable across tokenizers."""
         return self.total_nats / math.log(2) / float(self.text_bytes.sum())
 
-    @property
+    @cached_property
     def delta_nats_per_token(self) -> float:
         """Mean nats a token costs more than under the unpruned model."""
         return math.fsum(self.nats - self.base) / self.n_tokens
 
-    @property
+    @cached_property
     def delta_ci95(self) -> Interval | None:
         """95% t-interval of the difference, paired over windows; None with fewer than two windows."""
         return t_interval((self.nats - self.base) / self.tokens)
@@ -266,16 +266,33 @@ class Costs:
     kv_bytes_per_token: int
     flops_per_token: int
 
+    def bytes_at(self, bits: int) -> float:
+        """Bytes of the weights with so many bits for each, the scales of a quantization left out."""
+        return self.parameters * bits / 8
+
 
 @dataclass(frozen=True)
 class Sample:
-    """Text that a model wrote under a mask."""
+    """Text that a model wrote under a mask.
+
+    Args:
+        prompt: what it went on from.
+        seconds: wall time, prompt included.
+        prompt_perplexity: of the prompt's tokens, each given those before; None for a single token.
+    """
 
     prompt: str
     mask: Mask
     text: str
     token_ids: tuple[int, ...]
     seconds: float
+    prompt_perplexity: float | None = None
+
+    @property
+    def repetition(self) -> float:
+        """Share of the new text's runs of four tokens that were there before (seq-rep-4, arXiv:1908.04319)."""
+        runs = [self.token_ids[i : i + 4] for i in range(len(self.token_ids) - 3)]
+        return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
     @property
     def tokens_per_second(self) -> float:

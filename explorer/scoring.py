@@ -86,6 +86,17 @@ def score(
     return [_assemble(mask, known, windows, range(len(windows))) for mask in masks]
 
 
+def recall(
+    loaded: LoadedModel, corpus: Corpus, masks: Sequence[Mask], store: Store, split: Split = "held-out"
+) -> dict[Mask, Score]:
+    """Return the scores of those masks that the store knows on every window of a split; compute nothing."""
+    windows = corpus.split(split)
+    known = {mask: store.nats(loaded.context, windows.digests, str(mask)) for mask in (NONE, *masks)}
+    whole = {mask for mask, nats in known.items() if all(digest in nats for digest in windows.digests)}
+    rows = range(len(windows))
+    return {mask: _assemble(mask, known, windows, rows) for mask in masks if {mask, NONE} <= whole}
+
+
 def _missing(known: Known, digests: Sequence[str]) -> dict[tuple[Mask, ...], list[int]]:
     """Group the distinct windows by the masks that have not been scored on them."""
     groups: dict[tuple[Mask, ...], list[int]] = defaultdict(list)

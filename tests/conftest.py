@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from playwright.sync_api import Browser, Page
 
 from explorer.checkpoints import DEFAULT_MODEL
 from explorer.loading import LoadedModel, load
 from explorer.records import Corpus, ModelSpec
 from explorer.store import Store
+from tests.browser import open_browser, serve
 from tests.tiny_models import FAMILIES, REPOSITORY, WINDOW, Tiny
 
 torch.set_num_threads(1)  # tiny models lose more to threads than they gain
@@ -84,3 +86,26 @@ def real(reals: Real, request: pytest.FixtureRequest) -> Iterator[LoadedModel]:
     torch.set_num_threads(os.cpu_count() or 1)
     yield reals.load(request.param)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield page
+    context.close()
+    assert not failures

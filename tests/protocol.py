@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import re
 import time
+from typing import Any
 from urllib.parse import urlencode
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
+
+from explorer.masks import Mask
+from ui.figures import describe_perplexity
+from ui.strip import write_cells
 
 EXACT = re.compile(r"[\d.,]+(e[+-]\d+)?")
 
@@ -27,7 +34,6 @@ class User:
         self.mask, self.shown, self.readout = "none", "", ""
         self.errors: list[str] = []
         self._page = ""
-        self._timers: dict[str, asyncio.Task] = {}
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> User:
@@ -38,7 +44,6 @@ class User:
 
     async def __aexit__(self, *_: object) -> None:
         self._reader.cancel()
-        self._stop_timers()
         await self._socket.close()
 
     async def turn_off(self, mask: str, limit: float = 300) -> tuple[str, float]:
@@ -52,12 +57,11 @@ class User:
                 await self._news.wait()
         return self.readout, time.monotonic() - start
 
-    async def _ask(self, fragment: str = "") -> None:
+    async def _ask(self) -> None:
         message = BackMsg()
         run = message.rerun_script
         run.query_string = urlencode({**self.parameters, "mask": self.mask})
         run.page_name, run.page_script_hash = ("", self._page) if self._page else ("prune", "")
-        run.fragment_id, run.is_auto_rerun = fragment, bool(fragment)
         await self._socket.send(message.SerializeToString())
 
     async def _read(self) -> None:
@@ -71,34 +75,22 @@ class User:
     def _take(self, message: ForwardMsg) -> None:
         kind = message.WhichOneof("type")
         if kind == "new_session" and not message.metadata.run.fragment_ids:
-            self._stop_timers()
             self.shown, self.readout = "", ""
-        elif kind == "auto_rerun":
-            self._follow(message.auto_rerun.fragment_id, message.auto_rerun.interval)
         elif kind == "navigation":
             (self._page,) = [p.page_script_hash for p in message.navigation.app_pages if p.url_pathname == "prune"]
-        elif kind == "stop_auto_rerun":
-            for fragment in message.stop_auto_rerun.fragment_ids:
-                self._timers.pop(fragment).cancel()
         elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
             element = message.delta.new_element
             if element.WhichOneof("type") == "text" and element.text.body == self.mask:
                 self.shown = self.mask
-            elif element.WhichOneof("type") == "metric" and element.metric.label == "Perplexity":
-                self.readout = element.metric.body
+            elif (
+                element.WhichOneof("type") == "bidi_component" and "instrument" in element.bidi_component.component_name
+            ):
+                self._read_instrument(json.loads(element.bidi_component.json or element.bidi_component.mixed.json))
             elif element.WhichOneof("type") in ("exception", "alert"):
                 self.errors.append(element.exception.message or element.alert.body)
 
-    def _follow(self, fragment: str, interval: float) -> None:
-        async def tick() -> None:
-            while True:
-                await asyncio.sleep(interval)
-                await self._ask(fragment)
-
-        if fragment not in self._timers:
-            self._timers[fragment] = asyncio.create_task(tick())
-
-    def _stop_timers(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+    def _read_instrument(self, data: dict[str, Any]) -> None:
+        """Read the perplexity that the browser would show as measured, if the mask is the one that was asked for."""
+        score = data["known"].get(data["off"])
+        if score and data["off"] == write_cells(Mask.parse(self.mask), data["layers"]):
+            self.readout = describe_perplexity(math.exp(score[0]))

@@ -6,44 +6,21 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import open_browser, serve
+from tests.browser import serve
 
 FIRST_LOAD = 180_000  # ms; the model is converted and loaded, on a slow machine
 WORK = 90_000
+READOUT = ".st-key-readout [data-testid=stMetricValue], .instrument .value"
 MEASURED = re.compile(r"^[0-9.,]+$")  # an estimate begins with a sign of its own
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serve() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    yield page
-    context.close()
-    assert not failures
-
-
 def readout(page: Page) -> float:
-    value = page.locator(".st-key-readout [data-testid=stMetricValue]")
+    value = page.locator(READOUT)
     expect(value).to_have_text(MEASURED, timeout=FIRST_LOAD)
     return float(value.inner_text().replace(",", ""))
 
@@ -87,8 +64,9 @@ def test_a_toggle_changes_the_readout_to_what_the_command_line_says(page: Page, 
     removed(page, "10,m4")
     page.get_by_role("switch", name="attention of layer 3", exact=True).click()
     removed(page, "10,a3,m4")
-    value = page.locator(".st-key-readout [data-testid=stMetricValue]")
-    expect(page.locator(".st-key-readout")).to_contain_text("against 19", timeout=WORK)
+    value = page.locator(READOUT)
+    expect(value).to_have_text(MEASURED, timeout=WORK)
+    expect(page.locator(".readout")).to_contain_text("against 19")
     expect(page.locator(".st-key-frame")).to_contain_text(value.inner_text(), timeout=WORK)
     expected = run_cli("score", "--mask", "10,a3,m4")["scores"]
     expect(value).to_have_text(f"{expected[1]['perplexity']:,.2f}", timeout=WORK)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from explorer.costs import Inventory, take_inventory
 from explorer.errors import ExportError
 from explorer.export import export, plan_export
 from explorer.export.checkpoint import Exported
-from explorer.generation import generate
+from explorer.generation import generate, measure_pace
+from explorer.ladders import score_coarsely
 from explorer.loading import LoadedModel, load, quieten_libraries
-from explorer.masks import NONE, Mask
+from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.memory import free_bytes
 from explorer.planning import make_plan
 from explorer.plans import Plan, PlanSpec
@@ -23,7 +24,7 @@ from explorer.records import Corpus, ModelSpec, Progress, Redundancy, Sample, Sc
 from explorer.scoring import Live, score
 from explorer.similarity import measure
 from explorer.store import Store
-from ui.jobs import READOUT, SAMPLE, SWEEP, Job
+from ui.jobs import IDLE, READOUT, SAMPLE, SWEEP, Job
 from ui.worker import Worker
 
 #: States kept between live scores take an eighth of the free memory, and no more than this.
@@ -94,9 +95,14 @@ class Outlook:
 class Engine:
     """Turns what the pages ask into jobs for the worker. Only the worker's thread touches the model."""
 
-    def __init__(self, cache: Path, alive: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        alive: Callable[[str], bool],
+        changed: Callable[[Job, bool], None] = lambda job, moved: None,
+    ) -> None:
         quieten_libraries()
-        self.cache, self.store, self.worker = cache, Store(cache), Worker(alive)
+        self.cache, self.store, self.worker = cache, Store(cache), Worker(alive, changed)
         self._loaded: LoadedModel | None = None
         self._prefixes = Prefixes(0)
         self._loaded_stamp: _Stamp = ()
@@ -123,7 +129,7 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Redundancy:
             return measure(loaded, corpus, self.store, job.progress)
 
-        return self.ask(owner, "redundancy", view.source, "Similarity", SWEEP, work, slot=slot)
+        return self.ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work, slot=slot)
 
     def plan(self, owner: str, view: View) -> Job:
         """Ask for the view's Plan; while it is made, the masks so far are the partial result."""
@@ -132,6 +138,29 @@ class Engine:
             return make_plan(loaded, corpus, view.plan, self.store, job.progress)
 
         return self.ask(owner, "plan", replace(view, mask=NONE), f"Plan {view.plan}", SWEEP, work)
+
+    def ladder(self, owner: str, view: View, plan: Plan) -> Job:
+        """Ask for the held-out Scores of a plan's masks, by mask; those known so far are the partial result."""
+        return self._scores(owner, "ladder", view, plan.masks, f"Scores along {plan.spec}", SWEEP)
+
+    def singles(self, owner: str, view: View, n_layers: int) -> Job:
+        """Ask for the Scores with a single site off, by mask, when nothing else is to be done."""
+        return self._scores(owner, "singles", view, list_singles(n_layers), "Damage of single sites", IDLE)
+
+    def _scores(self, owner: str, kind: str, view: View, masks: Sequence[Mask], title: str, priority: int) -> Job:
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, Score]:
+            return score_coarsely(loaded, corpus, masks, self.store, job.progress, job.show)
+
+        return self.ask(owner, kind, view.source, title, priority, work, tuple(map(str, masks)))
+
+    def pace(self, owner: str, view: View, run: int) -> Job:
+        """Ask for decoded tokens per second, of the whole model and under the mask, measured now."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> tuple[float, float]:
+            whole, pruned = (measure_pace(loaded, mask, job.progress) for mask in (NONE, view.mask))
+            return whole, pruned
+
+        return self.ask(owner, "pace", view, "Decoding speed", READOUT, work, (run,))
 
     def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
         """Ask for a greedy Sample; its text so far is the job's partial result."""
@@ -211,6 +240,11 @@ class Engine:
             while len(self._corpora) > 8:
                 self._corpora.popitem(last=False)
         return self._corpora[key]
+
+
+def list_singles(n_layers: int) -> list[Mask]:
+    """List the masks with a single site off, attention first."""
+    return [Mask(frozenset({Site(layer, part)})) for part in PARTS for layer in range(n_layers)]
 
 
 _Stamp = tuple[tuple[str, int, int], ...]

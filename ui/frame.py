@@ -15,7 +15,8 @@ from ui.figures import describe_perplexity
 from ui.jobs import Job
 from ui.plain import plain
 from ui.session import get_engine, get_owner, get_view, set_view, write_url
-from ui.waiting import follow, ready
+from ui.waiting import ready
+from ui.watching import panel, watch
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def framed(page: str) -> Iterator[Frame]:
     if facts_job.state == "done":
         view = _fit_mask(view, facts_job.result)
     frame = Frame(view, facts_job, engine.score(owner, view))
-    follow([facts_job, frame.score_job], lambda: _draw_header(frame))
+    panel("header", lambda: _draw_header(facts_job))
     for notice in st.session_state.pop("notices", []):
         st.warning(plain(notice))
     yield frame
@@ -60,7 +61,7 @@ def framed(page: str) -> Iterator[Frame]:
 def _end_page() -> None:
     """Let go of what another page asked for, but for an export; draw the queue."""
     get_engine().worker.end_page(get_owner(), frozenset({"export"}))
-    _draw_queue()
+    panel("queue", _draw_queue)
 
 
 def require_facts(frame: Frame) -> Facts:
@@ -96,17 +97,25 @@ def _fit_mask(view: View, facts: Facts) -> View:
     return fitted
 
 
-_STYLE = "<style>.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; }</style>"
+_STYLE = """<style>
+.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; }
+/* What is on its way replaces what is there; until then nothing fades. */
+.stMain [data-stale="true"] { opacity: 1 !important; transition: none !important; }
+/* Streamlit's captions are too faint to read by the common measure of contrast. */
+.stMain [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
+.st-key-frame { font-variant-numeric: tabular-nums; }
+</style>"""
 
 
-def _draw_header(frame: Frame) -> None:
-    view, facts = frame.view, frame.facts_job.result
+def _draw_header(facts_job: Job) -> None:
+    view, facts = get_view(), watch(facts_job).result
+    score = watch(get_engine().score(get_owner(), view))
     with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="large"):
         _draw_entry("Model", view.model)
         _draw_entry("Precision", f"{facts.precision} on {facts.device}" if facts else "…")
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
-        _draw_entry("Perplexity", _describe_score(frame.score_job))
+        _draw_entry("Perplexity", _describe_score(score))
         copy_link()
 
 
@@ -123,8 +132,8 @@ def _describe_score(job: Job) -> str:
 
 
 def _draw_queue() -> None:
-    waiting = get_engine().worker.waiting()
+    waiting = [watch(job, states_only=True) for job in get_engine().worker.waiting()]
+    more = f" · {len(waiting) - 6} more" if len(waiting) > 6 else ""
+    words = " · ".join(f"{job.title} ({job.state})" for job in waiting[:6]) + more
     with st.container(key="queue"):
-        if waiting:
-            more = f" · {len(waiting) - 6} more" if len(waiting) > 6 else ""
-            st.caption("Queue: " + plain(" · ".join(f"{job.title} ({job.state})" for job in waiting[:6]) + more))
+        st.caption("Queue: " + plain(words or "empty"))

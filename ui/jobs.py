@@ -11,7 +11,7 @@ from typing import Any
 from explorer.errors import Cancelled, ExplorerError
 
 #: Smaller goes first.
-READOUT, SAMPLE, SWEEP = 0, 1, 2
+READOUT, SAMPLE, SWEEP, IDLE = 0, 1, 2, 3
 
 
 class Job:
@@ -34,7 +34,8 @@ class Job:
         fits: Callable[[], bool] = lambda: False,
     ) -> None:
         self.key, self.title, self.work, self.priority, self.fits = key, title, work, priority, fits
-        self.state = "queued"
+        self.changed: Callable[[Job, bool], None] = lambda job, moved: None  # set by the worker; moved: to a new state
+        self._state = "queued"
         self.done, self.total, self.what = 0, 0, title
         self.partial: Any = None
         self.result: Any = None
@@ -44,6 +45,16 @@ class Job:
         self.between: Callable[[Job], None] = lambda job: None  # set by the worker: called at each step
         self._stop = threading.Event()
         self._clock = _Clock()
+
+    @property
+    def state(self) -> str:
+        """`queued`, `running`, `paused`, `done`, `failed` or `cancelled`."""
+        return self._state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._state = state
+        self.changed(self, True)
 
     @property
     def active(self) -> bool:
@@ -70,11 +81,13 @@ class Job:
         if (total, what) != (self.total, self.what) or done < self.done:
             self._clock = _Clock(done)
         self.done, self.total, self.what = done, total, what
+        self.changed(self, False)
         self.check()
 
     def show(self, partial: Any) -> None:
         """Show an unfinished result. Raises Cancelled if nobody wants it any more."""
         self.partial = partial
+        self.changed(self, False)
         self.check()
 
     def check(self) -> None:

@@ -17,8 +17,13 @@ from explorer.masks import NONE, Mask
 from explorer.plans import PlanSpec
 from explorer.texts import DEFAULT_TEXT
 from ui.engine import Engine, View
+from ui.watching import get_watchers, wake
 
 MOST_TOKENS = 2**31 - 1
+
+#: Panels that show something of the mask, wherever they are.
+OF_THE_MASK = ("header", "instrument", "pins", "samples", "queue")
+
 DEFAULT_VIEW = View(
     model=os.environ.get("EXPLORER_MODEL") or DEFAULT_MODEL,
     text=DEFAULT_TEXT,
@@ -34,7 +39,8 @@ DEFAULT_VIEW = View(
 @st.cache_resource(show_spinner=False)
 def get_engine() -> Engine:
     """Return the one engine of this server."""
-    return Engine(Path(os.environ.get("EXPLORER_CACHE") or "cache"), runtime.get_instance().is_active_session)
+    cache = Path(os.environ.get("EXPLORER_CACHE") or "cache")
+    return Engine(cache, runtime.get_instance().is_active_session, get_watchers().changed)
 
 
 def get_owner() -> str:
@@ -60,6 +66,14 @@ def set_view(view: View) -> None:
     if view.source != st.session_state.view.source:
         st.session_state.view_before = st.session_state.view
     st.session_state.view = view
+
+
+def change_mask(mask: Mask) -> None:
+    """Set another mask; the panels of the page that depend on it run again."""
+    view = replace(get_view(), mask=mask)
+    set_view(view)
+    write_url(view)
+    wake(*OF_THE_MASK)
 
 
 def write_url(view: View) -> None:

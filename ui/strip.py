@@ -1,29 +1,31 @@
-"""The layer strip: the model as 2 x L cells, attention above, MLP below, each a switch."""
+"""The instrument in the browser: readout, meter, curve, slider and the strip of 2 x L switches as one component."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
-from explorer.charts import shade
 from explorer.masks import PARTS, Mask, Site
-from explorer.records import Redundancy
+from ui.browser import read, read_scripts
 
-_FOLDER = Path(__file__).parent
-_strip = st.components.v2.component(
-    "layer_strip",
-    html='<div class="strip" role="group" aria-label="Layers. Arrow keys move, space toggles."></div>',
-    css=(_FOLDER / "strip.css").read_text(encoding="utf-8"),
-    js=(_FOLDER / "strip.js").read_text(encoding="utf-8"),
+_instrument = st.components.v2.component(
+    "instrument",
+    html=read("instrument.html"),
+    css=read("instrument.css"),
+    js=read_scripts("values", "cells", "readout", "meter", "curve", "instrument"),
 )
 
 
-def draw_strip(n_layers: int, mask: Mask, found: Redundancy | None, on_change: Callable[[Mask], None]) -> None:
-    """Draw the strip and tell `on_change` the mask after each gesture.
+def draw_strip(
+    n_layers: int,
+    mask: Mask,
+    data: dict[str, Any],
+    on_mask: Callable[[Mask], None],
+    on_pace: Callable[[], None],
+) -> None:
+    """Draw the instrument and tell `on_mask` the mask after each gesture.
 
     The truth is the mask given here. The strip takes it when its revision is newer than what the strip itself
     last sent, and never in mid-gesture.
@@ -31,8 +33,9 @@ def draw_strip(n_layers: int, mask: Mask, found: Redundancy | None, on_change: C
     Args:
         n_layers: L.
         mask: what is off.
-        found: what colours the cells, bright for redundant; None leaves them plain.
-        on_change: told the new mask, in a callback.
+        data: what the browser shows without asking, see `ui.instrument`.
+        on_mask: told the new mask, in a callback.
+        on_pace: told that decoding is to be timed, in a callback.
     """
     state = st.session_state
     if state.get("strip_mask") != mask:
@@ -43,18 +46,14 @@ def draw_strip(n_layers: int, mask: Mask, found: Redundancy | None, on_change: C
         off = state["strip"]["off"]
         if off is not None:
             state.strip_mask = read_cells(off, n_layers)
-            on_change(state.strip_mask)
+            on_mask(state.strip_mask)
 
-    _strip(
+    _instrument(
         key="strip",
-        data={
-            "layers": n_layers,
-            "off": write_cells(mask, n_layers),
-            "revision": state.strip_revision,
-            **_colours(found, n_layers),
-        },
+        data={"layers": n_layers, "off": write_cells(mask, n_layers), "revision": state.strip_revision, **data},
         default={"off": None},
         on_off_change=changed,
+        on_pace_change=on_pace,
     )
 
 
@@ -74,8 +73,9 @@ def read_cells(cells: str, n_layers: int) -> Mask:
     )
 
 
-def _colours(found: Redundancy | None, n_layers: int) -> dict[str, Any]:
-    if found is None:
-        return {"colours": None, "notes": None}
-    values = np.concatenate([found.block_influence(part) for part in PARTS])
-    return {"colours": shade(values), "notes": [f"block influence {value:.4f}" for value in values]}
+def list_changes(masks: tuple[Mask, ...], n_layers: int) -> list[list[int]]:
+    """List the cells that each mask flips against the one before, the first against nothing."""
+    return [
+        sorted(PARTS.index(site.part) * n_layers + site.layer for site in after.sites ^ before.sites)
+        for before, after in zip((Mask(), *masks), masks, strict=False)
+    ]

@@ -10,8 +10,7 @@ from ui.figures import describe_seconds
 from ui.jobs import Job
 from ui.plain import plain
 from ui.session import get_engine, get_owner
-
-_POLL = 0.25  # seconds
+from ui.watching import panel, watch
 
 
 def ready(job: Job, again: bool = True) -> bool:
@@ -22,21 +21,31 @@ def ready(job: Job, again: bool = True) -> bool:
     if job.state == "done":
         return True
     if job.active:
-        _draw_progress(job)
-    elif job.state == "failed":
-        st.error(plain(str(job.error)))
+        panel(f"progress {job.key}", lambda: _draw_progress(job))
     else:
+        draw_end(job, again)
+    return False
+
+
+def draw_end(job: Job, again: bool = True) -> None:
+    """Say why a job that is not active has no result."""
+    if job.state == "failed":
+        st.error(plain(str(job.error)))
+    elif job.state == "cancelled":
         st.caption("Cancelled.")
         if again:
             retry = get_engine().worker.retry
             st.button("Run it again", key=f"again {job.key}", on_click=retry, args=(get_owner(), job))
-    return False
 
 
-@st.fragment(run_every=_POLL)
 def _draw_progress(job: Job) -> None:
-    if not job.active:
+    if not watch(job).active:
         st.rerun()
+    draw_progress(job)
+
+
+def draw_progress(job: Job) -> None:
+    """Draw how far an active job is, and a button that cancels it."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(job.fraction, text=plain(describe_progress(job)))
         decline = get_engine().worker.decline
@@ -56,15 +65,16 @@ def describe_progress(job: Job) -> str:
 
 
 def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:
-    """Draw something, and again while any of the jobs that it shows is active."""
-    if any(job.active for job in jobs):
-        _draw_again(list(jobs), draw)
+    """Draw something, and again while any of the jobs that it shows is active; then run the page once more."""
+    shown = list(jobs)
+    if any(job.active for job in shown):
+        panel("follow", lambda: _draw_again(shown, draw))
     else:
         draw()
 
 
-@st.fragment(run_every=_POLL)
 def _draw_again(jobs: list[Job], draw: Callable[[], None]) -> None:
+    active = [watch(job).active for job in jobs]
     draw()
-    if not any(job.active for job in jobs):
+    if not any(active):
         st.rerun()

@@ -31,10 +31,15 @@ class Worker:
 
     Args:
         alive: tells whether an owner is still there; what only owners who left hold is cancelled.
+        changed: told a job whenever it gets on, and whether to another state; called from any thread.
     """
 
-    def __init__(self, alive: Callable[[str], bool] = lambda owner: True) -> None:
-        self._alive = alive
+    def __init__(
+        self,
+        alive: Callable[[str], bool] = lambda owner: True,
+        changed: Callable[[Job, bool], None] = lambda job, moved: None,
+    ) -> None:
+        self._alive, self._changed = alive, changed
         self._declined: set[tuple[str, str]] = set()
         self._queue: list[tuple[int, int, Job]] = []
         self._order = itertools.count()
@@ -68,7 +73,7 @@ class Worker:
             job = self._jobs.get(key)
             if job is None or job.doomed:
                 job = self._jobs[key] = Job(key, title, work, priority, fits)
-                job.between = self._run_urgent
+                job.between, job.changed = self._run_urgent, self._changed
                 heapq.heappush(self._queue, (priority, next(self._order), job))
                 self._ready.notify()
             self._jobs.move_to_end(key)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from explorer.checkpoints import find_checkpoint
-from explorer.cli.verb import describe_corpus, verb
+from explorer.cli.verb import MaskOption, describe_corpus, verb
 from explorer.cli.work import Work
-from explorer.masks import NONE
+from explorer.masks import Mask
+from explorer.records import Costs
+
+if TYPE_CHECKING:
+    from explorer.costs import Inventory
 
 
 @verb
@@ -19,30 +25,57 @@ def prepare(work: Work) -> tuple[dict[str, Any], str]:
 
 
 @verb
-def info(work: Work) -> tuple[dict[str, Any], str]:
-    """Describe the model: size, precision, KV cache, and its sites."""
+def info(
+    work: Work,
+    mask: MaskOption = "none",
+    config_only: Annotated[
+        bool, typer.Option("--config-only", help="From the config alone: no weights; --model may be a config file.")
+    ] = False,
+) -> tuple[dict[str, Any], str]:
+    """Describe the model: size, precision, KV cache, with and without what the mask turns off; and its sites."""
+    answer, inventory = _look_at_config(work) if config_only else _look_at_model(work)
+    off = Mask.parse(mask).checked(answer["layers"])
+    answer |= {"mask": str(off), **_describe_costs(inventory.costs(off, work.settings.window))}
+    shown = {name: value for name, value in answer.items() if name != "bytes_at"}
+    shown |= {f"weights in {bits} bits": f"{count / 1e9:,.2f} GB" for bits, count in answer["bytes_at"].items()}
+    rows = [
+        (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value) for name, value in shown.items()
+    ]
+    return answer | {"sites": inventory.sites()}, "\n".join(f"{name:<20}{value}" for name, value in rows)
+
+
+def _look_at_model(work: Work) -> tuple[dict[str, Any], Inventory]:
     from explorer.costs import take_inventory
 
     loaded = work.loaded
-    inventory = take_inventory(loaded.model, loaded.family)
-    costs = inventory.costs(NONE, work.settings.window)
-    answer: dict[str, Any] = {
+    about: dict[str, Any] = {
         "model": loaded.spec.model,
         "architecture": type(loaded.model).__name__,
         "layers": loaded.n_layers,
-        "parameters": costs.parameters,
-        "bytes": costs.bytes,
         "dtype": loaded.dtype,
         "quantize": loaded.spec.quantize,
         "device": str(loaded.device),
+        "digest": loaded.digest,
+    }
+    return about, take_inventory(loaded.model, loaded.family)
+
+
+def _look_at_config(work: Work) -> tuple[dict[str, Any], Inventory]:
+    from explorer.configs import take_inventory_of_config
+
+    s = work.settings
+    architecture, inventory = take_inventory_of_config(s.model, s.dtype, work.store, s.cache)
+    return {"model": s.model, "architecture": architecture, "layers": len(inventory.layers)}, inventory
+
+
+def _describe_costs(costs: Costs) -> dict[str, Any]:
+    return {
+        "parameters": costs.parameters,
+        "bytes": costs.bytes,
+        "bytes_at": {str(bits): costs.bytes_at(bits) for bits in (16, 8, 4)},
         "kv_bytes_per_token": costs.kv_bytes_per_token,
         "flops_per_token": costs.flops_per_token,
-        "digest": loaded.digest,
-        "sites": inventory.sites(),
     }
-    rows = [(name.replace("_", " "), f"{answer[name]:,}" if isinstance(answer[name], int) else answer[name])
-            for name in answer if name != "sites"]  # fmt: skip
-    return answer, "\n".join(f"{name:<20}{value}" for name, value in rows)
 
 
 @verb

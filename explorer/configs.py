@@ -1,0 +1,60 @@
+"""A model's config alone -> its Inventory: every module is made, no weight is downloaded, read or in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from explorer.anatomy import find_anatomy
+from explorer.checkpoints import DEFAULT_MODEL, find_checkpoint
+from explorer.costs import Inventory, take_inventory
+from explorer.errors import ModelError, UnsupportedModel, first_line
+from explorer.hub import FORMS
+from explorer.store import Store
+
+
+def take_inventory_of_config(name: str, dtype: str, store: Store, cache: Path) -> tuple[str, Inventory]:
+    """Return a model's architecture and what it would hold, from its config.
+
+    The layers are made on the meta device, so that a model of any size takes no memory. The self-check, which needs
+    weights, is not run.
+
+    Args:
+        name: hub id, folder, or a config.json file of any name; the default model and a GGUF are converted first.
+        dtype: of the weights and the KV cache; `auto` is the config's.
+
+    Raises:
+        ModelError: no config there, or one that transformers cannot read.
+        UnsupportedModel: not a decoder that this program knows.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = _read(name, store, cache)
+    wanted = config.dtype if dtype == "auto" else getattr(torch, dtype, None)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=wanted or torch.float32)
+    except Exception as error:  # each architecture checks its config in a way of its own
+        raise UnsupportedModel(
+            "No causal language model can be made of the config", f"{name} ({first_line(error)})", FORMS
+        ) from error
+    return type(model).__name__, take_inventory(model, find_anatomy(model))
+
+
+def _read(name: str, store: Store, cache: Path) -> Any:
+    from transformers import AutoConfig
+
+    path = Path(name).expanduser()
+    if (name == DEFAULT_MODEL and not path.exists()) or path.suffix == ".gguf":
+        path = find_checkpoint(name, store, cache).folder
+    elif not path.exists() and name.startswith((".", "/", "~")):
+        raise ModelError("No such config", name, "Give a hub id, a folder with a config.json, or a config file")
+    try:
+        return AutoConfig.from_pretrained(str(path) if path.exists() else name)
+    except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
+        raise ModelError(
+            f"Cannot get the config of {name!r}",
+            first_line(error).rstrip("."),
+            "Give a hub id that can be reached, a folder with a config.json, or a config file",
+        ) from error

@@ -1,0 +1,127 @@
+"""Around the instrument: samples, pins, what a stranger may write, and who cannot see or point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+from urllib.parse import urlencode
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from explorer.generation import generate
+from explorer.masks import NONE, Mask
+from tests.browser import serve
+from tests.test_instrument import WAIT, Instrument
+from tests.tiny_models import Tiny, load_folder
+
+MARKUP = "<img src=x onerror=window.hit=1><b>bold</b> **stars** :red[x] $y$ [l](http://x)"
+ALIVE = "document.querySelectorAll('img[src=x]').length"
+DEEP_ALIVE = "[...document.querySelectorAll('*')].filter((e) => e.shadowRoot?.querySelector('img, b')).length"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve(OMP_NUM_THREADS="1") as address:  # tiny layers lose by threads
+        yield address
+
+
+@pytest.fixture(scope="module")
+def strange(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model in a folder whose name is markup, with a chat template."""
+    folder = copytree(tiny.folder("llama"), tmp_path_factory.mktemp("models") / "<b>bold<b> **m** &lt;")
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}Q {{ m.content }} A{% endfor %}")
+    return folder
+
+
+def write_prompt(page: Page, prompt: str) -> None:
+    field = page.get_by_label("Your own prompt")
+    field.fill(prompt)
+    field.press("Enter")
+    expect(page.locator(".sample").last.locator(".prompt")).to_have_text(prompt, timeout=WAIT)
+    expect(page.locator(".sample .state")).to_have_count(0, timeout=WAIT)
+
+
+def test_samples_are_the_librarys_and_differences_are_marked(page: Page, url: str, strange: Path) -> None:
+    Instrument(page, url, strange, mask="a1,m2")
+    write_prompt(page, "The quick brown fox")
+    loaded = load_folder(strange)
+    last = page.locator(".sample").last
+    for side, mask in enumerate((NONE, Mask.parse("a1,m2"))):
+        expected = generate(loaded, mask, "The quick brown fox", 32)
+        assert last.locator(".text").nth(side).text_content() == expected.text
+        assert expected.prompt_perplexity is not None
+        note = last.locator(".note").nth(side)
+        expect(note).to_contain_text(f"repetition {expected.repetition:.0%}")
+        expect(note).to_contain_text(f"prompt {expected.prompt_perplexity:,.2f}")
+    assert last.locator("del").count() > 0
+    assert last.locator("ins").count() > 0
+    assert "underline" in last.locator("ins").first.evaluate("e => getComputedStyle(e).textDecorationLine")
+    page.get_by_text("Chat template").click()
+    chat = generate(loaded, NONE, "The quick brown fox", 32, chat=True).text
+    expect(last.locator(".text").first).to_have_text(chat, timeout=WAIT)
+
+
+def test_pins_are_compared_kept_and_removed(page: Page, url: str, strange: Path) -> None:
+    shown = Instrument(page, url, strange, mask="1")
+    write_prompt(page, MARKUP)
+    page.get_by_role("button", name="Pin this").click()
+    expect(page.get_by_text("1 of 8 pinned")).to_be_visible(timeout=WAIT)
+    first = shown.value.inner_text()
+    shown.switch("attention of layer 3").click()
+    shown.removes("1,a3")
+    expect(page.get_by_role("button", name="Pin this")).to_be_enabled(timeout=WAIT)
+    page.get_by_role("button", name="Pin this").click()
+    expect(page.get_by_text("2 of 8 pinned")).to_be_visible(timeout=WAIT)
+    page.get_by_role("link", name="Compare").first.click()
+    values = page.locator(".comparison .value td")
+    expect(values).to_have_text([first, shown_value(page)], timeout=WAIT)
+    page.reload()
+    expect(values).to_have_count(2, timeout=WAIT)
+    expect(page.locator(".comparison .thumbnail").nth(1)).to_have_attribute("aria-label", "Removed: 1,a3")
+    assert page.locator(".comparison .thumbnail").nth(1).locator(".off").count() == 3
+    expect(page.locator(".comparison .sample th").last).to_have_text(MARKUP)
+    assert page.evaluate(ALIVE) == page.evaluate(DEEP_ALIVE) == 0
+    page.get_by_role("button", name="Remove pin 1").click()
+    expect(values).to_have_count(1, timeout=WAIT)
+    page.get_by_role("button", name="Open pin 1").click()
+    shown.removes("1,a3")
+    expect(page.get_by_role("slider", name="Pruned along the plan")).to_be_visible(timeout=WAIT)
+
+
+def shown_value(page: Page) -> str:
+    frame = page.locator(".st-key-frame").inner_text()
+    return frame.split("Perplexity")[1].split()[0]
+
+
+def test_nothing_a_stranger_writes_becomes_markup(page: Page, url: str, strange: Path) -> None:
+    Instrument(page, url, strange, plan="nonsense/<b>x</b>")
+    expect(page.get_by_text("The link's plan was skipped")).to_be_visible()
+    write_prompt(page, MARKUP)
+    expect(page.locator(".st-key-frame")).to_contain_text(str(strange))
+    assert page.locator(".st-key-frame b, .st-key-frame img, [data-testid=stAlert] b").count() == 0
+    assert page.evaluate(ALIVE) == page.evaluate(DEEP_ALIVE) == 0
+    page.goto(f"{url}/?{urlencode({'text': f'./{MARKUP}.txt', 'model': str(strange)})}")
+    expect(page.get_by_text("<img src=x").first).to_be_visible(timeout=WAIT)
+    assert page.evaluate(ALIVE) == 0
+    assert page.evaluate("window.hit") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_barrier_to_those_who_cannot_see_or_point(
+    browser: Browser, url: str, strange: Path, scheme: str
+) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    shown = Instrument(page, url, strange, mask="1,a2")
+    shown.wait_for_plan()
+    expect(page.locator(".sample .state")).to_have_count(0, timeout=WAIT)
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    ours = [
+        f"{v['id']} {node['target']} {node.get('failureSummary')}"
+        for v in found if v["impact"] in ("serious", "critical") for node in v["nodes"]
+    ]  # fmt: skip
+    context.close()
+    assert ours == []

@@ -1,0 +1,78 @@
+// The plan's curve: perplexity, on a log scale, over sites removed; measured steps are dots with their intervals, a broken
+// line leads through steps that are not scored yet. The ring is the mask that is set.
+const SVG = "http://www.w3.org/2000/svg";
+const MARGIN = 8, TOP = 8, BOTTOM = 6; // half a slider's thumb on either side, so that the ring stands over the thumb
+const REACH = Math.log(100); // what is beyond a hundredfold is drawn hollow, at the top
+
+function shape(name, attributes, parent) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  parent.append(element);
+  return element;
+}
+
+function drawCurve(it) {
+  const svg = it.parts.curve;
+  const { plan, base } = it.data;
+  const width = svg.clientWidth, height = svg.clientHeight;
+  const key = JSON.stringify([width, height, plan?.id, plan?.scores, base?.[0]]);
+  if (it.curveKey === key) return;
+  it.curveKey = key;
+  svg.replaceChildren();
+  it.parts.ticks.replaceChildren();
+  it.scale = null;
+  if (!plan || !width) return;
+  const known = plan.scores.map((score, step) => score && { step, score }).filter(Boolean);
+  if (!known.length) return;
+  const floor = Math.min(...known.map(({ score }) => score[0]));
+  const low = Math.min(...known.map(({ score }) => score[1] ?? score[0]));
+  const high = Math.min(floor + REACH, Math.max(...known.map(({ score }) => score[2] ?? score[0]), low + 0.05));
+  const most = it.steps[it.steps.length - 1].removed || 1;
+  const x = (removed) => MARGIN + (width - 2 * MARGIN) * Math.min(1, removed / most);
+  const y = (nats) => height - BOTTOM - (height - TOP - BOTTOM) * Math.min(1, Math.max(0, (nats - low) / (high - low)));
+  it.scale = { x, y };
+  ruleValues(it, low, high, width, y);
+  const at = ({ step, score }) => `${x(it.steps[step].removed).toFixed(1)},${y(score[0]).toFixed(1)}`;
+  shape("polyline", { points: known.map(at).join(" "), class: known.length === plan.scores.length ? "line" : "line broken" }, svg);
+  known.slice(1).forEach((point, index) => {
+    if (point.step - known[index].step === 1) shape("polyline", { points: `${at(known[index])} ${at(point)}`, class: "line" }, svg);
+  });
+  for (const { step, score } of known) {
+    const cx = x(it.steps[step].removed);
+    if (score[1] !== null) shape("line", { x1: cx, x2: cx, y1: y(score[1]), y2: y(score[2]), class: "interval" }, svg);
+    shape("circle", { cx, cy: y(score[0]), r: it.steps.length > 80 ? 1.5 : 2.5, class: score[0] > high ? "dot beyond" : "dot" }, svg);
+  }
+  it.ring = shape("circle", { r: 6, class: "ring", visibility: "hidden" }, svg);
+  it.stem = shape("line", { y1: height, class: "stem", visibility: "hidden" }, svg);
+}
+
+function ruleValues(it, low, high, width, y) {
+  const steps = high - low > 3 ? [1, 3] : [1, 1.5, 2, 3, 4, 5, 7];
+  let last = Infinity;
+  for (let power = Math.floor(low / Math.LN10); power <= high / Math.LN10; power++) for (const step of steps) {
+    const value = step * 10 ** power, nats = Math.log(value), top = y(nats);
+    if (nats < low || nats > high || last - top < 14) continue;
+    last = top;
+    shape("line", { x1: 0, x2: width, y1: top, y2: top, class: "rule" }, it.parts.curve);
+    const text = value >= 1e5 ? value.toExponential(0) : value.toLocaleString("en-US");
+    const tick = Object.assign(document.createElement("span"), { textContent: text });
+    tick.style.top = `${top}px`;
+    it.parts.ticks.append(tick);
+  }
+}
+
+function drawPoint(it, value) {
+  if (!it.scale) return;
+  const shown = value.kind === "none" ? "hidden" : "visible";
+  for (const mark of [it.ring, it.stem]) if (mark.getAttribute("visibility") !== shown) mark.setAttribute("visibility", shown);
+  if (value.kind === "none") return;
+  let removed = 0;
+  for (const off of it.off) removed += off;
+  const left = it.scale.x(removed), top = it.scale.y(value.nats);
+  it.ring.setAttribute("cx", left);
+  it.ring.setAttribute("cy", top);
+  it.ring.setAttribute("data-kind", value.kind);
+  it.stem.setAttribute("x1", left);
+  it.stem.setAttribute("x2", left);
+  it.stem.setAttribute("y2", top + 6);
+}

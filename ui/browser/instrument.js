@@ -1,0 +1,168 @@
+// The instrument: readout, meter, curve, slider and strip as one. Streamlit calls the default export again on every data
+// or theme change, on the same root and with no clean-up between: state lives beside the root, and handlers are assigned,
+// never added. While a gesture lasts nothing is sent; its end is one message.
+const INSTRUMENTS = new WeakMap();
+const MOST_UNDONE = 200;
+
+function build(root, layers) {
+  const part = (name) => root.querySelector(`[data-part=${name}]`);
+  const names = ["value", "tag", "interval", "detail", "live", "meter", "context", "paceBefore", "paceAfter", "paceNote",
+    "measurePace", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear"];
+  const it = {
+    root, layers, grid: part("strip"), parts: Object.fromEntries(names.map((name) => [name, part(name)])),
+    off: new Array(2 * layers).fill(false), shown: [], revision: -1, gesture: null, anchor: null, undone: [], redone: [],
+    committed: "", steps: [], stepOf: new Map(), scale: null, planId: null, said: "",
+  };
+  buildCells(it);
+  listen(it);
+  it.resized?.disconnect();
+  it.resized = new ResizeObserver(() => { if (it.data) { drawCurve(it); drawPoint(it, valueOf(it, keyOf(it.off))); } });
+  it.resized.observe(it.parts.curve);
+  return it;
+}
+
+function listen(it) {
+  const { slider, context, undo, redo, clear, measurePace } = it.parts;
+  slider.oninput = () => {
+    const step = it.steps[Number(slider.value)];
+    if (!step) return;
+    it.gesture ??= {};
+    it.off = step.off.slice();
+    repaint(it);
+  };
+  // A drag that ends where it began makes no change event.
+  slider.onchange = slider.onpointerup = slider.onpointercancel = slider.onblur = () => {
+    it.gesture = null;
+    commit(it);
+  };
+  context.onchange = () => {
+    buildMeter(it, it.data.meter);
+    drawMeter(it);
+  };
+  undo.onclick = () => goBack(it, it.undone, it.redone);
+  redo.onclick = () => goBack(it, it.redone, it.undone);
+  clear.onclick = () => {
+    it.off.fill(false);
+    repaint(it);
+    commit(it);
+  };
+  measurePace.onclick = () => it.trigger("pace", true);
+  it.root.querySelector(".instrument").onkeydown = (event) => {
+    event.stopPropagation(); // Streamlit has shortcuts of its own
+    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
+    event.preventDefault();
+    if (event.shiftKey) goBack(it, it.redone, it.undone);
+    else goBack(it, it.undone, it.redone);
+  };
+}
+
+function goBack(it, from, to) {
+  const key = from.pop();
+  if (key === undefined) return;
+  to.push(it.committed);
+  it.off = [...key].map((cell) => cell === "1");
+  repaint(it);
+  send(it);
+}
+
+function commit(it) {
+  const key = keyOf(it.off);
+  if (key === it.committed) return;
+  it.undone.push(it.committed);
+  if (it.undone.length > MOST_UNDONE) it.undone.shift();
+  it.redone = [];
+  send(it);
+}
+
+function send(it) {
+  it.committed = keyOf(it.off);
+  it.said = "";
+  speak(it);
+  drawHistory(it);
+  it.send("off", it.committed);
+}
+
+function drawHistory(it) {
+  it.parts.undo.disabled = !it.undone.length;
+  it.parts.redo.disabled = !it.redone.length;
+  it.parts.clear.disabled = !it.committed.includes("1");
+}
+
+// Say the value that belongs to the mask at rest: at once, and again when it has been measured.
+function speak(it) {
+  const value = valueOf(it, it.committed);
+  const said = it.committed + value.kind;
+  if (said === it.said || it.gesture) return;
+  it.said = said;
+  announce(it, value);
+}
+
+function repaint(it) {
+  const key = keyOf(it.off);
+  const value = valueOf(it, key);
+  drawCells(it);
+  drawReadout(it, value);
+  drawMeter(it);
+  drawPoint(it, value);
+  drawSlider(it, key, value);
+}
+
+function drawSlider(it, key, value) {
+  const { slider, step } = it.parts;
+  const removed = it.off.filter(Boolean).length;
+  const at = it.stepOf.get(key);
+  if (!it.gesture || it.gesture.last) {
+    const nearest = at ?? it.steps.findLastIndex((s) => s.removed <= removed);
+    if (nearest >= 0 && Number(slider.value) !== nearest) slider.value = nearest;
+  }
+  const share = `${removed} of ${it.off.length} sites removed, ${((100 * removed) / it.off.length).toFixed(1)}%`;
+  const words = it.steps.length && at === undefined ? `${share}, not on the plan` : share;
+  write(step, words);
+  const number = value.kind === "none" ? "perplexity not known yet" : `perplexity ${writePerplexity(value.nats)}, ${value.kind}`;
+  const text = `${words}; ${number}`;
+  if (slider.getAttribute("aria-valuetext") !== text) slider.setAttribute("aria-valuetext", text);
+}
+
+function take(it, data) {
+  it.data = data;
+  if (it.planId !== (data.plan?.id ?? null)) {
+    it.planId = data.plan?.id ?? null;
+    indexPlan(it, data.plan);
+    it.parts.slider.max = Math.max(1, it.steps.length - 1);
+    it.parts.slider.disabled = !it.steps.length;
+  }
+  const look = JSON.stringify(data.measure);
+  if (it.look !== look) {
+    it.look = look;
+    colourCells(it, data.measure);
+  }
+  const costs = JSON.stringify(data.meter);
+  if (it.costs !== costs) {
+    it.costs = costs;
+    buildMeter(it, data.meter);
+  }
+  if (data.revision > it.revision && !it.gesture) {
+    it.revision = data.revision;
+    it.off = [...data.off].map((cell) => cell === "1");
+    if (it.committed && it.committed !== data.off) it.undone.push(it.committed);
+    it.committed = data.off;
+  }
+}
+
+export default function ({ parentElement: root, data, setStateValue, setTriggerValue }) {
+  let it = INSTRUMENTS.get(root);
+  if (!it || it.layers !== data.layers || !it.grid.isConnected) {
+    it = build(root, data.layers);
+    INSTRUMENTS.set(root, it);
+  }
+  it.send = setStateValue;
+  it.trigger = setTriggerValue;
+  take(it, data);
+  write(it.parts.progress, data.progress);
+  drawPace(it);
+  drawHistory(it);
+  drawCurve(it);
+  write(it.parts.awaited, it.scale ? "" : data.progress || "No plan");
+  repaint(it);
+  speak(it);
+}

@@ -1,0 +1,57 @@
+// What the model needs, before and after. A row of the data is what the whole model needs and what each kind of layer
+// gives back without its attention, its MLP or both: [fixed, for each token of the context].
+
+const SCALES = { bytes: ["B", "kB", "MB", "GB", "TB"], flops: ["FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "TFLOPs", "PFLOPs"] };
+
+function writeQuantity(value, unit) {
+  if (unit === "count") return Math.round(value).toLocaleString("en-US");
+  const units = SCALES[unit];
+  let scale = 0;
+  while (value >= 1000 && scale < units.length - 1) { value /= 1000; scale++; }
+  return `${scale ? value.toFixed(1) : Math.round(value)} ${units[scale]}`;
+}
+
+function buildMeter(it, meter) {
+  const body = it.parts.meter;
+  body.replaceChildren();
+  it.meterRows = meter.rows.map((row) => {
+    const line = body.insertRow();
+    const head = Object.assign(document.createElement("th"), { scope: "row", textContent: row.label });
+    line.append(head);
+    const [before, after, saved] = [line.insertCell(), line.insertCell(), line.insertCell()];
+    return { row, head, before, after, saved };
+  });
+  const choice = it.parts.context;
+  if (choice.dataset.choices !== String(meter.contexts)) {
+    const chosen = choice.value || String(meter.contexts[0]);
+    choice.dataset.choices = String(meter.contexts);
+    choice.replaceChildren(...meter.contexts.map((tokens) =>
+      Object.assign(document.createElement("option"), { value: tokens, textContent: `${tokens.toLocaleString("en-US")} tokens` })));
+    if (meter.contexts.includes(Number(chosen))) choice.value = chosen;
+  }
+  it.meterRows.forEach(({ row, before }) => write(before, writeQuantity(amount(row.whole, it), row.unit)));
+}
+
+const amount = ([fixed, each], it) => fixed + each * Number(it.parts.context.value);
+
+function drawMeter(it) {
+  const { meter } = it.data;
+  const { layers, off } = it;
+  for (const { row, after, saved } of it.meterRows) {
+    const whole = amount(row.whole, it);
+    let left = whole;
+    for (let layer = 0; layer < layers; layer++) {
+      const state = Number(off[layer]) + 2 * Number(off[layers + layer]);
+      if (state) left -= amount(row.saved[meter.kinds[layer]][state - 1], it);
+    }
+    write(after, writeQuantity(left, row.unit));
+    write(saved, whole ? `${(100 * (1 - left / whole)).toFixed(1)}%` : "–");
+  }
+}
+
+function drawPace(it) {
+  const { pace } = it.data;
+  write(it.parts.paceBefore, pace?.before ?? "–");
+  write(it.parts.paceAfter, pace?.after ?? "–");
+  write(it.parts.paceNote, pace?.note ?? "");
+}

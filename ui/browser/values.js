@@ -1,0 +1,67 @@
+// What is known of a mask, best first: what was measured; the worker's estimate on the windows so far; between two
+// measured steps of the plan, a straight line in nats; the base plus the measured damages of single sites.
+// A score travels as [nats, low, high, difference, its low, its high], all in nats a token.
+
+const keyOf = (off) => off.map(Number).join("");
+
+function indexPlan(it, plan) {
+  it.steps = [];
+  it.stepOf = new Map();
+  if (!plan) return;
+  const off = new Array(2 * it.layers).fill(false);
+  plan.changes.forEach((cells, step) => {
+    for (const cell of cells) off[cell] = !off[cell];
+    const mask = off.slice();
+    it.steps.push({ off: mask, key: keyOf(mask), removed: mask.filter(Boolean).length });
+    if (!it.stepOf.has(it.steps[step].key)) it.stepOf.set(it.steps[step].key, step);
+  });
+}
+
+function valueOf(it, key) {
+  const { data } = it;
+  const step = it.stepOf.get(key);
+  const score = data.known[key] ?? (step === undefined ? null : data.plan.scores[step]) ?? single(data, key);
+  if (score) return { kind: "measured", nats: score[0], low: score[1], high: score[2], score, why: "measured" };
+  const live = data.live;
+  if (live && live.off === key) {
+    const [nats, low, high] = live.score;
+    return { kind: "estimate", nats, low, high, why: `from ${live.windows} of ${live.of} windows` };
+  }
+  return interpolate(it, step) ?? addDamages(it, key) ?? { kind: "none", why: data.failed || "measuring" };
+}
+
+function single(data, key) {
+  const cell = key.indexOf("1");
+  return cell >= 0 && key.indexOf("1", cell + 1) < 0 ? data.singles[cell] : null;
+}
+
+function interpolate(it, step) {
+  if (step === undefined) return null;
+  const scores = it.data.plan.scores;
+  let [below, above] = [step, step];
+  while (below >= 0 && !scores[below]) below--;
+  while (above < scores.length && !scores[above]) above++;
+  if (below < 0 || above >= scores.length) return null;
+  const part = (step - below) / (above - below);
+  const nats = scores[below][0] * (1 - part) + scores[above][0] * part;
+  return { kind: "estimate", nats, low: null, high: null, why: `between the measured steps ${below} and ${above}` };
+}
+
+function addDamages({ data: { base, singles } }, key) {
+  if (!base) return null;
+  let nats = base[0];
+  for (let cell = key.indexOf("1"); cell >= 0; cell = key.indexOf("1", cell + 1)) {
+    if (!singles[cell]) return null;
+    nats += singles[cell][3];
+  }
+  return { kind: "estimate", nats, low: null, high: null, why: "sum of single damages" };
+}
+
+function writePerplexity(nats) {
+  const value = Math.exp(nats);
+  if (!Number.isFinite(value)) return "∞";
+  if (value >= 1e5) return value.toExponential(2).replace(/e\+(\d)$/, "e+0$1");
+  return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+}
+
+const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);

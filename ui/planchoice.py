@@ -1,0 +1,45 @@
+"""The choice of a plan: its method and what it ranks; finer options come with a link."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from explorer.methods import METHODS
+from explorer.plans import PlanSpec
+from ui.session import get_view, set_view, write_url
+from ui.watching import wake
+
+_UNITS = {"layer": "Layers", "attention": "Attention", "mlp": "MLPs", "site": "Attention and MLPs"}
+
+
+def choose_plan() -> None:
+    """Draw the choice; a change goes into the view and the link."""
+    state, spec = st.session_state, get_view().plan
+    if state.get("plan_method") != spec.method or state.get("plan_unit") != spec.unit:
+        state.plan_method, state.plan_unit = spec.method, spec.unit
+    st.selectbox(
+        "Plan",
+        list(METHODS),
+        format_func=lambda name: METHODS[name].label,
+        key="plan_method",
+        on_change=_take,
+        width=220,
+        help="\n\n".join(f"{method.label}: {method.source}" for method in METHODS.values()),
+    )
+    units = METHODS[spec.method].units
+    st.selectbox("Removes", units, format_func=_UNITS.__getitem__, key="plan_unit", on_change=_take, width=200)
+    if options := str(spec).partition(";")[2]:
+        st.caption(options)
+
+
+def _take() -> None:
+    state, view = st.session_state, get_view()
+    units = METHODS[state.plan_method].units
+    if state.plan_unit not in units:
+        state.plan_unit = units[0]
+    chosen = replace(view, plan=PlanSpec(state.plan_method, state.plan_unit, protect=view.plan.protect))
+    set_view(chosen)
+    write_url(chosen)
+    wake("queue")

@@ -1,0 +1,41 @@
+"""The prompts that samples go on from: presets and the user's own, kept for the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+PRESETS = {
+    "Facts": "The capital of France is",
+    "Code": "To sort a list of numbers in Python,",
+    "Story": "Once upon a time, a small robot",
+    "Reasoning": "If a train leaves at noon and travels for three hours, it arrives at",
+    "Question": "Why is the sky blue?",
+    "List": "Three things to pack for a week in the mountains:",
+}
+_FIRST = ("Facts", "Code")
+_LENGTHS = (16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What to go on from, in how many tokens, and whether as a user's turn of the chat template."""
+
+    texts: tuple[str, ...]
+    tokens: int
+    chat: bool
+
+
+def choose_prompts(has_template: bool) -> Prompts:
+    """Draw the choice; what was chosen outlives a change of page."""
+    state = st.session_state
+    kept = state.setdefault("prompts_kept", {"presets": list(_FIRST), "own": "", "tokens": 32, "chat": False})
+    left, own_place, middle, right = st.columns([5, 4, 2, 2], vertical_alignment="bottom")
+    presets = left.pills("Prompts", list(PRESETS), selection_mode="multi", default=kept["presets"], key="presets")
+    tokens = middle.selectbox("New tokens", _LENGTHS, _LENGTHS.index(kept["tokens"]), key="new_tokens")
+    chat = right.toggle("Chat template", kept["chat"], key="chat", disabled=not has_template)
+    own = own_place.text_input("Your own prompt", kept["own"], key="own_prompt", max_chars=4000)
+    state.prompts_kept = {"presets": presets, "own": own, "tokens": tokens, "chat": chat}
+    texts = tuple(PRESETS[name] for name in presets) + ((own,) if own.strip() else ())
+    return Prompts(texts, tokens, chat and has_template)

@@ -1,0 +1,166 @@
+"""Pushing instead of polling: when a job gets on, the panels that show it run again, in every session that looks.
+
+A panel is a fragment that asked for jobs through `watch`. Streamlit has no public call to rerun a fragment from
+outside a script, so a run is started as the session itself starts one when its browser asks: on the event loop, and
+only while it runs nothing. Streamlit's version is pinned; `tests/test_watching.py` holds what this relies on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState, get_script_run_ctx
+
+from ui.jobs import Job
+
+PACE = 0.2  # seconds between two runs of a panel while a job gets on; its end is shown at once
+_BUSY = 0.02  # seconds until a session that runs its script is asked again
+
+
+class Watchers:
+    """Which panels of which sessions show which jobs. Changes come from any thread; the event loop serves them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shown: dict[str, dict[str, set[Job]]] = defaultdict(dict)  # session -> panel -> jobs
+        self._states: dict[str, dict[str, set[Job]]] = defaultdict(dict)  # the same, for jobs whose states alone count
+        self._named: dict[tuple[str, str], str] = {}
+        self._due: dict[str, set[str]] = defaultdict(set)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._ran: dict[str, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def begin(self, session: str, panel: str, name: str) -> None:
+        """Forget what a panel showed: it is drawn anew."""
+        with self._lock:
+            self._named[session, name] = panel
+            self._shown[session][panel], self._states[session][panel] = set(), set()
+        if self._loop is None:
+            found = runtime.get_instance().get_app_session(session)
+            self._loop = None if found is None else found._event_loop
+
+    def watch(self, session: str, panel: str, job: Job, states_only: bool) -> None:
+        """Run the panel again when the job gets on, or only when its state changes."""
+        with self._lock:
+            (self._states if states_only else self._shown)[session].setdefault(panel, set()).add(job)
+
+    def wake(self, session: str, names: Iterable[str]) -> None:
+        """Run panels of a session again, by name; those that its page lacks are left out."""
+        with self._lock:
+            panels = {self._named[session, name] for name in names if (session, name) in self._named}
+        self._call(lambda: self._plan(session, panels, 0))
+
+    def changed(self, job: Job, moved: bool) -> None:
+        """Take note that a job got on, perhaps to another state."""
+        self._call(lambda: self._spread(job, moved, 0 if moved and not job.active else PACE))
+
+    def _call(self, work: Callable[[], None]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(work)
+
+    def _spread(self, job: Job, moved: bool, pause: float) -> None:
+        with self._lock:
+            lookers = [
+                (session, panel)
+                for table in ((self._shown, self._states) if moved else (self._shown,))
+                for session, panels in table.items()
+                for panel, jobs in panels.items()
+                if job in jobs
+            ]
+        for session, panel in lookers:
+            self._plan(session, {panel}, pause)
+
+    def _plan(self, session: str, panels: set[str], pause: float) -> None:
+        """Run panels after a pause since the session's last run; an earlier time wins."""
+        assert self._loop is not None
+        self._due[session] |= panels
+        at = self._loop.time() + max(0.0, self._ran.get(session, 0.0) + pause - time.monotonic()) if pause else 0.0
+        waiting = self._timers.get(session)
+        if waiting is not None and waiting.when() <= at:
+            return
+        if waiting is not None:
+            waiting.cancel()
+        self._timers[session] = self._loop.call_at(max(at, self._loop.time()), self._serve, session)
+
+    def _serve(self, session: str) -> None:
+        assert self._loop is not None
+        found: Any = runtime.get_instance().get_app_session(session)
+        self._timers.pop(session, None)
+        if found is None:
+            self._forget(session)
+        elif found._scriptrunner is not None or not found._browser_queue.is_empty():
+            # What the browser asked for goes first; and what an earlier run sent has to be on its way, for Streamlit
+            # takes unsent deltas of a panel back when the panel runs again.
+            self._timers[session] = self._loop.call_later(_BUSY, self._serve, session)
+        else:
+            self._ran[session] = time.monotonic()
+            panels = [panel for panel in self._due.pop(session, set()) if found.has_fragment(panel)]
+            if panels:
+                _rerun(found, panels)
+
+    def _forget(self, session: str) -> None:
+        self._due.pop(session, None)
+        self._ran.pop(session, None)
+        with self._lock:
+            self._shown.pop(session, None)
+            self._states.pop(session, None)
+            self._named = {key: panel for key, panel in self._named.items() if key[0] != session}
+
+
+def _rerun(session: Any, panels: list[str]) -> None:
+    """Run fragments of a session that runs nothing, all in one run: a second one would drop what the first sends."""
+    last = session._client_state
+    context = last.context_info if last.HasField("context_info") else None
+    session._create_scriptrunner(
+        RerunData(
+            query_string=last.query_string,
+            page_script_hash=last.page_script_hash,
+            fragment_id_queue=panels,
+            is_auto_rerun=True,
+            context_info=context,
+        )
+    )
+
+
+@st.cache_resource(show_spinner=False)
+def get_watchers() -> Watchers:
+    """Return the one registry of this server."""
+    return Watchers()
+
+
+def panel(name: str, draw: Callable[[], None]) -> None:
+    """Draw a part of the page that runs again by itself whenever a job that it watches gets on.
+
+    `draw` draws something every time: of a fragment that draws nothing the browser keeps what was there before.
+    """
+
+    @st.fragment
+    def run() -> None:
+        context, fragment = get_script_run_ctx(), ThreadState.get().fragment_id
+        if context is not None and fragment is not None:
+            get_watchers().begin(context.session_id, fragment, name)
+        draw()
+
+    run()
+
+
+def watch(job: Job, states_only: bool = False) -> Job:
+    """Have the panel that is being drawn run again when a job gets on. Read the job's state after this call."""
+    context, fragment = get_script_run_ctx(), ThreadState.get().fragment_id
+    if context is not None and fragment is not None:
+        get_watchers().watch(context.session_id, fragment, job, states_only)
+    return job
+
+
+def wake(*names: str) -> None:
+    """Have other panels of this session run again, once the script that runs now is through."""
+    if (context := get_script_run_ctx()) is not None:
+        get_watchers().wake(context.session_id, names)

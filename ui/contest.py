@@ -20,7 +20,7 @@ from ui.jobs import Job
 from ui.plain import plain
 from ui.plots import draw_plot
 from ui.session import set_view
-from ui.waiting import follow, ready
+from ui.waiting import draw_state, follow
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence", "random")
 _FRACTIONS = (0.1, 0.2, 0.3)
@@ -89,7 +89,7 @@ def _count_steps(jobs: Mapping[str, Job]) -> int:
 def _draw_progress(jobs: Mapping[str, Job], shown: int) -> None:
     """Draw how far each job is; run the page again when more steps are known than it shows."""
     for job in jobs.values():
-        ready(job)
+        draw_state(job)
     if _count_steps(jobs) > shown:
         st.rerun()
 

@@ -19,7 +19,7 @@ from explorer.plans import Plan, PlanSpec
 from explorer.records import Corpus
 from explorer.scoring import score_tokens
 from ui.engine import Engine, View
-from ui.jobs import READOUT, SWEEP, Job
+from ui.jobs import IDLE, READOUT, SWEEP, Job
 
 
 def ask_importance(engine: Engine, owner: str, view: View, names: Sequence[str], permutations: int) -> Job:
@@ -49,7 +49,7 @@ def ask_interactions(engine: Engine, owner: str, view: View, unit: str) -> Job:
         units = find_units(loaded.n_layers, unit)
         return interact(units, losses, len(corpus.calibration), corpus.window - 1, job.show, job.progress)
 
-    return engine.ask(owner, "interactions", view.source, f"All pairs of {unit}s", SWEEP, work, (unit,))
+    return engine.ask(owner, "interactions", view.source, f"All pairs of {unit}s", IDLE, work, (unit,))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ui.findings import ask_interactions
 from ui.jobs import Job
 from ui.plots import Table, draw_plot
 from ui.session import get_engine, get_owner
-from ui.waiting import follow, ready
+from ui.waiting import draw_state, follow
 
 _UNITS = {"layer": "Layers", "site": "Attention and MLPs"}
 
@@ -54,7 +54,7 @@ def _count(found: Interactions | None) -> int:
 
 def _draw_progress(job: Job, shown: int) -> None:
     """Draw how far the job is; run the page again when more pairs are known than it shows."""
-    ready(job)
+    draw_state(job)
     if _count(_find(job)) > shown:
         st.rerun()
 

@@ -27,6 +27,14 @@ def ready(job: Job, again: bool = True) -> bool:
     return False
 
 
+def draw_state(job: Job) -> None:
+    """Draw how far a job is, or why it has no result; nothing if it has."""
+    if job.active:
+        draw_progress(job)
+    else:
+        draw_end(job)
+
+
 def draw_end(job: Job, again: bool = True) -> None:
     """Say why a job that is not active has no result."""
     if job.state == "failed":
@@ -57,7 +65,7 @@ def describe_progress(job: Job) -> str:
     if job.state == "queued":
         ahead = get_engine().worker.ahead(job)
         return f"{job.title}: " + (f"waiting behind {ahead}" if ahead else "next")
-    words = f"{job.what}, {job.done:,} of {job.total:,}"
+    words = f"{job.what}, {job.done:,} of {job.total:,}" if job.total else job.what
     if job.state == "paused":
         return f"{words}, letting others go first"
     left = job.seconds_left

@@ -14,6 +14,7 @@ import torch
 from explorer.errors import TextError
 from explorer.export import export
 from explorer.generation import generate
+from explorer.importance import measure_importance
 from explorer.loading import DTYPES, LoadedModel
 from explorer.masks import NONE, Mask
 from explorer.records import Corpus
@@ -94,6 +95,18 @@ def test_heatmap_is_slow_numpy(real: LoadedModel, store: Store) -> None:
             np.testing.assert_allclose(row, right, atol=1e-4)
     for unit, right in brute_force.influences(plain, corpus.calibration.ids).items():
         np.testing.assert_allclose(found.block_influence(unit), right, atol=1e-4)
+
+
+@in_float32
+def test_attention_rests_where_transformers_says(real: LoadedModel, store: Store) -> None:
+    corpus = real.tokenize("python-docs", 32, 16)
+    (found,) = measure_importance(real, corpus, ["attention-sink"], store)
+    eager = brute_force.plain(real.checkpoint.folder, attn_implementation="eager")
+    with torch.inference_mode():
+        weights = eager(torch.from_numpy(corpus.calibration.ids), output_attentions=True).attentions
+    right = [float(layer[:, :, 1:, 0].double().mean()) for layer in weights]
+    np.testing.assert_allclose(found.values, right, atol=1e-4)
+    assert max(right) > 0.5  # heads of a real model rest on the first token
 
 
 @in_float32

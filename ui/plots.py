@@ -74,7 +74,8 @@ def draw_plot(figure: go.Figure, name: str, table: Table, alt: str, clickable: b
     with st.expander("Table"):
         st.dataframe(dict(table), hide_index=True, width="stretch")
     points = event["selection"]["points"] if clickable else []
-    return points[0].get("customdata") if points else None
+    carried = points[0].get("customdata") if points else None
+    return list(carried.values()) if isinstance(carried, dict) else carried  # a row of an array comes as a dict
 
 
 def write_csv(table: Table) -> str:

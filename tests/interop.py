@@ -120,11 +120,14 @@ def test_llama_cpp_reads_what_was_converted(
     original: LoadedModel, store: Store, tmp_path: Path, blocks: str, mask: str
 ) -> None:
     corpus = original.tokenize("python-docs", 1024, 256)
-    export(original, Mask.parse(mask), tmp_path / "out", corpus, store, format=f"gguf-{blocks}")
-    (measured,) = score(original, corpus, [Mask.parse(mask)], store)
+    made = export(original, Mask.parse(mask), tmp_path / "out", corpus, store, format=f"gguf-{blocks}")
+    in_torch = made.verification.perplexity_reloaded  # of the rounded weights
     file = tmp_path / "out" / "model.gguf"
     found = measure_perplexity(file, corpus.held_out.ids.tolist(), PYTHON)
-    assert found == pytest.approx(measured.perplexity, rel=0.02 if blocks == "q8_0" else 0.002)
+    close = {"f16": 0.002, "bf16": 0.005, "q8_0": 0.02}[
+        blocks
+    ]  # llama.cpp rounds activations to the type of the blocks
+    assert found == pytest.approx(in_torch, rel=close)
     sample = tmp_path / "sample.txt"
     sample.write_text("It's 1234 o'clock -- naïve café;\n\n\tdef f(x):\n    return x**2  # 東京 🙂\n")
     expected = original.tokenizer(sample.read_text(), add_special_tokens=False).input_ids

@@ -114,6 +114,7 @@ def _band(curve: Curve, steps: Sequence[int], x: Sequence[float], colour: str) -
     return go.Scatter(
         x=[*across, *across[::-1]],
         y=[*(high for _, (_, high) in known), *(low for _, (low, _) in known[::-1])],
+        mode="lines",
         fill="toself",
         fillcolor=colour,
         opacity=0.12,

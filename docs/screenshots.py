@@ -3,29 +3,46 @@
 import sys
 from pathlib import Path
 
+from playwright.sync_api import Page
+
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 from tests.browser import open_browser, serve  # noqa: E402
 
 PAGES = {"redundancy": "", "prune": "?mask=25,a26,m17", "overview": "", "export": "?mask=25,a26"}
+PINNED = ("a25-26", "25,a26,m17", "10-12")
 _BUSY = "[data-testid=stProgress], [data-stale=true]"
 
 
 def main() -> None:
     """Open each page, wait until nothing is on its way, and take its picture."""
     with serve() as url, open_browser() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page = browser.new_page(viewport={"width": 1280, "height": 1060})
         for name, query in PAGES.items():
             page.goto(f"{url}/{'' if name == 'overview' else name}{query}")
-            page.locator(".st-key-frame").get_by_text("bfloat16").or_(page.get_by_text("float32 on")).first.wait_for(
-                timeout=180_000
-            )
-            page.wait_for_function(
-                f"!document.querySelector('{_BUSY}') && !document.body.innerText.match(/measuring|…/)", timeout=180_000
-            )
-            page.wait_for_timeout(1500)
+            settle(page)
             page.screenshot(path=DOCS / f"{name}.png")
+        for mask in PINNED:
+            page.goto(f"{url}/prune?mask={mask}")
+            settle(page)
+            page.get_by_role("button", name="Pin this").click()
+            page.wait_for_timeout(1000)
+        page.goto(f"{url}/compare")
+        page.locator(".comparison table").wait_for(timeout=60_000)
+        settle(page)
+        page.screenshot(path=DOCS / "compare.png")
+
+
+def settle(page: Page) -> None:
+    """Wait until the model is there and nothing waits."""
+    frame = page.locator(".st-key-frame")
+    frame.get_by_text("bfloat16").or_(page.get_by_text("float32 on")).first.wait_for(timeout=180_000)
+    page.locator(".st-key-queue").get_by_text("Queue: empty").wait_for(timeout=400_000)
+    page.wait_for_function(
+        f"!document.querySelector('{_BUSY}') && !document.body.innerText.match(/measuring|…/)", timeout=180_000
+    )
+    page.wait_for_timeout(1500)
 
 
 main()

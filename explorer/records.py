@@ -273,13 +273,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Sample:
-    """Text that a model wrote under a mask.
-
-    Args:
-        prompt: what it went on from.
-        seconds: wall time, prompt included.
-        prompt_perplexity: of the prompt's tokens, each given those before; None for a single token.
-    """
+    """Text that a model wrote under a mask; the prompt's perplexity is None where it is a single token."""
 
     prompt: str
     mask: Mask
@@ -290,7 +284,7 @@ class Sample:
 
     @property
     def repetition(self) -> float:
-        """Share of the new text's runs of four tokens that were there before (seq-rep-4, arXiv:1908.04319)."""
+        """Share of the new runs of four tokens that were there before (seq-rep-4, arXiv:1908.04319)."""
         runs = [self.token_ids[i : i + 4] for i in range(len(self.token_ids) - 3)]
         return 1 - len(set(runs)) / len(runs) if runs else 0.0
 

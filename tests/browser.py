@@ -54,6 +54,7 @@ def serve(**environment: str) -> Iterator[str]:
             server.wait(20)
         except subprocess.TimeoutExpired:
             server.kill()
+            server.wait()
 
 
 def _wait_until_healthy(url: str, server: subprocess.Popen) -> None:

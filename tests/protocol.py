@@ -32,6 +32,7 @@ class User:
     def __init__(self, url: str, **parameters: str) -> None:
         self.url, self.parameters = url, parameters
         self.mask, self.shown, self.readout = "none", "", ""
+        self.sent = 0
         self.errors: list[str] = []
         self._page = ""
         self._news = asyncio.Event()
@@ -62,6 +63,7 @@ class User:
         run = message.rerun_script
         run.query_string = urlencode({**self.parameters, "mask": self.mask})
         run.page_name, run.page_script_hash = ("", self._page) if self._page else ("prune", "")
+        self.sent += 1
         await self._socket.send(message.SerializeToString())
 
     async def _read(self) -> None:

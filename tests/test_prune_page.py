@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
@@ -89,6 +90,34 @@ def test_pins_are_compared_kept_and_removed(page: Page, url: str, strange: Path)
     page.get_by_role("button", name="Open pin 1").click()
     shown.removes("1,a3")
     expect(page.get_by_role("slider", name="Pruned along the plan")).to_be_visible(timeout=WAIT)
+
+
+def test_another_plan_leads_the_slider_elsewhere(page: Page, url: str, strange: Path) -> None:
+    shown = Instrument(page, url, strange)
+    shown.wait_for_plan()
+    page.get_by_label("Plan", exact=True).first.click()
+    page.get_by_role("option", name="Deepest").click()
+    expect(page).to_have_url(re.compile("plan=deepest%2Flayer"), timeout=WAIT)
+    shown.wait_for_plan()
+    shown.slider.focus()
+    page.keyboard.press("ArrowRight")
+    shown.removes("2")
+    page.keyboard.press("ArrowRight")
+    shown.removes("1-2")
+    expect(shown.tag).to_have_text("measured", timeout=WAIT)
+
+
+def test_decoding_speed_is_measured_when_asked_for(page: Page, url: str, strange: Path) -> None:
+    Instrument(page, url, strange, mask="1-2")
+    cells = [page.locator(f"[data-part=pace{which}]") for which in ("Before", "After")]
+    for cell in cells:
+        expect(cell).to_have_text("–")
+    page.get_by_role("button", name="Measure").click()
+    for cell in cells:
+        expect(cell).to_have_text(re.compile(r"^[\d.]+$"), timeout=WAIT)
+    before, after = (float(cell.inner_text()) for cell in cells)
+    assert before > 0
+    assert after > 0
 
 
 def shown_value(page: Page) -> str:

@@ -45,6 +45,8 @@ def click_cell(page: Page, name: str, trace: int, index: int) -> None:
     """Click on a point where plotly has drawn it."""
     drawn = plot(page, name)
     page.wait_for_function("e => e._fullLayout && e.calcdata", arg=drawn.element_handle())
+    drawn.evaluate("p => p.scrollIntoView({block: 'center'})")
+    page.wait_for_timeout(300)
     x, y = drawn.evaluate(
         """(plot, [trace, index]) => {
             const full = plot._fullData[trace], box = plot.getBoundingClientRect();

@@ -1,0 +1,62 @@
+"""The ladder: a plan's masks scored from coarse to fine, to the numbers that each has alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from explorer.errors import Cancelled
+from explorer.ladders import order_coarsely, score_coarsely
+from explorer.loading import LoadedModel
+from explorer.masks import NONE, Mask
+from explorer.records import Corpus, Score
+from explorer.scoring import recall, score
+from explorer.store import Store
+
+MASKS = [NONE, *(Mask.of_layers(range(3, 3 - n, -1)) for n in range(1, 5)), Mask.parse("a0"), Mask.parse("m1,2")]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 17, 31, 161])
+def test_every_step_comes_once_and_the_shape_first(count: int) -> None:
+    order = list(order_coarsely(count))
+    assert sorted(order) == list(range(count))
+    for known in (3, 5, 9, 17):
+        gaps = np.diff(sorted(order[:known]))
+        assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1 or known > count
+
+
+def test_scores_are_those_of_each_mask_alone(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
+    told: list[int] = []
+
+    def listen(found: Mapping[Mask, Score]) -> None:
+        told.append(len(found))
+
+    found = score_coarsely(llama, llama_corpus, MASKS, store, listener=listen)
+    assert told == [0, 4, 7]
+    for mask in MASKS:
+        (alone,) = score(llama, llama_corpus, [mask], Store(None))
+        np.testing.assert_array_equal(found[mask].nats, alone.nats)
+    told.clear()
+    assert score_coarsely(llama, llama_corpus, MASKS, store, listener=listen).keys() == set(MASKS)
+    assert told == [7]
+
+
+def test_what_was_finished_before_it_was_cancelled_stays(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store
+) -> None:
+    def listen(found: Mapping[Mask, Score]) -> None:
+        if len(found) == 4:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        score_coarsely(llama, llama_corpus, MASKS, store, listener=listen)
+    assert len(recall(llama, llama_corpus, MASKS, store)) == 4
+
+
+def test_what_is_scored_on_some_windows_only_is_not_recalled(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store
+) -> None:
+    score(llama, llama_corpus, [MASKS[1]], store, rows=slice(0, 2))
+    assert recall(llama, llama_corpus, MASKS, store) == {}

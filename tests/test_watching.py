@@ -1,0 +1,29 @@
+"""Panels are pushed: whatever a page waits for arrives without the browser asking again."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from explorer.masks import Mask
+from tests.browser import serve
+from tests.protocol import User
+from tests.test_many_users import TEXT, ask_command_line
+from tests.tiny_models import Tiny
+from ui.figures import describe_perplexity
+
+
+def test_a_readout_comes_without_being_asked_for_again(tiny: Tiny, tmp_path: Path) -> None:
+    model, masks = str(tiny.folder("llama")), ["1", "1,a2", "m0"]
+    expected = ask_command_line(model, {Mask.parse(mask) for mask in masks})
+
+    async def look(url: str) -> None:
+        async with User(url, model=model, **TEXT) as user:
+            for number, mask in enumerate(masks, 1):
+                readout, _ = await user.turn_off(mask)
+                assert readout == describe_perplexity(expected[mask])
+                assert user.sent == number
+            assert user.errors == []
+
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        asyncio.run(look(url))

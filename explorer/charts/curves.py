@@ -89,11 +89,11 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
                 marker={"symbol": "x-thin", "size": 14, "line": {"width": 3, "color": colour}},
                 name=f"{name}: collapse", showlegend=False, hoverinfo="skip",
             )  # fmt: skip
-    base = min((c.scores[0].perplexity for c in curves if 0 in c.scores), default=1.0)
-    top = max((s.perplexity for c in curves for s in c.scores.values() if s.perplexity < most * base), default=base)
-    figure.update_yaxes(
-        title="Held-out perplexity", type="log", range=[np.log10(base) - 0.02, np.log10(max(top, 10 * base)) + 0.05]
-    )
+    found = [score.perplexity for curve in curves for score in curve.scores.values()]
+    base = min((curve.scores[0].perplexity for curve in curves if 0 in curve.scores), default=1.0)
+    low, high = min(found, default=base), max((p for p in found if p < most * base), default=base)
+    ends = [np.log10(low) - 0.03, np.log10(max(high, 10 * base)) + 0.05]
+    figure.update_yaxes(title="Held-out perplexity", type="log", range=ends)
     figure.update_xaxes(title=AXES[shares.of], tickformat=".0%")
     return lay_out(figure, 480).update_layout(hovermode="closest")
 

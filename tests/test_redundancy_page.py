@@ -169,6 +169,6 @@ def test_plans_are_compared_and_a_step_goes_to_prune(page: Page, url: str, model
 def test_options_that_make_no_plan_are_one_line(page: Page, url: str, model: Path) -> None:
     visit(page, url, "plans", model)
     page.get_by_text("Options").click()
-    page.get_by_label("Budget").fill("half")
+    page.get_by_role("textbox", name="Budget").fill("half")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Malformed budget")).to_be_visible(timeout=WAIT)

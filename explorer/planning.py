@@ -37,6 +37,7 @@ _RANKED_BY = {
     "leave-one-out": "loss",
     "taylor": "taylor",
     "magnitude": "magnitude",
+    "coalition": "coalition",
     "shapley": "shapley",
 }
 

@@ -78,7 +78,7 @@ def test_every_method_makes_a_plan_of_the_calibration_windows_alone(
     tables = [f"SELECT DISTINCT window FROM {table}" for table in ("nats", "divergences")]
     asked = {window for table in tables for (window,) in store._db.execute(table)}
     assert asked <= set(llama_corpus.calibration.digests)
-    assert bool(asked) == (METHODS[name].search or name in ("leave-one-out", "shapley"))
+    assert bool(asked) == (METHODS[name].search or name in ("leave-one-out", "coalition", "shapley"))
 
 
 @pytest.mark.parametrize("method", ["block-influence", "leave-one-out", "taylor", "magnitude"])
@@ -153,6 +153,13 @@ def test_random_is_a_seeded_permutation(make: Make) -> None:
         order = random.Random(seed).sample(find_units(4, "site"), 8)
         assert list(make(f"random/site;seed={seed}").masks) == add_up(order)[:-1]
     assert make("random/site;seed=0").masks != make("random/site;seed=3").masks
+
+
+def test_coalition_ranks_by_its_measure(llama: LoadedModel, llama_corpus: Corpus, make: Make) -> None:
+    for seed in (0, 3):
+        found = measure_importance(llama, llama_corpus, ["coalition"], Store(None), units=["layer"], seed=seed)
+        order = [str(layer) for layer in found[0].values.argsort(kind="stable")][:3]
+        assert list(make(f"coalition/layer;seed={seed}").order or ()) == order
 
 
 def test_shapley_ranks_by_the_values_of_as_many_permutations(

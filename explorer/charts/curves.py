@@ -89,9 +89,9 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
                 marker={"symbol": "x-thin", "size": 14, "line": {"width": 3, "color": colour}},
                 name=f"{name}: collapse", showlegend=False, hoverinfo="skip",
             )  # fmt: skip
-    found = [score.perplexity for curve in curves for score in curve.scores.values()]
+    every = [score.perplexity for curve in curves for score in curve.scores.values()]
     base = min((curve.scores[0].perplexity for curve in curves if 0 in curve.scores), default=1.0)
-    low, high = min(found, default=base), max((p for p in found if p < most * base), default=base)
+    low, high = min(every, default=base), max((p for p in every if p < most * base), default=base)
     ends = [np.log10(low) - 0.03, np.log10(max(high, 10 * base)) + 0.05]
     figure.update_yaxes(title="Held-out perplexity", type="log", range=ends)
     figure.update_xaxes(title=AXES[shares.of], tickformat=".0%")

@@ -16,11 +16,12 @@ from explorer.methods import METHODS, UNITS
 from explorer.plans import PlanSpec
 from ui.engine import Facts, View
 from ui.figures import describe_bytes, describe_perplexity
+from ui.findings import ask_paces
 from ui.jobs import Job
 from ui.plain import plain
 from ui.plots import draw_plot
-from ui.session import set_view
-from ui.waiting import draw_state, follow
+from ui.session import get_engine, get_owner, set_view
+from ui.waiting import draw_state, follow, ready
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence", "random")
 _FRACTIONS = (0.1, 0.2, 0.3)
@@ -116,8 +117,7 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
         draw_divergences(found, names, shares), "plans-divergence", table,
         "KL divergence and top-1 agreement of every plan against what it removes.",
     )  # fmt: skip
-    st.subheader("At the same share of layers", anchor=False)
-    st.dataframe(_compare(found, names, facts), hide_index=True, width="stretch")
+    _draw_comparison(view, facts, found, names)
     st.subheader("What goes first", anchor=False)
     draw_plot(
         draw_orders(found, names), "plans-orders", _list_overlap(found, names),
@@ -168,28 +168,51 @@ def _list_steps(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> 
     return {column: [row[column] for row in rows] for column in rows[0]}
 
 
-def _compare(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> list[dict[str, str]]:
-    rows = []
-    for curve, name in zip(curves, names, strict=True):
-        for share in _FRACTIONS:
+def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: Sequence[str]) -> None:
+    """Draw the plans at given shares in one table; decoding speed, when asked for."""
+    st.subheader("At the same share of layers", anchor=False)
+    chosen = _choose_steps(curves, names)
+    if not chosen:
+        st.caption("Steps at 10, 20 and 30% appear here when they are scored.")
+        return
+    masks = tuple(dict.fromkeys(curve.plan.at(step) for _, _, curve, step in chosen))
+    if st.session_state.get("paced") != masks and st.button(f"Measure decoding speed under {len(masks)} masks"):
+        st.session_state.paced = masks
+        st.rerun()
+    paces: Mapping[Mask, float] = {}
+    if st.session_state.get("paced") == masks:
+        job = ask_paces(get_engine(), get_owner(), view, masks)
+        paces = job.result if ready(job) else {}
+    st.dataframe([_describe_step(facts, paces, *entry) for entry in chosen], hide_index=True, width="stretch")
+
+
+def _choose_steps(curves: Sequence[Curve], names: Sequence[str]) -> list[tuple[float, str, Curve, int]]:
+    """The scored steps nearest to the shares: (share, name, curve, step)."""
+    chosen = []
+    for share in _FRACTIONS:
+        for curve, name in zip(curves, names, strict=True):
             step = curve.plan.nearest(share)
-            if step is None or step not in curve.scores or step not in curve.divergences:
-                continue
-            costs = facts.inventory.costs(curve.plan.at(step), facts.window)
-            divergence = curve.divergences[step]
-            rows.append(
-                {
-                    "removed": f"{share:.0%}",
-                    "plan": name,
-                    "perplexity": describe_perplexity(curve.scores[step].perplexity),
-                    "KL": f"{divergence.kl_per_token:.3f}",
-                    "top-1": f"{divergence.agreement:.1%}",
-                    "parameters": f"{costs.parameters / 1e6:,.1f} M",
-                    "KV per token": describe_bytes(costs.kv_bytes_per_token),
-                    "mask": str(curve.plan.at(step)),
-                }
-            )
-    return sorted(rows, key=lambda row: row["removed"])
+            if step is not None and step in curve.divergences:
+                chosen.append((share, name, curve, step))
+    return chosen
+
+
+def _describe_step(
+    facts: Facts, paces: Mapping[Mask, float], share: float, name: str, curve: Curve, step: int
+) -> dict[str, str]:
+    mask = curve.plan.at(step)
+    costs, divergence = facts.inventory.costs(mask, facts.window), curve.divergences[step]
+    return {
+        "removed": f"{share:.0%}",
+        "plan": name,
+        "perplexity": describe_perplexity(curve.scores[step].perplexity),
+        "KL": f"{divergence.kl_per_token:.3f}",
+        "top-1": f"{divergence.agreement:.1%}",
+        "parameters": f"{costs.parameters / 1e6:,.1f} M",
+        "KV per token": describe_bytes(costs.kv_bytes_per_token),
+        "tokens/s": f"{paces[mask]:.1f}" if mask in paces else "–",
+        "mask": str(mask),
+    }
 
 
 def _list_overlap(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, list[Any]]:

@@ -9,10 +9,11 @@ import numpy as np
 
 from explorer.attention import Attention, measure_attention
 from explorer.curves import Curve, trace_curve
+from explorer.generation import measure_pace
 from explorer.importance import find_losses, find_units, measure_importance
 from explorer.interactions import Interactions, interact
 from explorer.loading import LoadedModel
-from explorer.masks import NONE
+from explorer.masks import NONE, Mask
 from explorer.measures import Importance
 from explorer.planning import make_plan
 from explorer.plans import Plan, PlanSpec
@@ -76,6 +77,16 @@ def ask_passage(engine: Engine, owner: str, view: View, window: int) -> Job:
         return Passage(tuple(loaded.tokenizer.decode([token]) for token in ids), base, masked)
 
     return engine.ask(owner, "passage", view, f"Window {window + 1} token by token", READOUT, work, (window,))
+
+
+def ask_paces(engine: Engine, owner: str, view: View, masks: Sequence[Mask]) -> Job:
+    """Ask for decoded tokens per second under each mask, measured one after another."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, float]:
+        return {mask: measure_pace(loaded, mask, job.progress) for mask in masks}
+
+    names = tuple(map(str, masks))
+    return engine.ask(owner, "paces", view.source, f"Decoding under {len(names)} masks", SWEEP, work, names)
 
 
 def ask_curve(engine: Engine, owner: str, view: View, spec: PlanSpec) -> Job:

@@ -12,6 +12,7 @@ import typer
 from explorer.cli.verb import describe_corpus, describe_score, jsonable, verb
 from explorer.cli.work import Work
 from explorer.errors import PlanError
+from explorer.masks import Mask
 from explorer.methods import CRITERIA, METHODS, UNITS
 from explorer.plans import Plan, PlanSpec
 from explorer.records import Costs, Score
@@ -69,9 +70,11 @@ def compare(
         list[str], typer.Option("--plans", metavar="P Q ...", help="METHOD/UNIT[;option=value] or plan files.")
     ] = [],  # noqa: B006
     fractions: Annotated[str, typer.Option(help="Shares of layers removed, in percent.")] = "10,20,30",
+    pace: Annotated[bool, typer.Option("--pace", help="Measure decoded tokens per second as well.")] = False,
 ) -> tuple[dict[str, Any], str]:
     """Compare plans on the held-out windows: perplexity, KL divergence and top-1 agreement at given fractions."""
     from explorer.curves import trace_curve
+    from explorer.generation import measure_pace
     from explorer.planning import make_plan
 
     shares = _read_fractions(fractions)
@@ -91,6 +94,8 @@ def compare(
             else {"step": k, **_describe_step(curve.scores[k], work.costs(made.at(k)), curve.divergences[k])}
             for k in steps
         ]
+        for entry in filter(None, described if pace else []):
+            entry["tokens_per_second"] = measure_pace(work.loaded, Mask.parse(entry["mask"]), work.progress)
         if made.spec.method == "random":
             _add_spread(work, made.spec, shares, described)
         cost = made.describe()["cost"]

@@ -132,7 +132,7 @@ def _describe_score(job: Job) -> str:
 
 
 def _draw_queue() -> None:
-    waiting = [watch(job, states_only=True) for job in get_engine().worker.waiting()]
+    waiting = [job for job in get_engine().worker.waiting() if watch(job, states_only=True).active]
     more = f" · {len(waiting) - 6} more" if len(waiting) > 6 else ""
     words = " · ".join(f"{job.title} ({job.state})" for job in waiting[:6]) + more
     with st.container(key="queue"):

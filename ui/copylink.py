@@ -1,8 +1,10 @@
-"""A button that copies the page's address, which holds the whole view."""
+"""A button that copies the page's address, which holds the whole view; it also tells when the page is shown."""
 
 from __future__ import annotations
 
 import streamlit as st
+
+from ui.watching import release_panels
 
 _HTML = '<button type="button">Copy link</button>'
 _CSS = """
@@ -13,7 +15,13 @@ button {
 button:hover, button:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); }
 """
 _JS = """
-export default function ({ parentElement }) {
+const SEEN = new WeakMap();
+
+export default function ({ parentElement, data, setTriggerValue }) {
+  if (SEEN.get(parentElement) !== data.run) {
+    SEEN.set(parentElement, data.run);
+    setTriggerValue("shown", data.run);
+  }
   const button = parentElement.querySelector("button");
   button.onclick = async () => {
     try {
@@ -30,7 +38,7 @@ export default function ({ parentElement }) {
 _button = st.components.v2.component("copy_link", html=_HTML, css=_CSS, js=_JS)
 
 
-def copy_link() -> None:
-    """Draw the button."""
+def copy_link(run: int) -> None:
+    """Draw the button; `run` counts the pages drawn, and the browser answers each once it shows it."""
     with st.container(width="content"):
-        _button(key="copy_link", width="content", height="content")
+        _button(key="copy_link", data={"run": run}, on_shown_change=release_panels, width="content", height="content")

@@ -16,7 +16,7 @@ from ui.jobs import Job
 from ui.plain import plain
 from ui.session import get_engine, get_owner, get_view, set_view, write_url
 from ui.waiting import ready
-from ui.watching import panel, watch
+from ui.watching import hold_panels, panel, watch
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ def framed(page: str) -> Iterator[Frame]:
     if not st.session_state.get("in_app"):
         st.session_state.go_to = page
         st.switch_page("app.py", query_params=dict(st.query_params))
+    st.session_state.run = st.session_state.get("run", 0) + 1
+    hold_panels()
     st.html(_STYLE)
     view = get_view()
     write_url(view)
@@ -62,6 +64,7 @@ def _end_page() -> None:
     """Let go of what another page asked for, but for an export; draw the queue."""
     get_engine().worker.end_page(get_owner(), frozenset({"export"}))
     panel("queue", _draw_queue)
+    hold_panels()
 
 
 def require_facts(frame: Frame) -> Facts:
@@ -116,7 +119,7 @@ def _draw_header(facts_job: Job) -> None:
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
         _draw_entry("Perplexity", _describe_score(score))
-        copy_link()
+        copy_link(st.session_state.run)
 
 
 def _draw_entry(label: str, value: str) -> None:
@@ -132,7 +135,7 @@ def _describe_score(job: Job) -> str:
 
 
 def _draw_queue() -> None:
-    waiting = [watch(job, states_only=True) for job in get_engine().worker.waiting()]
+    waiting = [job for job in get_engine().worker.waiting() if watch(job, states_only=True).active]
     more = f" · {len(waiting) - 6} more" if len(waiting) > 6 else ""
     words = " · ".join(f"{job.title} ({job.state})" for job in waiting[:6]) + more
     with st.container(key="queue"):

@@ -22,6 +22,7 @@ from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState,
 from ui.jobs import Job
 
 PACE = 0.2  # seconds between two runs of a panel while a job gets on; its end is shown at once
+PATIENCE = 1.0  # seconds that a browser gets to say that it shows a new page
 _BUSY = 0.02  # seconds until a session that runs its script is asked again
 
 
@@ -36,6 +37,7 @@ class Watchers:
         self._due: dict[str, set[str]] = defaultdict(set)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ran: dict[str, float] = {}
+        self._held: dict[str, float] = {}  # session -> when its panels may run again at the latest
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, session: str, panel: str, name: str) -> None:
@@ -46,6 +48,17 @@ class Watchers:
         if self._loop is None:
             found = runtime.get_instance().get_app_session(session)
             self._loop = None if found is None else found._event_loop
+
+    def hold(self, session: str) -> None:
+        """Run no panels of a session whose page is new, until its browser says that it shows the page.
+
+        Messages of two runs that the browser meets at once make it take the second for another page, and clear all.
+        """
+        self._held[session] = time.monotonic() + PATIENCE
+
+    def release(self, session: str) -> None:
+        """Take note that the browser shows the page."""
+        self._held.pop(session, None)
 
     def watch(self, session: str, panel: str, job: Job, states_only: bool) -> None:
         """Run the panel again when the job gets on, or only when its state changes."""
@@ -96,7 +109,11 @@ class Watchers:
         self._timers.pop(session, None)
         if found is None:
             self._forget(session)
-        elif found._scriptrunner is not None or not found._browser_queue.is_empty():
+        elif (
+            found._scriptrunner is not None
+            or not found._browser_queue.is_empty()
+            or time.monotonic() < self._held.get(session, 0)
+        ):
             # What the browser asked for goes first; and what an earlier run sent has to be on its way, for Streamlit
             # takes unsent deltas of a panel back when the panel runs again.
             self._timers[session] = self._loop.call_later(_BUSY, self._serve, session)
@@ -109,6 +126,7 @@ class Watchers:
     def _forget(self, session: str) -> None:
         self._due.pop(session, None)
         self._ran.pop(session, None)
+        self._held.pop(session, None)
         with self._lock:
             self._shown.pop(session, None)
             self._states.pop(session, None)
@@ -164,3 +182,15 @@ def wake(*names: str) -> None:
     """Have other panels of this session run again, once the script that runs now is through."""
     if (context := get_script_run_ctx()) is not None:
         get_watchers().wake(context.session_id, names)
+
+
+def hold_panels() -> None:
+    """Let no panel of this session run by itself before the browser shows the page that is being drawn."""
+    if (context := get_script_run_ctx()) is not None:
+        get_watchers().hold(context.session_id)
+
+
+def release_panels() -> None:
+    """Let them: the browser shows the page."""
+    if (context := get_script_run_ctx()) is not None:
+        get_watchers().release(context.session_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from benchmarks.engine import CACHE
@@ -19,6 +20,8 @@ from tests.browser import open_browser
 
 DOCS = Path(__file__).parent.parent / "docs"
 SHARES = (0.1, 0.2, 0.3)
+TOKENS = 1024
+STEPS = {"layer": 9, "site": 18}  # 30%
 ITERATIVE = (
     "block-influence/layer;iterative=yes",
     "leave-one-out/layer;iterative=yes",
@@ -31,9 +34,14 @@ def main() -> None:
     quieten_libraries()
     store = Store(CACHE)
     loaded = load(ModelSpec(DEFAULT_MODEL), store, CACHE)
-    corpus = loaded.tokenize("python-docs", 2048, 128)
-    for unit, steps in (("layer", 9), ("site", 18)):
-        specs = [PlanSpec(name, unit, steps=steps) for name, method in METHODS.items() if unit in method.units]
+    corpus = loaded.tokenize("python-docs", TOKENS, 128)
+    for unit in sys.argv[1:] or STEPS:
+        steps = STEPS[unit]
+        specs = [
+            PlanSpec(name, unit, steps=steps, width=2 if name == "beam" else 4)
+            for name, method in METHODS.items()
+            if unit in method.units
+        ]
         specs += [PlanSpec.parse(f"{text};iterative=yes;steps={steps}") for text in ITERATIVE if text.endswith(unit)]
         specs += [PlanSpec("random", unit, seed=seed, steps=steps) for seed in range(1, 5)]
         curves = [_trace(loaded, corpus, store, spec) for spec in specs]
@@ -43,6 +51,7 @@ def main() -> None:
 
 def _trace(loaded: LoadedModel, corpus: Corpus, store: Store, spec: PlanSpec) -> Curve:
     plan = make_plan(loaded, corpus, spec, Store(None))  # so that its effort is all its own
+    print(spec, plan.effort, file=sys.stderr, flush=True)
     return trace_curve(loaded, corpus, plan, store, divergence=True)
 
 

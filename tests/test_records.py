@@ -65,6 +65,6 @@ def test_window_digest_is_of_the_ids_alone() -> None:
 
 def test_rows_of_angular_distance_are_block_sizes() -> None:
     angular = np.arange(2 * 4 * 4, dtype=float).reshape(2, 4, 4)
-    found = Redundancy({"mean": angular}, {}, np.zeros((2, 5, 4)), 10, "", "", "").angular_distance("mean")
+    found = Redundancy({"mean": angular}, {}, {}, np.zeros((2, 5, 4)), 10, "", "", "").angular_distance("mean")
     assert [len(row) for row in found] == [3, 2, 1]
     assert found[1][1] == angular.mean(0)[1, 3]

@@ -124,6 +124,14 @@ def read_redundancy(found: Redundancy) -> list[Importance]:
     return read
 
 
+def find_intervals(found: Redundancy, token: str, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
+    """95% bootstrap intervals of the angular distance of every pair of boundaries, (L+1, L+1, 2)."""
+    windows = found.angular[token]
+    flat = windows.reshape(len(windows), -1)
+    intervals = Importance("angular-distance", "layer", flat.mean(0), flat).intervals(draws, seed)
+    return None if intervals is None else intervals.reshape(*windows.shape[1:], 2)
+
+
 def _measure_damage(loaded: LoadedModel, losses: Losses, corpus: Corpus, asked: Sequence[str]) -> list[Importance]:
     """Nats a token lost without each unit: the first step of a greedy search, and Shortened LLaMA's perplexity."""
     units = {unit: find_units(loaded.n_layers, unit) for unit in asked}

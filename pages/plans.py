@@ -2,16 +2,20 @@
 
 import streamlit as st
 
-from ui.contest import choose_specs, draw_contest
+from ui.contest import choose_specs, draw_contest, read_plans
 from ui.engine import Facts, View
-from ui.findings import ask_curve
+from ui.findings import ask_curve, ask_curve_of
 from ui.frame import framed, require_facts
 from ui.session import get_engine, get_owner
 
 
 def main(view: View, facts: Facts) -> None:
     specs = choose_specs()
-    jobs = {str(spec): ask_curve(get_engine(), get_owner(), view, spec) for spec in specs}
+    with st.expander("Plan files"):
+        plans = read_plans(facts.n_layers)
+    engine, owner = get_engine(), get_owner()
+    jobs = {str(spec): ask_curve(engine, owner, view, spec) for spec in specs}
+    jobs |= {f"{plan.spec} {number}": ask_curve_of(engine, owner, view, plan) for number, plan in enumerate(plans, 1)}
     with st.container(key="plans"):
         if jobs:
             draw_contest(view, facts, jobs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,12 +11,12 @@ import streamlit as st
 
 from explorer.charts.curves import AXES, Shares, draw_curves, draw_divergences, draw_orders
 from explorer.curves import SEEDS, Curve
-from explorer.errors import ExplorerError
+from explorer.errors import ExplorerError, PlanError
 from explorer.masks import Mask
 from explorer.methods import METHODS, UNITS
-from explorer.plans import PlanSpec
+from explorer.plans import Effort, Plan, PlanSpec
 from ui.engine import Facts, View
-from ui.figures import describe_bytes, describe_perplexity
+from ui.figures import describe_bytes, describe_perplexity, describe_seconds
 from ui.findings import ask_paces
 from ui.jobs import Job
 from ui.plain import plain
@@ -64,6 +65,22 @@ def choose_specs() -> list[PlanSpec]:
     return specs
 
 
+def read_plans(n_layers: int) -> list[Plan]:
+    """Let the user add plan files; return those that fit, and say what is wrong with the others."""
+    plans = []
+    for file in st.file_uploader("Plan files beside them", "json", accept_multiple_files=True, key="plan files"):
+        try:
+            plan = Plan.read(json.loads(file.getvalue()))
+            if plan.n_layers != n_layers:
+                raise PlanError("The plan is for another model", f"{plan.n_layers} layers", f"This one has {n_layers}")
+            plans.append(plan)
+        except PlanError as error:
+            st.error(plain(str(error)))
+        except (ValueError, RecursionError):
+            st.error(plain(f"{file.name} is not a file of JSON."))
+    return plans
+
+
 def draw_contest(view: View, facts: Facts, jobs: Mapping[str, Job]) -> None:
     """Draw what is known of the plans, and how far the rest are."""
     shown = _count_steps(jobs)
@@ -87,10 +104,18 @@ def _count_steps(jobs: Mapping[str, Job]) -> int:
     return sum(len(curve.scores) for job in jobs.values() if (curve := _find_curve(job)) is not None)
 
 
+def _find_effort(job: Job) -> Effort | None:
+    """What making the plan has taken so far."""
+    found = job.partial.plan if isinstance(job.partial, Curve) else job.partial
+    return found.effort if isinstance(found, Plan) else None
+
+
 def _draw_progress(jobs: Mapping[str, Job], shown: int) -> None:
     """Draw how far each job is; run the page again when more steps are known than it shows."""
     for job in jobs.values():
         draw_state(job)
+        if job.active and (effort := _find_effort(job)) is not None:
+            st.caption(f"{effort.layer_evaluations:,} layer evaluations, {describe_seconds(effort.seconds)} so far")
     if _count_steps(jobs) > shown:
         st.rerun()
 
@@ -118,6 +143,15 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
         "KL divergence and top-1 agreement of every plan against what it removes.",
     )  # fmt: skip
     _draw_comparison(view, facts, found, names)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("Plan files")
+        for curve, name in zip(found, names, strict=True):
+            text = json.dumps(curve.plan.describe())
+            seed = f" {curve.plan.spec.seed}" if curve.plan.spec.method == "random" else ""
+            st.download_button(
+                f"{name}{seed}", text, f"{curve.plan.spec.method}-{curve.plan.spec.unit}{seed.strip()}.json",
+                "application/json", key=f"plan file {curve.plan.spec}", on_click="ignore", type="tertiary",
+            )  # fmt: skip
     st.subheader("What goes first", anchor=False)
     draw_plot(
         draw_orders(found, names), "plans-orders", _list_overlap(found, names),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -96,5 +96,14 @@ def ask_curve(engine: Engine, owner: str, view: View, spec: PlanSpec) -> Job:
         plan: Plan = make_plan(loaded, corpus, spec, engine.store, job.progress, job.show)
         return trace_curve(loaded, corpus, plan, engine.store, job.progress, job.show, divergence=True)
 
-    source = replace(view.source, plan=spec)
-    return engine.ask(owner, "curve", source, f"Curve of {spec}", SWEEP, work, (str(spec),), f"curve {spec}")
+    return engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, (str(spec),), f"curve {spec}")
+
+
+def ask_curve_of(engine: Engine, owner: str, view: View, plan: Plan) -> Job:
+    """Ask for the held-out curve of a plan that is there already."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Curve:
+        return trace_curve(loaded, corpus, plan, engine.store, job.progress, job.show, divergence=True)
+
+    masks = tuple(map(str, plan.masks))
+    return engine.ask(owner, "curve of", view.source, f"Curve of {plan.spec}", SWEEP, work, masks, f"curve of {masks}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from explorer.charts.layers import draw_agreement, draw_heads, draw_scatter, draw_strips
+from explorer.charts.layers import draw_agreement, draw_heads, draw_norms, draw_scatter, draw_strips
 from explorer.charts.style import UNIT_LABELS
 from explorer.measures import MEASURES, Importance
 from explorer.rankings import correlate
@@ -58,6 +58,20 @@ def draw_layers(view: View) -> None:
     st.caption(f"{MEASURES[name].source}. Bars: 95% bootstrap intervals over windows.")
     if MEASURES[name].kind == "attention":
         _draw_heads(view, name)
+    if MEASURES[name].kind == "similarity":
+        _draw_norms(view)
+
+
+def _draw_norms(view: View) -> None:
+    job = get_engine().redundancy(get_owner(), view)
+    if ready(job):
+        found = job.result
+        table = {
+            "boundary": list(range(found.n_layers + 1)),
+            "norm": found.residual_norms().tolist(),
+            "norm without the first token": found.residual_norms(True).tolist(),
+        }
+        draw_plot(draw_norms(found), "residual-norm", table, "Mean norm of the residual stream at every boundary.")
 
 
 def _draw_heads(view: View, name: str) -> None:

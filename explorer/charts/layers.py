@@ -8,9 +8,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from explorer.charts.style import COLOURS, DIVERGING, SYMBOLS, UNIT_LABELS, lay_out, tick_step
+from explorer.charts.style import COLOURS, DIVERGING, SYMBOLS, UNIT_LABELS, lay_out, mark, tick_step
 from explorer.measures import MEASURES, Importance
 from explorer.rankings import Agreement
+from explorer.records import Redundancy
 
 
 def draw_strips(shown: Sequence[Importance], others: Sequence[Importance], draws: int = 1000) -> go.Figure:
@@ -67,6 +68,18 @@ def _dots(each: Importance, others: Sequence[Importance], draws: int, number: in
         hovertemplate=f"{UNIT_LABELS[each.unit]} %{{x}}<br>%{{text}}<extra></extra>",
         name=UNIT_LABELS[each.unit],
     )
+
+
+def draw_norms(found: Redundancy) -> go.Figure:
+    """Draw the mean norm of the residual stream at every boundary, with and without the first token."""
+    figure = go.Figure()
+    for number, (name, without_first) in enumerate((("all tokens", False), ("without the first", True))):
+        norms = found.residual_norms(without_first)
+        hover = f"before layer %{{x}}, {name}<br>%{{y:.4g}}<extra></extra>"
+        figure.add_scatter(x=np.arange(len(norms)), y=norms, name=name, hovertemplate=hover, **mark(number))
+    figure.update_xaxes(title="Boundary", dtick=tick_step(found.n_layers), zeroline=False)
+    figure.update_yaxes(title="Residual norm", rangemode="tozero")
+    return lay_out(figure, 300)
 
 
 def draw_heads(values: np.ndarray, title: str) -> go.Figure:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explorer.charts.style import DIVERGING, SCALE, UNIT_LABELS, lay_out, tick_step
+from explorer.importance import find_intervals
 from explorer.records import Redundancy
 
 TOKEN_LABELS = {
@@ -36,7 +37,7 @@ def draw_redundancy(found: Redundancy, token: str, without_first: bool = False, 
     figure.add_trace(_heat(values, rescaled), 1, 1)
     figure.add_trace(_strips(found, without_first), 2, 1)
     figure.add_trace(_outlines(values), 1, 1)
-    figure.add_trace(_targets(values), 1, 1)
+    figure.add_trace(_targets(values, find_intervals(found, token)), 1, 1)
     step = tick_step(n)
     figure.update_xaxes(range=[-0.5, n - 0.5], tickmode="linear", dtick=step, showgrid=False, zeroline=False)
     figure.update_xaxes(title="Layer (for blocks: the first one)", row=2, col=1)
@@ -112,9 +113,13 @@ def _outlines(values: np.ndarray) -> go.Scatter:
     )
 
 
-def _targets(values: np.ndarray) -> go.Scatter:
-    """Invisible points to click on, for clicks on a heatmap are not told; each carries (start, size)."""
+def _targets(values: np.ndarray, intervals: np.ndarray | None) -> go.Scatter:
+    """Invisible points to click on, for clicks on a heatmap are not told; each carries (start, size, distance)."""
     rows, columns = np.nonzero(~np.isnan(values))
+    ends = [""] * len(rows)
+    if intervals is not None:
+        low, high = intervals[columns, columns + rows + 1].T
+        ends = [f" [{a:.4f}, {b:.4f}]" for a, b in zip(low, high, strict=True)]
     return go.Scatter(
         x=columns,
         y=rows + 1,
@@ -123,7 +128,8 @@ def _targets(values: np.ndarray) -> go.Scatter:
         marker={"symbol": "square", "size": _marker_size(len(values)), "opacity": 0, "color": "#D55E00"},
         selected={"marker": {"opacity": 0.6}},
         unselected={"marker": {"opacity": 0}},
-        hovertemplate="layers %{x} and on, %{y} in all<br>angular distance %{customdata[2]:.4f}"
+        text=ends,
+        hovertemplate="layers %{x} and on, %{y} in all<br>angular distance %{customdata[2]:.4f}%{text}"
         "<br>click to remove the block<extra></extra>",
         name="block",
     )

@@ -40,7 +40,10 @@ def measure(
                 work.loaded, corpus, names, work.store, work.progress, permutations=permutations, seed=seed
             )
         )
-        described = {"measures": _describe(importances[-1], bootstrap, seed)}
+        described = {
+            "angular_distance_ci95": {token: _describe_rows(found, token, bootstrap, seed) for token in found.angular},
+            "measures": _describe(importances[-1], bootstrap, seed),
+        }
         answers.append(_describe_redundancy(found, corpus) | described)
     answer = {"model": work.settings.model, "dtype": work.loaded.dtype, **answers[0]}
     if len(answers) > 1:
@@ -77,6 +80,16 @@ def interactions(
         i, j = np.unravel_index(index, upper.shape)
         lines.append(f"{units[i]!s:<6}{units[j]!s:<8}{upper[i, j]:+.4f}")
     return answer, "\n".join(lines)
+
+
+def _describe_rows(found: Redundancy, token: str, bootstrap: int, seed: int) -> list[Any] | None:
+    """Intervals of the angular distances, in rows as the distances are."""
+    from explorer.importance import find_intervals
+
+    intervals, n = find_intervals(found, token, bootstrap, seed), found.n_layers
+    if intervals is None:
+        return None
+    return [[intervals[at, at + size] for at in range(n - size + 1)] for size in range(1, n + 1)]
 
 
 def _describe_redundancy(found: Redundancy, corpus: Corpus) -> dict[str, Any]:

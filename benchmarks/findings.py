@@ -44,33 +44,31 @@ def main() -> None:
         ]
         specs += [PlanSpec.parse(f"{text};iterative=yes;steps={steps}") for text in ITERATIVE if text.endswith(unit)]
         specs += [PlanSpec("random", unit, seed=seed, steps=steps) for seed in range(1, 5)]
+        _print_row("plan", [f"{share:.0%}: perplexity, KL, top-1" for share in SHARES], "layer evaluations")
+        _print_row("---", ["---"] * len(SHARES), "---")
         curves = [_trace(loaded, corpus, store, spec) for spec in specs]
-        _print_table(curves)
         _draw(loaded, corpus, curves, DOCS / f"curves-{unit}.png")
 
 
 def _trace(loaded: LoadedModel, corpus: Corpus, store: Store, spec: PlanSpec) -> Curve:
-    plan = make_plan(loaded, corpus, spec, Store(None))  # so that its effort is all its own
-    print(spec, plan.effort, file=sys.stderr, flush=True)
-    return trace_curve(loaded, corpus, plan, store, divergence=True)
-
-
-def _print_table(curves: list[Curve]) -> None:
-    print(
-        "| plan | " + " | ".join(f"{share:.0%}: perplexity, KL, top-1" for share in SHARES) + " | layer evaluations |"
+    """Trace a plan and print its row. What one plan has scored the next need not score again."""
+    plan = make_plan(loaded, corpus, spec, store)
+    curve = trace_curve(loaded, corpus, plan, store, divergence=True)
+    cells = []
+    for step in map(plan.nearest, SHARES):
+        if step is None:
+            cells.append("–")
+            continue
+        found, divergence = curve.scores[step], curve.divergences[step]
+        cells.append(f"{found.perplexity:,.1f}, {divergence.kl_per_token:.2f}, {divergence.agreement:.0%}")
+    _print_row(
+        ";".join(p for p in str(spec).split(";") if "steps" not in p), cells, f"{plan.effort.layer_evaluations:,}"
     )
-    print("|---|" + "---|" * (len(SHARES) + 1))
-    for curve in curves:
-        cells = []
-        for share in SHARES:
-            step = curve.plan.nearest(share)
-            if step is None:
-                cells.append("–")
-                continue
-            found, divergence = curve.scores[step], curve.divergences[step]
-            cells.append(f"{found.perplexity:,.1f}, {divergence.kl_per_token:.2f}, {divergence.agreement:.0%}")
-        name = str(curve.plan.spec).replace(";steps=9", "").replace(";steps=18", "")
-        print(f"| {name} | " + " | ".join(cells) + f" | {curve.plan.effort.layer_evaluations:,} |", flush=True)
+    return curve
+
+
+def _print_row(name: str, cells: list[str], last: str) -> None:
+    print("| " + " | ".join([name, *cells, last]) + " |", flush=True)
 
 
 def _draw(loaded: LoadedModel, corpus: Corpus, curves: list[Curve], path: Path) -> None:

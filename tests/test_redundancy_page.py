@@ -154,7 +154,7 @@ def test_plans_are_compared_and_a_step_goes_to_prune(page: Page, url: str, model
     drawn = plot(page, "plans-perplexity")
     traces = drawn.evaluate("p => p._fullData.map(t => [t.name, t.mode, [...(t.customdata || [])], [...t.y]])")
     lines = {name: (masks, y) for name, mode, masks, y in reversed(traces) if mode == "lines+markers"}
-    assert set(lines) == {"Deepest", "Similarity block", "Block influence", "Random"}
+    assert set(lines) == {"Deepest", "Similarity block", "Block influence"}
     masks, perplexities = lines["Block influence"]
     expected = run_cli(model, "plan", "--method", "block-influence")["steps"]
     assert masks == [step["mask"] for step in expected]

@@ -24,7 +24,7 @@ from ui.plots import draw_plot
 from ui.session import get_engine, get_owner, set_view
 from ui.waiting import draw_state, follow, ready
 
-_AT_FIRST = ("deepest", "similarity-block", "block-influence", "random")
+_AT_FIRST = ("deepest", "similarity-block", "block-influence")
 _FRACTIONS = (0.1, 0.2, 0.3)
 
 

@@ -35,9 +35,10 @@ def tick_step(n_layers: int) -> int:
 
 
 def mark(number: int) -> dict:
-    """Colour, dash and symbol of the n-th line of a figure."""
+    """Colour, dash and symbol of the n-th line of a figure; where colours come again, dashes are others."""
+    dash = DASHES[(number + number // len(COLOURS)) % len(DASHES)]
     return {
-        "line": {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number % len(DASHES)], "width": 2},
+        "line": {"color": COLOURS[number % len(COLOURS)], "dash": dash, "width": 2},
         "marker": {"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 6, "color": COLOURS[number % len(COLOURS)]},
     }
 

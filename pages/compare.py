@@ -2,6 +2,7 @@
 
 from ui.comparison import draw_comparison
 from ui.frame import framed
+from ui.watching import panel
 
 with framed("compare"):
-    draw_comparison()
+    panel("comparison", draw_comparison)

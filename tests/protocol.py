@@ -33,6 +33,7 @@ class User:
         self.url, self.parameters = url, parameters
         self.mask, self.shown, self.readout = "none", "", ""
         self.sent = 0
+        self._button: tuple[str, str] | None = None
         self.errors: list[str] = []
         self._page = ""
         self._news = asyncio.Event()
@@ -58,9 +59,15 @@ class User:
                 await self._news.wait()
         return self.readout, time.monotonic() - start
 
-    async def _ask(self) -> None:
+    async def _ask(self, fragment: str = "", shown: str = "") -> None:
+        """Ask for the page; or say, as the button that copies the link does, that the page is shown."""
         message = BackMsg()
         run = message.rerun_script
+        run.fragment_id = fragment
+        if shown:
+            state = run.widget_states.widgets.add()
+            state.id = f"$$STREAMLIT_INTERNAL_KEY_{shown}__events"
+            state.json_trigger_value = json.dumps([{"event": "shown", "value": 1}])
         run.query_string = urlencode({**self.parameters, "mask": self.mask})
         run.page_name, run.page_script_hash = ("", self._page) if self._page else ("prune", "")
         self.sent += 1
@@ -73,6 +80,12 @@ class User:
             message.ParseFromString(content)  # type: ignore[arg-type]
             self._take(message)
             self._news.set()
+            if (
+                message.WhichOneof("type") == "script_finished"
+                and not message.metadata.run.fragment_ids
+                and self._button
+            ):
+                await self._ask(*self._button)
 
     def _take(self, message: ForwardMsg) -> None:
         kind = message.WhichOneof("type")
@@ -84,12 +97,16 @@ class User:
             element = message.delta.new_element
             if element.WhichOneof("type") == "text" and element.text.body == self.mask:
                 self.shown = self.mask
-            elif (
-                element.WhichOneof("type") == "bidi_component" and "instrument" in element.bidi_component.component_name
-            ):
-                self._read_instrument(json.loads(element.bidi_component.json or element.bidi_component.mixed.json))
+            elif element.WhichOneof("type") == "bidi_component":
+                self._take_component(message.delta.fragment_id, element.bidi_component)
             elif element.WhichOneof("type") in ("exception", "alert"):
                 self.errors.append(element.exception.message or element.alert.body)
+
+    def _take_component(self, fragment: str, component: Any) -> None:
+        if "copy_link" in component.component_name:
+            self._button = fragment, component.id
+        elif "instrument" in component.component_name:
+            self._read_instrument(json.loads(component.json or component.mixed.json))
 
     def _read_instrument(self, data: dict[str, Any]) -> None:
         """Read the perplexity that the browser would show as measured, if the mask is the one that was asked for."""

@@ -19,10 +19,13 @@ def test_a_readout_comes_without_being_asked_for_again(tiny: Tiny, tmp_path: Pat
 
     async def look(url: str) -> None:
         async with User(url, model=model, **TEXT) as user:
-            for number, mask in enumerate(masks, 1):
+            for mask in masks:
+                before = user.sent
                 readout, _ = await user.turn_off(mask)
                 assert readout == describe_perplexity(expected[mask])
-                assert user.sent == number
+                await asyncio.sleep(0.5)
+                if mask != masks[0]:  # loading draws the page twice
+                    assert user.sent == before + 2  # the question, and that the page is shown
             assert user.errors == []
 
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:

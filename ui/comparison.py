@@ -67,3 +67,4 @@ def _open(pins: list[Pin], index: int) -> None:
     write_url(view)
     st.session_state.notices = notices
     st.session_state.go_to = "prune"
+    st.rerun()

@@ -15,7 +15,7 @@ from explorer.records import Costs, Score
 from ui.browser import read_scripts
 from ui.engine import Facts
 from ui.session import describe_view, get_engine, get_owner, get_view
-from ui.watching import watch
+from ui.watching import wake, watch
 
 MOST = 8
 _MOST_CHARACTERS = 10**6  # of what a browser may bring back
@@ -116,6 +116,7 @@ def keep_pins() -> None:
         stored = st.session_state["pins_keeper"]["stored"]
         if st.session_state.get("pins") is None and stored:
             st.session_state.pins = read_pins(stored)
+            wake("pins", "comparison")  # the message may have come with another panel's, whose run this is
 
     _keeper(
         key="pins_keeper",

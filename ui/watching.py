@@ -22,7 +22,7 @@ from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState,
 from ui.jobs import Job
 
 PACE = 0.2  # seconds between two runs of a panel while a job gets on; its end is shown at once
-PATIENCE = 1.0  # seconds that a browser gets to say that it shows a new page
+PATIENCE = 5.0  # seconds that a browser gets to say that it shows a new page; it needs a tenth
 _BUSY = 0.02  # seconds until a session that runs its script is asked again
 
 

@@ -17,19 +17,31 @@ _UNITS = {"layer": "Layers", "attention": "Attention", "mlp": "MLPs", "site": "A
 def choose_plan() -> None:
     """Draw the choice; a change goes into the view and the link."""
     state, spec = st.session_state, get_view().plan
-    if state.get("plan_method") != spec.method or state.get("plan_unit") != spec.unit:
-        state.plan_method, state.plan_unit = spec.method, spec.unit
+    methods, units = list(METHODS), METHODS[spec.method].units
+    # Not before the widgets were drawn once: with a value set that early the browser now and then shows the first
+    # choice without sending it.
+    for key, value in (("plan_method", spec.method), ("plan_unit", spec.unit)):
+        if state.get(key, value) != value:
+            state[key] = value
     st.selectbox(
         "Plan",
-        list(METHODS),
+        methods,
+        methods.index(spec.method),
         format_func=lambda name: METHODS[name].label,
         key="plan_method",
         on_change=_take,
         width=220,
         help="\n\n".join(f"{method.label}: {method.source}" for method in METHODS.values()),
     )
-    units = METHODS[spec.method].units
-    st.selectbox("Removes", units, format_func=_UNITS.__getitem__, key="plan_unit", on_change=_take, width=200)
+    st.selectbox(
+        "Removes",
+        units,
+        units.index(spec.unit),
+        format_func=_UNITS.__getitem__,
+        key="plan_unit",
+        on_change=_take,
+        width=200,
+    )
     if options := str(spec).partition(";")[2]:
         st.caption(options)
 

@@ -64,7 +64,7 @@ def measure_importance(
         found += _measure_damage(loaded, losses, corpus, units)
     if "divergence" in kinds:
         found += _measure_divergence(loaded, corpus, store, progress, units)
-    if "gradient" in kinds:
+    if "magnitude" in asked:
         found += measure_magnitude(loaded)
     if "taylor" in asked:
         found += _stored(loaded, corpus, store, "taylor", lambda: measure_taylor(loaded, corpus, progress))

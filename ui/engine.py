@@ -13,9 +13,10 @@ from explorer.errors import ExportError
 from explorer.export import export, plan_export
 from explorer.export.checkpoint import Exported
 from explorer.generation import generate, measure_pace
+from explorer.importance import find_units
 from explorer.ladders import score_coarsely
 from explorer.loading import LoadedModel, load, quieten_libraries
-from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.masks import NONE, PARTS, Mask
 from explorer.memory import free_bytes
 from explorer.planning import make_plan
 from explorer.plans import Plan, PlanSpec
@@ -244,7 +245,7 @@ class Engine:
 
 def list_singles(n_layers: int) -> list[Mask]:
     """List the masks with a single site off, attention first."""
-    return [Mask(frozenset({Site(layer, part)})) for part in PARTS for layer in range(n_layers)]
+    return [mask for part in PARTS for mask in find_units(n_layers, part)]
 
 
 _Stamp = tuple[tuple[str, int, int], ...]

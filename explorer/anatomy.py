@@ -104,6 +104,11 @@ def count_layers(config: Any) -> int:
     return count
 
 
+def find_base_type(model_type: str) -> str:
+    """Return the model type whose code a pruned checkpoint is written over; of any other its own."""
+    return "llama" if model_type == "nemotron-nas" else model_type.removeprefix("pruned-")
+
+
 def find_anatomy(model: nn.Module) -> Family:
     """Return where this model keeps its parts: from the table, else by structure.
 
@@ -111,7 +116,7 @@ def find_anatomy(model: nn.Module) -> Family:
     and one MLP.
     """
     config: Any = model.config
-    model_type = config.get_text_config(decoder=True).model_type
+    model_type = find_base_type(config.get_text_config(decoder=True).model_type)
     family = FAMILIES.get(model_type)
     if family and _has(model, family.layers):
         return family

@@ -44,11 +44,11 @@ class Inventory:
     def costs(self, mask: Mask, context: int) -> Costs:
         """Return what the model needs under a mask.
 
-        A site that is off takes its parameters along, a layer that is off its norms too; only attention has a KV
-        cache. FLOPs per token are 2 a parameter that multiplies, and 4 x heads x head_dim x context for every
-        attention that is on, at the end of a context of so many tokens.
+        A site that is off takes its parameters along, a layer that is off its norms too. Only attention has a KV cache;
+        one that the checkpoint lacks has none. FLOPs per token are 2 a parameter that multiplies, and 4 x heads x
+        head_dim x context for every attention that is on, at the end of a context of so many tokens.
         """
-        attending = sum(not mask.off(layer)[0] for layer in range(len(self.layers)))
+        attending = sum(attention > 0 and not mask.off(layer)[0] for layer, (attention, _, _) in enumerate(self.layers))
         parameters = self.total - _sum_off(self.layers, mask)
         return Costs(
             parameters=parameters,

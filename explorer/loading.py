@@ -19,7 +19,7 @@ from explorer.corpus import tokenize
 from explorer.devices import DTYPES, pick_dtype, place
 from explorer.errors import ModelError, first_line
 from explorer.hooks import Hooks
-from explorer.masks import PARTS, Site
+from explorer.masks import PARTS, Mask, Site
 from explorer.memory import free_bytes
 from explorer.records import Corpus, ModelSpec, Progress, unreported
 from explorer.selfcheck import check_hooks
@@ -78,6 +78,15 @@ class LoadedModel:
     def sites(self) -> list[Site]:
         """All sites, layer by layer, attention first."""
         return [Site(layer, part) for layer in range(self.n_layers) for part in PARTS]
+
+    @cached_property
+    def absent(self) -> Mask:
+        """Sites that have no weights, for the checkpoint is a pruned one."""
+        return Mask(frozenset(site for site in self.sites if not self._has_weights(site)))
+
+    def _has_weights(self, site: Site) -> bool:
+        layer, names = self.hooks.layers[site.layer], self.family.modules(site.part)
+        return any(next(getattr(layer, name).parameters(), None) is not None for name in names)
 
     @property
     def context(self) -> str:

@@ -6,15 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config
 
+from explorer.costs import take_inventory
 from explorer.errors import ExportError
 from explorer.export import evidence, export, plan_export
-from explorer.loading import LoadedModel
+from explorer.loading import LoadedModel, load
 from explorer.masks import Mask, Site
-from explorer.records import Corpus
+from explorer.records import Corpus, ModelSpec
+from explorer.scoring import score
 from explorer.store import Store
 from tests import brute_force
 from tests.tiny_models import WINDOW, load_folder, make_model, save
@@ -103,6 +106,47 @@ def test_deci_is_the_masked_model(wide: LoadedModel, store: Store, tmp_path: Pat
 def test_remote_code_is_the_masked_model(loaded: LoadedModel, corpus: Corpus, store: Store, tmp_path: Path) -> None:
     for mask in _masks(loaded.n_layers):
         _check(loaded, corpus, store, mask, "pruned-remote-code", tmp_path / str(mask))
+
+
+@pytest.mark.parametrize("more", ["m1", "a0", "none"])
+def test_pruned_loaded_and_pruned_again(
+    loaded: LoadedModel, corpus: Corpus, store: Store, tmp_path: Path, more: str
+) -> None:
+    _check_again(loaded, corpus, store, ("pruned-remote-code",) * 2, more, tmp_path)
+
+
+@pytest.mark.parametrize("formats", [("deci", "deci"), ("pruned-remote-code", "deci")])
+@pytest.mark.parametrize("more", ["m1", "none"])
+def test_pruned_as_deci_loaded_and_pruned_again(
+    wide: LoadedModel, store: Store, tmp_path: Path, formats: tuple[str, str], more: str
+) -> None:
+    _check_again(wide, wide.tokenize("python-docs", 2 * WINDOW, WINDOW), store, formats, more, tmp_path)
+
+
+def _check_again(
+    loaded: LoadedModel, corpus: Corpus, store: Store, formats: tuple[str, str], more: str, folder: Path
+) -> None:
+    """Pruned, loaded and pruned further is what is pruned at once, in scores, costs and logits."""
+    first, later = Mask.parse("0,a2"), {"m1": "0,2", "a0": "0,a1-2", "none": "0,a2"}[more]
+    export(loaded, first, folder / "first", corpus, store, format=formats[0])
+    spec = ModelSpec(str(folder / "first"), "float32", "cpu", trust_remote_code=True)
+    again = load(spec, store, folder / "cache")
+    nats, costs = [], []
+    for each, mask in ((loaded, Mask.parse(later)), (again, Mask.parse(more))):
+        nats.append(score(each, corpus, [mask], store)[0].nats)
+        costs.append(take_inventory(each.model, each.family).costs(mask, WINDOW))
+    np.testing.assert_allclose(*nats, rtol=1e-5)
+    assert costs[0].kv_bytes_per_token == costs[1].kv_bytes_per_token
+    if formats[0] == "pruned-remote-code" and more != "m1":  # else norms make a difference
+        assert costs[0] == costs[1]
+    assert again.absent == Mask.parse("a1")
+    export(again, Mask.parse(more), folder / "second", corpus, store, format=formats[1])
+    expected = brute_force.logits(brute_force.zeroed(loaded.checkpoint.folder, Mask.parse(later)), corpus.held_out.ids)
+    found = brute_force.logits(_reload(folder / "second"), corpus.held_out.ids)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    with pytest.raises(ExportError, match=f"The model is a pruned one: it lacks a1. Use --format {formats[0]}"):
+        plan_export(again, Mask.parse(more), "transformers")
+    assert plan_export(again, Mask.parse(more)).format.name == formats[0]
 
 
 def test_what_is_off_is_not_in_the_files(wide: LoadedModel, store: Store, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from explorer.anatomy import find_base_type
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
 from explorer.export.remote import Names
@@ -22,17 +23,18 @@ _STEP = 256
 _ATTENTION = dict.fromkeys(
     ("replace_with_linear", "unshifted_sink", "use_prefill_window_in_sink_attention"), False
 ) | dict.fromkeys(("num_sink_tokens", "sparsify", "window_length"))
-_LEFT_OUT = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "use_cache")
+_LEFT_OUT = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types", "use_cache", "pruned")
 
 
 def check_maps(loaded: LoadedModel) -> None:
     """Raise ExportError if a model is not, in names, shapes and arithmetic, what the architecture is."""
     config = loaded.config
+    model_type = find_base_type(config.model_type)
     windowed = uses_window(config)
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     found = (
-        f"its type is {config.model_type}"
-        if config.model_type not in ("llama", "mistral", "qwen2")
+        f"its type is {model_type}"
+        if model_type not in ("llama", "mistral", "qwen2")
         else f"its attention has a sliding window of {config.sliding_window}"
         if windowed
         else f"its MLP is {config.intermediate_size} wide, no multiple of {_STEP}"
@@ -79,7 +81,7 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
 
 def has_biases(config: Any) -> bool:
     """Tell whether queries, keys and values have biases; the architecture then wants one of the output, too."""
-    return config.model_type == "qwen2" or bool(getattr(config, "attention_bias", False))
+    return find_base_type(config.model_type) == "qwen2" or bool(getattr(config, "attention_bias", False))
 
 
 def _make_block(layer: int, config: Any, layout: Layout) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from explorer.anatomy import find_base_type
 from explorer.errors import ExportError
 from explorer.export import deci, mergekit, remote
 from explorer.export.formats import Format, find_format, only_whole_layers
@@ -26,14 +27,28 @@ from explorer.masks import Mask
 def plan_export(loaded: LoadedModel, mask: Mask, format: str = "auto") -> ExportPlan:
     """Decide what becomes of every tensor, reading headers only.
 
+    What a checkpoint lacks, for it is a pruned one, goes on lacking.
+
     Raises:
         MaskError: the mask names a layer that the model lacks.
         ExportError: no layer is left, or the mask cannot be written exactly in this format.
     """
-    target = find_format(format, mask.checked(loaded.n_layers))
+    mask = Mask(mask.checked(loaded.n_layers).sites | loaded.absent.sites)
+    target = find_format(format, mask) if not loaded.absent else _find_own_format(loaded, format, mask)
     if len(mask.whole_layers) == loaded.n_layers:
         raise ExportError("Nothing is left to export", "every layer is off", "Keep at least one layer")
     return _PLANNERS[target.kind](loaded, mask, target)
+
+
+def _find_own_format(loaded: LoadedModel, name: str, mask: Mask) -> Format:
+    """Return a target by name for a checkpoint that an export wrote: one that can lack attention and MLPs, too."""
+    own = ("deci",) if loaded.config.model_type == "nemotron-nas" else ("pruned-remote-code", "deci")
+    target = find_format(own[0] if name == "auto" else name, mask)
+    if target.name not in (*own, "recipe"):
+        raise ExportError(
+            "The model is a pruned one", f"it lacks {loaded.absent}", "Use --format " + " or ".join((*own, "recipe"))
+        )
+    return target
 
 
 def _plan_transformers(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
@@ -52,7 +67,7 @@ def _plan_deci(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
     layout = Layout(loaded.family, mask, loaded.n_layers, drops_sites=True, keeps_first=True, norms=deci.NORMS)
     config = layout.make_config(loaded.checkpoint.config, loaded.config)
     config, code = deci.dress_config(config, loaded, layout)
-    return _plan_checkpoint(loaded, target, layout, config, code, loaded.config.model_type == "qwen2")
+    return _plan_checkpoint(loaded, target, layout, config, code, find_base_type(loaded.config.model_type) == "qwen2")
 
 
 def _plan_remote(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:

@@ -9,6 +9,7 @@ from typing import Any
 
 import transformers
 
+from explorer.anatomy import find_base_type
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
 from explorer.loading import LoadedModel
@@ -22,12 +23,11 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
 
     Raises ExportError: the model's class is not one of transformers' own.
     """
-    base, base_config = type(loaded.model).__name__, type(loaded.config).__name__
-    native = all(hasattr(transformers, name) for name in (base, base_config))
-    if not native or "text_config" in config:
+    base, base_config = map(_find_native, (type(loaded.model), type(loaded.config)))
+    if base is None or base_config is None or "text_config" in config:
         raise ExportError(
             "No code can be written for this model",
-            f"{base} is not a plain text class of transformers",
+            f"{type(loaded.model).__name__} is not a plain text class of transformers",
             "Use --format transformers-zeroed",
         )
     family = loaded.family
@@ -38,10 +38,16 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
         "returns": {part: loaded.hooks.returns(part) for part in PARTS},
         "residual_inside": family.residual_inside,
     }
-    model_type = f"pruned-{config['model_type']}"
-    names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", model_type)
-    code = names.write_code(base, base_config, config["model_type"])
+    model_type = find_base_type(config["model_type"])
+    names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", f"pruned-{model_type}")
+    code = names.write_code(base, base_config, model_type)
     return {**config, **names.entries, "pruned": pruned}, code
+
+
+def _find_native(made: type) -> str | None:
+    """Name of the class of transformers that a class is, or, if an earlier export wrote it, that it is a child of."""
+    name = made.__name__.removeprefix("Pruned")
+    return name if getattr(transformers, name, None) in made.__mro__[:2] else None
 
 
 @dataclass(frozen=True)

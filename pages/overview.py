@@ -59,6 +59,7 @@ def _draw_facts(view: View, facts: Facts) -> None:
     st.subheader("Next", anchor=False)
     st.page_link("pages/redundancy.py", label="See which layers change the residual stream least")
     st.page_link("pages/prune.py", label="Turn layers, attention and MLPs off, and read the perplexity")
+    st.page_link("pages/plans.py", label="Compare what every published method removes")
     st.page_link("pages/export.py", label="Write the pruned checkpoint")
 
 

@@ -4,7 +4,7 @@ import streamlit as st
 
 from ui.contest import choose_specs, draw_contest, read_plans
 from ui.engine import Facts, View
-from ui.findings import ask_curve, ask_curve_of
+from ui.findings import ask_curve
 from ui.frame import framed, require_facts
 from ui.session import get_engine, get_owner
 
@@ -15,7 +15,7 @@ def main(view: View, facts: Facts) -> None:
         plans = read_plans(facts.n_layers)
     engine, owner = get_engine(), get_owner()
     jobs = {str(spec): ask_curve(engine, owner, view, spec) for spec in specs}
-    jobs |= {f"{plan.spec} {number}": ask_curve_of(engine, owner, view, plan) for number, plan in enumerate(plans, 1)}
+    jobs |= {f"{plan.spec} {number}": ask_curve(engine, owner, view, plan) for number, plan in enumerate(plans, 1)}
     with st.container(key="plans"):
         if jobs:
             draw_contest(view, facts, jobs)

@@ -87,6 +87,21 @@ def test_the_most_redundant_is_the_brightest() -> None:
     assert brightness[1] > brightness[2] > brightness[0]
 
 
+@pytest.mark.parametrize("values", [[-0.9, -0.5, -0.1], [-0.01, 0.0, 4.0], [1e3, 2e3, 1e6], [0.0, 1.0, 2.0]])
+def test_every_step_up_is_darker(values: list[float]) -> None:
+    brightness = [sum(map(int, colour[4:-1].split(", "))) for colour in shade(np.array(values)) if colour]
+    assert brightness == sorted(brightness, reverse=True)
+    assert len(set(brightness)) == 3
+
+
+def test_what_is_not_measured_has_no_colour() -> None:
+    one, none, other = shade(np.array([0.5, np.nan, -1.0]))
+    assert none is None
+    assert one != other
+    assert shade(np.array([np.nan])) == [None]
+    assert len(set(shade(np.zeros(3)))) == 1
+
+
 def test_side_by_side_has_one_scale_and_the_difference(found: Redundancy) -> None:
     other = make(seed=1)
     left, right, difference = draw_side_by_side([found, other], ["a", "b"], "mean").data

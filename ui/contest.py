@@ -25,7 +25,7 @@ from ui.session import get_engine, get_owner, set_view
 from ui.waiting import draw_state, follow, ready
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
-_FRACTIONS = (0.1, 0.2, 0.3)
+_SHARES = tuple(range(5, 95, 5))  # percent
 
 
 def choose_specs() -> list[PlanSpec]:
@@ -205,9 +205,12 @@ def _list_steps(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> 
 def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: Sequence[str]) -> None:
     """Draw the plans at given shares in one table; decoding speed, when asked for."""
     st.subheader("At the same share of layers", anchor=False)
-    chosen = _choose_steps(curves, names)
+    shares = st.multiselect(
+        "Percent of layers", _SHARES, (10, 20, 30), key="plans shares", placeholder="Choose shares", width=400
+    )
+    chosen = _choose_steps(curves, names, shares)
     if not chosen:
-        st.caption("Steps at 10, 20 and 30% appear here when they are scored.")
+        st.caption("Steps at these shares appear here when they are scored.")
         return
     masks = tuple(dict.fromkeys(curve.plan.at(step) for _, _, curve, step in chosen))
     if st.session_state.get("paced") != masks and st.button(f"Measure decoding speed under {len(masks)} masks"):
@@ -220,24 +223,26 @@ def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: S
     st.dataframe([_describe_step(facts, paces, *entry) for entry in chosen], hide_index=True, width="stretch")
 
 
-def _choose_steps(curves: Sequence[Curve], names: Sequence[str]) -> list[tuple[float, str, Curve, int]]:
-    """The scored steps nearest to the shares: (share, name, curve, step)."""
+def _choose_steps(
+    curves: Sequence[Curve], names: Sequence[str], shares: Sequence[int]
+) -> list[tuple[int, str, Curve, int]]:
+    """The scored steps nearest to the shares, in percent: (share, name, curve, step)."""
     chosen = []
-    for share in _FRACTIONS:
+    for share in sorted(shares):
         for curve, name in zip(curves, names, strict=True):
-            step = curve.plan.nearest(share)
+            step = curve.plan.nearest(share / 100)
             if step is not None and step in curve.divergences:
                 chosen.append((share, name, curve, step))
     return chosen
 
 
 def _describe_step(
-    facts: Facts, paces: Mapping[Mask, float], share: float, name: str, curve: Curve, step: int
+    facts: Facts, paces: Mapping[Mask, float], share: int, name: str, curve: Curve, step: int
 ) -> dict[str, str]:
     mask = curve.plan.at(step)
     costs, divergence = facts.inventory.costs(mask, facts.window), curve.divergences[step]
     return {
-        "removed": f"{share:.0%}",
+        "removed": f"{share}%",
         "plan": name,
         "perplexity": describe_perplexity(curve.scores[step].perplexity),
         "KL": f"{divergence.kl_per_token:.3f}",

@@ -14,23 +14,26 @@ from explorer.importance import find_losses, find_units, measure_importance
 from explorer.interactions import Interactions, interact
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, Mask
-from explorer.measures import Importance
+from explorer.measures import MEASURES, Importance
 from explorer.planning import make_plan
 from explorer.plans import Plan, PlanSpec
 from explorer.records import Corpus
 from explorer.scoring import score_tokens
 from ui.engine import Engine, View
-from ui.jobs import IDLE, READOUT, SWEEP, Job
+from ui.jobs import IDLE, READOUT, SAMPLE, SWEEP, Job
+
+_PERMUTATIONS = 4  # drawn for Shapley values
 
 
-def ask_importance(engine: Engine, owner: str, view: View, names: Sequence[str], permutations: int) -> Job:
-    """Ask for Importances by name, on the calibration windows."""
+def ask_importance(engine: Engine, owner: str, view: View, name: str, slot: str) -> Job:
+    """Ask for the Importances of one measure, of every unit that it is taken of, on the calibration windows."""
 
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[Importance]:
-        return measure_importance(loaded, corpus, names, engine.store, job.progress, permutations=permutations)
+        return measure_importance(loaded, corpus, [name], engine.store, job.progress, permutations=_PERMUTATIONS)
 
-    title = f"Measuring {', '.join(names)}"
-    return engine.ask(owner, "importance", view.source, title, SWEEP, work, (*names, permutations), f"i {names}")
+    priority = SAMPLE if MEASURES[name].kind == "similarity" else SWEEP
+    title = f"Measuring {MEASURES[name].label.lower()}"
+    return engine.ask(owner, "importance", view.source, title, priority, work, (name,), slot)
 
 
 def ask_attention(engine: Engine, owner: str, view: View) -> Job:
@@ -89,21 +92,12 @@ def ask_paces(engine: Engine, owner: str, view: View, masks: Sequence[Mask]) -> 
     return engine.ask(owner, "paces", view.source, f"Decoding under {len(names)} masks", SWEEP, work, names)
 
 
-def ask_curve(engine: Engine, owner: str, view: View, spec: PlanSpec) -> Job:
-    """Ask for a plan and its held-out curve; a Plan, then the Curve so far, are the partial results."""
+def ask_curve(engine: Engine, owner: str, view: View, of: PlanSpec | Plan) -> Job:
+    """Ask for a plan's held-out curve, and first for the plan; a Plan, then the Curve so far, are partial results."""
 
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Curve:
-        plan: Plan = make_plan(loaded, corpus, spec, engine.store, job.progress, job.show)
+        plan = of if isinstance(of, Plan) else make_plan(loaded, corpus, of, engine.store, job.progress, job.show)
         return trace_curve(loaded, corpus, plan, engine.store, job.progress, job.show, divergence=True)
 
-    return engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, (str(spec),), f"curve {spec}")
-
-
-def ask_curve_of(engine: Engine, owner: str, view: View, plan: Plan) -> Job:
-    """Ask for the held-out curve of a plan that is there already."""
-
-    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Curve:
-        return trace_curve(loaded, corpus, plan, engine.store, job.progress, job.show, divergence=True)
-
-    masks = tuple(map(str, plan.masks))
-    return engine.ask(owner, "curve of", view.source, f"Curve of {plan.spec}", SWEEP, work, masks, f"curve of {masks}")
+    spec, more = (of.spec, tuple(map(str, of.masks))) if isinstance(of, Plan) else (of, (str(of),))
+    return engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, more, f"curve {more}")

@@ -106,6 +106,8 @@ _STYLE = """<style>
 .stMain [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 /* Streamlit's captions are too faint to read by the common measure of contrast. */
 .stMain [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
+/* Nor can white be read on the dark theme's bright buttons. */
+.stMain [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
 .st-key-frame { font-variant-numeric: tabular-nums; }
 </style>"""
 

@@ -18,7 +18,6 @@ from ui.session import get_engine, get_owner
 from ui.waiting import ready
 
 _AT_FIRST = ("block-influence", "angular-distance", "relative-l2")
-_PERMUTATIONS = 4
 
 
 def choose_measures(view: View) -> list[Importance]:
@@ -33,7 +32,7 @@ def choose_measures(view: View) -> list[Importance]:
     )
     found: list[Importance] = []
     for name in names:
-        job = ask_importance(get_engine(), get_owner(), view, [name], _PERMUTATIONS)
+        job = ask_importance(get_engine(), get_owner(), view, name, f"measure {name}")
         if ready(job):
             found += job.result
     return found

@@ -12,7 +12,7 @@ from explorer.plans import Plan
 from explorer.records import Estimate, Score
 from ui.engine import Facts, View, list_singles
 from ui.jobs import Job
-from ui.measures import MEASURES, Found, describe_measure
+from ui.measures import ask_colours, choose_measure, describe_measure
 from ui.meter import describe_meter
 from ui.planchoice import choose_plan
 from ui.session import change_mask, get_engine, get_owner, get_view
@@ -27,35 +27,34 @@ def draw_instrument(facts: Facts) -> None:
     """Draw the choice of plan and measure, and the instrument; ask for all that it shows."""
     with st.container(key="choices", horizontal=True, vertical_alignment="bottom", gap="large"):
         choose_plan()
-        measure = st.segmented_control(
-            "Colour by", list(MEASURES), default=next(iter(MEASURES)), required=True, key="measure", width="content"
-        )
+        measure = choose_measure()
     view, engine, owner = get_view(), get_engine(), get_owner()
     score = watch(engine.score(owner, view))
     plan = watch(engine.plan(owner, view))
     ladder = watch(engine.ladder(owner, view, plan.result)) if plan.state == "done" else None
-    redundancy = watch(engine.redundancy(owner, view))
+    colours = ask_colours(measure)
     singles = watch(engine.singles(owner, view, facts.n_layers))
     scored = singles.result or singles.partial or {}
-    found = Found(facts.n_layers, redundancy.result, scored)
+    alone = [scored.get(mask) for mask in list_singles(facts.n_layers)]
     known = _remember(view, score)
     some = next((s for scores in (known, scored) for s in scores.values()), None)
     data = {
+        "model": view.model,
         "known": {write_cells(mask, facts.n_layers): write_score(s) for mask, s in known.items()},
-        "singles": [write_score(scored[m]) if m in scored else None for m in list_singles(facts.n_layers)],
+        "singles": [None if score is None else write_score(score) for score in alone],
         "base": None if some is None else write_score(some.unpruned),
         "live": _describe_live(view, score, facts.n_layers),
         "failed": str(score.error) if score.state == "failed" else "",
         "tokens": some.n_tokens if some else 0,
         "plan": _describe_plan(plan, ladder, facts.n_layers),
-        "measure": describe_measure(measure, found),
+        "measure": describe_measure(measure, colours, alone),
         "meter": describe_meter(facts.inventory, facts.window),
         "pace": _describe_pace(view),
-        "progress": _describe_progress([score, plan, ladder, redundancy, singles]),
+        "progress": _describe_progress([score, plan, ladder, colours, singles]),
     }
     draw_strip(facts.n_layers, view.mask, data, change_mask, _ask_pace)
-    for job in (score, plan):
-        if job.state in ("failed", "cancelled"):
+    for job in (score, plan, colours):
+        if job is not None:
             draw_end(job)
 
 

@@ -2,58 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import streamlit as st
 
 from explorer.charts import shade
-from explorer.masks import PARTS, Mask
-from explorer.records import Redundancy, Score
-from ui.engine import list_singles
+from explorer.masks import PARTS
+from explorer.measures import MEASURES, Importance
+from explorer.records import Score
+from ui.findings import ask_importance
+from ui.jobs import Job
+from ui.session import get_engine, get_owner, get_view
+from ui.watching import watch
 
+#: What the ladder of single sites says, on held-out text, where every other measure is taken on calibration text.
+_ALONE = "Damage alone, held-out"
 
-@dataclass(frozen=True)
-class Found:
-    """What has been measured so far."""
-
-    n_layers: int
-    redundancy: Redundancy | None
-    singles: Mapping[Mask, Score]
-
-
-def _influence(found: Found) -> np.ndarray | None:
-    if found.redundancy is None:
-        return None
-    return np.concatenate([found.redundancy.block_influence(part) for part in PARTS])
-
-
-def _size(found: Found, power: int) -> np.ndarray | None:
-    if found.redundancy is None:
-        return None
-    return np.concatenate([found.redundancy.sizes[power, part].mean(axis=(0, 1)) for part in PARTS])
-
-
-def _damage(found: Found) -> np.ndarray | None:
-    masks = list_singles(found.n_layers)
-    if any(mask not in found.singles for mask in masks):
-        return None
-    return np.array([found.singles[mask].delta_nats_per_token for mask in masks])
-
-
-#: Label -> (2L,) values, attention first; None where they are not measured yet.
-MEASURES = {
-    "Block influence": _influence,
-    "Relative L1": lambda found: _size(found, 1),
-    "Relative L2": lambda found: _size(found, 2),
-    "Damage alone": _damage,
+_LABELS = {name: measure.label for name, measure in MEASURES.items() if set(measure.units) & set(PARTS)} | {
+    _ALONE: _ALONE
 }
 
 
-def describe_measure(label: str, found: Found) -> dict[str, Any] | None:
-    """Describe a measure as colours and notes of the cells; None where it is not measured yet."""
-    values = MEASURES[label](found)
-    if values is None:
+def choose_measure() -> str:
+    """Draw the choice; return the measure's name."""
+    return st.selectbox(
+        "Colour by",
+        list(_LABELS),
+        list(_LABELS).index("block-influence"),
+        format_func=_LABELS.__getitem__,
+        key="measure",
+        width=240,
+        help="Bright is redundant. Measured on calibration text when chosen, but for what says held-out.",
+    )
+
+
+def ask_colours(name: str) -> Job | None:
+    """Ask for what the choice needs beyond the damages of single sites, if it needs anything."""
+    if name == _ALONE:
         return None
-    return {"label": label, "colours": shade(values), "notes": [f"{value:.4f}" for value in values]}
+    return watch(ask_importance(get_engine(), get_owner(), get_view(), name, "colours"))
+
+
+def describe_measure(name: str, job: Job | None, singles: Sequence[Score | None]) -> dict[str, Any] | None:
+    """Describe a measure as colours and notes of the cells; None where it is not measured yet.
+
+    Args:
+        name: as chosen.
+        job: what was asked for it.
+        singles: the Scores with one cell's site off, as far as they are known.
+    """
+    if job is None:
+        scores = [score for score in singles if score is not None]
+        if len(scores) < len(singles):
+            return None
+        values = np.array([score.delta_nats_per_token for score in scores])
+    elif job.state != "done":
+        return None
+    else:
+        values = _join(job.result)
+    redundant = "low" if name == _ALONE else MEASURES[name].redundant
+    notes = [_LABELS[name].lower() + f" {value:.4f}" if np.isfinite(value) else "" for value in values]
+    return {"colours": shade(-values if redundant == "high" else values), "notes": notes}
+
+
+def _join(found: Sequence[Importance]) -> np.ndarray:
+    """Values of the cells (2L,), attention first; NaN for a part of which the measure is not taken."""
+    by_part = {each.unit: each.values for each in found}
+    nothing = np.full(len(next(iter(by_part.values()))), np.nan)
+    return np.concatenate([by_part.get(part, nothing) for part in PARTS])

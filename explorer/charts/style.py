@@ -43,8 +43,16 @@ def mark(number: int) -> dict:
     }
 
 
-def shade(values: np.ndarray) -> list[str]:
-    """Colour values from most (bright) to least redundant, on a log scale, as CSS colours."""
-    logs = np.log10(np.maximum(values, 1e-6))
-    low, high = float(logs.min()), float(logs.max())
-    return sample_colorscale(SCALE, ((logs - low) / max(high - low, 1e-9)).ravel().tolist())
+def shade(values: np.ndarray) -> list[str | None]:
+    """Colour values (n,) from the lowest, the brightest, as CSS colours; None for what is not finite.
+
+    The scale is a log scale where all are positive, else that of the inverse hyperbolic sine: linear up to the median
+    size, a log scale beyond.
+    """
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return [None] * len(values)
+    scaled = np.log(values) if (known > 0).all() else np.arcsinh(values / max(float(np.median(np.abs(known))), 1e-12))
+    low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
+    places = (scaled - low) / max(high - low, 1e-9)
+    return [sample_colorscale(SCALE, [float(place)])[0] if np.isfinite(place) else None for place in places]

@@ -157,8 +157,8 @@ function drawCells(it) {
 
 function colourCells(it, measure) {
   it.cells.forEach((cell, index) => {
-    cell.style.setProperty("--colour", measure ? measure.colours[index] : "var(--st-secondary-background-color)");
-    cell.title = cell.getAttribute("aria-label") + (measure ? `: ${measure.label.toLowerCase()} ${measure.notes[index]}` : "");
+    cell.style.setProperty("--colour", measure?.colours[index] ?? "var(--st-secondary-background-color)");
+    cell.title = cell.getAttribute("aria-label") + (measure?.notes[index] ? `: ${measure.notes[index]}` : "");
   });
   it.numbers.forEach((number) => { number.title = number.getAttribute("aria-label"); });
 }

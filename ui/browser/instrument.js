@@ -2,7 +2,6 @@
 // or theme change, on the same root and with no clean-up between: state lives beside the root, and handlers are assigned,
 // never added. While a gesture lasts nothing is sent; its end is one message.
 const INSTRUMENTS = new WeakMap();
-const MOST_UNDONE = 200;
 
 function build(root, layers) {
   const part = (name) => root.querySelector(`[data-part=${name}]`);
@@ -54,38 +53,6 @@ function listen(it) {
     if (event.shiftKey) goBack(it, it.redone, it.undone);
     else goBack(it, it.undone, it.redone);
   };
-}
-
-function goBack(it, from, to) {
-  const key = from.pop();
-  if (key === undefined) return;
-  to.push(it.committed);
-  it.off = [...key].map((cell) => cell === "1");
-  repaint(it);
-  send(it);
-}
-
-function commit(it) {
-  const key = keyOf(it.off);
-  if (key === it.committed) return;
-  it.undone.push(it.committed);
-  if (it.undone.length > MOST_UNDONE) it.undone.shift();
-  it.redone = [];
-  send(it);
-}
-
-function send(it) {
-  it.committed = keyOf(it.off);
-  it.said = "";
-  speak(it);
-  drawHistory(it);
-  it.send("off", it.committed);
-}
-
-function drawHistory(it) {
-  it.parts.undo.disabled = !it.undone.length;
-  it.parts.redo.disabled = !it.redone.length;
-  it.parts.clear.disabled = !it.committed.includes("1");
 }
 
 // Say the value that belongs to the mask at rest: at once, and again when it has been measured.
@@ -141,11 +108,16 @@ function take(it, data) {
     it.costs = costs;
     buildMeter(it, data.meter);
   }
+  if (it.model !== data.model) recall(it, data.model);
   if (data.revision > it.revision && !it.gesture) {
     it.revision = data.revision;
     it.off = [...data.off].map((cell) => cell === "1");
-    if (it.committed && it.committed !== data.off) it.undone.push(it.committed);
+    if (it.committed && it.committed !== data.off) {
+      it.undone.push(it.committed);
+      it.redone = [];
+    }
     it.committed = data.off;
+    remember(it);
   }
 }
 

@@ -22,11 +22,20 @@ DOCS = Path(__file__).parent.parent / "docs"
 SHARES = (0.1, 0.2, 0.3)
 TOKENS = 1024
 STEPS = {"layer": 9, "site": 18}  # 30%
-ITERATIVE = (
-    "block-influence/layer;iterative=yes",
-    "leave-one-out/layer;iterative=yes",
-    "joint-drop/site;iterative=yes",
-)
+VARIANTS = {
+    "layer": (
+        "block-influence/layer;iterative=yes",
+        "leave-one-out/layer;iterative=yes",
+        "leave-one-out/layer;protect=first,last",
+        "taylor/layer;protect=first,last",
+    ),
+    "site": (
+        "attention-drop/attention",
+        "mlp-drop/mlp",
+        "joint-drop/site;iterative=yes",
+        "leave-one-out/site;iterative=yes",
+    ),
+}
 
 
 def main() -> None:
@@ -42,7 +51,7 @@ def main() -> None:
             for name, method in METHODS.items()
             if unit in method.units
         ]
-        specs += [PlanSpec.parse(f"{text};iterative=yes;steps={steps}") for text in ITERATIVE if text.endswith(unit)]
+        specs += [PlanSpec.parse(f"{text};steps={steps}") for text in VARIANTS[unit]]
         specs += [PlanSpec("random", unit, seed=seed, steps=steps) for seed in range(1, 5)]
         _print_row("plan", [f"{share:.0%}: perplexity, KL, top-1" for share in SHARES], "layer evaluations")
         _print_row("---", ["---"] * len(SHARES), "---")

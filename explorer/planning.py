@@ -28,6 +28,8 @@ from explorer.store import Store, make_key
 #: Told the plan so far.
 Listener = Callable[[Plan], None]
 
+_EDITION = "2"  # of the methods: a plan that was stored under another is made anew
+
 #: What each one-shot method ranks by.
 _RANKED_BY = {
     "block-influence": "block-influence",
@@ -58,7 +60,7 @@ def make_plan(
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; what was scored stays stored.
     """
-    key = make_key(kind="plan", spec=str(spec), context=loaded.context, corpus=corpus.digest)
+    key = make_key(kind="plan", edition=_EDITION, spec=str(spec), context=loaded.context, corpus=corpus.digest)
     stored = store.arrays(key)
     if stored is not None:
         return replace(Plan.read(json.loads(str(stored["plan"]))), model=loaded.spec.model, text=corpus.name)

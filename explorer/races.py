@@ -32,12 +32,14 @@ class Race:
         best: the candidates that came in first, the winner before all.
         losses: (best, n_windows), theirs.
         windows: for each candidate, in the order given, how many windows it was scored on.
+        order: the candidates by number, from the best: who stayed longer, then who was less behind at the end.
         n_windows: how many there were.
     """
 
     best: tuple[Mask, ...]
     losses: np.ndarray
     windows: tuple[int, ...]
+    order: tuple[int, ...]
     n_windows: int
 
     @property
@@ -86,11 +88,12 @@ def race(
         raise ValueError(f"a race of {len(candidates)} candidates at confidence {confidence} for the best {keep}")
     alive = np.arange(len(candidates))  # indices of those not dropped
     found = np.zeros((len(candidates), 0))
-    scored = np.zeros(len(candidates), dtype=int)
+    scored, behind = np.zeros(len(candidates), dtype=int), np.zeros(len(candidates))
     while (done := found.shape[1]) < n_windows:
         rows = slice(done, n_windows if confidence == 1 else min(n_windows, max(_FIRST, math.ceil(1.25 * done))))
         found = np.hstack([found, losses([candidates[int(i)] for i in alive], rows)])
-        scored[alive] = rows.stop
+        means = found.mean(axis=1)
+        scored[alive], behind[alive] = rows.stop, means - means.min()
         if rows.stop < n_windows:
             staying = ~_beaten(found, confidence, keep)
             alive, found = alive[staying], found[staying]
@@ -101,7 +104,8 @@ def race(
             f"{len(alive)} of {len(candidates)} candidates left",
         )
     best = found.sum(axis=1).argsort(kind="stable")[:keep]
-    return Race(tuple(candidates[int(i)] for i in alive[best]), found[best], tuple(map(int, scored)), n_windows)
+    winners, order = tuple(candidates[int(i)] for i in alive[best]), np.lexsort((behind, -scored))
+    return Race(winners, found[best], tuple(map(int, scored)), tuple(map(int, order)), n_windows)
 
 
 def _beaten(losses: np.ndarray, confidence: float, keep: int = 1) -> np.ndarray:

@@ -30,15 +30,22 @@ class Found:
         masks: what is off after 0, 1, 2 ... steps; the first is empty.
         losses: of each mask on all windows, but for the first, which is not asked for: 0.
         evaluations: masks times windows that each step asked for.
+        rankings: the units that each step could remove, the one that costs least first; of greedy steps only.
     """
 
     masks: tuple[Mask, ...] = (NONE,)
     losses: tuple[float, ...] = (0.0,)
     evaluations: tuple[int, ...] = (0,)
+    rankings: tuple[tuple[Mask, ...], ...] = ((),)
 
-    def then(self, mask: Mask, loss: float, evaluations: int) -> Found:
+    def then(self, mask: Mask, loss: float, evaluations: int, ranking: tuple[Mask, ...] = ()) -> Found:
         """Return the same with one more step."""
-        return Found((*self.masks, mask), (*self.losses, loss), (*self.evaluations, evaluations))
+        return Found(
+            (*self.masks, mask),
+            (*self.losses, loss),
+            (*self.evaluations, evaluations),
+            (*self.rankings, ranking),
+        )
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,11 @@ class Search:
         """
         found = Found()
         while self._goes_on(found):
-            won = self._race(self._grown([found.masks[-1]]), found)
-            found = found.then(won.winner, won.totals[0], won.evaluations)
+            last = found.masks[-1]
+            candidates = self._grown([last])
+            won = self._race(candidates, found)
+            ranking = tuple(Mask(candidates[place].sites - last.sites) for place in won.order)
+            found = found.then(won.winner, won.totals[0], won.evaluations, ranking)
             self.listener(found)
         return found
 
@@ -97,9 +107,10 @@ class Search:
     def evolve(self, width: int, seed: int) -> Found:
         """Swap units that are off for others, generation after generation, at every size; never worse than greedy.
 
-        EvoPress (arXiv:2410.14649): children of the best mask swap one to three units; races give the children
-        that look best more and more windows; the parent stays unless a child is better on all of them. A size may
-        cost as much as greedy's step did, and starts from greedy's mask or from the size before, grown.
+        EvoPress (arXiv:2410.14649): children of the best mask swap one to three units, drawn rather from those that
+        cost little in greedy's step; races give the children that look best more and more windows; the parent stays
+        unless a child is better on all of them. A size may cost as much as greedy's step did, and starts from
+        greedy's mask or from the size before, grown.
         """
         greedy, found, draw = self.greedy(), Found(), random.Random(seed)
         for step in range(1, len(greedy.masks)):
@@ -107,7 +118,7 @@ class Search:
             stale, met = 0, {best[0]}
             children = self._regrown(found.masks[-1], greedy.masks[step], met)
             while spent < greedy.evaluations[step] and stale < _STALE:
-                children += self._mutated(best[0], _CHILDREN * width - len(children), draw, met)
+                children += self._mutated(best[0], greedy.rankings[step], _CHILDREN * width - len(children), draw, met)
                 if not children:
                     break
                 won = self._race(children, found)
@@ -155,18 +166,25 @@ class Search:
                 return [mask]
         return []
 
-    def _mutated(self, parent: Mask, count: int, draw: random.Random, met: set[Mask]) -> list[Mask]:
-        """Up to `count` masks not met before, each with one to three units swapped; enough if the parent is."""
+    def _mutated(
+        self, parent: Mask, ranking: Sequence[Mask], count: int, draw: random.Random, met: set[Mask]
+    ) -> list[Mask]:
+        """Up to `count` masks not met before, each with one to three units swapped; enough if the parent is.
+
+        What comes back is drawn evenly, what goes instead with the more weight the less it costs beside greedy's.
+        """
         aimed = self.enough(parent)
         off = [unit for unit in self.units if unit.sites <= parent.sites]
         on = [unit for unit in self.units if not unit.sites <= parent.sites]
+        weight = dict.fromkeys(on, 1.0) | {unit: 1 / place for place, unit in enumerate(ranking, 1)}
         children: list[Mask] = []
         for _ in range(10 * count):
             swaps = min(draw.randint(1, 3), draw.randint(1, 3), len(off), len(on))
             if swaps == 0 or len(children) == count:
                 break
             back = frozenset().union(*(unit.sites for unit in draw.sample(off, swaps)))
-            gone = frozenset().union(*(unit.sites for unit in draw.sample(on, swaps)))
+            going = sorted(on, key=lambda unit: draw.expovariate(weight[unit]))[:swaps]
+            gone = frozenset().union(*(unit.sites for unit in going))
             child = Mask((parent.sites - back) | gone)
             if child not in met and (self.enough(child) or not aimed):
                 met.add(child)

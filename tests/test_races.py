@@ -56,6 +56,17 @@ def test_exact_race_scores_everything_once_and_finds_the_best() -> None:
     assert (found.evaluations, found.saved) == (table.nats.size, 0)
 
 
+def test_order_is_by_loss_and_near_it_when_raced() -> None:
+    for seed in range(5):
+        table = draw(seed)
+        order = table.nats.sum(axis=1).argsort()
+        assert table.race(1.0).order == tuple(order)
+        raced = table.race()
+        assert raced.order[0] == order[0]
+        assert sorted(raced.order) == list(range(len(order)))
+        assert stats.spearmanr(np.argsort(raced.order), np.argsort(order)).statistic > 0.8
+
+
 def test_the_winner_is_scored_on_all_windows_and_nothing_twice() -> None:
     for seed in range(10):
         table = draw(seed)

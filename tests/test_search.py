@@ -115,6 +115,16 @@ def test_regret_of_each_search(table: Table, record_property: Callable[[str, obj
     assert regret["evolve 4"] < 0.8 * regret["greedy"]
 
 
+def test_greedy_ranks_what_each_step_could_remove(table: Table) -> None:
+    found = table.search().greedy()
+    for step in range(1, 6):
+        before, ranking = found.masks[step - 1], found.rankings[step]
+        assert Mask(before.sites | ranking[0].sites) == found.masks[step]
+        assert set(ranking) == {unit for unit in LAYERS if not unit.sites <= before.sites}
+        totals = [table.total(Mask(before.sites | unit.sites)) for unit in ranking]
+        assert totals == sorted(totals)
+
+
 def test_greed_goes_wrong_where_two_stand_in_for_each_other() -> None:
     """0 is cheapest alone, but 1 and 2 together cost least of all pairs."""
     worth = {0: 1.0, 1: 2.0, 2: 2.0, 3: 9.0, 4: 9.0, 5: 9.0}

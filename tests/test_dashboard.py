@@ -152,3 +152,23 @@ def test_an_export_is_written_and_proven(page: Page, url: str, tmp_path: Path) -
     config = json.loads((out / "config.json").read_text())
     assert config["num_hidden_layers"] == 27
     assert run_cli("info", "--model", str(out))["layers"] == 27
+
+
+EXCEPTIONS = """
+  window.exceptions = 0;
+  new MutationObserver(() => { window.exceptions += document.querySelectorAll("[data-testid=stException]").length; })
+    .observe(document, { subtree: true, childList: true });
+"""
+
+
+def test_a_change_of_page_while_all_wait_leaves_nothing_of_the_old_page(page: Page, tmp_path: Path) -> None:
+    page.add_init_script(EXCEPTIONS)
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        page.goto(f"{url}/?tokens=256&window=128")  # the default model is converted first: seconds
+        cancel = page.get_by_role("button", name="Cancel")
+        expect(cancel).to_be_visible(timeout=60_000)
+        for name in ("Redundancy", "Overview", "Plans", "Prune"):
+            page.get_by_role("link", name=name, exact=True).first.click()
+            page.wait_for_timeout(500)
+        expect(page.locator(".instrument .tag")).to_have_text("measured", timeout=180_000)
+        assert page.evaluate("window.exceptions") == 0

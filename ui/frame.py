@@ -16,7 +16,7 @@ from ui.jobs import Job
 from ui.plain import plain
 from ui.session import get_engine, get_owner, get_view, set_view, write_url
 from ui.waiting import ready
-from ui.watching import hold_panels, panel, watch
+from ui.watching import hold_panels, panel, turn_page, watch
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def framed(page: str) -> Iterator[Frame]:
         st.session_state.go_to = page
         st.switch_page("app.py", query_params=dict(st.query_params))
     st.session_state.run = st.session_state.get("run", 0) + 1
-    hold_panels()
+    turn_page()
     st.html(_STYLE)
     view = get_view()
     write_url(view)

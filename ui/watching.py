@@ -49,6 +49,11 @@ class Watchers:
             found = runtime.get_instance().get_app_session(session)
             self._loop = None if found is None else found._event_loop
 
+    def turn(self, session: str) -> None:
+        """Forget a session's panels: its page is drawn anew. Streamlit keeps those of a page that `st.stop` ended."""
+        with self._lock:
+            self._drop(session)
+
     def hold(self, session: str) -> None:
         """Run no panels of a session whose page is new, until its browser says that it shows the page.
 
@@ -119,7 +124,9 @@ class Watchers:
             self._timers[session] = self._loop.call_later(_BUSY, self._serve, session)
         else:
             self._ran[session] = time.monotonic()
-            panels = [panel for panel in self._due.pop(session, set()) if found.has_fragment(panel)]
+            with self._lock:
+                shown = set(self._shown.get(session, ()))
+            panels = [panel for panel in self._due.pop(session, set()) if panel in shown and found.has_fragment(panel)]
             if panels:
                 _rerun(found, panels)
 
@@ -128,9 +135,12 @@ class Watchers:
         self._ran.pop(session, None)
         self._held.pop(session, None)
         with self._lock:
-            self._shown.pop(session, None)
-            self._states.pop(session, None)
-            self._named = {key: panel for key, panel in self._named.items() if key[0] != session}
+            self._drop(session)
+
+    def _drop(self, session: str) -> None:
+        self._shown.pop(session, None)
+        self._states.pop(session, None)
+        self._named = {key: panel for key, panel in self._named.items() if key[0] != session}
 
 
 def _rerun(session: Any, panels: list[str]) -> None:
@@ -182,6 +192,13 @@ def wake(*names: str) -> None:
     """Have other panels of this session run again, once the script that runs now is through."""
     if (context := get_script_run_ctx()) is not None:
         get_watchers().wake(context.session_id, names)
+
+
+def turn_page() -> None:
+    """Forget the panels of the page before, and hold those of the page that is being drawn."""
+    if (context := get_script_run_ctx()) is not None:
+        get_watchers().turn(context.session_id)
+        get_watchers().hold(context.session_id)
 
 
 def hold_panels() -> None:

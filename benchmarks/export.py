@@ -47,7 +47,12 @@ def _stand_in(checkpoint: Checkpoint) -> Any:
     config = LlamaConfig(**{key: value for key, value in checkpoint.config.items() if key != "architectures"})
     spec = ModelSpec(checkpoint.name)
     return SimpleNamespace(
-        checkpoint=checkpoint, config=config, family=Family(), n_layers=config.num_hidden_layers, spec=spec
+        checkpoint=checkpoint,
+        config=config,
+        family=Family(),
+        n_layers=config.num_hidden_layers,
+        spec=spec,
+        absent=Mask(),
     )
 
 

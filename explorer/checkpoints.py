@@ -15,6 +15,7 @@ from typing import Any
 
 from explorer.errors import ModelError, first_line
 from explorer.hub import FORMS, download
+from explorer.paths import expand
 from explorer.records import Progress, unreported
 from explorer.store import Store
 
@@ -96,7 +97,7 @@ def find_checkpoint(
     """
     if max(map(len, name.split("/"))) > 255 or len(name) > 4095:
         raise ModelError("No such model", f"a name of {len(name)} characters, {name[:40]!r}...", FORMS)
-    path = Path(name).expanduser()
+    path = expand(name)
     if name == DEFAULT_MODEL and not path.exists():
         return _from_gguf(name, _packaged_gguf(), store, cache, progress)
     if path.suffix == ".gguf":

@@ -8,12 +8,16 @@ from typing import Any
 from explorer.anatomy import find_anatomy
 from explorer.checkpoints import DEFAULT_MODEL, find_checkpoint
 from explorer.costs import Inventory, take_inventory
-from explorer.errors import ModelError, UnsupportedModel, first_line
+from explorer.devices import DTYPES
+from explorer.errors import DeviceError, ModelError, UnsupportedModel, first_line
 from explorer.hub import FORMS
+from explorer.paths import expand
 from explorer.store import Store
 
 
-def take_inventory_of_config(name: str, dtype: str, store: Store, cache: Path) -> tuple[str, Inventory]:
+def take_inventory_of_config(
+    name: str, dtype: str, store: Store, cache: Path, trust_remote_code: bool = False
+) -> tuple[str, Inventory]:
     """Return a model's architecture and what it would hold, from its config.
 
     The layers are made on the meta device, so that a model of any size takes no memory. The self-check, which needs
@@ -22,19 +26,23 @@ def take_inventory_of_config(name: str, dtype: str, store: Store, cache: Path) -
     Args:
         name: hub id, folder, or a config.json file of any name; the default model and a GGUF are converted first.
         dtype: of the weights and the KV cache; `auto` is the config's.
+        trust_remote_code: run the code that comes with a folder or repository.
 
     Raises:
+        DeviceError: no such dtype.
         ModelError: no config there, or one that transformers cannot read.
         UnsupportedModel: not a decoder that this program knows.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    config = _read(name, store, cache)
-    wanted = config.dtype if dtype == "auto" else getattr(torch, dtype, None)
+    if dtype not in ("auto", *DTYPES):
+        raise DeviceError("Unknown dtype", repr(dtype), "Use auto, " + ", ".join(DTYPES))
+    config = _read(name, store, cache, trust_remote_code)
+    wanted = (config.dtype or torch.float32) if dtype == "auto" else DTYPES[dtype]
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=wanted or torch.float32)
+            model = AutoModelForCausalLM.from_config(config, dtype=wanted, trust_remote_code=trust_remote_code)
     except Exception as error:  # each architecture checks its config in a way of its own
         raise UnsupportedModel(
             "No causal language model can be made of the config", f"{name} ({first_line(error)})", FORMS
@@ -42,16 +50,16 @@ def take_inventory_of_config(name: str, dtype: str, store: Store, cache: Path) -
     return type(model).__name__, take_inventory(model, find_anatomy(model))
 
 
-def _read(name: str, store: Store, cache: Path) -> Any:
+def _read(name: str, store: Store, cache: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
-    path = Path(name).expanduser()
+    path = expand(name)
     if (name == DEFAULT_MODEL and not path.exists()) or path.suffix == ".gguf":
         path = find_checkpoint(name, store, cache).folder
     elif not path.exists() and name.startswith((".", "/", "~")):
         raise ModelError("No such config", name, "Give a hub id, a folder with a config.json, or a config file")
     try:
-        return AutoConfig.from_pretrained(str(path) if path.exists() else name)
+        return AutoConfig.from_pretrained(str(path) if path.exists() else name, trust_remote_code=trust_remote_code)
     except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
         raise ModelError(
             f"Cannot get the config of {name!r}",

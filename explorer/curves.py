@@ -40,8 +40,8 @@ class Curve:
     @property
     def collapse(self) -> int | None:
         """The first step from which on perplexity stays above twice the unpruned model's; None if there is none."""
-        over = [step for step, found in sorted(self.scores.items()) if found.delta_nats_per_token <= COLLAPSE]
-        later = [step for step in sorted(self.scores) if step > max(over, default=-1)]
+        sound = [step for step, found in sorted(self.scores.items()) if found.delta_nats_per_token <= COLLAPSE]
+        later = [step for step in sorted(self.scores) if step > max(sound, default=-1)]
         return later[0] if later else None
 
 

@@ -53,8 +53,7 @@ def measure_importance(
         Cancelled: `progress` raised it; scores that were finished stay stored.
     """
     asked = list(dict.fromkeys(names))
-    if unknown := [name for name in asked if name not in MEASURES]:
-        raise PlanError("Unknown measure", repr(unknown[0]), "Use one of " + ", ".join(MEASURES))
+    check_measures(asked)
     losses = find_losses(loaded, corpus, store, progress=progress)
     found: list[Importance] = []
     kinds = {MEASURES[name].kind for name in asked}
@@ -79,6 +78,12 @@ def measure_importance(
     if "attention" in kinds:
         found += measure_attention(loaded, corpus, store, progress).importances()
     return [each for name in asked for each in found if each.measure == name and each.unit in units]
+
+
+def check_measures(names: Iterable[str]) -> None:
+    """Raise PlanError at a name that `MEASURES` lacks."""
+    if unknown := [name for name in names if name not in MEASURES]:
+        raise PlanError("Unknown measure", repr(unknown[0]), "Use one of " + ", ".join(MEASURES))
 
 
 def find_units(n_layers: int, unit: str) -> list[Mask]:

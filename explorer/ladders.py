@@ -1,4 +1,4 @@
-"""LoadedModel, Corpus, Plan -> Ladder: the held-out scores of a plan's masks, the coarse shape first."""
+"""LoadedModel, Corpus, [Mask] -> held-out scores by mask, the coarse shape of the row first."""
 
 from __future__ import annotations
 

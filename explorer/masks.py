@@ -87,11 +87,6 @@ class Mask:
         """Tell whether (attention, MLP) of this layer are off."""
         return Site(layer, "attention") in self.sites, Site(layer, "mlp") in self.sites
 
-    def toggled(self, sites: Iterable[Site]) -> Mask:
-        """Turn these sites off, or all of them on if all of them are off already."""
-        chosen = frozenset(sites)
-        return Mask(self.sites - chosen if chosen <= self.sites else self.sites | chosen)
-
     def checked(self, n_layers: int) -> Mask:
         """Return this mask. Raises MaskError if it names a layer that the model lacks."""
         beyond = sorted({site.layer for site in self.sites if site.layer >= n_layers})

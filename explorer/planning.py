@@ -97,7 +97,8 @@ class _Planner:
     def units(self) -> list[Mask]:
         """What may be removed."""
         units = find_units(self.loaded.n_layers, self.spec.unit)
-        free = [unit for unit in units if not any(site.layer in self.protected for site in unit.sites)]
+        there = [unit for unit in units if not unit.sites <= self.loaded.absent.sites]
+        free = [unit for unit in there if not any(site.layer in self.protected for site in unit.sites)]
         if not free:
             raise PlanError("Nothing may be removed", f"protected: {self.spec.protect}", "Protect fewer layers")
         return free

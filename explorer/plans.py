@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.budgets import Budget
-from explorer.errors import PlanError
+from explorer.errors import MaskError, PlanError
 from explorer.masks import NONE, Mask
 from explorer.methods import CRITERIA, METHODS
 
@@ -190,12 +190,14 @@ class Plan:
             effort = Effort(int(cost.get("layer_evaluations", 0)), float(cost.get("seconds", 0)))
             spec, n_layers = PlanSpec.parse(found["plan"]), int(found["layers"])
             plan = cls(spec, masks, n_layers, str(found.get("model", "")), str(found.get("text", "")), effort)
+            for mask in masks:
+                mask.checked(n_layers)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PlanError("Not a plan", f"{type(error).__name__}: {error}", "Use a file that `plan` wrote") from None
+        except MaskError as error:
+            raise PlanError("Not a plan", f"{error.what}, {error.found}", "Use a file that `plan` wrote") from None
         if not masks or masks[0] != NONE:
             raise PlanError("Not a plan", "its first step removes something", "Use a file that `plan` wrote")
-        for mask in masks:
-            mask.checked(n_layers)
         return plan
 
     @classmethod

@@ -116,13 +116,17 @@ def _beaten(losses: np.ndarray, confidence: float, keep: int = 1) -> np.ndarray:
     """
     from scipy.special import stdtrit
 
+    beaten = np.zeros(len(losses), dtype=bool)
     if len(losses) <= keep:
-        return np.zeros(len(losses), dtype=bool)
+        return beaten
     n = losses.shape[1]
-    differences = losses - losses[losses.sum(axis=1).argsort(kind="stable")[keep - 1]]
+    last = losses.sum(axis=1).argsort(kind="stable")[keep - 1]
+    others = np.delete(np.arange(len(losses)), last)
+    differences = losses[others] - losses[last]
     means, own = differences.mean(axis=1), differences.var(axis=1, ddof=1)
     variances = ((n - 1) * own + _PRIOR * _smoothed(own, np.argsort(means))) / (n - 1 + _PRIOR)
-    return means > stdtrit(n - 1 + _PRIOR, confidence) * np.sqrt(variances / n)
+    beaten[others] = means > stdtrit(n - 1 + _PRIOR, confidence) * np.sqrt(variances / n)
+    return beaten
 
 
 def _smoothed(values: np.ndarray, order: np.ndarray) -> np.ndarray:

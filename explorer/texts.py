@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TextError, first_line
+from explorer.paths import expand
 
 DEFAULT_TEXT = "python-docs"
 FORMS = (
@@ -53,7 +54,7 @@ def find_text(name: str) -> Text:
         if not dataset:
             raise TextError("The data set has no name", repr(name), FORMS)
         return Text(lambda: _read_dataset(dataset, config or None, split or "train", column or "text"))
-    path = Path(name).expanduser()
+    path = expand(name)
     if len(name) > 1024 or not _is_file(path):
         raise TextError("No such text", repr(name[:80]), FORMS)
     if path.suffix.lower() not in _READERS:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from explorer.paths import expand
 from ui.engine import Outlook, View
 from ui.frame import framed, require_facts
 from ui.session import get_engine, get_owner
@@ -26,7 +27,7 @@ def main(view: View) -> None:
         "Target folder", _suggest_target(view, chosen), key=f"target {view.model} {view.mask} {chosen}"
     )
     draw_target(chosen, outlooks[chosen], _free_bytes(target))
-    overwrite = st.checkbox("Replace an export that is there")
+    overwrite = st.checkbox("Replace a checkpoint that is there")
     refused = bool(outlooks[chosen].refused)
     if st.button("Export", type="primary", disabled=refused or not target.strip()):
         run = st.session_state.get("export_run", 0) + 1
@@ -45,7 +46,7 @@ def _suggest_target(view: View, format: str) -> str:
 
 def _free_bytes(target: str) -> int:
     """Free bytes where a folder is to be, as far as it is there."""
-    path = Path(target.strip()).expanduser().absolute()
+    path = expand(target.strip()).absolute()
     try:
         return shutil.disk_usage(next(parent for parent in (path, *path.parents) if parent.exists())).free
     except (OSError, ValueError):

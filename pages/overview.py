@@ -11,6 +11,7 @@ from ui.figures import describe_bytes, describe_flops
 from ui.frame import Frame, framed, offer_way_back
 from ui.readout import draw_readout
 from ui.session import MOST_TOKENS, get_engine, get_owner, set_view
+from ui.skeleton import draw_skeleton
 from ui.waiting import ready
 
 
@@ -21,6 +22,8 @@ def main(frame: Frame) -> None:
             _draw_facts(frame.view, frame.facts_job.result)
         elif frame.facts_job.state == "failed":
             offer_way_back()
+        elif frame.facts_job.active:
+            draw_skeleton(frame.page)
     with right:
         _draw_form(frame.view)
 
@@ -80,8 +83,15 @@ def _draw_form(view: View) -> None:
         device = st.text_input("Device", view.device, help="auto, cpu, cuda, cuda:i, or map: spread over all there is")
         if st.form_submit_button("Load", type="primary"):
             get_engine().worker.forget_failed()
-            chosen = View(
-                model.strip(), text.strip(), int(tokens), int(window), dtype, device.strip(), quantize, view.mask
+            chosen = replace(
+                view,
+                model=model.strip(),
+                text=text.strip(),
+                tokens=int(tokens),
+                window=int(window),
+                dtype=dtype,
+                device=device.strip(),
+                quantize=quantize,
             )
             set_view(chosen if chosen.spec == view.spec else replace(chosen, mask=NONE))
             st.rerun()

@@ -15,7 +15,13 @@ VIEWS = ("Blocks", "Layers", "Measures", "Pairs", "Tokens", "Side by side")
 
 def main(view: View, facts: Facts) -> None:
     shown = st.segmented_control(
-        "View", VIEWS, default=VIEWS[0], required=True, key="redundancy view", label_visibility="collapsed"
+        "View",
+        VIEWS,
+        default=VIEWS[0],
+        required=True,
+        key="redundancy view",
+        persist_state="session",
+        label_visibility="collapsed",
     )
     if shown == "Blocks":
         draw_blocks(view, facts)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.costs import take_inventory
 from explorer.export import export
@@ -53,3 +55,32 @@ def test_flops_follow_the_sites(tiny: Tiny) -> None:
     assert base - _count(llama, "m1").flops_per_token == 2 * mlp
     assert base - _count(llama, "a1").flops_per_token == 2 * attention + 4 * 4 * 8 * 16
     assert _count(llama, "none", 32).flops_per_token - base == 4 * 4 * 4 * 8 * 16
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "qwen3_moe", "gemma2"])
+def test_flops_are_those_that_torch_counts(tiny: Tiny, family: str) -> None:
+    """Of one token: products alone, and of experts those that the token is sent to."""
+    loaded = tiny.load(family)
+    model = brute_force.plain(loaded.checkpoint.folder)
+    model.set_attn_implementation("eager")
+    model.set_experts_implementation("eager")
+    with torch.inference_mode(), FlopCounterMode(display=False) as counted:
+        model(torch.ones((1, 1), dtype=torch.long), use_cache=False)
+    added = sum(p.numel() for p in model.parameters() if p.dim() == 1)  # norms and biases
+    assert _count(loaded, "none", 1).flops_per_token - 2 * added == counted.get_total_flops()
+
+
+def test_sliding_attention_sees_and_keeps_a_window(tiny: Tiny) -> None:
+    loaded = tiny.load("gemma2")
+    inventory, config = take_inventory(loaded.model, loaded.family), loaded.config
+    slides = [kind == "sliding_attention" for kind in config.layer_types]
+    assert 0 < sum(slides) < len(slides)
+    context = 3 * config.sliding_window
+    seen = sum(config.sliding_window if slid else context for slid in slides)
+    per_token = 2 * config.num_key_value_heads * config.head_dim * 4
+    assert inventory.kv_bytes(Mask(), context) == seen * per_token
+    assert inventory.costs(Mask(), context).kv_bytes_per_token == len(slides) * per_token
+    near, far = (inventory.costs(Mask(), at).flops_per_token for at in (context, context + 1))
+    assert far - near == 4 * config.num_attention_heads * config.head_dim * slides.count(False)
+    first = slides.index(True)
+    assert inventory.kv_bytes(Mask.parse(f"a{first}"), context) == (seen - config.sliding_window) * per_token

@@ -170,5 +170,6 @@ def test_a_change_of_page_while_all_wait_leaves_nothing_of_the_old_page(page: Pa
         for name in ("Redundancy", "Overview", "Plans", "Prune"):
             page.get_by_role("link", name=name, exact=True).first.click()
             page.wait_for_timeout(500)
+            expect(page.locator(".skeleton")).to_be_visible()  # nothing is blank
         expect(page.locator(".instrument .tag")).to_have_text("measured", timeout=180_000)
         assert page.evaluate("window.exceptions") == 0

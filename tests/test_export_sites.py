@@ -16,6 +16,8 @@ from explorer.errors import ExportError
 from explorer.export import evidence, export, plan_export
 from explorer.loading import LoadedModel, load
 from explorer.masks import Mask, Site
+from explorer.planning import make_plan
+from explorer.plans import PlanSpec
 from explorer.records import Corpus, ModelSpec
 from explorer.scoring import score
 from explorer.store import Store
@@ -140,6 +142,8 @@ def _check_again(
     if formats[0] == "pruned-remote-code" and more != "m1":  # else norms make a difference
         assert costs[0] == costs[1]
     assert again.absent == Mask.parse("a1")
+    gone = make_plan(again, corpus, PlanSpec("random", "attention"), store).masks[-1]
+    assert not gone.sites & again.absent.sites  # it cannot go again
     export(again, Mask.parse(more), folder / "second", corpus, store, format=formats[1])
     expected = brute_force.logits(brute_force.zeroed(loaded.checkpoint.folder, Mask.parse(later)), corpus.held_out.ids)
     found = brute_force.logits(_reload(folder / "second"), corpus.held_out.ids)

@@ -122,6 +122,15 @@ def test_a_page_lets_go_of_what_it_did_not_ask_for(worker: Worker) -> None:
     assert wait(score).result == 1
 
 
+def test_what_is_released_is_cancelled_and_nothing_else(worker: Worker) -> None:
+    hold = threading.Event()
+    kept, let_go = (worker.ask("ann", slot, slot, slot, lambda job: hold.wait(5)) for slot in ("kept", "let go"))
+    worker.release("ann", ["let go", "never held"])
+    assert let_go.state == "cancelled"
+    assert kept.active
+    hold.set()
+
+
 def test_a_failure_is_kept_until_it_is_asked_to_be_forgotten(worker: Worker) -> None:
     def fail(job: Job) -> None:
         raise ExplorerError("It broke", "a reason", "Mend it")

@@ -33,14 +33,6 @@ def test_text_has_no_blank_and_no_site_twice(mask: Mask) -> None:
     assert sum(map(len, written)) == len(mask.sites)
 
 
-@given(MASKS, st.frozensets(SITES, max_size=5))
-def test_toggling_twice_gives_the_sites_on(mask: Mask, sites: frozenset[Site]) -> None:
-    once = mask.toggled(sites)
-    assert once.sites - sites == mask.sites - sites
-    assert once.sites & sites in (sites, frozenset())
-    assert once.toggled(sites).sites & sites == (frozenset() if sites <= once.sites else sites)
-
-
 @pytest.mark.parametrize(
     ("text", "canonical"),
     [

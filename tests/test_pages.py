@@ -72,6 +72,7 @@ def test_pairs_that_are_known_are_listed() -> None:
         ("compare --plans p --tokens 8", "compare --plans p --tokens 8"),
         ("compare --plans p -h", "compare --plans p -h"),
         ("score --mask 1 --mask 2", "score --mask 1 --mask 2"),
+        ("", ""),
     ],
 )
 def test_options_that_take_many_words(words: str, expected: str) -> None:

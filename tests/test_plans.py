@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.errors import ExplorerError
+from explorer.errors import ExplorerError, PlanError
 from explorer.masks import NONE, Mask
 from explorer.methods import CRITERIA, METHODS
 from explorer.plans import Effort, Plan, PlanSpec
@@ -79,6 +79,7 @@ def test_a_file_holds_the_plan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     ["", "[]", "{}", '{"steps": 3}', '{"steps": [{"mask": "x"}], "plan": "greedy", "layers": 4}',
+     '{"steps": [{"mask": "none"}], "plan": "greedy;protect=x-", "layers": 4}',
      '{"steps": [{"mask": "a1"}], "plan": "greedy", "layers": 4}',
      '{"steps": [{"mask": "none"}, {"mask": "a9"}], "plan": "greedy", "layers": 4}', "[" * 9999,
      '{"steps": [{"mask": "none"}], "plan": "greedy", "layers": Infinity}'],
@@ -86,7 +87,7 @@ def test_a_file_holds_the_plan(tmp_path: Path) -> None:
 def test_what_is_no_plan_is_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "plan.json"
     path.write_text(content)
-    with pytest.raises(ExplorerError) as error:
+    with pytest.raises(PlanError) as error:
         Plan.load(path)
     assert "\n" not in str(error.value)
     with pytest.raises(ExplorerError, match="Cannot read the plan"):

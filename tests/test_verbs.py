@@ -113,6 +113,53 @@ def test_a_plan_file_stands_for_a_mask(run: Command, plan_file: Path, tmp_path: 
     assert answer["verify"]["max_abs_logit_difference"] < 1e-3
 
 
+def test_what_is_wrong_is_said_before_anything_is_measured(
+    run: Command, plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("measured")
+
+    for name in (
+        "explorer.planning.make_plan",
+        "explorer.importance.measure_importance",
+        "explorer.similarity.measure",
+    ):
+        monkeypatch.setattr(name, never)
+    assert "Unknown method" in run("compare", "--plans", "greedy/site", "blok-influence", bad=True)
+    assert "Unknown measure" in run("measure", "--measures", "block-influence,typo", bad=True)
+    assert "Cannot write the plan" in run("plan", "--out", str(tmp_path / "none" / "plan.json"), bad=True)
+    other = json.loads(plan_file.read_text()) | {"layers": 9}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    assert "another model" in run("compare", "--plans", "greedy", str(tmp_path / "other.json"), bad=True)
+
+
+def test_a_plan_wants_a_step(run: Command, plan_file: Path, tmp_path: Path) -> None:
+    for words in (["score"], ["generate", "--prompt", "a"], ["export", "--out", str(tmp_path / "out")]):
+        assert "No step of the plan" in run(*words, "--plan", str(plan_file), bad=True)
+    assert [s["mask"] for s in run("score", "--plan", str(plan_file), "--step", "0")["scores"]] == ["none"]
+
+
+@pytest.mark.parametrize("words", [["info", "--model"], ["corpus", "--text"], ["export", "--mask", "9", "--out"]])
+def test_no_such_user_is_one_line(run: Command, words: list[str]) -> None:
+    run(*words, "~nobody-of-that-name/x", bad=True)
+
+
+def test_texts_side_by_side_for_people(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("Some other words, again and again. " * 200)
+    size = ["--window", str(WINDOW), "--tokens", str(2 * WINDOW), "--cache", str(tmp_path / "cache")]
+    words = ["measure", "--model", str(tiny.folder("llama")), *size, "--texts", "python-docs", str(other)]
+    monkeypatch.setattr(sys, "argv", ["explorer", *words])
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines.count("python-docs"), lines.count(str(other))] == [1, 1]
+    assert sum(line.lstrip().startswith("0 ") for line in lines) == 2
+    assert lines[lines.index("Spearman's rank correlation with python-docs") + 1].startswith("block-influence layer: ")
+
+
 def test_bad_plan_files_are_one_line(run: Command, plan_file: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"steps": []}')
     prompt, out = ["--prompt", "a"], ["--out", str(tmp_path / "out")]

@@ -31,19 +31,30 @@ _SHARES = tuple(range(5, 95, 5))  # percent
 def choose_specs() -> list[PlanSpec]:
     """Let the user tick methods and set what they share; return what is valid, and say what is not."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        unit = st.segmented_control("Remove", UNITS, default="layer", required=True, key="plans unit")
+        unit = st.segmented_control(
+            "Remove", UNITS, default="layer", required=True, key="plans unit", persist_state="session"
+        )
         offered = [name for name, method in METHODS.items() if unit in method.units]
         chosen = st.multiselect(
             "Methods", offered, [name for name in _AT_FIRST if name in offered],
             format_func=lambda name: METHODS[name].label, key=f"methods {unit}", placeholder="Tick methods",
+            persist_state="session",
         )  # fmt: skip
     with st.expander("Options"):
         left, middle, right = st.columns(3)
-        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, key="plans steps")
-        protect = middle.text_input("Layers that stay", "none", key="plans protect", help="0-3,28 or first,last")
-        budget = right.text_input("Budget", "", key="plans budget", help="parameters=20%, layers=8, bytes=6GiB …")
-        iterative = left.toggle("Measure again after each removal, where the method can", key="plans iterative")
-        criterion = middle.selectbox("Searches lower", ("perplexity", "kl", "logit-distance"), key="plans criterion")
+        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, key="plans steps", persist_state="session")
+        protect = middle.text_input(
+            "Layers that stay", "none", key="plans protect", persist_state="session", help="0-3,28 or first,last"
+        )
+        budget = right.text_input(
+            "Budget", "", key="plans budget", persist_state="session", help="parameters=20%, layers=8, bytes=6GiB …"
+        )
+        iterative = left.toggle(
+            "Measure again after each removal, where the method can", key="plans iterative", persist_state="session"
+        )
+        criterion = middle.selectbox(
+            "Searches lower", ("perplexity", "kl", "logit-distance"), key="plans criterion", persist_state="session"
+        )
     specs = []
     for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
         try:
@@ -74,8 +85,8 @@ def read_plans(n_layers: int) -> list[Plan]:
             if plan.n_layers != n_layers:
                 raise PlanError("The plan is for another model", f"{plan.n_layers} layers", f"This one has {n_layers}")
             plans.append(plan)
-        except PlanError as error:
-            st.error(plain(str(error)))
+        except ExplorerError as error:
+            st.error(plain(f"{file.name}: {error}"))
         except (ValueError, RecursionError):
             st.error(plain(f"{file.name} is not a file of JSON."))
     return plans
@@ -123,7 +134,13 @@ def _draw_progress(jobs: Mapping[str, Job], shown: int) -> None:
 def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         of = st.segmented_control(
-            "Against", list(AXES), format_func=AXES.__getitem__, default="layers", required=True, key="plans axis"
+            "Against",
+            list(AXES),
+            format_func=AXES.__getitem__,
+            default="layers",
+            required=True,
+            key="plans axis",
+            persist_state="session",
         )
     names, found = [_name(curve.plan.spec) for curve in curves.values()], list(curves.values())
     shares = Shares(of, facts.n_layers, lambda mask: facts.inventory.costs(mask, facts.window))
@@ -145,12 +162,10 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
     _draw_comparison(view, facts, found, names)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Plan files")
-        for curve, name in zip(found, names, strict=True):
-            text = json.dumps(curve.plan.describe())
-            seed = f" {curve.plan.spec.seed}" if curve.plan.spec.method == "random" else ""
+        for number, (curve, name) in enumerate(zip(found, _tell_apart(names), strict=True)):
             st.download_button(
-                f"{name}{seed}", text, f"{curve.plan.spec.method}-{curve.plan.spec.unit}{seed.strip()}.json",
-                "application/json", key=f"plan file {curve.plan.spec}", on_click="ignore", type="tertiary",
+                name, json.dumps(curve.plan.describe()), f"{name.lower().replace(' ', '-')}.json",
+                "application/json", key=f"plan file {number}", on_click="ignore", type="tertiary",
             )  # fmt: skip
     st.subheader("What goes first", anchor=False)
     draw_plot(
@@ -162,6 +177,11 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
 def _name(spec: PlanSpec) -> str:
     options = ";".join(part for part in str(spec).split(";")[1:] if not part.startswith("seed="))
     return METHODS[spec.method].label + (f" ({options})" if options else "")
+
+
+def _tell_apart(names: Sequence[str]) -> list[str]:
+    """Number the names that are there more than once."""
+    return [f"{name} {names[:at].count(name) + 1}" if names.count(name) > 1 else name for at, name in enumerate(names)]
 
 
 def _offer(view: View, clicked: Any) -> None:
@@ -206,7 +226,13 @@ def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: S
     """Draw the plans at given shares in one table; decoding speed, when asked for."""
     st.subheader("At the same share of layers", anchor=False)
     shares = st.multiselect(
-        "Percent of layers", _SHARES, (10, 20, 30), key="plans shares", placeholder="Choose shares", width=400
+        "Percent of layers",
+        _SHARES,
+        (10, 20, 30),
+        key="plans shares",
+        persist_state="session",
+        placeholder="Choose shares",
+        width=400,
     )
     chosen = _choose_steps(curves, names, shares)
     if not chosen:
@@ -258,7 +284,8 @@ def _list_overlap(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, li
     """Share of sites that two plans have in common, of those either removes, with a fifth of the sites removed."""
     steps = [curve.plan.nearest(0.2) for curve in curves]
     taken = [curve.plan.masks[-1 if step is None else step].sites for curve, step in zip(curves, steps, strict=True)]
-    return {"plan": list(names)} | {
+    apart = _tell_apart(names)
+    return {"plan": apart} | {
         name: [round(len(one & other) / max(1, len(one | other)), 3) for one in taken]
-        for name, other in zip(names, taken, strict=True)
+        for name, other in zip(apart, taken, strict=True)
     }

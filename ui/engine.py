@@ -18,6 +18,7 @@ from explorer.ladders import score_coarsely
 from explorer.loading import LoadedModel, load, quieten_libraries
 from explorer.masks import NONE, PARTS, Mask
 from explorer.memory import free_bytes
+from explorer.paths import expand
 from explorer.planning import make_plan
 from explorer.plans import Plan, PlanSpec
 from explorer.prefixes import Prefixes
@@ -133,7 +134,7 @@ class Engine:
         return self.ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work, slot=slot)
 
     def plan(self, owner: str, view: View) -> Job:
-        """Ask for the view's Plan; while it is made, the masks so far are the partial result."""
+        """Ask for the view's Plan."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Plan:
             return make_plan(loaded, corpus, view.plan, self.store, job.progress)
@@ -253,7 +254,7 @@ _Stamp = tuple[tuple[str, int, int], ...]
 
 def _stamp(name: str) -> _Stamp:
     """Sizes and times of the files that a text or model of this machine is made of: changed files are other work."""
-    path = Path(name.removeprefix("tokens:")).expanduser()
+    path = expand(name.removeprefix("tokens:"))
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)

@@ -99,5 +99,5 @@ def ask_curve(engine: Engine, owner: str, view: View, of: PlanSpec | Plan) -> Jo
         plan = of if isinstance(of, Plan) else make_plan(loaded, corpus, of, engine.store, job.progress, job.show)
         return trace_curve(loaded, corpus, plan, engine.store, job.progress, job.show, divergence=True)
 
-    spec, more = (of.spec, tuple(map(str, of.masks))) if isinstance(of, Plan) else (of, (str(of),))
+    spec, more = (of.spec, (str(of.spec), *map(str, of.masks))) if isinstance(of, Plan) else (of, (str(of),))
     return engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, more, f"curve {more}")

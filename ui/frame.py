@@ -15,17 +15,18 @@ from ui.figures import describe_perplexity
 from ui.jobs import Job
 from ui.plain import plain
 from ui.session import get_engine, get_owner, get_view, set_view, write_url
+from ui.skeleton import draw_skeleton
 from ui.waiting import ready
 from ui.watching import hold_panels, panel, turn_page, watch
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a page gets: its view, and the facts and score, which may still be on their way."""
+    """What a page gets: its name, its view, and the facts, which may still be on their way."""
 
+    page: str
     view: View
     facts_job: Job
-    score_job: Job
 
     @property
     def facts(self) -> Facts:
@@ -52,7 +53,7 @@ def framed(page: str) -> Iterator[Frame]:
     facts_job = engine.facts(owner, view)
     if facts_job.state == "done":
         view = _fit_mask(view, facts_job.result)
-    frame = Frame(view, facts_job, engine.score(owner, view))
+    frame = Frame(page, view, facts_job)
     panel("header", lambda: _draw_header(facts_job))
     for notice in st.session_state.pop("notices", []):
         st.warning(plain(notice))
@@ -73,6 +74,8 @@ def require_facts(frame: Frame) -> Facts:
         if frame.facts_job.state == "failed":
             offer_way_back()
             st.page_link("pages/overview.py", label="Load another model or text")
+        elif frame.facts_job.active:
+            draw_skeleton(frame.page)
         _end_page()
         st.stop()
     return frame.facts
@@ -108,6 +111,9 @@ _STYLE = """<style>
 .stMain [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
 /* Nor can white be read on the dark theme's bright buttons. */
 .stMain [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
+.skeleton > div { display: flex; gap: 1rem; margin-bottom: 1rem; }
+.skeleton span { flex: 1; display: grid; place-items: center; border-radius: .5rem; font-size: .875rem; opacity: .75;
+  background: color-mix(in srgb, currentColor 6%, transparent); }
 .st-key-frame { font-variant-numeric: tabular-nums; }
 </style>"""
 

@@ -28,6 +28,7 @@ def choose_measures(view: View) -> list[Importance]:
         default=list(_AT_FIRST),
         format_func=lambda name: MEASURES[name].label,
         key="measures",
+        persist_state="session",
         placeholder="Choose what to measure",
     )
     found: list[Importance] = []
@@ -46,7 +47,9 @@ def draw_layers(view: View) -> None:
         return
     names = list(dict.fromkeys(each.measure for each in found))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        name = st.selectbox("Shown", names, format_func=lambda n: MEASURES[n].label, key="shown")
+        name = st.selectbox(
+            "Shown", names, format_func=lambda n: MEASURES[n].label, key="shown", persist_state="session"
+        )
         n_layers = len(found[0].values)
         k = st.number_input("Rank stability: among the k most redundant, k =", 1, n_layers, max(1, n_layers // 4))
     shown = [each for each in found if each.measure == name]
@@ -103,13 +106,19 @@ def draw_measures(view: View) -> None:
     """Draw the measures' rank correlations, and any two of them against each other."""
     found = choose_measures(view)
     unit = st.segmented_control(
-        "Of", list(UNIT_LABELS), format_func=UNIT_LABELS.__getitem__, default="layer", required=True, key="unit"
+        "Of",
+        list(UNIT_LABELS),
+        format_func=UNIT_LABELS.__getitem__,
+        default="layer",
+        required=True,
+        key="unit",
+        persist_state="session",
     )
     shown = [each for each in found if each.unit == unit]
     if len(shown) < 2:
         st.caption("Choose two measures or more that can be taken of this unit.")
         return
-    kendall = st.toggle("Kendall's τ", key="kendall", help="Spearman's ρ if off")
+    kendall = st.toggle("Kendall's τ", key="kendall", persist_state="session", help="Spearman's ρ if off")
     labels, agreement = [MEASURES[each.measure].label for each in shown], correlate(shown)
     matrix = agreement.kendall if kendall else agreement.spearman
     table = {"measure": labels} | {label: matrix[:, i].tolist() for i, label in enumerate(labels)}

@@ -32,6 +32,8 @@ def draw_instrument(facts: Facts) -> None:
     score = watch(engine.score(owner, view))
     plan = watch(engine.plan(owner, view))
     ladder = watch(engine.ladder(owner, view, plan.result)) if plan.state == "done" else None
+    if ladder is None:
+        engine.worker.release(owner, ["ladder"])  # that of the plan before
     colours = ask_colours(measure)
     singles = watch(engine.singles(owner, view, facts.n_layers))
     scored = singles.result or singles.partial or {}
@@ -53,7 +55,7 @@ def draw_instrument(facts: Facts) -> None:
         "progress": _describe_progress([score, plan, ladder, colours, singles]),
     }
     draw_strip(facts.n_layers, view.mask, data, change_mask, _ask_pace)
-    for job in (score, plan, colours):
+    for job in (score, plan, ladder, colours, singles):
         if job is not None:
             draw_end(job)
 
@@ -127,6 +129,8 @@ def _describe_pace(view: View) -> dict[str, str] | None:
     if "pace_view" not in st.session_state:
         return None
     timed: View = st.session_state.pace_view
+    if timed.source != view.source:
+        return None
     job = watch(get_engine().pace(get_owner(), timed, st.session_state.pace_run))
     if job.state != "done":
         return {"before": "…", "after": "…", "note": describe_progress(job) if job.active else str(job.error or "")}

@@ -33,6 +33,7 @@ def choose_measure() -> str:
         list(_LABELS).index("block-influence"),
         format_func=_LABELS.__getitem__,
         key="measure",
+        persist_state="session",
         width=240,
         help="Bright is redundant. Measured on calibration text when chosen, but for what says held-out.",
     )
@@ -41,6 +42,7 @@ def choose_measure() -> str:
 def ask_colours(name: str) -> Job | None:
     """Ask for what the choice needs beyond the damages of single sites, if it needs anything."""
     if name == _ALONE:
+        get_engine().worker.release(get_owner(), ["colours"])
         return None
     return watch(ask_importance(get_engine(), get_owner(), get_view(), name, "colours"))
 

@@ -21,7 +21,13 @@ _UNITS = {"layer": "Layers", "site": "Attention and MLPs"}
 def draw_interactions(view: View, n_layers: int) -> None:
     """Draw what pairs cost beyond the sum of each alone; start when asked to."""
     unit = st.segmented_control(
-        "Pairs of", list(_UNITS), format_func=_UNITS.__getitem__, default="layer", required=True, key="pairs unit"
+        "Pairs of",
+        list(_UNITS),
+        format_func=_UNITS.__getitem__,
+        default="layer",
+        required=True,
+        key="pairs unit",
+        persist_state="session",
     )
     wanted: set[str] = st.session_state.setdefault("pairs", set())
     this = f"{view.source} {unit}"

@@ -14,7 +14,7 @@ from ui.differences import mark_differences
 from ui.engine import Facts
 from ui.figures import describe_perplexity
 from ui.jobs import Job
-from ui.prompts import choose_prompts
+from ui.prompts import MOST, choose_prompts
 from ui.session import get_engine, get_owner, get_view
 from ui.waiting import describe_progress
 from ui.watching import watch
@@ -35,15 +35,22 @@ def draw_samples(facts: Facts) -> None:
     pairs: list[Pair] = []
     for number, prompt in enumerate(chosen.texts):
         original, pruned = (
-            watch(engine.sample(owner, f"sample/{number}/{kind}", seen, prompt, chosen.tokens, chosen.chat))
-            for kind, seen in (("original", replace(view, mask=NONE)), ("pruned", view))
+            watch(engine.sample(owner, slot, seen, prompt, chosen.tokens, chosen.chat))
+            for slot, seen in zip(_slots(number), (replace(view, mask=NONE), view), strict=True)
         )
         pairs.append((original, pruned))
+    for number in range(len(pairs), MOST):  # those of prompts that are not wanted any more
+        engine.worker.release(owner, _slots(number))
     with stop:
         _draw_stop([job for pair in pairs for job in pair])
     written = [(job, prompt) for prompt, (_, job) in zip(chosen.texts, pairs, strict=True) if job.state == "done"]
     st.session_state.texts = {view: [(prompt, job.result.text) for job, prompt in written]}
     _samples(key="sample_texts", data=[describe_pair(p, *pair) for p, pair in zip(chosen.texts, pairs, strict=True)])
+
+
+def _slots(number: int) -> tuple[str, str]:
+    """Where a prompt's original and pruned text are asked for."""
+    return f"sample/{number}/original", f"sample/{number}/pruned"
 
 
 def _draw_stop(jobs: list[Job]) -> None:

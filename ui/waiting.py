@@ -18,13 +18,11 @@ def ready(job: Job, again: bool = True) -> bool:
 
     A cancelled job is offered `again`, unless its page has a button of its own for that.
     """
-    if job.state == "done":
-        return True
     if job.active:
         panel(f"progress {job.key}", lambda: _draw_progress(job))
-    else:
-        draw_end(job, again)
-    return False
+        return False
+    draw_end(job, again)
+    return job.state == "done"
 
 
 def draw_state(job: Job) -> None:

@@ -50,9 +50,14 @@ class Watchers:
             self._loop = None if found is None else found._event_loop
 
     def turn(self, session: str) -> None:
-        """Forget a session's panels: its page is drawn anew. Streamlit keeps those of a page that `st.stop` ended."""
+        """Forget a session's panels, for its page is drawn anew, and those of sessions that are gone.
+
+        Streamlit itself keeps the panels of a page that `st.stop` ended.
+        """
+        active = runtime.get_instance().is_active_session
         with self._lock:
-            self._drop(session)
+            for each in {session, *(other for other in self._shown if not active(other))}:
+                self._drop(each)
 
     def hold(self, session: str) -> None:
         """Run no panels of a session whose page is new, until its browser says that it shows the page.

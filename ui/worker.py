@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any
 
@@ -113,6 +113,11 @@ class Worker:
         gone = {owner for owner, _ in self._slots if not self._alive(owner)}
         self._empty([holder for holder in self._slots if holder[0] in gone])
         self._declined = {entry for entry in self._declined if entry[0] not in gone}
+
+    def release(self, owner: str, slots: Iterable[str]) -> None:
+        """Let go of what an owner holds in some slots, if anything."""
+        with self._ready:
+            self._empty([(owner, slot) for slot in slots if (owner, slot) in self._slots])
 
     def begin_page(self, owner: str) -> None:
         """Note from here on which slots an owner's page asks for."""

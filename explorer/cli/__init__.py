@@ -20,7 +20,7 @@ def spread(words: Sequence[str]) -> list[str]:
     """Write `--texts A B` as `--texts A --texts B`, which is what the parser takes."""
     spread_out: list[str] = []
     many = ""
-    for word, after in zip(words, [*words[1:], "--"], strict=True):
+    for word, after in zip(words, [*words[1:], "--"], strict=False):
         if word.startswith("-"):
             many = word if word in _MANY else ""
             spread_out += [] if many and not after.startswith("-") else [word]

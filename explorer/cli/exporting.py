@@ -19,7 +19,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     mask: MaskOption = "none",
     plan: PlanOption = None,
-    step: StepOption = 0,
+    step: StepOption = None,
     format: Annotated[
         str,
         typer.Option(

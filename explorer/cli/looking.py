@@ -64,7 +64,9 @@ def _look_at_config(work: Work) -> tuple[dict[str, Any], Inventory]:
     from explorer.configs import take_inventory_of_config
 
     s = work.settings
-    architecture, inventory = take_inventory_of_config(s.model, s.dtype, work.store, s.cache)
+    if s.quantize != "none":
+        raise typer.BadParameter("a config alone says nothing of quantized weights", param_hint="--quantize")
+    architecture, inventory = take_inventory_of_config(s.model, s.dtype, work.store, s.cache, s.trust_remote_code)
     return {"model": s.model, "architecture": architecture, "layers": len(inventory.layers)}, inventory
 
 

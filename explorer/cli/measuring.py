@@ -27,10 +27,11 @@ def measure(
     seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0)] = 0,
 ) -> tuple[dict[str, Any], str]:
     """Measure every layer, attention and MLP on the calibration windows, with intervals."""
-    from explorer.importance import measure_importance
+    from explorer.importance import check_measures, measure_importance
     from explorer.similarity import measure as measure_similarity
 
     names = list(MEASURES) if measures.strip() == "all" else [name.strip() for name in measures.split(",")]
+    check_measures(names)
     answers: list[dict[str, Any]] = []
     importances: list[list[Importance]] = []
     for corpus in work.corpora(texts):
@@ -46,9 +47,12 @@ def measure(
         }
         answers.append(_describe_redundancy(found, corpus) | described)
     answer = {"model": work.settings.model, "dtype": work.loaded.dtype, **answers[0]}
-    if len(answers) > 1:
-        answer |= {"texts": answers, "agreement": _describe_agreement(importances)}
-    return answer, "\n".join(_write_table(importances[0], work.loaded.n_layers, bootstrap, seed))
+    tables = [_write_table(each, work.loaded.n_layers, bootstrap, seed) for each in importances]
+    if len(answers) == 1:
+        return answer, "\n".join(tables[0])
+    agreement = _describe_agreement(importances)
+    lines = [line for text, table in zip(texts, tables, strict=True) for line in (text, *table, "")]
+    return answer | {"texts": answers, "agreement": agreement}, "\n".join([*lines, *_write_agreement(agreement, texts)])
 
 
 @verb
@@ -131,6 +135,18 @@ def _describe_agreement(importances: list[list[Importance]]) -> dict[str, Any]:
             "kendall": agreement.kendall,
         }
     return described
+
+
+def _write_agreement(agreement: dict[str, Any], texts: list[str]) -> list[str]:
+    """Write how far the rankings of each text agree with those of the first."""
+    lines = [f"Spearman's rank correlation with {texts[0]}"]
+    for measure, units in agreement.items():
+        for unit, found in units.items():
+            others = "  ".join(
+                f"{text} {value:+.3f}" for text, value in zip(texts[1:], found["spearman"][0, 1:], strict=True)
+            )
+            lines.append(f"{measure} {unit}: {others}")
+    return lines
 
 
 def _write_table(found: list[Importance], n_layers: int, bootstrap: int, seed: int) -> list[str]:

@@ -48,6 +48,8 @@ def plan(
     spec = PlanSpec(
         method, chosen, iterative, protect.replace(" ", ""), criterion, seed, width, confidence, steps, budget
     )
+    if out is not None and not out.absolute().parent.is_dir():
+        raise PlanError("Cannot write the plan", f"no folder {out.parent}", "Name a file in a folder that is there")
     made = make_plan(work.loaded, work.corpus, spec, work.store, work.progress)
     curve = trace_curve(work.loaded, work.corpus, made, work.store, work.progress)
     answer = made.describe() | {"corpus": describe_corpus(work.corpus), "collapse": curve.collapse}
@@ -80,11 +82,13 @@ def compare(
     shares = _read_fractions(fractions)
     rows: list[dict[str, Any]] = []
     lines = [f"{'plan':<36}" + "".join(f"{share:>8.0%} ppl    KL  top-1" for share in shares)]
-    for text in plans or ["deepest", "similarity-block", "block-influence", "leave-one-out", "greedy"]:
-        made = work.plan(Path(text)) if Path(text).is_file() else None
-        if made is None:
-            spec = PlanSpec.parse(text)
-            made = make_plan(work.loaded, work.corpus, spec, work.store, work.progress)
+    given = [
+        Plan.load(Path(text)) if Path(text).is_file() else PlanSpec.parse(text)
+        for text in plans or ["deepest", "similarity-block", "block-influence", "leave-one-out", "greedy"]
+    ]
+    for made in [work.check_plan(each) if isinstance(each, Plan) else each for each in given]:
+        if isinstance(made, PlanSpec):
+            made = make_plan(work.loaded, work.corpus, made, work.store, work.progress)
         steps = [made.nearest(share) for share in shares]
         wanted = [0, *(k for k in steps if k is not None)]
         curve = trace_curve(work.loaded, work.corpus, made, work.store, work.progress, steps=wanted, divergence=True)

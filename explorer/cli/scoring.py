@@ -17,14 +17,14 @@ def score(
     work: Work,
     mask: Annotated[list[str], typer.Option("--mask", help="Sites to turn off; give it again for more masks.")] = [],  # noqa: B006
     plan: PlanOption = None,
-    step: StepOption = 0,
+    step: StepOption = None,
     split: Annotated[str, typer.Option(help="calibration or held-out.")] = "held-out",
 ) -> tuple[dict[str, Any], str]:
     """Score masks: perplexity and the difference from the unpruned model."""
     from explorer.scoring import score as score_masks
 
     windows = _split(split)
-    planned = [work.mask("none", plan, step)] if plan or step else []
+    planned = [work.mask("none", plan, step)] if plan or step is not None else []
     masks = list(dict.fromkeys([NONE, *map(work.mask, mask), *planned]))
     scores = score_masks(work.loaded, work.corpus, masks, work.store, windows, work.progress)
     answer: dict[str, Any] = {
@@ -46,7 +46,7 @@ def generate(
     prompt: Annotated[str, typer.Option(help="Text to go on from.")],
     mask: MaskOption = "none",
     plan: PlanOption = None,
-    step: StepOption = 0,
+    step: StepOption = None,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.", min=1)] = 50,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.", min=0, max=2**63 - 1)] = 0,

@@ -61,7 +61,7 @@ def jsonable(value: Any) -> Any:
 
 
 PlanOption = Annotated[Path | None, typer.Option("--plan", help="A plan file in place of a mask; see --step.")]
-StepOption = Annotated[int, typer.Option("--step", help="Steps of the plan to take.", min=0)]
+StepOption = Annotated[int | None, typer.Option("--step", help="Steps of the plan to take.", min=0)]
 MaskOption = Annotated[str, typer.Option("--mask", help="Sites to turn off, such as 12-15,a20,m3-4, or none.")]
 
 

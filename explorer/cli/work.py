@@ -96,19 +96,21 @@ class Work:
         s = self.settings
         return [self.loaded.tokenize(text, s.tokens, s.window, s.bos) for text in texts] or [self.corpus]
 
-    def mask(self, text: str, plan: Path | None = None, step: int = 0) -> Mask:
+    def mask(self, text: str, plan: Path | None = None, step: int | None = None) -> Mask:
         """Read a mask, or a step of a plan file, and check it against the model."""
         if plan is None:
-            if step:
+            if step is not None:
                 raise PlanError("A step of no plan", f"--step {step}", "Name the plan file with --plan")
             return Mask.parse(text).checked(self.loaded.n_layers)
         if text != "none":
             raise PlanError("Both a mask and a plan", f"{text} and {plan}", "Give one of them")
-        return self.plan(plan).at(step)
+        found = self.check_plan(Plan.load(plan))
+        if step is None:
+            raise PlanError("No step of the plan", str(plan), "Say with --step how many of its removals to take")
+        return found.at(step)
 
-    def plan(self, path: Path) -> Plan:
-        """Read a plan file, and check that it is for a model of as many layers."""
-        found = Plan.load(path)
+    def check_plan(self, found: Plan) -> Plan:
+        """Return a plan. Raises PlanError if it is for a model of another number of layers."""
         if found.n_layers != self.loaded.n_layers:
             layers = f"{found.n_layers} layers; this one has {self.loaded.n_layers}"
             raise PlanError("The plan is for another model", layers, "Make one for this model with `plan`")

@@ -18,6 +18,7 @@ from explorer.export.target import check_target, remove_leftovers, staged
 from explorer.export.verify import verify
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
+from explorer.paths import expand
 from explorer.records import Corpus, Progress, unreported
 from explorer.scoring import score
 from explorer.store import Store
@@ -69,7 +70,7 @@ def export(
     planned = plan_export(loaded, mask, format)
     recipe = Recipe.of(loaded, corpus, mask, planned.format.name, plan)
     command = make_command(recipe, str(out))
-    remove_leftovers(out.expanduser().absolute().parent)
+    remove_leftovers(expand(out).absolute().parent)
     files = loaded.checkpoint
     sources = [files.folder, *([files.dequantized_from] if files.dequantized_from else [])]
     out = check_target(out, sources, planned.bytes, overwrite)

@@ -41,21 +41,30 @@ class Destination:
         except RepositoryNotFoundError:
             return
         except Exception as error:
-            raise self._failed(error) from error
+            raise ExportError(
+                "Cannot look at the repository", self._found(error), "Check its name and the connection, and try again"
+            ) from error
         if not private and not public:
             raise ExportError("The repository is public", repository, "Name another, or allow it with --public")
 
     def upload(self, folder: Path) -> str:
-        """Upload a folder as one commit; return the repository's address. Raises ExportError if that fails."""
+        """Upload a folder as one commit, in place of what is there; return the repository's address.
+
+        Raises ExportError if that fails.
+        """
         try:
             self._api.create_repo(self.repository, private=not self.public, exist_ok=True)
             self._api.upload_folder(
-                repo_id=self.repository, folder_path=folder, commit_message="Pruned by Layer Redundancy Explorer"
+                repo_id=self.repository,
+                folder_path=folder,
+                commit_message="Pruned by Layer Redundancy Explorer",
+                delete_patterns="*",  # weights of an export before would be loaded instead
             )
         except Exception as error:
-            raise self._failed(error) from error
+            raise ExportError(
+                "The hub did not take it", self._found(error), "The folder that was written is whole; upload it again"
+            ) from error
         return f"{self._api.endpoint}/{self.repository}"
 
-    def _failed(self, error: Exception) -> ExportError:
-        found = f"{self.repository} ({first_line(error).rstrip('.')})"
-        return ExportError("The hub did not take it", found, "The folder that was written is whole; upload it again")
+    def _found(self, error: Exception) -> str:
+        return f"{self.repository} ({first_line(error).rstrip('.')})"

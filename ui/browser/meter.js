@@ -1,5 +1,5 @@
 // What the model needs, before and after. A row of the data is what the whole model needs and what each kind of layer
-// gives back without its attention, its MLP or both: [fixed, for each token of the context].
+// gives back without its attention, its MLP or both: a number for each context to choose from.
 
 const SCALES = { bytes: ["B", "kB", "MB", "GB", "TB"], flops: ["FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "TFLOPs", "PFLOPs"] };
 
@@ -32,7 +32,7 @@ function buildMeter(it, meter) {
   it.meterRows.forEach(({ row, before }) => write(before, writeQuantity(amount(row.whole, it), row.unit)));
 }
 
-const amount = ([fixed, each], it) => fixed + each * Number(it.parts.context.value);
+const amount = (amounts, it) => amounts[Math.max(0, it.parts.context.selectedIndex)];
 
 function drawMeter(it) {
   const { meter } = it.data;

@@ -1,0 +1,14 @@
+"""A path as it was typed -> a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def expand(name: str | Path) -> Path:
+    """Put the user's home in the place of `~`; `~name` stays as it is where there is no such user."""
+    path = Path(name)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path

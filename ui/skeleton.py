@@ -1,0 +1,32 @@
+"""The outline of a page whose model is still on its way: what will be where."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+#: Page -> its rows: height in pixels, and what will be beside each other in it.
+OUTLINES: dict[str, tuple[tuple[int, tuple[str, ...]], ...]] = {
+    "overview": ((110, ("Perplexity of the whole model",)), (300, ("What it costs, on which text",))),
+    "redundancy": ((420, ("Angular distance over every block of layers",)), (110, ("Block influence",))),
+    "prune": (
+        (230, ("Perplexity", "Parameters, bytes, KV cache, FLOPs")),
+        (110, ("Perplexity along the plan, and the slider",)),
+        (110, ("Attention and MLPs, layer by layer",)),
+        (160, ("Original text", "Pruned text")),
+    ),
+    "plans": (
+        (360, ("Perplexity against what each plan removes",)),
+        (240, ("KL divergence and top-1 agreement",)),
+        (160, ("What goes first",)),
+    ),
+    "export": ((420, ("What for: targets, and what each saves",)), (110, ("Size, free disk, the proof",))),
+}
+
+
+def draw_skeleton(page: str) -> None:
+    """Draw the outline of a page."""
+    rows = (
+        f'<div style="height: {height}px">' + "".join(f"<span>{title}</span>" for title in titles) + "</div>"
+        for height, titles in OUTLINES.get(page, ())
+    )
+    st.html(f'<div class="skeleton" aria-hidden="true">{"".join(rows)}</div>')

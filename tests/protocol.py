@@ -33,7 +33,7 @@ class User:
         self.url, self.parameters = url, parameters
         self.mask, self.shown, self.readout = "none", "", ""
         self.sent = 0
-        self._button: tuple[str, str] | None = None
+        self._button: tuple[str, str, int] | None = None
         self.errors: list[str] = []
         self._page = ""
         self._news = asyncio.Event()
@@ -59,7 +59,7 @@ class User:
                 await self._news.wait()
         return self.readout, time.monotonic() - start
 
-    async def _ask(self, fragment: str = "", shown: str = "") -> None:
+    async def _ask(self, fragment: str = "", shown: str = "", run_shown: int = 0) -> None:
         """Ask for the page; or say, as the button that copies the link does, that the page is shown."""
         message = BackMsg()
         run = message.rerun_script
@@ -67,7 +67,7 @@ class User:
         if shown:
             state = run.widget_states.widgets.add()
             state.id = f"$$STREAMLIT_INTERNAL_KEY_{shown}__events"
-            state.json_trigger_value = json.dumps([{"event": "shown", "value": 1}])
+            state.json_trigger_value = json.dumps([{"event": "shown", "value": run_shown}])
         run.query_string = urlencode({**self.parameters, "mask": self.mask})
         run.page_name, run.page_script_hash = ("", self._page) if self._page else ("prune", "")
         self.sent += 1
@@ -103,10 +103,11 @@ class User:
                 self.errors.append(element.exception.message or element.alert.body)
 
     def _take_component(self, fragment: str, component: Any) -> None:
+        data = json.loads(component.json or component.mixed.json or "{}")
         if "copy_link" in component.component_name:
-            self._button = fragment, component.id
+            self._button = fragment, component.id, data["run"]
         elif "instrument" in component.component_name:
-            self._read_instrument(json.loads(component.json or component.mixed.json))
+            self._read_instrument(data)
 
     def _read_instrument(self, data: dict[str, Any]) -> None:
         """Read the perplexity that the browser would show as measured, if the mask is the one that was asked for."""

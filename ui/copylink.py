@@ -40,5 +40,10 @@ _button = st.components.v2.component("copy_link", html=_HTML, css=_CSS, js=_JS)
 
 def copy_link(run: int) -> None:
     """Draw the button; `run` counts the pages drawn, and the browser answers each once it shows it."""
+
+    def shown() -> None:
+        if st.session_state["copy_link"]["shown"] == st.session_state.run:  # not of a page that was left meanwhile
+            release_panels()
+
     with st.container(width="content"):
-        _button(key="copy_link", data={"run": run}, on_shown_change=release_panels, width="content", height="content")
+        _button(key="copy_link", data={"run": run}, on_shown_change=shown, width="content", height="content")

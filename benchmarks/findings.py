@@ -70,10 +70,12 @@ def _trace(loaded: LoadedModel, corpus: Corpus, store: Store, spec: PlanSpec) ->
             continue
         found, divergence = curve.scores[step], curve.divergences[step]
         cells.append(f"{found.perplexity:,.1f}, {divergence.kl_per_token:.2f}, {divergence.agreement:.0%}")
-    _print_row(
-        ";".join(p for p in str(spec).split(";") if "steps" not in p), cells, f"{plan.effort.layer_evaluations:,}"
-    )
+    _print_row(_name(spec), cells, f"{plan.effort.layer_evaluations:,}")
     return curve
+
+
+def _name(spec: PlanSpec) -> str:
+    return ";".join(part for part in str(spec).split(";") if not part.startswith(("steps=", "width=")))
 
 
 def _print_row(name: str, cells: list[str], last: str) -> None:
@@ -84,7 +86,7 @@ def _draw(loaded: LoadedModel, corpus: Corpus, curves: list[Curve], path: Path) 
     inventory = take_inventory(loaded.model, loaded.family)
     shares = Shares("layers", loaded.n_layers, lambda mask: inventory.costs(mask, corpus.window))
     shown = [curve for curve in curves if curve.plan.spec.seed == 0]
-    figure = draw_curves(shown, [str(curve.plan.spec).partition(";")[0] for curve in shown], shares, most=300)
+    figure = draw_curves(shown, [_name(curve.plan.spec) for curve in shown], shares, most=300)
     figure.update_layout(template="plotly_white", width=1000, height=560)
     with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1000, "height": 560})

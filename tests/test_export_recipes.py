@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import json
 import shlex
 import sys
@@ -166,7 +167,11 @@ class FakeHub:
     def create_repo(self, repository: str, **options: Any) -> None:
         self.calls.append(("create", (repository, options)))
 
-    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+    def upload_folder(
+        self, *, repo_id: str, folder_path: Path, commit_message: str, delete_patterns: list[str]
+    ) -> None:
+        assert "model.safetensors" in fnmatch.filter(["model.safetensors", "README.md"], delete_patterns[0])
+        assert not any(fnmatch.filter(["README.md", ".gitattributes", "config.json"], each) for each in delete_patterns)
         self.calls.append(("upload", (repo_id, sorted(path.name for path in Path(folder_path).iterdir()))))
 
 

@@ -172,3 +172,30 @@ def test_options_that_make_no_plan_are_one_line(page: Page, url: str, model: Pat
     page.get_by_role("textbox", name="Budget").fill("half")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Malformed budget")).to_be_visible(timeout=WAIT)
+
+
+def test_what_is_ticked_outlives_a_change_of_page(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "plans", model)
+    methods = page.locator(".stMultiSelect").filter(has_text="Methods")
+    methods.get_by_role("combobox").click()
+    page.get_by_role("option", name="Magnitude").click()
+    page.keyboard.press("Escape")
+    expect(methods.locator("[data-tag]").filter(has_text="Magnitude")).to_be_visible(timeout=WAIT)
+    page.get_by_role("link", name="Prune", exact=True).first.click()
+    expect(page.locator(".instrument .tag")).to_have_text("measured", timeout=WAIT)
+    page.get_by_role("link", name="Plans", exact=True).first.click()
+    expect(methods.locator("[data-tag]").filter(has_text="Magnitude")).to_be_visible(timeout=WAIT)
+
+
+def test_plan_files_stand_beside_what_they_were_made_of(page: Page, url: str, model: Path, tmp_path: Path) -> None:
+    made = run_cli(model, "plan", "--method", "block-influence")
+    for name, changes in {"one": {}, "two": {}, "bad": {"steps": [{"mask": "none"}, {"mask": "x"}]}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(made | changes))
+    visit(page, url, "plans", model)
+    page.get_by_text("Plan files", exact=True).first.click()
+    files = [tmp_path / f"{name}.json" for name in ("one", "two", "bad")]
+    page.locator("input[type=file]").first.set_input_files(files)
+    expect(page.get_by_text(re.compile(r"bad\.json: Not a plan"))).to_be_visible(timeout=WAIT)
+    for number in (1, 2, 3):
+        expect(page.get_by_role("button", name=f"Block influence {number}", exact=True)).to_be_visible(timeout=WAIT)
+    assert page.locator("[data-testid=stException]").count() == 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import streamlit as st
 
 from explorer.charts import TOKEN_LABELS, draw_redundancy
@@ -12,7 +10,7 @@ from explorer.masks import Mask
 from explorer.records import Redundancy
 from ui.engine import Facts, View
 from ui.plots import Table, draw_plot
-from ui.session import get_engine, get_owner, set_view
+from ui.session import get_engine, get_owner, take_to_prune
 from ui.waiting import ready
 
 
@@ -58,15 +56,10 @@ def _offer(view: View, clicked: list[float] | None) -> None:
     start, size = int(clicked[0]), int(clicked[1])
     block = Mask.of_layers(range(start, start + size))
     st.text(f"Layers {block}: angular distance {clicked[2]:.4f}")
-    if st.button("Remove this block", type="primary"):
-        _take(view, block)
-    if view.mask and st.button(f"Remove it beside {view.mask}"):
-        _take(view, Mask(view.mask.sites | block.sites))
-
-
-def _take(view: View, mask: Mask) -> None:
-    set_view(replace(view, mask=mask))
-    st.switch_page("pages/prune.py")
+    st.button("Remove this block", type="primary", on_click=take_to_prune, args=(block,))
+    if view.mask:
+        both = Mask(view.mask.sites | block.sites)
+        st.button(f"Remove it beside {view.mask}", on_click=take_to_prune, args=(both,))
 
 
 def _list_blocks(found: Redundancy, token: str) -> Table:

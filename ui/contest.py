@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import streamlit as st
@@ -21,7 +20,7 @@ from ui.findings import ask_paces
 from ui.jobs import Job
 from ui.plain import plain
 from ui.plots import draw_plot
-from ui.session import get_engine, get_owner, set_view
+from ui.session import get_engine, get_owner, take_to_prune
 from ui.waiting import draw_state, follow, ready
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
@@ -149,7 +148,7 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
         draw_curves(found, names, shares), "plans-perplexity", table,
         "Held-out perplexity of every plan against what it removes; the table has the numbers.", clickable=True,
     )  # fmt: skip
-    _offer(view, clicked)
+    _offer(clicked)
     st.caption(
         "Decided on calibration windows, drawn on held-out ones. Bands: 95% intervals. A cross marks collapse: the "
         "first step from which on perplexity stays above twice the unpruned model's. Random: five seeds. Click a point "
@@ -184,15 +183,13 @@ def _tell_apart(names: Sequence[str]) -> list[str]:
     return [f"{name} {names[:at].count(name) + 1}" if names.count(name) > 1 else name for at, name in enumerate(names)]
 
 
-def _offer(view: View, clicked: Any) -> None:
+def _offer(clicked: Any) -> None:
     if not clicked:
         return
     mask = Mask.parse(clicked if isinstance(clicked, str) else clicked[0])
     with st.container(horizontal=True, vertical_alignment="center", key="offer"):
         st.text(f"Removed: {mask}")
-        if st.button("Take it to Prune", type="primary"):
-            set_view(replace(view, mask=mask))
-            st.switch_page("pages/prune.py")
+        st.button("Take it to Prune", type="primary", on_click=take_to_prune, args=(mask,))
 
 
 def _list_steps(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> dict[str, list[Any]]:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
+
+from explorer.jsonable import jsonable
 
 Table = Mapping[str, Sequence[Any]]
 
@@ -89,9 +90,4 @@ def write_csv(table: Table) -> str:
 
 def write_json(table: Table) -> str:
     """Write columns as a JSON object of lists; what is not finite is null."""
-    return json.dumps({name: [_plain(value) for value in column] for name, column in table.items()}, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    return json.dumps(jsonable(table), allow_nan=False)

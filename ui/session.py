@@ -76,6 +76,17 @@ def change_mask(mask: Mask) -> None:
     wake(*OF_THE_MASK)
 
 
+def take_to_prune(mask: Mask) -> None:
+    """Show a mask on the Prune page; for callbacks.
+
+    app.py goes there before anything is drawn: what the browser says of a page drawn meanwhile would lead back to it.
+    """
+    view = replace(get_view(), mask=mask)
+    set_view(view)
+    write_url(view)
+    st.session_state.go_to = "prune"
+
+
 def write_url(view: View) -> None:
     """Put the view into the URL, so that a copy of it restores the view anywhere."""
     parameters = describe_view(view)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.cli.verb import describe_corpus, describe_score, jsonable, verb
+from explorer.cli.verb import describe_corpus, describe_score, verb
 from explorer.cli.work import Work
 from explorer.errors import PlanError
+from explorer.jsonable import jsonable
 from explorer.masks import Mask
 from explorer.methods import CRITERIA, METHODS, UNITS
 from explorer.plans import Plan, PlanSpec

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.work import Settings, Work
+from explorer.jsonable import jsonable
 from explorer.records import Corpus, Score
 
 app = typer.Typer(
@@ -47,17 +47,6 @@ def verb(function: Callable[..., tuple[dict[str, Any], str]]) -> Callable[..., N
     command.__annotations__ = {p.name: p.annotation for p in [*required, *shared]}
     app.command(function.__name__, help=function.__doc__)(command)
     return command
-
-
-def jsonable(value: Any) -> Any:
-    """Replace what JSON lacks: arrays by lists, numbers that are not finite by null."""
-    if isinstance(value, dict):
-        return {key: jsonable(entry) for key, entry in value.items()}
-    if hasattr(value, "tolist"):
-        return jsonable(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [jsonable(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 PlanOption = Annotated[Path | None, typer.Option("--plan", help="A plan file in place of a mask; see --step.")]

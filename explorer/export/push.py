@@ -7,6 +7,9 @@ from typing import Any
 
 from explorer.errors import ExportError, first_line
 
+#: Of an export before, these would be loaded instead.
+_WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "*.gguf"]
+
 _LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -48,7 +51,7 @@ class Destination:
             raise ExportError("The repository is public", repository, "Name another, or allow it with --public")
 
     def upload(self, folder: Path) -> str:
-        """Upload a folder as one commit, in place of what is there; return the repository's address.
+        """Upload a folder as one commit, its weights in place of others there; return the repository's address.
 
         Raises ExportError if that fails.
         """
@@ -58,7 +61,7 @@ class Destination:
                 repo_id=self.repository,
                 folder_path=folder,
                 commit_message="Pruned by Layer Redundancy Explorer",
-                delete_patterns="*",  # weights of an export before would be loaded instead
+                delete_patterns=_WEIGHTS,
             )
         except Exception as error:
             raise ExportError(

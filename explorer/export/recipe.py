@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from explorer.errors import ExportError
 from explorer.export.evidence import Evidence
+from explorer.jsonable import jsonable
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
 from explorer.records import Corpus
@@ -74,16 +74,7 @@ class Recipe:
 def write_recipe(recipe: Recipe, revision: str | None, found: Evidence) -> str:
     """Write the JSON: the recipe and what was measured."""
     document = {"recipe": _VERSION, **asdict(recipe), "revision": revision, "measured": found.describe()}
-    return json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """Replace numbers that JSON lacks by null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(jsonable(document), indent=2, allow_nan=False) + "\n"
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -20,7 +20,6 @@ def main(view: View, facts: Facts) -> None:
         default=VIEWS[0],
         required=True,
         key="redundancy view",
-        persist_state="session",
         label_visibility="collapsed",
     )
     if shown == "Blocks":

@@ -44,7 +44,7 @@ def draw_beside(view: View) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         token = st.segmented_control(
             "Angular distance of", list(TOKEN_LABELS), format_func=TOKEN_LABELS.__getitem__, default="last_token",
-            required=True, key="beside token", persist_state="session",
+            required=True, key="beside token",
         )  # fmt: skip
         second = 1
         if len(found) > 2:
@@ -66,10 +66,9 @@ def _choose(view: View) -> list[View]:
         texts = left.text_area(
             "Texts beside it, one a line",
             key="beside texts",
-            persist_state="session",
             placeholder="wikitext2\n~/notes.md",
         )
-        model = right.text_input("Model beside it", key="beside model", persist_state="session", placeholder=view.model)
+        model = right.text_input("Model beside it", key="beside model", placeholder=view.model)
         files = right.file_uploader("Texts of your own", _KINDS, accept_multiple_files=True, key="beside files")
         st.form_submit_button("Compare", type="primary")
     named = [line.strip() for line in texts.splitlines() if line.strip()]

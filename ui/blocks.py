@@ -25,11 +25,8 @@ def draw_blocks(view: View, facts: Facts) -> None:
             default="last_token",
             required=True,
             key="token",
-            persist_state="session",
         )
-        rescaled = st.toggle(
-            "Rescale each row", key="rescaled", persist_state="session", help="From 0 to 1, as Gromov et al. draw it"
-        )
+        rescaled = st.toggle("Rescale each row", key="rescaled", help="From 0 to 1, as Gromov et al. draw it")
     with st.container(key="heatmap"):
         if not ready(job):
             return

@@ -30,30 +30,19 @@ _SHARES = tuple(range(5, 95, 5))  # percent
 def choose_specs() -> list[PlanSpec]:
     """Let the user tick methods and set what they share; return what is valid, and say what is not."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        unit = st.segmented_control(
-            "Remove", UNITS, default="layer", required=True, key="plans unit", persist_state="session"
-        )
+        unit = st.segmented_control("Remove", UNITS, default="layer", required=True, key="plans unit")
         offered = [name for name, method in METHODS.items() if unit in method.units]
         chosen = st.multiselect(
             "Methods", offered, [name for name in _AT_FIRST if name in offered],
             format_func=lambda name: METHODS[name].label, key=f"methods {unit}", placeholder="Tick methods",
-            persist_state="session",
         )  # fmt: skip
     with st.expander("Options"):
         left, middle, right = st.columns(3)
-        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, key="plans steps", persist_state="session")
-        protect = middle.text_input(
-            "Layers that stay", "none", key="plans protect", persist_state="session", help="0-3,28 or first,last"
-        )
-        budget = right.text_input(
-            "Budget", "", key="plans budget", persist_state="session", help="parameters=20%, layers=8, bytes=6GiB …"
-        )
-        iterative = left.toggle(
-            "Measure again after each removal, where the method can", key="plans iterative", persist_state="session"
-        )
-        criterion = middle.selectbox(
-            "Searches lower", ("perplexity", "kl", "logit-distance"), key="plans criterion", persist_state="session"
-        )
+        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, key="plans steps")
+        protect = middle.text_input("Layers that stay", "none", key="plans protect", help="0-3,28 or first,last")
+        budget = right.text_input("Budget", "", key="plans budget", help="parameters=20%, layers=8, bytes=6GiB …")
+        iterative = left.toggle("Measure again after each removal, where the method can", key="plans iterative")
+        criterion = middle.selectbox("Searches lower", ("perplexity", "kl", "logit-distance"), key="plans criterion")
     specs = []
     for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
         try:
@@ -139,7 +128,6 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
             default="layers",
             required=True,
             key="plans axis",
-            persist_state="session",
         )
     names, found = [_name(curve.plan.spec) for curve in curves.values()], list(curves.values())
     shares = Shares(of, facts.n_layers, lambda mask: facts.inventory.costs(mask, facts.window))
@@ -227,7 +215,6 @@ def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: S
         _SHARES,
         (10, 20, 30),
         key="plans shares",
-        persist_state="session",
         placeholder="Choose shares",
         width=400,
     )

@@ -28,7 +28,6 @@ def choose_measures(view: View) -> list[Importance]:
         default=list(_AT_FIRST),
         format_func=lambda name: MEASURES[name].label,
         key="measures",
-        persist_state="session",
         placeholder="Choose what to measure",
     )
     found: list[Importance] = []
@@ -47,9 +46,7 @@ def draw_layers(view: View) -> None:
         return
     names = list(dict.fromkeys(each.measure for each in found))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        name = st.selectbox(
-            "Shown", names, format_func=lambda n: MEASURES[n].label, key="shown", persist_state="session"
-        )
+        name = st.selectbox("Shown", names, format_func=lambda n: MEASURES[n].label, key="shown")
         n_layers = len(found[0].values)
         k = st.number_input("Rank stability: among the k most redundant, k =", 1, n_layers, max(1, n_layers // 4))
     shown = [each for each in found if each.measure == name]
@@ -112,13 +109,12 @@ def draw_measures(view: View) -> None:
         default="layer",
         required=True,
         key="unit",
-        persist_state="session",
     )
     shown = [each for each in found if each.unit == unit]
     if len(shown) < 2:
         st.caption("Choose two measures or more that can be taken of this unit.")
         return
-    kendall = st.toggle("Kendall's τ", key="kendall", persist_state="session", help="Spearman's ρ if off")
+    kendall = st.toggle("Kendall's τ", key="kendall", help="Spearman's ρ if off")
     labels, agreement = [MEASURES[each.measure].label for each in shown], correlate(shown)
     matrix = agreement.kendall if kendall else agreement.spearman
     table = {"measure": labels} | {label: matrix[:, i].tolist() for i, label in enumerate(labels)}

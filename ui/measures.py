@@ -33,7 +33,6 @@ def choose_measure() -> str:
         list(_LABELS).index("block-influence"),
         format_func=_LABELS.__getitem__,
         key="measure",
-        persist_state="session",
         width=240,
         help="Bright is redundant. Measured on calibration text when chosen, but for what says held-out.",
     )

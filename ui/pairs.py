@@ -27,7 +27,6 @@ def draw_interactions(view: View, n_layers: int) -> None:
         default="layer",
         required=True,
         key="pairs unit",
-        persist_state="session",
     )
     wanted: set[str] = st.session_state.setdefault("pairs", set())
     this = f"{view.source} {unit}"

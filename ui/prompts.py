@@ -1,4 +1,4 @@
-"""The prompts that samples go on from: presets and the user's own."""
+"""The prompts that samples go on from: presets and the user's own, kept for the session."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ class Prompts:
 
 
 def choose_prompts(has_template: bool) -> Prompts:
-    """Draw the choice."""
+    """Draw the choice; what was chosen outlives a change of page."""
+    state = st.session_state
+    kept = state.setdefault("prompts_kept", {"presets": list(_FIRST), "own": "", "tokens": 32, "chat": False})
     left, own_place, middle, right = st.columns([5, 4, 2, 2], vertical_alignment="bottom")
-    presets = left.pills(
-        "Prompts", list(PRESETS), selection_mode="multi", default=list(_FIRST), key="presets", persist_state="session"
-    )
-    tokens = middle.selectbox("New tokens", _LENGTHS, 1, key="new_tokens", persist_state="session")
-    chat = right.toggle("Chat template", key="chat", disabled=not has_template, persist_state="session")
-    own = own_place.text_input("Your own prompt", key="own_prompt", max_chars=4000, persist_state="session")
+    presets = left.pills("Prompts", list(PRESETS), selection_mode="multi", default=kept["presets"], key="presets")
+    tokens = middle.selectbox("New tokens", _LENGTHS, _LENGTHS.index(kept["tokens"]), key="new_tokens")
+    chat = right.toggle("Chat template", kept["chat"], key="chat", disabled=not has_template)
+    own = own_place.text_input("Your own prompt", kept["own"], key="own_prompt", max_chars=4000)
+    state.prompts_kept = {"presets": presets, "own": own, "tokens": tokens, "chat": chat}
     texts = tuple(PRESETS[name] for name in presets) + ((own,) if own.strip() else ())
     return Prompts(texts, tokens, chat and has_template)

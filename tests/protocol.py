@@ -33,9 +33,10 @@ class User:
         self.url, self.parameters = url, parameters
         self.mask, self.shown, self.readout = "none", "", ""
         self.sent = 0
-        self._button: tuple[str, str, int] | None = None
+        self._mark: tuple[str, str, int] | None = None
         self.errors: list[str] = []
-        self._page = ""
+        self.pages: dict[str, str] = {}
+        self.page = ""
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> User:
@@ -59,8 +60,14 @@ class User:
                 await self._news.wait()
         return self.readout, time.monotonic() - start
 
-    async def _ask(self, fragment: str = "", shown: str = "", run_shown: int = 0) -> None:
-        """Ask for the page; or say, as the button that copies the link does, that the page is shown."""
+    async def leave(self, page: str) -> None:
+        """Ask for another page, and say once more, too late, that this one is shown."""
+        assert self._mark
+        await self._ask(page=page)
+        await self._ask(*self._mark)
+
+    async def _ask(self, fragment: str = "", shown: str = "", run_shown: int = 0, page: str = "prune") -> None:
+        """Ask for the page; or say, as the mark at its end does, that the page is shown."""
         message = BackMsg()
         run = message.rerun_script
         run.fragment_id = fragment
@@ -69,7 +76,7 @@ class User:
             state.id = f"$$STREAMLIT_INTERNAL_KEY_{shown}__events"
             state.json_trigger_value = json.dumps([{"event": "shown", "value": run_shown}])
         run.query_string = urlencode({**self.parameters, "mask": self.mask})
-        run.page_name, run.page_script_hash = ("", self._page) if self._page else ("prune", "")
+        run.page_name, run.page_script_hash = ("", self.pages[page]) if self.pages else (page, "")
         self.sent += 1
         await self._socket.send(message.SerializeToString())
 
@@ -80,19 +87,17 @@ class User:
             message.ParseFromString(content)  # type: ignore[arg-type]
             self._take(message)
             self._news.set()
-            if (
-                message.WhichOneof("type") == "script_finished"
-                and not message.metadata.run.fragment_ids
-                and self._button
-            ):
-                await self._ask(*self._button)
+            if message.WhichOneof("type") == "script_finished" and not message.metadata.run.fragment_ids and self._mark:
+                await self._ask(*self._mark)
 
     def _take(self, message: ForwardMsg) -> None:
         kind = message.WhichOneof("type")
-        if kind == "new_session" and not message.metadata.run.fragment_ids:
-            self.shown, self.readout = "", ""
+        if kind == "new_session":
+            self.page = message.new_session.page_script_hash
+            if not message.metadata.run.fragment_ids:
+                self.shown, self.readout = "", ""
         elif kind == "navigation":
-            (self._page,) = [p.page_script_hash for p in message.navigation.app_pages if p.url_pathname == "prune"]
+            self.pages = {page.url_pathname: page.page_script_hash for page in message.navigation.app_pages}
         elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
             element = message.delta.new_element
             if element.WhichOneof("type") == "text" and element.text.body == self.mask:
@@ -104,8 +109,8 @@ class User:
 
     def _take_component(self, fragment: str, component: Any) -> None:
         data = json.loads(component.json or component.mixed.json or "{}")
-        if "copy_link" in component.component_name:
-            self._button = fragment, component.id, data["run"]
+        if "arrival" in component.component_name:
+            self._mark = fragment, component.id, data["run"]
         elif "instrument" in component.component_name:
             self._read_instrument(data)
 

@@ -1,4 +1,4 @@
-"""Panels are pushed: whatever a page waits for arrives without the browser asking again."""
+"""Panels are pushed: what a page waits for arrives without the browser asking again, and pages left stay left."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def test_a_readout_comes_without_being_asked_for_again(tiny: Tiny, tmp_path: Pat
                 await asyncio.sleep(0.5)
                 if mask != masks[0]:  # loading draws the page twice
                     assert user.sent == before + 2  # the question, and that the page is shown
+            assert user.errors == []
+
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        asyncio.run(look(url))
+
+
+def test_what_comes_late_does_not_lead_back_to_a_page_that_was_left(tiny: Tiny, tmp_path: Path) -> None:
+    async def look(url: str) -> None:
+        async with User(url, model=str(tiny.folder("llama")), **TEXT) as user:
+            await user.turn_off("1")
+            await asyncio.sleep(0.5)
+            await user.leave("export")
+            await asyncio.sleep(1)
+            assert user.page == user.pages["export"]
             assert user.errors == []
 
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:

@@ -1,10 +1,8 @@
-"""A button that copies the page's address, which holds the whole view; it also tells when the page is shown."""
+"""A button that copies the page's address, which holds the whole view."""
 
 from __future__ import annotations
 
 import streamlit as st
-
-from ui.watching import release_panels
 
 _HTML = '<button type="button">Copy link</button>'
 _CSS = """
@@ -15,13 +13,7 @@ button {
 button:hover, button:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); }
 """
 _JS = """
-const SEEN = new WeakMap();
-
-export default function ({ parentElement, data, setTriggerValue }) {
-  if (SEEN.get(parentElement) !== data.run) {
-    SEEN.set(parentElement, data.run);
-    setTriggerValue("shown", data.run);
-  }
+export default function ({ parentElement }) {
   const button = parentElement.querySelector("button");
   button.onclick = async () => {
     try {
@@ -38,12 +30,7 @@ export default function ({ parentElement, data, setTriggerValue }) {
 _button = st.components.v2.component("copy_link", html=_HTML, css=_CSS, js=_JS)
 
 
-def copy_link(run: int) -> None:
-    """Draw the button; `run` counts the pages drawn, and the browser answers each once it shows it."""
-
-    def shown() -> None:
-        if st.session_state["copy_link"]["shown"] == st.session_state.run:  # not of a page that was left meanwhile
-            release_panels()
-
+def copy_link() -> None:
+    """Draw the button."""
     with st.container(width="content"):
-        _button(key="copy_link", data={"run": run}, on_shown_change=shown, width="content", height="content")
+        _button(key="copy_link", width="content", height="content")

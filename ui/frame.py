@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from explorer.masks import Mask
+from ui.arrival import begin_page, mark_end
 from ui.copylink import copy_link
 from ui.engine import Facts, View
 from ui.figures import describe_perplexity
@@ -17,7 +18,7 @@ from ui.plain import plain
 from ui.session import get_engine, get_owner, get_view, set_view, write_url
 from ui.skeleton import draw_skeleton
 from ui.waiting import ready
-from ui.watching import hold_panels, panel, turn_page, watch
+from ui.watching import hold_panels, panel, watch
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ def framed(page: str) -> Iterator[Frame]:
     if not st.session_state.get("in_app"):
         st.session_state.go_to = page
         st.switch_page("app.py", query_params=dict(st.query_params))
-    st.session_state.run = st.session_state.get("run", 0) + 1
-    turn_page()
+    begin_page()
     st.html(_STYLE)
     view = get_view()
     write_url(view)
@@ -127,7 +127,7 @@ def _draw_header(facts_job: Job) -> None:
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
         _draw_entry("Perplexity", _describe_score(score))
-        copy_link(st.session_state.run)
+        copy_link()
 
 
 def _draw_entry(label: str, value: str) -> None:
@@ -148,3 +148,4 @@ def _draw_queue() -> None:
     words = " · ".join(f"{job.title} ({job.state})" for job in waiting[:6]) + more
     with st.container(key="queue"):
         st.caption("Queue: " + plain(words or "empty"))
+        mark_end()

@@ -1,8 +1,6 @@
 """Pushing instead of polling: when a job gets on, the panels that show it run again, in every session that looks.
 
-A panel is a fragment that asked for jobs through `watch`. Streamlit has no public call to rerun a fragment from
-outside a script, so a run is started as the session itself starts one when its browser asks: on the event loop, and
-only while it runs nothing. Streamlit's version is pinned; `tests/test_watching.py` holds what this relies on.
+A panel is a fragment that asked for jobs through `watch`.
 """
 
 from __future__ import annotations
@@ -12,14 +10,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import streamlit as st
 from streamlit import runtime
-from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState, get_script_run_ctx
 
 from ui.jobs import Job
+from ui.runs import Session, correct_runs
 
 PACE = 0.2  # seconds between two runs of a panel while a job gets on; its end is shown at once
 PATIENCE = 5.0  # seconds that a browser gets to say that it shows a new page; it needs a tenth
@@ -46,8 +43,8 @@ class Watchers:
             self._named[session, name] = panel
             self._shown[session][panel], self._states[session][panel] = set(), set()
         if self._loop is None:
-            found = runtime.get_instance().get_app_session(session)
-            self._loop = None if found is None else found._event_loop
+            found = Session(session)
+            self._loop = None if found.gone else found.loop
 
     def turn(self, session: str) -> None:
         """Forget a session's panels, for its page is drawn anew, and those of sessions that are gone.
@@ -115,25 +112,17 @@ class Watchers:
 
     def _serve(self, session: str) -> None:
         assert self._loop is not None
-        found: Any = runtime.get_instance().get_app_session(session)
+        found = Session(session)
         self._timers.pop(session, None)
-        if found is None:
+        if found.gone:
             self._forget(session)
-        elif (
-            found._scriptrunner is not None
-            or not found._browser_queue.is_empty()
-            or time.monotonic() < self._held.get(session, 0)
-        ):
-            # What the browser asked for goes first; and what an earlier run sent has to be on its way, for Streamlit
-            # takes unsent deltas of a panel back when the panel runs again.
+        elif not found.idle or time.monotonic() < self._held.get(session, 0):  # what the browser asked for goes first
             self._timers[session] = self._loop.call_later(_BUSY, self._serve, session)
         else:
             self._ran[session] = time.monotonic()
             with self._lock:
                 shown = set(self._shown.get(session, ()))
-            panels = [panel for panel in self._due.pop(session, set()) if panel in shown and found.has_fragment(panel)]
-            if panels:
-                _rerun(found, panels)
+            found.run([panel for panel in self._due.pop(session, set()) if panel in shown])
 
     def _forget(self, session: str) -> None:
         self._due.pop(session, None)
@@ -148,24 +137,10 @@ class Watchers:
         self._named = {key: panel for key, panel in self._named.items() if key[0] != session}
 
 
-def _rerun(session: Any, panels: list[str]) -> None:
-    """Run fragments of a session that runs nothing, all in one run: a second one would drop what the first sends."""
-    last = session._client_state
-    context = last.context_info if last.HasField("context_info") else None
-    session._create_scriptrunner(
-        RerunData(
-            query_string=last.query_string,
-            page_script_hash=last.page_script_hash,
-            fragment_id_queue=panels,
-            is_auto_rerun=True,
-            context_info=context,
-        )
-    )
-
-
 @st.cache_resource(show_spinner=False)
 def get_watchers() -> Watchers:
     """Return the one registry of this server."""
+    correct_runs()
     return Watchers()
 
 

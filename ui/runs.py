@@ -1,0 +1,105 @@
+"""Runs of a session's script: started from outside, ended whole, and never of a page that was left.
+
+Streamlit has no public calls for that; all that leans on its private parts is here. Its version is pinned, and
+`tests/test_watching.py` and `tests/test_runs.py` hold what this relies on.
+"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from typing import Any
+
+from streamlit import runtime
+from streamlit.proto.ClientState_pb2 import ClientState
+from streamlit.runtime.app_session import AppSession
+from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
+
+_PATIENCE = 5.0  # seconds that a run waits for the event loop at most, should the server be going down
+
+
+class Session:
+    """A session of this server, if it is still there."""
+
+    def __init__(self, name: str) -> None:
+        self._found: Any = runtime.get_instance().get_app_session(name)
+
+    @property
+    def gone(self) -> bool:
+        """Whether its browser has left for good."""
+        return self._found is None
+
+    @property
+    def loop(self) -> AbstractEventLoop:
+        """The server's event loop."""
+        return self._found._event_loop
+
+    @property
+    def idle(self) -> bool:
+        """Whether it runs nothing and all that it drew is on its way.
+
+        Streamlit takes unsent deltas of a panel back when the panel runs again.
+        """
+        return self._found._scriptrunner is None and self._found._browser_queue.is_empty()
+
+    def run(self, panels: list[str]) -> None:
+        """Run fragments of an idle session, all in one run: a second one would drop what the first sends.
+
+        The run is started as the session itself starts one when its browser asks, and has to be on the event loop.
+        """
+        panels = [panel for panel in panels if self._found.has_fragment(panel)]
+        last = self._found._client_state
+        if panels:
+            self._found._create_scriptrunner(
+                RerunData(
+                    query_string=last.query_string,
+                    page_script_hash=last.page_script_hash,
+                    fragment_id_queue=panels,
+                    is_auto_rerun=True,
+                    context_info=last.context_info if last.HasField("context_info") else None,
+                )
+            )
+
+
+def correct_runs() -> None:
+    """Have this server's runs ended whole and its sessions stay on the page that was asked for last; once is enough."""
+    if not hasattr(ScriptRunner, "corrected"):
+        ScriptRunner.corrected = True  # type: ignore[attr-defined]
+        ScriptRunner._run_script = end_whole(ScriptRunner._run_script)  # type: ignore[assignment, method-assign]
+        AppSession.request_rerun = stay_on_page(AppSession.request_rerun)  # type: ignore[assignment, method-assign]
+
+
+def end_whole(run_script: Callable[[ScriptRunner, RerunData], None]) -> Callable[[ScriptRunner, RerunData], None]:
+    """Let a run end only when all that it drew has reached the event loop.
+
+    A fragment that a browser asks for just when a run has ended gets a runner of its own, and Streamlit then ignores
+    what the runner before has said but the loop has not heard: the page would stay drawn in part.
+    """
+
+    def run_whole(runner: ScriptRunner, data: RerunData) -> None:
+        run_script(runner, data)
+        if runtime.exists() and not (session := Session(runner._session_id)).gone:
+            heard = threading.Event()
+            session.loop.call_soon_threadsafe(heard.set)
+            heard.wait(_PATIENCE)
+
+    return run_whole
+
+
+def stay_on_page(request: Callable[[AppSession, Any], None]) -> Callable[[AppSession, Any], None]:
+    """Ignore what a browser still asks for on a page after it has asked for another one.
+
+    Until it hears from the new page it names the old one, and Streamlit would lead the session back there.
+    """
+
+    def request_rerun(session: AppSession, asked: ClientState | None) -> None:
+        page = asked.page_script_hash if asked else ""
+        if asked and page and not asked.fragment_id:
+            session._client_state.page_script_hash = page
+        elif asked and page and page != session._client_state.page_script_hash:
+            return
+        request(session, asked)
+
+    return request_rerun

@@ -34,6 +34,7 @@ class User:
         self.mask, self.shown, self.readout = "none", "", ""
         self.sent = 0
         self._mark: tuple[str, str, int] | None = None
+        self._seen = False
         self.errors: list[str] = []
         self.pages: dict[str, str] = {}
         self.page = ""
@@ -66,7 +67,7 @@ class User:
         await self._ask(page=page)
         await self._ask(*self._mark)
 
-    async def _ask(self, fragment: str = "", shown: str = "", run_shown: int = 0, page: str = "prune") -> None:
+    async def _ask(self, fragment: str = "", shown: str = "", visit: int = 0, page: str = "prune") -> None:
         """Ask for the page; or say, as the mark at its end does, that the page is shown."""
         message = BackMsg()
         run = message.rerun_script
@@ -74,7 +75,7 @@ class User:
         if shown:
             state = run.widget_states.widgets.add()
             state.id = f"$$STREAMLIT_INTERNAL_KEY_{shown}__events"
-            state.json_trigger_value = json.dumps([{"event": "shown", "value": run_shown}])
+            state.json_trigger_value = json.dumps([{"event": "shown", "value": visit}])
         run.query_string = urlencode({**self.parameters, "mask": self.mask})
         run.page_name, run.page_script_hash = ("", self.pages[page]) if self.pages else (page, "")
         self.sent += 1
@@ -87,7 +88,8 @@ class User:
             message.ParseFromString(content)  # type: ignore[arg-type]
             self._take(message)
             self._news.set()
-            if message.WhichOneof("type") == "script_finished" and not message.metadata.run.fragment_ids and self._mark:
+            if message.WhichOneof("type") == "script_finished" and self._mark and not self._seen:
+                self._seen = True
                 await self._ask(*self._mark)
 
     def _take(self, message: ForwardMsg) -> None:
@@ -110,7 +112,8 @@ class User:
     def _take_component(self, fragment: str, component: Any) -> None:
         data = json.loads(component.json or component.mixed.json or "{}")
         if "arrival" in component.component_name:
-            self._mark = fragment, component.id, data["run"]
+            self._mark = fragment, component.id, data["visit"]
+            self._seen = data["seen"]
         elif "instrument" in component.component_name:
             self._read_instrument(data)
 

@@ -18,7 +18,7 @@ from ui.plain import plain
 from ui.session import get_engine, get_owner, get_view, set_view, write_url
 from ui.skeleton import draw_skeleton
 from ui.waiting import ready
-from ui.watching import hold_panels, panel, watch
+from ui.watching import panel, watch
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def framed(page: str) -> Iterator[Frame]:
     if not st.session_state.get("in_app"):
         st.session_state.go_to = page
         st.switch_page("app.py", query_params=dict(st.query_params))
-    begin_page()
+    begin_page(page)
     st.html(_STYLE)
     view = get_view()
     write_url(view)
@@ -65,7 +65,6 @@ def _end_page() -> None:
     """Let go of what another page asked for, but for an export; draw the queue."""
     get_engine().worker.end_page(get_owner(), frozenset({"export"}))
     panel("queue", _draw_queue)
-    hold_panels()
 
 
 def require_facts(frame: Frame) -> Facts:

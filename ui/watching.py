@@ -57,14 +57,11 @@ class Watchers:
                 self._drop(each)
 
     def hold(self, session: str) -> None:
-        """Run no panels of a session whose page is new, until its browser says that it shows the page.
-
-        Messages of two runs that the browser meets at once make it take the second for another page, and clear all.
-        """
+        """Run no panels of a session before `release`, or before its browser had time for that."""
         self._held[session] = time.monotonic() + PATIENCE
 
     def release(self, session: str) -> None:
-        """Take note that the browser shows the page."""
+        """Run them again."""
         self._held.pop(session, None)
 
     def watch(self, session: str, panel: str, job: Job, states_only: bool) -> None:
@@ -175,14 +172,13 @@ def wake(*names: str) -> None:
 
 
 def turn_page() -> None:
-    """Forget the panels of the page before, and hold those of the page that is being drawn."""
+    """Forget the panels of the page before: a page is drawn anew."""
     if (context := get_script_run_ctx()) is not None:
         get_watchers().turn(context.session_id)
-        get_watchers().hold(context.session_id)
 
 
 def hold_panels() -> None:
-    """Let no panel of this session run by itself before the browser shows the page that is being drawn."""
+    """Let no panel of this session run by itself before `release_panels`, or before the browser had time for that."""
     if (context := get_script_run_ctx()) is not None:
         get_watchers().hold(context.session_id)
 

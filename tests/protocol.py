@@ -33,8 +33,7 @@ class User:
         self.url, self.parameters = url, parameters
         self.mask, self.shown, self.readout = "none", "", ""
         self.sent = 0
-        self._mark: tuple[str, str, int] | None = None
-        self._seen = False
+        self._panel = ""
         self.errors: list[str] = []
         self.pages: dict[str, str] = {}
         self.page = ""
@@ -62,20 +61,14 @@ class User:
         return self.readout, time.monotonic() - start
 
     async def leave(self, page: str) -> None:
-        """Ask for another page, and say once more, too late, that this one is shown."""
-        assert self._mark
-        await self._ask(page=page)
-        await self._ask(*self._mark)
+        """Ask for another page, and then, too late, for a panel of this one."""
+        await self._ask(page)
+        await self._ask("prune", self._panel)
 
-    async def _ask(self, fragment: str = "", shown: str = "", visit: int = 0, page: str = "prune") -> None:
-        """Ask for the page; or say, as the mark at its end does, that the page is shown."""
+    async def _ask(self, page: str = "prune", panel: str = "") -> None:
         message = BackMsg()
         run = message.rerun_script
-        run.fragment_id = fragment
-        if shown:
-            state = run.widget_states.widgets.add()
-            state.id = f"$$STREAMLIT_INTERNAL_KEY_{shown}__events"
-            state.json_trigger_value = json.dumps([{"event": "shown", "value": visit}])
+        run.fragment_id = panel
         run.query_string = urlencode({**self.parameters, "mask": self.mask})
         run.page_name, run.page_script_hash = ("", self.pages[page]) if self.pages else (page, "")
         self.sent += 1
@@ -88,9 +81,6 @@ class User:
             message.ParseFromString(content)  # type: ignore[arg-type]
             self._take(message)
             self._news.set()
-            if message.WhichOneof("type") == "script_finished" and self._mark and not self._seen:
-                self._seen = True
-                await self._ask(*self._mark)
 
     def _take(self, message: ForwardMsg) -> None:
         kind = message.WhichOneof("type")
@@ -111,10 +101,8 @@ class User:
 
     def _take_component(self, fragment: str, component: Any) -> None:
         data = json.loads(component.json or component.mixed.json or "{}")
-        if "arrival" in component.component_name:
-            self._mark = fragment, component.id, data["visit"]
-            self._seen = data["seen"]
-        elif "instrument" in component.component_name:
+        if "instrument" in component.component_name:
+            self._panel = fragment
             self._read_instrument(data)
 
     def _read_instrument(self, data: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from ui.browser import read, read_scripts
 from ui.figures import describe_bytes, describe_flops, describe_perplexity
 from ui.pins import Pin, get_pins, keep_pins, remove_pin
-from ui.session import read_view, set_view, write_url
+from ui.session import notify, read_view, set_view, write_url
 from ui.strip import write_cells
 
 _comparison = st.components.v2.component(
@@ -65,6 +65,6 @@ def _open(pins: list[Pin], index: int) -> None:
     view, notices = read_view(pins[index].link)
     set_view(view)
     write_url(view)
-    st.session_state.notices = notices
+    notify(notices)
     st.session_state.go_to = "prune"
     st.rerun()

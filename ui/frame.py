@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from explorer.masks import Mask
-from ui.arrival import begin_page, mark_end
 from ui.copylink import copy_link
 from ui.engine import Facts, View
 from ui.figures import describe_perplexity
 from ui.jobs import Job
 from ui.plain import plain
-from ui.session import get_engine, get_owner, get_view, set_view, write_url
+from ui.session import get_engine, get_owner, get_view, notify, read_notices, set_view, write_url
 from ui.skeleton import draw_skeleton
 from ui.waiting import ready
-from ui.watching import panel, watch
+from ui.watching import panel, turn_page, watch
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def framed(page: str) -> Iterator[Frame]:
     if not st.session_state.get("in_app"):
         st.session_state.go_to = page
         st.switch_page("app.py", query_params=dict(st.query_params))
-    begin_page(page)
+    turn_page(page)
     st.html(_STYLE)
     view = get_view()
     write_url(view)
@@ -55,7 +54,7 @@ def framed(page: str) -> Iterator[Frame]:
         view = _fit_mask(view, facts_job.result)
     frame = Frame(page, view, facts_job)
     panel("header", lambda: _draw_header(facts_job))
-    for notice in st.session_state.pop("notices", []):
+    for notice in read_notices(page):
         st.warning(plain(notice))
     yield frame
     _end_page()
@@ -94,11 +93,11 @@ def _fit_mask(view: View, facts: Facts) -> View:
     if not beyond:
         return view
     fitted = replace(view, mask=Mask(view.mask.sites - set(beyond)))
-    st.session_state.setdefault("notices", []).append(
-        f"The link's mask names layers beyond the model's 0 to {facts.n_layers - 1}; they were skipped."
-    )
+    said = f"The link's mask names layers beyond the model's 0 to {facts.n_layers - 1}; they were skipped."
+    notices = [*st.session_state.get("notices", []), said]
     set_view(fitted)
     write_url(fitted)
+    notify(notices)
     return fitted
 
 
@@ -147,4 +146,3 @@ def _draw_queue() -> None:
     words = " · ".join(f"{job.title} ({job.state})" for job in waiting[:6]) + more
     with st.container(key="queue"):
         st.caption("Queue: " + plain(words or "empty"))
-        mark_end()

@@ -44,23 +44,26 @@ class Session:
         """
         return self._found._scriptrunner is None and self._found._browser_queue.is_empty()
 
-    def run(self, panels: list[str]) -> None:
-        """Run fragments of an idle session, all in one run: a second one would drop what the first sends.
+    def run_page(self) -> None:
+        """Run the page of an idle session. Only on the event loop, as the session itself does for its browser."""
+        self._run([])
 
-        The run is started as the session itself starts one when its browser asks, and has to be on the event loop.
-        """
-        panels = [panel for panel in panels if self._found.has_fragment(panel)]
+    def run_panels(self, panels: list[str]) -> None:
+        """Run fragments of an idle session, all in one run: a second one would drop what the first sends."""
+        if panels := [panel for panel in panels if self._found.has_fragment(panel)]:
+            self._run(panels)
+
+    def _run(self, panels: list[str]) -> None:
         last = self._found._client_state
-        if panels:
-            self._found._create_scriptrunner(
-                RerunData(
-                    query_string=last.query_string,
-                    page_script_hash=last.page_script_hash,
-                    fragment_id_queue=panels,
-                    is_auto_rerun=True,
-                    context_info=last.context_info if last.HasField("context_info") else None,
-                )
+        self._found._create_scriptrunner(
+            RerunData(
+                query_string=last.query_string,
+                page_script_hash=last.page_script_hash,
+                fragment_id_queue=panels,
+                is_auto_rerun=True,
+                context_info=last.context_info if last.HasField("context_info") else None,
             )
+        )
 
 
 def correct_runs() -> None:

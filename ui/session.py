@@ -56,8 +56,9 @@ def get_view() -> View:
     if "view" not in state:
         state.view = DEFAULT_VIEW
     if parameters and parameters != state.get("written"):
-        state.view, state.notices = read_view(parameters)
+        state.view, notices = read_view(parameters)
         state.written = parameters
+        notify(notices)
     return state.view
 
 
@@ -66,6 +67,21 @@ def set_view(view: View) -> None:
     if view.source != st.session_state.view.source:
         st.session_state.view_before = st.session_state.view
     st.session_state.view = view
+    notify([])
+
+
+def notify(notices: list[str]) -> None:
+    """Have something said of the view, on the page that is drawn next, until it or the view changes."""
+    st.session_state.notices, st.session_state.noted = notices, ""
+
+
+def read_notices(page: str) -> list[str]:
+    """Return what is to be said of the view on a page."""
+    state = st.session_state
+    if state.setdefault("noted", "") not in ("", page):
+        notify([])
+    state.noted = page
+    return state.get("notices", [])
 
 
 def change_mask(mask: Mask) -> None:

@@ -19,7 +19,8 @@ from ui.jobs import Job
 from ui.runs import Session, correct_runs
 
 PACE = 0.2  # seconds between two runs of a panel while a job gets on; its end is shown at once
-PATIENCE = 5.0  # seconds that a browser gets to say that it shows a new page; it needs a tenth
+PATIENCE = 10.0  # seconds that a browser gets to show another page; it needs a tenth
+UNHURRIED = 1.0  # seconds between two runs of such a page while a job gets on
 _BUSY = 0.02  # seconds until a session that runs its script is asked again
 
 
@@ -34,7 +35,7 @@ class Watchers:
         self._due: dict[str, set[str]] = defaultdict(set)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ran: dict[str, float] = {}
-        self._held: dict[str, float] = {}  # session -> when its panels may run again at the latest
+        self._pages: dict[str, tuple[str, float]] = {}  # session -> its page, and when its browser surely shows it
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def begin(self, session: str, panel: str, name: str) -> None:
@@ -46,7 +47,7 @@ class Watchers:
             found = Session(session)
             self._loop = None if found.gone else found.loop
 
-    def turn(self, session: str) -> None:
+    def turn(self, session: str, page: str) -> None:
         """Forget a session's panels, for its page is drawn anew, and those of sessions that are gone.
 
         Streamlit itself keeps the panels of a page that `st.stop` ended.
@@ -55,14 +56,15 @@ class Watchers:
         with self._lock:
             for each in {session, *(other for other in self._shown if not active(other))}:
                 self._drop(each)
+        if self._pages.get(session, ("", 0))[0] != page:
+            self._pages[session] = page, time.monotonic() + PATIENCE
 
-    def hold(self, session: str) -> None:
-        """Run no panels of a session before `release`, or before its browser had time for that."""
-        self._held[session] = time.monotonic() + PATIENCE
+    def _is_new(self, session: str) -> bool:
+        """Tell whether the browser may still have to show the page.
 
-    def release(self, session: str) -> None:
-        """Run them again."""
-        self._held.pop(session, None)
+        If it hears at once of another page and of a panel's run, it takes the second for another page and clears all.
+        """
+        return time.monotonic() < self._pages.get(session, ("", 0))[1]
 
     def watch(self, session: str, panel: str, job: Job, states_only: bool) -> None:
         """Run the panel again when the job gets on, or only when its state changes."""
@@ -99,6 +101,8 @@ class Watchers:
         """Run panels after a pause since the session's last run; an earlier time wins."""
         assert self._loop is not None
         self._due[session] |= panels
+        if pause and self._is_new(session):
+            pause = UNHURRIED
         at = self._loop.time() + max(0.0, self._ran.get(session, 0.0) + pause - time.monotonic()) if pause else 0.0
         waiting = self._timers.get(session)
         if waiting is not None and waiting.when() <= at:
@@ -113,18 +117,22 @@ class Watchers:
         self._timers.pop(session, None)
         if found.gone:
             self._forget(session)
-        elif not found.idle or time.monotonic() < self._held.get(session, 0):  # what the browser asked for goes first
+        elif not found.idle:  # what the browser asked for goes first
             self._timers[session] = self._loop.call_later(_BUSY, self._serve, session)
         else:
             self._ran[session] = time.monotonic()
             with self._lock:
                 shown = set(self._shown.get(session, ()))
-            found.run([panel for panel in self._due.pop(session, set()) if panel in shown])
+            panels = [panel for panel in self._due.pop(session, set()) if panel in shown]
+            if panels and self._is_new(session):
+                found.run_page()
+            else:
+                found.run_panels(panels)
 
     def _forget(self, session: str) -> None:
         self._due.pop(session, None)
         self._ran.pop(session, None)
-        self._held.pop(session, None)
+        self._pages.pop(session, None)
         with self._lock:
             self._drop(session)
 
@@ -171,19 +179,7 @@ def wake(*names: str) -> None:
         get_watchers().wake(context.session_id, names)
 
 
-def turn_page() -> None:
+def turn_page(page: str) -> None:
     """Forget the panels of the page before: a page is drawn anew."""
     if (context := get_script_run_ctx()) is not None:
-        get_watchers().turn(context.session_id)
-
-
-def hold_panels() -> None:
-    """Let no panel of this session run by itself before `release_panels`, or before the browser had time for that."""
-    if (context := get_script_run_ctx()) is not None:
-        get_watchers().hold(context.session_id)
-
-
-def release_panels() -> None:
-    """Let them: the browser shows the page."""
-    if (context := get_script_run_ctx()) is not None:
-        get_watchers().release(context.session_id)
+        get_watchers().turn(context.session_id, page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from explorer.generation import generate
 from explorer.importance import measure_importance
-from explorer.masks import NONE, PARTS, Mask
+from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures import MEASURES
 from explorer.store import Store
 from tests.browser import serve
@@ -158,6 +159,21 @@ def test_undo_outlives_a_change_of_page_and_a_reload(page: Page, url: str, stran
     shown.removes("a1,m2")
 
 
+def test_who_is_in_a_hurry_finds_the_page_whole(page: Page, url: str, strange: Path) -> None:
+    shown, hurry, removed = Instrument(page, url, strange), random.Random(0), NONE
+    for _ in range(8):
+        for name in hurry.sample(["Overview", "Redundancy", "Plans", "Compare", "Export"], hurry.randint(0, 2)):
+            page.get_by_role("link", name=name, exact=True).first.click()
+            page.wait_for_timeout(hurry.choice([0, 50, 200, 500]))
+        page.get_by_role("link", name="Prune", exact=True).first.click()
+        page.wait_for_timeout(hurry.choice([0, 100, 300, 600]))
+        site = Site(hurry.randrange(4), hurry.choice(PARTS))
+        row = "attention" if site.part == "attention" else "MLP"
+        shown.switch(f"{row} of layer {site.layer}").click(timeout=WAIT)
+        removed = Mask(removed.sites ^ {site})
+        shown.removes(str(removed))
+
+
 def test_decoding_speed_is_measured_when_asked_for(page: Page, url: str, strange: Path) -> None:
     Instrument(page, url, strange, mask="1-2")
     cells = [page.locator(f"[data-part=pace{which}]") for which in ("Before", "After")]
@@ -169,6 +185,16 @@ def test_decoding_speed_is_measured_when_asked_for(page: Page, url: str, strange
     before, after = (float(cell.inner_text()) for cell in cells)
     assert before > 0
     assert after > 0
+
+
+def test_what_is_said_of_a_link_stays_until_the_view_changes(page: Page, url: str, strange: Path) -> None:
+    shown = Instrument(page, url, strange, plan="nonsense/layer")
+    said = page.get_by_text("The link's plan was skipped")
+    shown.wait_for_plan()
+    expect(said).to_be_visible()
+    shown.switch("attention of layer 1").click()
+    shown.removes("a1")
+    expect(said).to_have_count(0, timeout=WAIT)
 
 
 def test_nothing_a_stranger_writes_becomes_markup(page: Page, url: str, strange: Path) -> None:

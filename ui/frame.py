@@ -53,9 +53,7 @@ def framed(page: str) -> Iterator[Frame]:
     if facts_job.state == "done":
         view = _fit_mask(view, facts_job.result)
     frame = Frame(page, view, facts_job)
-    panel("header", lambda: _draw_header(facts_job))
-    for notice in read_notices(page):
-        st.warning(plain(notice))
+    panel("header", lambda: _draw_header(page, facts_job))
     yield frame
     _end_page()
 
@@ -116,7 +114,7 @@ _STYLE = """<style>
 </style>"""
 
 
-def _draw_header(facts_job: Job) -> None:
+def _draw_header(page: str, facts_job: Job) -> None:
     view, facts = get_view(), watch(facts_job).result
     score = watch(get_engine().score(get_owner(), view))
     with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="large"):
@@ -126,6 +124,8 @@ def _draw_header(facts_job: Job) -> None:
         _draw_entry("Removed", str(view.mask))
         _draw_entry("Perplexity", _describe_score(score))
         copy_link()
+    for notice in read_notices(page):
+        st.warning(plain(notice))
 
 
 def _draw_entry(label: str, value: str) -> None:

@@ -11,8 +11,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+#: Milliseconds that a test waits for what it expects to see, far longer than it takes on a machine that is free.
+WAIT = 180_000
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 _FLAGS = [
@@ -75,3 +79,13 @@ def open_browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         yield browser
         browser.close()
+
+
+@contextmanager
+def open_page(browser: Browser, scheme: Literal["light", "dark"] = "light") -> Iterator[Page]:
+    """Open a page of its own, as a browser that was never here; it waits as long as `WAIT` says."""
+    expect.set_options(timeout=WAIT)
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(WAIT)
+    yield context.new_page()
+    context.close()

@@ -17,7 +17,7 @@ from explorer.checkpoints import DEFAULT_MODEL
 from explorer.loading import LoadedModel, load
 from explorer.records import Corpus, ModelSpec
 from explorer.store import Store
-from tests.browser import open_browser, serve
+from tests.browser import open_browser, open_page, serve
 from tests.tiny_models import FAMILIES, REPOSITORY, WINDOW, Tiny
 
 torch.set_num_threads(1)  # tiny models lose more to threads than they gain
@@ -102,10 +102,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
     failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    yield page
-    context.close()
+    with open_page(browser) as page:
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        yield page
     assert not failures

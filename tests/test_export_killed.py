@@ -6,7 +6,6 @@ import os
 import random
 import threading
 import time
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -19,13 +18,11 @@ from explorer.loading import LoadedModel
 from explorer.masks import Mask
 from explorer.store import Store
 from tests import brute_force
+from tests.processes import CONTEXT
 from tests.tiny_models import WINDOW, Tiny, load_folder
 
 KILLS, WAIT = 20, 120
 OLD, NEW = Mask.parse("2"), Mask.parse("1,a0")
-
-context = get_context("forkserver")
-context.set_forkserver_preload(["tests.test_export_killed", "transformers.models.llama.modeling_llama"])
 
 
 def _export(pipe: Connection, source: Path, out: Path) -> None:
@@ -42,8 +39,8 @@ def _export(pipe: Connection, source: Path, out: Path) -> None:
 
 def _run(source: Path, out: Path, seconds: float | None) -> float:
     """Export in a process of its own, killed after some seconds; return how long it ran."""
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_export, args=(theirs, source, out))
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_export, args=(theirs, source, out))
     process.start()
     theirs.close()
     assert ours.poll(WAIT)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import combinations_with_replacement, groupby, product
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,23 +20,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tqdm import tqdm
 
 from explorer import scoring
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.records import Windows
 from explorer.store import CacheError, Store
+from tests.processes import CONTEXT
 from tests.tiny_models import WINDOW, Tiny, load_folder
 
 KILLS, WAIT = 20, 300
 SITES = [Site(layer, part) for layer in range(4) for part in PARTS]
 MASKS = [Mask(frozenset(two)) for two in combinations_with_replacement(SITES, 2)]
 STEP = 0.002  # seconds before each SQL statement; a batch of two windows takes four
-
-context = get_context("forkserver")
-context.set_forkserver_preload(["tests.test_interrupted", "transformers.models.llama.modeling_llama"])
-tqdm.get_lock()  # made in the server, or each process that is killed leaves a semaphore of its own
 
 
 @pytest.fixture
@@ -92,8 +87,8 @@ def _refused(size: int, write: Callable, *args: Any, remedy: str = "Free some sp
 
 @contextmanager
 def _child(target: Any, *args: Any) -> Iterator[tuple[Any, Connection]]:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=target, args=(theirs, *args))
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=target, args=(theirs, *args))
     process.start()
     theirs.close()
     with ours, closing(process), ExitStack() as stack:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
+from typing import Literal
 from urllib.parse import urlencode
 
 import pytest
@@ -18,8 +19,8 @@ from explorer.importance import measure_importance
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures import MEASURES
 from explorer.store import Store
-from tests.browser import serve
-from tests.test_instrument import TOKENS, WAIT, Instrument
+from tests.browser import open_page, serve
+from tests.test_instrument import TOKENS, Instrument
 from tests.tiny_models import Tiny, load_folder
 
 MARKUP = "<img src=x onerror=window.hit=1><b>bold</b> **stars** :red[x] $y$ [l](http://x)"
@@ -45,8 +46,8 @@ def write_prompt(page: Page, prompt: str) -> None:
     field = page.get_by_label("Your own prompt")
     field.fill(prompt)
     field.press("Enter")
-    expect(page.locator(".sample").last.locator(".prompt")).to_have_text(prompt, timeout=WAIT)
-    expect(page.locator(".sample .state")).to_have_count(0, timeout=WAIT)
+    expect(page.locator(".sample").last.locator(".prompt")).to_have_text(prompt)
+    expect(page.locator(".sample .state")).to_have_count(0)
 
 
 def test_samples_are_the_librarys_and_differences_are_marked(page: Page, url: str, strange: Path) -> None:
@@ -66,35 +67,35 @@ def test_samples_are_the_librarys_and_differences_are_marked(page: Page, url: st
     assert "underline" in last.locator("ins").first.evaluate("e => getComputedStyle(e).textDecorationLine")
     page.get_by_text("Chat template").click()
     chat = generate(loaded, NONE, "The quick brown fox", 32, chat=True).text
-    expect(last.locator(".text").first).to_have_text(chat, timeout=WAIT)
+    expect(last.locator(".text").first).to_have_text(chat)
 
 
 def test_pins_are_compared_kept_and_removed(page: Page, url: str, strange: Path) -> None:
     shown = Instrument(page, url, strange, mask="1")
     write_prompt(page, MARKUP)
     page.get_by_role("button", name="Pin this").click()
-    expect(page.get_by_text("1 of 8 pinned")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("1 of 8 pinned")).to_be_visible()
     first = shown.value.inner_text()
     shown.switch("attention of layer 3").click()
     shown.removes("1,a3")
-    expect(page.get_by_role("button", name="Pin this")).to_be_enabled(timeout=WAIT)
+    expect(page.get_by_role("button", name="Pin this")).to_be_enabled()
     page.get_by_role("button", name="Pin this").click()
-    expect(page.get_by_text("2 of 8 pinned")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("2 of 8 pinned")).to_be_visible()
     second = shown.value.inner_text()
     page.get_by_role("link", name="Compare").first.click()
     values = page.locator(".comparison .value td")
-    expect(values).to_have_text([first, second], timeout=WAIT)
+    expect(values).to_have_text([first, second])
     page.reload()
-    expect(values).to_have_count(2, timeout=WAIT)
+    expect(values).to_have_count(2)
     expect(page.locator(".comparison .thumbnail").nth(1)).to_have_attribute("aria-label", "Removed: 1,a3")
     assert page.locator(".comparison .thumbnail").nth(1).locator(".off").count() == 3
     expect(page.locator(".comparison .sample th").last).to_have_text(MARKUP)
     assert page.evaluate(ALIVE) == page.evaluate(DEEP_ALIVE) == 0
     page.get_by_role("button", name="Remove pin 1").click()
-    expect(values).to_have_count(1, timeout=WAIT)
+    expect(values).to_have_count(1)
     page.get_by_role("button", name="Open pin 1").click()
     shown.removes("1,a3")
-    expect(page.get_by_role("slider", name="Pruned along the plan")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("slider", name="Pruned along the plan")).to_be_visible()
 
 
 def test_another_plan_leads_the_slider_elsewhere(page: Page, url: str, strange: Path) -> None:
@@ -102,14 +103,14 @@ def test_another_plan_leads_the_slider_elsewhere(page: Page, url: str, strange: 
     shown.wait_for_plan()
     page.get_by_label("Plan", exact=True).first.click()
     page.get_by_role("option", name="Deepest").click()
-    expect(page).to_have_url(re.compile("plan=deepest%2Flayer"), timeout=WAIT)
+    expect(page).to_have_url(re.compile("plan=deepest%2Flayer"))
     shown.wait_for_plan()
     shown.slider.focus()
     page.keyboard.press("ArrowRight")
     shown.removes("2")
     page.keyboard.press("ArrowRight")
     shown.removes("1-2")
-    expect(shown.tag).to_have_text("measured", timeout=WAIT)
+    expect(shown.tag).to_have_text("measured")
 
 
 @pytest.mark.parametrize("name", ["taylor", "replaceability", "attention-entropy", "loss"])
@@ -126,7 +127,7 @@ def test_cells_are_coloured_by_any_measure(page: Page, url: str, strange: Path, 
             expect(cells[0]).to_have_attribute("title", f"{row} of layer 0")
             continue
         for cell, value in zip(cells, found[part].values, strict=True):
-            expect(cell).to_have_attribute("title", re.compile(re.escape(f" {value:.4f}") + "$"), timeout=WAIT)
+            expect(cell).to_have_attribute("title", re.compile(re.escape(f" {value:.4f}") + "$"))
     brightness = {
         (part, layer): shown.switch(f"{row} of layer {layer}").evaluate(
             "e => e.style.getPropertyValue('--colour').match(/\\d+/g).reduce((sum, n) => sum + Number(n), 0)"
@@ -146,12 +147,12 @@ def test_undo_outlives_a_change_of_page_and_a_reload(page: Page, url: str, stran
     shown.switch("MLP of layer 2").click()
     shown.removes("a1,m2")
     page.get_by_role("link", name="Plans", exact=True).first.click()
-    expect(page.get_by_text("Plan files").first).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Plan files").first).to_be_visible()
     page.get_by_role("link", name="Prune", exact=True).first.click()
-    page.get_by_role("button", name="Undo").click(timeout=WAIT)
+    page.get_by_role("button", name="Undo").click()
     shown.removes("a1")
     page.reload()
-    page.get_by_role("button", name="Undo").click(timeout=WAIT)
+    page.get_by_role("button", name="Undo").click()
     shown.removes("none")
     page.get_by_role("button", name="Redo").click()
     shown.removes("a1")
@@ -169,7 +170,7 @@ def test_who_is_in_a_hurry_finds_the_page_whole(page: Page, url: str, strange: P
         page.wait_for_timeout(hurry.choice([0, 100, 300, 600]))
         site = Site(hurry.randrange(4), hurry.choice(PARTS))
         row = "attention" if site.part == "attention" else "MLP"
-        shown.switch(f"{row} of layer {site.layer}").click(timeout=WAIT)
+        shown.switch(f"{row} of layer {site.layer}").click()
         removed = Mask(removed.sites ^ {site})
         shown.removes(str(removed))
 
@@ -181,7 +182,7 @@ def test_decoding_speed_is_measured_when_asked_for(page: Page, url: str, strange
         expect(cell).to_have_text("–")
     page.get_by_role("button", name="Measure").click()
     for cell in cells:
-        expect(cell).to_have_text(re.compile(r"^[\d.]+$"), timeout=WAIT)
+        expect(cell).to_have_text(re.compile(r"^[\d.]+$"))
     before, after = (float(cell.inner_text()) for cell in cells)
     assert before > 0
     assert after > 0
@@ -194,7 +195,7 @@ def test_what_is_said_of_a_link_stays_until_the_view_changes(page: Page, url: st
     expect(said).to_be_visible()
     shown.switch("attention of layer 1").click()
     shown.removes("a1")
-    expect(said).to_have_count(0, timeout=WAIT)
+    expect(said).to_have_count(0)
 
 
 def test_nothing_a_stranger_writes_becomes_markup(page: Page, url: str, strange: Path) -> None:
@@ -205,7 +206,7 @@ def test_nothing_a_stranger_writes_becomes_markup(page: Page, url: str, strange:
     assert page.locator(".st-key-frame b, .st-key-frame img, [data-testid=stAlert] b").count() == 0
     assert page.evaluate(ALIVE) == page.evaluate(DEEP_ALIVE) == 0
     page.goto(f"{url}/?{urlencode({'text': f'./{MARKUP}.txt', 'model': str(strange)})}")
-    expect(page.get_by_text("<img src=x").first).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("<img src=x").first).to_be_visible()
     assert page.evaluate(ALIVE) == 0
     assert page.evaluate("window.hit") is None
 
@@ -221,20 +222,18 @@ def find_barriers(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_serious_barrier_to_those_who_cannot_see_or_point(
-    browser: Browser, url: str, strange: Path, scheme: str
+    browser: Browser, url: str, strange: Path, scheme: Literal["light", "dark"]
 ) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    page = context.new_page()
-    shown = Instrument(page, url, strange, mask="1,a2")
-    shown.wait_for_plan()
-    expect(page.locator(".sample .state")).to_have_count(0, timeout=WAIT)
-    barriers = {"prune": find_barriers(page)}
-    page.get_by_role("button", name="Pin this").click()
-    for name in ("Overview", "Redundancy", "Plans", "Compare", "Export"):
-        page.get_by_role("link", name=name, exact=True).first.click()
-        expect(page).to_have_url(re.compile("/(" + name.lower() + r")?\?"), timeout=WAIT)
-        expect(page.locator(".st-key-queue")).to_have_text("Queue: empty", timeout=WAIT)
-        page.wait_for_timeout(1000)
-        barriers[name] = find_barriers(page)
-    context.close()
+    with open_page(browser, scheme) as page:
+        shown = Instrument(page, url, strange, mask="1,a2")
+        shown.wait_for_plan()
+        expect(page.locator(".sample .state")).to_have_count(0)
+        barriers = {"prune": find_barriers(page)}
+        page.get_by_role("button", name="Pin this").click()
+        for name in ("Overview", "Redundancy", "Plans", "Compare", "Export"):
+            page.get_by_role("link", name=name, exact=True).first.click()
+            expect(page).to_have_url(re.compile("/(" + name.lower() + r")?\?"))
+            expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
+            page.wait_for_timeout(1000)
+            barriers[name] = find_barriers(page)
     assert {name: found for name, found in barriers.items() if found} == {}

@@ -16,7 +16,6 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser import serve
 from tests.tiny_models import REPOSITORY, WINDOW, Tiny
 
-WAIT = 60_000
 TOKENS = {"tokens": str(4 * WINDOW), "window": str(WINDOW), "dtype": "float32", "device": "cpu"}
 
 
@@ -37,7 +36,7 @@ def visit(page: Page, url: str, name: str, model: Path, mask: str = "none") -> N
 
 def plot(page: Page, name: str) -> Locator:
     found = page.locator(f".st-key-plot-{name} .js-plotly-plot")
-    expect(found).to_be_visible(timeout=WAIT)
+    expect(found).to_be_visible()
     return found
 
 
@@ -72,9 +71,9 @@ def test_a_block_that_is_clicked_goes_to_prune(page: Page, url: str, model: Path
     )
     click_cell(page, "angular-distance", 3, targets.index([1, 2]))
     expected = run_cli(model, "measure")["angular_distance"]["last_token"][1][1]
-    expect(page.locator(".st-key-offer")).to_contain_text(f"Layers 1-2: angular distance {expected:.4f}", timeout=WAIT)
+    expect(page.locator(".st-key-offer")).to_contain_text(f"Layers 1-2: angular distance {expected:.4f}")
     page.get_by_role("button", name="Remove this block").click()
-    expect(page).to_have_url(re.compile(r"/prune\?.*mask=1-2"), timeout=WAIT)
+    expect(page).to_have_url(re.compile(r"/prune\?.*mask=1-2"))
 
 
 def test_figures_and_tables_can_be_taken_along(page: Page, url: str, model: Path) -> None:
@@ -82,7 +81,7 @@ def test_figures_and_tables_can_be_taken_along(page: Page, url: str, model: Path
     plot(page, "angular-distance")
     contents = {}
     for label in ("SVG", "PNG", "HTML", "CSV", "JSON"):
-        with page.expect_download(timeout=WAIT) as download:
+        with page.expect_download() as download:
             page.get_by_role("button", name=label, exact=True).click()
         assert download.value.suggested_filename == f"angular-distance.{label.lower()}"
         contents[label] = Path(download.value.path()).read_bytes()
@@ -101,11 +100,9 @@ def test_measures_are_shown_beside_each_other(page: Page, url: str, model: Path)
     page.get_by_role("option", name="Loss without it").click()
     page.keyboard.press("Escape")
     page.get_by_text("Measures", exact=True).first.click()  # at once, while the page is drawn anew
-    expect(page.locator(".st-key-plot-rank-correlation")).to_be_visible(timeout=WAIT)
+    expect(page.locator(".st-key-plot-rank-correlation")).to_be_visible()
     drawn = plot(page, "rank-correlation")
-    page.wait_for_function(
-        "p => p._fullData && p._fullData[0].z.length === 4", arg=drawn.element_handle(), timeout=WAIT
-    )
+    page.wait_for_function("p => p._fullData && p._fullData[0].z.length === 4", arg=drawn.element_handle())
 
 
 def test_pairs_are_scored_when_asked_for(page: Page, url: str, model: Path) -> None:
@@ -113,7 +110,7 @@ def test_pairs_are_scored_when_asked_for(page: Page, url: str, model: Path) -> N
     page.get_by_text("Pairs", exact=True).click()
     page.get_by_role("button", name="Score all pairs").click()
     drawn = plot(page, "interactions")
-    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty", timeout=WAIT)
+    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
     expected = run_cli(model, "interactions")["pairs"]
     shown = plot(page, "interactions").evaluate("p => p._fullData[0].z")
     assert drawn
@@ -124,11 +121,11 @@ def test_pairs_are_scored_when_asked_for(page: Page, url: str, model: Path) -> N
 def test_tokens_are_coloured_under_a_mask(page: Page, url: str, model: Path) -> None:
     visit(page, url, "redundancy", model)
     page.get_by_text("Tokens", exact=True).click()
-    expect(page.get_by_text("Nothing is removed.")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Nothing is removed.")).to_be_visible()
     visit(page, url, "redundancy", model, "a1,3")
     page.get_by_text("Tokens", exact=True).click()
     passage = page.locator(".st-key-passage")
-    expect(passage).to_be_visible(timeout=WAIT)
+    expect(passage).to_be_visible()
     assert passage.locator("span[style]").count() == WINDOW - 1
     lost = run_cli(model, "score", "--mask", "a1,3")["scores"]
     first = (lost[1]["window_nats"][0] - lost[0]["window_nats"][0]) / (WINDOW - 1)
@@ -143,14 +140,14 @@ def test_another_text_stands_beside(page: Page, url: str, model: Path, tmp_path:
     page.get_by_label("Texts beside it").fill(str(text))
     page.get_by_role("button", name="Compare").click()
     drawn = plot(page, "side-by-side")
-    page.wait_for_function("p => p._fullData && p._fullData.length === 3", arg=drawn.element_handle(), timeout=WAIT)
+    page.wait_for_function("p => p._fullData && p._fullData.length === 3", arg=drawn.element_handle())
     assert drawn.evaluate("p => p.querySelectorAll('b').length") == 0
-    expect(page.locator(".st-key-plot-agreement-of-texts .js-plotly-plot")).to_be_visible(timeout=WAIT)
+    expect(page.locator(".st-key-plot-agreement-of-texts .js-plotly-plot")).to_be_visible()
 
 
 def test_plans_are_compared_and_a_step_goes_to_prune(page: Page, url: str, model: Path) -> None:
     visit(page, url, "plans", model)
-    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty", timeout=2 * WAIT)
+    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
     drawn = plot(page, "plans-perplexity")
     traces = drawn.evaluate("p => p._fullData.map(t => [t.name, t.mode, [...(t.customdata || [])], [...t.y]])")
     lines = {name: (masks, y) for name, mode, masks, y in reversed(traces) if mode == "lines+markers"}
@@ -161,9 +158,9 @@ def test_plans_are_compared_and_a_step_goes_to_prune(page: Page, url: str, model
     assert perplexities == pytest.approx([step["perplexity"] for step in expected], rel=1e-4)
     index = next(i for i, (name, mode, *_) in enumerate(traces) if (name, mode) == ("Block influence", "lines+markers"))
     click_cell(page, "plans-perplexity", index, 1)
-    expect(page.locator(".st-key-offer")).to_contain_text("Removed:", timeout=WAIT)
+    expect(page.locator(".st-key-offer")).to_contain_text("Removed:")
     page.get_by_role("button", name="Take it to Prune").click()
-    expect(page).to_have_url(re.compile(r"/prune\?.*mask=\d"), timeout=WAIT)
+    expect(page).to_have_url(re.compile(r"/prune\?.*mask=\d"))
 
 
 def test_options_that_make_no_plan_are_one_line(page: Page, url: str, model: Path) -> None:
@@ -171,7 +168,7 @@ def test_options_that_make_no_plan_are_one_line(page: Page, url: str, model: Pat
     page.get_by_text("Options").click()
     page.get_by_role("textbox", name="Budget").fill("half")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Malformed budget")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Malformed budget")).to_be_visible()
 
 
 def test_a_page_can_be_left_while_it_is_busy(page: Page, url: str, model: Path) -> None:
@@ -180,9 +177,9 @@ def test_a_page_can_be_left_while_it_is_busy(page: Page, url: str, model: Path) 
     methods.get_by_role("combobox").click()
     page.get_by_role("option", name="Magnitude").click()
     page.keyboard.press("Escape")
-    expect(methods.locator("[data-tag]").filter(has_text="Magnitude")).to_be_visible(timeout=WAIT)
+    expect(methods.locator("[data-tag]").filter(has_text="Magnitude")).to_be_visible()
     page.get_by_role("link", name="Prune", exact=True).first.click()
-    expect(page.locator(".instrument .tag")).to_have_text("measured", timeout=WAIT)
+    expect(page.locator(".instrument .tag")).to_have_text("measured")
 
 
 def test_plan_files_stand_beside_what_they_were_made_of(page: Page, url: str, model: Path, tmp_path: Path) -> None:
@@ -193,7 +190,7 @@ def test_plan_files_stand_beside_what_they_were_made_of(page: Page, url: str, mo
     page.get_by_text("Plan files", exact=True).first.click()
     files = [tmp_path / f"{name}.json" for name in ("one", "two", "bad")]
     page.locator("input[type=file]").first.set_input_files(files)
-    expect(page.get_by_text(re.compile(r"bad\.json: Not a plan"))).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text(re.compile(r"bad\.json: Not a plan"))).to_be_visible()
     for number in (1, 2, 3):
-        expect(page.get_by_role("button", name=f"Block influence {number}", exact=True)).to_be_visible(timeout=WAIT)
+        expect(page.get_by_role("button", name=f"Block influence {number}", exact=True)).to_be_visible()
     assert page.locator("[data-testid=stException]").count() == 0

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 from transformers import LlamaConfig
 
 from benchmarks.engine import Row
-from tests.browser import open_browser, serve
+from tests.browser import open_browser, open_page, serve
 from tests.test_instrument import Instrument, drag
 from tests.tiny_models import FAMILIES, make_model, save
 
@@ -30,12 +30,11 @@ _WATCH = """box => {
 def run() -> Iterator[Row]:
     """Yield (what, measured, goal) rows."""
     start = time.perf_counter()
-    with serve() as url, open_browser() as browser:
-        page = browser.new_page()
+    with serve() as url, open_browser() as browser, open_page(browser) as page:
         page.goto(f"{url}/prune")
-        page.locator(TAG).get_by_text("measured").wait_for(timeout=180_000)
+        page.locator(TAG).get_by_text("measured").wait_for()
         yield "server start to first readout in the browser", f"{time.perf_counter() - start:.1f} s", ""
-        page.locator(".sample .state").first.wait_for(state="detached", timeout=120_000)
+        page.locator(".sample .state").first.wait_for(state="detached")
         first, exact = zip(*[_toggle(page, f"layer {layer}") for layer in (3, 24, 12, 6, 21, 15, 9, 18)], strict=True)
         yield "toggle to first number, marked as an estimate", f"{median(first):.2f} s", ""
         yield "toggle to exact value", f"{median(exact):.2f} s", ""
@@ -55,9 +54,9 @@ def _toggle(page: Page, switch: str) -> tuple[float, float]:
     wait += ".map((e) => e.shadowRoot?.querySelector(name)).find(Boolean)?.textContent);"
     for_any, for_exact = (f"{wait} return v !== before && {test}; }}" for test in ("/\\d/.test(v)", "t === 'measured'"))
     given = [".value", ".tag", before]
-    page.wait_for_function(for_any, arg=given, timeout=180_000)
+    page.wait_for_function(for_any, arg=given)
     first = time.perf_counter() - start
-    page.wait_for_function(for_exact, arg=given, timeout=180_000)
+    page.wait_for_function(for_exact, arg=given)
     return first, time.perf_counter() - start
 
 
@@ -65,7 +64,7 @@ def _reload(page: Page, url: str, mask: str) -> float:
     """Set a stored mask in a session that has never seen it; return the seconds from the last click to its value."""
     *before, last = mask.split(",")
     page.goto(f"{url}/prune?mask={','.join(before) or 'none'}")
-    page.locator(TAG).get_by_text("measured").wait_for(timeout=180_000)
+    page.locator(TAG).get_by_text("measured").wait_for()
     page.wait_for_timeout(2000)
     return _toggle(page, f"layer {last}")[1]
 
@@ -74,14 +73,13 @@ def _time_paints(browser: Browser, url: str, layers: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         config = {**FAMILIES["llama"]().to_dict(), "num_hidden_layers": layers, "initializer_range": 0.1}
         model = save(make_model(LlamaConfig(**config)), Path(folder))
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        shown = Instrument(page, url, model)
-        shown.wait_for_plan()
-        page.locator(".instrument").evaluate(_WATCH)
-        for part in (0.95, 0.05, 0.8, 0.2):
-            drag(page, shown.slider, part)
-        page.wait_for_timeout(300)
-        took = sorted(page.evaluate("window.painted"))
-        page.close()
+        with open_page(browser) as page:
+            shown = Instrument(page, url, model)
+            shown.wait_for_plan()
+            page.locator(".instrument").evaluate(_WATCH)
+            for part in (0.95, 0.05, 0.8, 0.2):
+                drag(page, shown.slider, part)
+            page.wait_for_timeout(300)
+            took = sorted(page.evaluate("window.painted"))
     what = f"slider at {layers} layers, event to paint: p50, p95 of {len(took)}"
     return what, f"{median(took):.1f} ms, {took[int(0.95 * len(took))]:.1f} ms", "16 ms"

@@ -16,6 +16,8 @@ from explorer.texts import find_text, reading
 
 _CHARACTERS_PER_TOKEN = 8  # more than any tokenizer needs on prose; reading goes on where it was too few
 
+_MOST_TOKENS = 10_000_000  # of a split
+
 
 def tokenize(
     text: str,
@@ -61,7 +63,9 @@ def tokenize(
 
 
 def check_window(window: int, tokens: int, positions: int | None) -> None:
-    """Raise TextError if not one window can be made, or a window is beyond the positions."""
+    """Raise TextError if not one window can be made, or a window is beyond the positions, or there are too many ids."""
+    if tokens > _MOST_TOKENS:
+        raise TextError("More tokens than can be held", f"{tokens}", f"Ask for at most {_MOST_TOKENS}")
     if window < 2:
         raise TextError("The window predicts nothing", f"{window} ids", "Use a window of 2 ids or more")
     if positions is not None and window > positions:

@@ -12,6 +12,8 @@ Kind = Literal["similarity", "damage", "divergence", "gradient", "coalition", "l
 
 _ALL = ("layer", "attention", "mlp")
 
+_HELD = 1 << 22  # numbers of a bootstrap that are held at once
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -83,8 +85,12 @@ class Importance:
         """95% bootstrap intervals, (L, 2), widened for few samples; None with fewer than two."""
         if self.samples is None or len(self.samples) < 2:
             return None
-        ends = np.quantile(self._resampled(draws, seed), (0.025, 0.975), axis=0)
-        return (self.values + _widening(len(self.samples)) * (ends - self.values)).T
+        n, each = len(self.samples), max(1, _HELD // draws)
+        ends = [
+            np.quantile(self._resampled(draws, seed, slice(start, start + each)), (0.025, 0.975), axis=0)
+            for start in range(0, len(self.values), each)
+        ]
+        return (self.values + _widening(n) * (np.concatenate(ends, axis=1) - self.values)).T
 
     def among_least(self, k: int, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
         """How often, over resampled texts, each is among the k most redundant: (L,) shares; None as above."""
@@ -94,12 +100,16 @@ class Importance:
         counts = np.bincount(ranked[:, :k].ravel(), minlength=len(self.values))
         return counts / draws
 
-    def _resampled(self, draws: int, seed: int) -> np.ndarray:
-        """Values (draws, L) as they would be on resampled windows."""
+    def _resampled(self, draws: int, seed: int, of: slice = slice(None)) -> np.ndarray:
+        """Values (draws, L), or of some of the L, as they would be on resampled windows, drawn some at a time."""
         assert self.samples is not None
-        n = len(self.samples)
-        weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws) / n
-        return self.values + (weights - 1 / n) @ self.samples
+        n, rng = len(self.samples), np.random.default_rng(seed)
+        values, samples, rows = self.values[of], self.samples[:, of], max(1, _HELD // n)
+        parts = [
+            values + (rng.multinomial(n, np.full(n, 1 / n), size=min(rows, draws - start)) / n - 1 / n) @ samples
+            for start in range(0, draws, rows)
+        ]
+        return np.concatenate(parts)
 
 
 def _towards_redundant(measure: str, values: np.ndarray) -> np.ndarray:

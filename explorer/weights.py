@@ -54,12 +54,12 @@ def read_weights(
         raise DeviceError(
             f"The model does not fit on {placement.device}", folder.name, "Use --dtype bfloat16, --quantize or --device"
         ) from None
-    except (ValueError, OSError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise ModelError("Cannot load the model", first_line(error), "Check its files, or try another model") from error
-    except Exception as error:
+    except Exception as error:  # each architecture checks its config in a way of its own
         if type(error).__module__.startswith("safetensors"):
             raise ModelError("The weights are damaged", first_line(error), "Copy or download them again") from error
-        raise
+        if misfit := "ignore_mismatched_sizes" in str(error) and _find_misfit(folder, trust_remote_code):
+            raise ModelError("Weights do not fit the config", misfit, "Correct config.json") from error
+        raise ModelError("Cannot load the model", first_line(error), "Check its files, or try another model") from error
     if offload is not None:
         weakref.finalize(model, shutil.rmtree, offload, ignore_errors=True)
     _check_whole(report, count_layers(model.config))
@@ -101,6 +101,24 @@ def find_input_device(model: Any) -> torch.device:
     embedding = model.get_input_embeddings()
     device = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
     return embedding.weight.device if device is None else torch.device(device)
+
+
+def _find_misfit(folder: Path, trust_remote_code: bool) -> str:
+    """Name the first tensor whose shape is not what the config says; transformers writes that to its log alone."""
+    from safetensors import safe_open
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    declared = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in sorted(file.keys()):
+                stored = file.get_slice(name).get_shape()
+                if stored != declared.get(name, stored):
+                    return f"{name} is {stored} in the file, {declared[name]} by config.json"
+    return ""
 
 
 def _check_whole(report: dict[str, Any], n_layers: int) -> None:

@@ -14,7 +14,7 @@ TIERS = (
     ("explorer.errors", "explorer.interrupts", "explorer.guarding", "explorer.paths", "explorer.jsonable",
      "explorer.masks",
      "explorer.records", "explorer.races", "explorer.methods", "explorer.measures", "explorer.rankings",
-     "explorer.reading", "explorer.coalitions", "explorer.interactions", "explorer.search"),
+     "explorer.reading", "explorer.schema", "explorer.coalitions", "explorer.interactions", "explorer.search"),
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",
      "explorer.hub", "explorer.batches", "explorer.budgets", "explorer.plans", "explorer.devices", "explorer.weights",
      "explorer.checkpoints", "explorer.configs"),

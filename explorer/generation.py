@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DummyLayer
 
+from explorer.chat import ChatTemplate
+from explorer.encoding import check_ids, decode, encode
 from explorer.errors import TextError
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
@@ -58,7 +60,7 @@ def generate(
         start = time.perf_counter()
         output = _write(loaded, mask, ids, max_new_tokens, listener, **sampling)
     new = output[ids.shape[1] :]
-    text = loaded.tokenizer.decode(new, skip_special_tokens=True)
+    text = decode(loaded.tokenizer, new, skip_special_tokens=True)
     return Sample(prompt, mask, text, tuple(new.tolist()), time.perf_counter() - start, prompt_perplexity)
 
 
@@ -128,9 +130,12 @@ def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:
         raise TextError("The model has no chat template", loaded.spec.model, "Leave the chat template off")
     text = prompt = prompt.encode(errors="replace").decode()
     if chat:
-        turn = [{"role": "user", "content": prompt}]
-        text = loaded.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    ids = loaded.tokenizer(text, return_tensors="pt", add_special_tokens=not chat).input_ids
+        with ChatTemplate(loaded.tokenizer) as template:
+            text = template.write([{"role": "user", "content": prompt}], goes_on=True)
+    ids = encode(loaded.tokenizer, text, return_tensors="pt", add_special_tokens=not chat).input_ids
+    if ids.numel() == 0:
+        raise TextError("The tokenizer makes no token of the prompt", repr(prompt), "Write other words to go on from")
+    check_ids(loaded.tokenizer, ids[0].tolist(), loaded.vocabulary)
     return ids.to(loaded.device)
 
 
@@ -154,5 +159,5 @@ class _Listening(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         if self.listener:
-            self.listener(self.tokenizer.decode(input_ids[0, self.prompt_length :], skip_special_tokens=True))
+            self.listener(decode(self.tokenizer, input_ids[0, self.prompt_length :], skip_special_tokens=True))
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -55,7 +55,7 @@ def interact(
     """
     n_units = len(units)
     pairs = [(i, j) for i in range(n_units) for j in range(i + 1, n_units)]
-    masks = {(i, j): Mask(units[i].sites | units[j].sites) for i, j in pairs}
+    masks = {(i, j): units[i] | units[j] for i, j in pairs}
     alone, both = np.zeros((n_units, n_windows)), np.full((n_units, n_units, n_windows), np.nan)
     done, total = 0, len(pairs) * n_windows
     progress(done, total, f"{len(pairs)} pairs")

@@ -97,7 +97,7 @@ class _Planner:
     def units(self) -> list[Mask]:
         """What may be removed."""
         units = find_units(self.loaded.n_layers, self.spec.unit)
-        there = [unit for unit in units if not unit.sites <= self.loaded.absent.sites]
+        there = [unit for unit in units if not unit <= self.loaded.absent]
         free = [unit for unit in there if not any(site.layer in self.protected for site in unit.sites)]
         if not free:
             raise PlanError("Nothing may be removed", f"protected: {self.spec.protect}", "Protect fewer layers")
@@ -195,7 +195,7 @@ class _Planner:
         while left:
             found = read_redundancy(measure(self.loaded, self.corpus, self.store, self.progress, mask))
             left.remove(least := min(left, key=self._worth(found).__getitem__))
-            yield (mask := Mask(mask.sites | least.sites))
+            yield (mask := mask | least)
 
     def _worth(self, importances: Sequence[Importance]) -> dict[Mask, float]:
         """What each unit is worth by the method's measure."""
@@ -212,4 +212,4 @@ def _add_up(removals: Iterable[Mask]) -> Iterator[Mask]:
     mask = NONE
     yield mask
     for removal in removals:
-        yield (mask := Mask(mask.sites | removal.sites))
+        yield (mask := mask | removal)

@@ -82,7 +82,7 @@ class Search:
             last = found.masks[-1]
             candidates = self._grown([last])
             won = self._race(candidates, found)
-            ranking = tuple(Mask(candidates[place].sites - last.sites) for place in won.order)
+            ranking = tuple(candidates[place] - last for place in won.order)
             found = found.then(won.winner, won.totals[0], won.evaluations, ranking)
             self.listener(found)
         return found
@@ -154,14 +154,14 @@ class Search:
 
     def _grown(self, masks: Sequence[Mask]) -> list[Mask]:
         """Masks with one unit more off, each once."""
-        grown = (Mask(mask.sites | unit.sites) for mask in masks for unit in self.units if not unit.sites <= mask.sites)
+        grown = (mask | unit for mask in masks for unit in self.units if not unit <= mask)
         return list(dict.fromkeys(grown))
 
     def _regrown(self, before: Mask, greedy: Mask, met: set[Mask]) -> list[Mask]:
         """The mask of the size before, with a unit that greedy has off too."""
         aimed = self.enough(greedy)
         for mask in self._grown([before]):
-            if mask.sites - before.sites <= greedy.sites and mask not in met and (self.enough(mask) or not aimed):
+            if mask - before <= greedy and mask not in met and (self.enough(mask) or not aimed):
                 met.add(mask)
                 return [mask]
         return []
@@ -174,8 +174,8 @@ class Search:
         What comes back is drawn evenly, what goes instead with the more weight the less it costs beside greedy's.
         """
         aimed = self.enough(parent)
-        off = [unit for unit in self.units if unit.sites <= parent.sites]
-        on = [unit for unit in self.units if not unit.sites <= parent.sites]
+        off = [unit for unit in self.units if unit <= parent]
+        on = [unit for unit in self.units if not unit <= parent]
         weight = dict.fromkeys(on, 1.0) | {unit: 1 / place for place, unit in enumerate(ranking, 1)}
         children: list[Mask] = []
         for _ in range(10 * count):

@@ -115,6 +115,11 @@ class Mask:
 NONE = Mask()
 
 
+def join(masks: Iterable[Mask]) -> Mask:
+    """Turn off what any of them turns off."""
+    return Mask(frozenset().union(*(mask.sites for mask in masks)))
+
+
 def _ranges(kind: str, layers: set[int]) -> Iterator[str]:
     """Write layers as `3`, `5-8`, ascending, each with its kind in front."""
     ordered = sorted(layers)

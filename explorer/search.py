@@ -61,6 +61,7 @@ class Search:
         enough: ends the search with the first mask of which it is true.
         progress: told candidates times windows within a step.
         listener: told what was found after each step.
+        together: windows that cost as much as one of them.
     """
 
     units: Sequence[Mask]
@@ -71,6 +72,7 @@ class Search:
     enough: Enough = lambda mask: False
     progress: Progress = unreported
     listener: Callable[[Found], None] = field(default=lambda found: None)
+    together: int = 1
 
     def greedy(self) -> Found:
         """Remove, one after another, the unit whose removal costs least beside those already off.
@@ -150,7 +152,7 @@ class Search:
         def progress(done: int, total: int, what: str) -> None:
             self.progress(done, total, f"Step {step} of at most {min(self.steps, len(self.units))}: {what}")
 
-        return race(candidates, self.losses, self.n_windows, self.confidence, keep, progress)
+        return race(candidates, self.losses, self.n_windows, self.confidence, keep, progress, self.together)
 
     def _grown(self, masks: Sequence[Mask]) -> list[Mask]:
         """Masks with one unit more off, each once."""

@@ -11,7 +11,8 @@ import pytest
 from tests.tiny_models import REPOSITORY
 
 TIERS = (
-    ("explorer.errors", "explorer.paths", "explorer.jsonable", "explorer.masks", "explorer.records", "explorer.races",
+    ("explorer.errors", "explorer.paths", "explorer.jsonable", "explorer.keys", "explorer.stopwatch", "explorer.masks",
+     "explorer.records", "explorer.races",
      "explorer.methods", "explorer.measures", "explorer.rankings", "explorer.coalitions", "explorer.interactions",
      "explorer.search"),
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",

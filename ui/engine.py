@@ -32,9 +32,6 @@ from ui.worker import Worker
 #: States kept between live scores take an eighth of the free memory, and no more than this.
 MOST_PREFIX_BYTES = {"cpu": 2**30, "cuda": 2**36}
 
-#: Tokens after which a live score shows its first estimate.
-LIVE_TOKENS = {"cpu": 512, "cuda": 8192}
-
 
 @dataclass(frozen=True)
 class View:
@@ -118,8 +115,7 @@ class Engine:
         """Ask for the Score of the view's mask on the held-out windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            tokens = LIVE_TOKENS.get(loaded.device.type, LIVE_TOKENS["cpu"])
-            live = Live(self._prefixes, lambda estimates: job.show(*estimates), tokens)
+            live = Live(self._prefixes, lambda estimates: job.show(*estimates))
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"

@@ -15,7 +15,8 @@ from transformers.cache_utils import DummyLayer
 from explorer.errors import TextError
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
-from explorer.records import Progress, Sample, unreported
+from explorer.records import Sample
+from explorer.stopwatch import timing
 
 #: Told the text so far after every token. It may raise `Cancelled` to stop.
 Listener = Callable[[str], None]
@@ -62,27 +63,18 @@ def generate(
     return Sample(prompt, mask, text, tuple(new.tolist()), time.perf_counter() - start, prompt_perplexity)
 
 
-#: Tokens decoded to measure the pace; the first follows the prompt and is not counted.
-_PACE_TOKENS = 33
-
-
 @torch.inference_mode()
-def measure_pace(loaded: LoadedModel, mask: Mask, progress: Progress = unreported) -> float:
-    """Measure decoded tokens per second under a mask, one text at a time, after a short prompt.
+def time_decoding(loaded: LoadedModel, mask: Mask, tokens: int) -> float | None:
+    """Time decoded tokens per second under a mask, once, one text at a time, after a short prompt.
 
-    Args:
-        progress: told after every token.
+    The first token, which follows the prompt, is not counted. None if other work was let in meanwhile.
     """
     times: list[float] = []
-
-    def tick(text: str) -> None:
-        times.append(time.perf_counter())
-        progress(len(times), _PACE_TOKENS, "Decoding")
-
     ids = _encode(loaded, "Once upon a time", chat=False)
-    with loaded.hooks.masked(mask.checked(loaded.n_layers)):
-        _write(loaded, mask, ids, _PACE_TOKENS, tick, min_new_tokens=_PACE_TOKENS, **_sampling(0))
-    return (len(times) - 1) / (times[-1] - times[0])
+    with loaded.hooks.masked(mask.checked(loaded.n_layers)), timing() as watch:
+        tick = lambda text: times.append(time.perf_counter())  # noqa: E731
+        _write(loaded, mask, ids, tokens, tick, min_new_tokens=tokens, **_sampling(0))
+    return None if watch.stood else (len(times) - 1) / (times[-1] - times[0])
 
 
 def _write(

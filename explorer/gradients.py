@@ -45,7 +45,7 @@ def measure_magnitude(loaded: LoadedModel) -> list[Importance]:
 
 
 def measure_taylor(
-    loaded: LoadedModel, corpus: Corpus, size: int, progress: Progress = unreported
+    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1
 ) -> list[Importance]:
     """Sum of |W dL/dW| over the weights of each layer and site (Taylor+ of Shortened LLaMA, arXiv:2402.02834).
 

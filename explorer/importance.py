@@ -11,8 +11,8 @@ from explorer.coalitions import measure_coalitions, measure_shapley
 from explorer.divergence import Divergence, compare
 from explorer.errors import PlanError
 from explorer.gradients import measure_magnitude, measure_taylor
-from explorer.linear import measure_replaceability
 from explorer.keys import make_key
+from explorer.linear import measure_replaceability
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures import MEASURES, Importance
@@ -67,10 +67,10 @@ def measure_importance(
     if "magnitude" in asked:
         found += measure_magnitude(loaded)
     if "taylor" in asked:
-        found += _stored(loaded, corpus, store, "taylor", lambda size: measure_taylor(loaded, corpus, size, progress))
+        found += _stored(loaded, corpus, store, "taylor", lambda size: measure_taylor(loaded, corpus, progress, size))
     if "linear" in kinds:
         found += _stored(
-            loaded, corpus, store, "replaceability", lambda size: measure_replaceability(loaded, corpus, size, progress)
+            loaded, corpus, store, "replaceability", lambda size: measure_replaceability(loaded, corpus, progress, size)
         )
     if "coalition" in asked:
         found += _of_games(loaded, losses, corpus, "coalition", _COALITIONS, seed, progress, units)

@@ -23,7 +23,7 @@ _PENALTIES = np.logspace(-8, 2, 21)  # of ridge regression, times the largest ei
 
 @torch.inference_mode()
 def measure_replaceability(
-    loaded: LoadedModel, corpus: Corpus, size: int, progress: Progress = unreported
+    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1
 ) -> list[Importance]:
     """Share of an update that a linear map explains: 1 - sum |f - (B x + b)|^2 / sum |f|^2.
 

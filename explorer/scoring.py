@@ -31,6 +31,7 @@ from explorer.store import Store
 #: Bytes of float32 logits in memory at once. What malloc hands out again without new pages is below 32 MiB.
 LOGIT_BYTES = {"cpu": 24 * 2**20, "cuda": 2**29}
 
+
 @dataclass(frozen=True)
 class Live:
     """What makes an answer quick that somebody waits for.
@@ -266,10 +267,17 @@ def token_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> Tensor:
     finished, targets = hooks.finish(hidden)[:, :-1], ids[:, 1:].to(hidden.device)
     nats = torch.empty(targets.shape, dtype=torch.float64, device=hidden.device)
     for block in blocks(hooks, targets.shape, hidden.device.type):
-        logits = hooks.logits(finished[block].flatten(0, 1)).float()
-        losses = F.cross_entropy(logits, targets[block].flatten().to(logits.device), reduction="none")
-        nats[block] = losses.double().view(targets[block].shape).to(nats.device)
-    return nats.nan_to_num(nan=math.inf, posinf=math.inf)
+        nats[block] = find_nats(hooks.logits(finished[block].flatten(0, 1)), targets[block]).to(nats.device)
+    return nats
+
+
+def find_nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats (batch, positions) float64 of targets (batch, positions), from logits (batch * positions, vocabulary).
+
+    Infinite where the logits are not finite.
+    """
+    losses = F.cross_entropy(logits.float(), targets.flatten().to(logits.device), reduction="none")
+    return losses.double().view(targets.shape).nan_to_num(nan=math.inf, posinf=math.inf)
 
 
 def blocks(hooks: Hooks, shape: Sequence[int], device: str) -> Iterator[tuple[slice, slice]]:

@@ -20,7 +20,7 @@ TIERS = (
      "explorer.checkpoints", "explorer.configs"),
     ("explorer.hooks", "explorer.selfcheck", "explorer.loading"),
     ("explorer.prefixes", "explorer.descent", "explorer.similarity", "explorer.scoring", "explorer.generation",
-     "explorer.divergence", "explorer.gradients", "explorer.linear", "explorer.attention"),
+     "explorer.decode_speed", "explorer.divergence", "explorer.gradients", "explorer.linear", "explorer.attention"),
     ("explorer.importance",),
     ("explorer.export", "explorer.planning", "explorer.curves", "explorer.ladders"),
     ("explorer.charts", "explorer.cli", "explorer.__main__"),

@@ -95,7 +95,9 @@ def test_a_listener_can_stop_the_work_and_what_was_scored_stays(
     windows: list[int] = []
     plain = scoring.score_batch
     monkeypatch.setattr(
-        scoring, "score_batch", lambda hooks, ids, *rest: windows.append(len(ids.unique(dim=0))) or plain(hooks, ids, *rest)
+        scoring,
+        "score_batch",
+        lambda hooks, ids, *rest: windows.append(len(ids.unique(dim=0))) or plain(hooks, ids, *rest),
     )
     score(llama, llama_corpus, [mask], store)
     assert sum(windows) == 3

@@ -210,9 +210,7 @@ def test_out_of_memory_halves_the_batch(
         np.testing.assert_allclose(s.base, expected.base, rtol=1e-6)
     assert asked == {1: [4, 2, 1, 1, 1, 1, 1], 2: [4, 2, 2, 2], 3: [4, 2, 2, 2]}[limit]
     asked.clear()
-    with pytest.raises(DeviceError):
-        _fails_beyond(llama, 0, monkeypatch)
-        score(llama, llama_corpus, [Mask.parse("m3")], Store(None))
+    score(llama, llama_corpus, [Mask.parse("m3")], Store(None))
     assert asked[0] == 4, "less for one work is not less for the next"
 
 
@@ -245,7 +243,7 @@ def test_batches_cover_every_window_once_and_are_full() -> None:
 
 @pytest.mark.parametrize(
     "full", [torch.OutOfMemoryError("full"), MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:118] . "
-     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 80 bytes."), RuntimeError("CUDA out of memory.")]
+     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), RuntimeError("CUDA out of memory.")]
 )  # fmt: skip
 def test_work_that_runs_out_of_memory_begins_again_with_half(full: Exception) -> None:
     asked: list[int] = []
@@ -271,7 +269,9 @@ def test_other_failures_are_not_taken_for_memory() -> None:
         Batches(torch.device("cpu"), 1).run(work, 24)
 
 
-def test_scores_of_batches_of_another_size_are_kept_apart(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
+def test_scores_of_batches_of_another_size_are_kept_apart(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store
+) -> None:
     score(llama, llama_corpus, [NONE], store)
     digests = llama_corpus.held_out.digests
     assert len(store.nats(llama.context(4), digests, "none")) == 5

@@ -37,7 +37,7 @@ def draw_comparison() -> None:
 def describe_pin(pin: Pin, prompts: list[str]) -> dict[str, Any]:
     """Describe a pin in words; of the prompts that it has no text for it says nothing."""
     texts = dict(pin.texts)
-    difference = f"{pin.difference:+.4f}"
+    difference = "–" if pin.overflow else f"{pin.difference:+.4f}"
     if pin.difference_low is not None and pin.difference_high is not None:
         difference += f" [{pin.difference_low:+.4f}, {pin.difference_high:+.4f}]"
     interval = ""
@@ -45,7 +45,7 @@ def describe_pin(pin: Pin, prompts: list[str]) -> dict[str, Any]:
         interval = f"{describe_perplexity(pin.low)} to {describe_perplexity(pin.high)}"
     return {
         "cells": write_cells(pin.mask, pin.layers),
-        "perplexity": describe_perplexity(pin.perplexity),
+        "perplexity": pin.overflow or describe_perplexity(pin.perplexity),
         "rows": [
             ("Removed", str(pin.mask)),
             ("Model", pin.link.get("model", "")),

@@ -10,12 +10,13 @@ import streamlit as st
 
 from explorer.charts.curves import AXES, Shares, draw_curves, draw_divergences, draw_orders
 from explorer.curves import SEEDS, Curve
+from explorer.decode_speed import DecodeSpeed
 from explorer.errors import ExplorerError, PlanError
 from explorer.masks import Mask
 from explorer.methods import METHODS, UNITS
 from explorer.plans import Effort, Plan, PlanSpec
 from ui.engine import Facts, View
-from ui.figures import describe_bytes, describe_perplexity, describe_seconds
+from ui.figures import describe_bytes, describe_score, describe_seconds, describe_speed
 from ui.findings import ask_paces
 from ui.jobs import Job
 from ui.plain import plain
@@ -226,7 +227,7 @@ def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: S
     if st.session_state.get("paced") != masks and st.button(f"Measure decoding speed under {len(masks)} masks"):
         st.session_state.paced = masks
         st.rerun()
-    paces: Mapping[Mask, float] = {}
+    paces: Mapping[Mask, DecodeSpeed | None] = {}
     if st.session_state.get("paced") == masks:
         job = ask_paces(get_engine(), get_owner(), view, masks)
         paces = job.result if ready(job) else {}
@@ -247,19 +248,19 @@ def _choose_steps(
 
 
 def _describe_step(
-    facts: Facts, paces: Mapping[Mask, float], share: int, name: str, curve: Curve, step: int
+    facts: Facts, paces: Mapping[Mask, DecodeSpeed | None], share: int, name: str, curve: Curve, step: int
 ) -> dict[str, str]:
     mask = curve.plan.at(step)
     costs, divergence = facts.inventory.costs(mask, facts.window), curve.divergences[step]
     return {
         "removed": f"{share}%",
         "plan": name,
-        "perplexity": describe_perplexity(curve.scores[step].perplexity),
+        "perplexity": describe_score(curve.scores[step]),
         "KL": f"{divergence.kl_per_token:.3f}",
         "top-1": f"{divergence.agreement:.1%}",
         "parameters": f"{costs.parameters / 1e6:,.1f} M",
         "KV per token": describe_bytes(costs.kv_bytes_per_token),
-        "tokens/s": f"{paces[mask]:.1f}" if mask in paces else "–",
+        "tokens/s": describe_speed(paces.get(mask)),
         "mask": str(mask),
     }
 

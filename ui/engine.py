@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from explorer.costs import Inventory, take_inventory
+from explorer.decode_speed import DecodeSpeed, measure_decode_speed
 from explorer.errors import ExportError
 from explorer.export import export, plan_export
 from explorer.export.checkpoint import Exported
-from explorer.generation import generate, measure_pace
+from explorer.generation import generate
 from explorer.importance import find_units
 from explorer.ladders import score_coarsely
 from explorer.loading import LoadedModel, load, quieten_libraries
@@ -154,9 +155,8 @@ class Engine:
     def pace(self, owner: str, view: View, run: int) -> Job:
         """Ask for decoded tokens per second, of the whole model and under the mask, measured now."""
 
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> tuple[float, float]:
-            whole, pruned = (measure_pace(loaded, mask, job.progress) for mask in (NONE, view.mask))
-            return whole, pruned
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[DecodeSpeed | None]:
+            return measure_decode_speed(loaded, [NONE, view.mask], job.progress)
 
         return self.ask(owner, "pace", view, "Decoding speed", READOUT, work, (run,))
 

@@ -11,7 +11,7 @@ import streamlit as st
 from explorer.masks import Mask
 from ui.copylink import copy_link
 from ui.engine import Facts, View
-from ui.figures import describe_perplexity
+from ui.figures import describe_score
 from ui.jobs import Job
 from ui.plain import plain
 from ui.session import get_engine, get_owner, get_view, notify, read_notices, set_view, write_url
@@ -136,7 +136,7 @@ def _draw_entry(label: str, value: str) -> None:
 
 def _describe_score(job: Job) -> str:
     if job.state == "done":
-        return describe_perplexity(job.result.perplexity)
+        return describe_score(job.result)
     return "measuring" if job.active else "–"
 
 

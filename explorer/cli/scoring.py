@@ -35,8 +35,12 @@ def score(
     lines = [f"{'mask':<24}perplexity  difference, nats a token (95% interval)"]
     for s in scores:
         interval = "" if s.delta_ci95 is None else f"  [{s.delta_ci95[0]:+.4f}, {s.delta_ci95[1]:+.4f}]"
+        if s.overflow:
+            lines.append(f"{s.mask!s:<24}{s.overflow}")
+            continue
         perplexity = f"{s.perplexity:.4f}" if s.perplexity < 1e6 else f"{s.perplexity:.3e}"
-        lines.append(f"{s.mask!s:<24}{perplexity:<10}  {s.delta_nats_per_token:+.4f}{interval}")
+        difference = "" if s.base_overflow else f"  {s.delta_nats_per_token:+.4f}{interval}"
+        lines.append(f"{s.mask!s:<24}{perplexity:<10}{difference}")
     return answer, "\n".join(lines)
 
 

@@ -22,8 +22,8 @@ class Interactions:
         units: what is removed, each a mask.
         singles: (U,) nats a token lost without each unit.
         pairs: (U, U) nats a token lost without both, minus both of the singles; symmetric, NaN where not known yet
-            and on the diagonal, infinite where the arithmetic overflowed. Below 0 the two stand in for each other's work less than feared: one of them gone,
-            the other matters less. Above 0 each makes up for the other.
+            and on the diagonal, infinite where the arithmetic overflowed. Below 0 the two stand in for each other's
+            work less than feared: one of them gone, the other matters less. Above 0 each makes up for the other.
         windows: (U, U) windows that each pair is known on.
         n_windows: windows that there will be.
     """

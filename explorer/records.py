@@ -216,7 +216,7 @@ class Estimate:
     def perplexity_ci95(self) -> Interval | None:
         """The interval of the difference so far, on top of the same base, through exp.
 
-        None where none is known: a mask that does nothing differs by nothing, which says nothing of the windows to come.
+        None where none is known: what removes nothing differs by nothing, which says nothing of the windows to come.
         """
         interval = self.score.delta_ci95 if np.any(self.score.nats != self.score.base) else None
         return interval and (_exp(self.base + interval[0]), _exp(self.base + interval[1]))

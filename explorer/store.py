@@ -148,7 +148,7 @@ class Store:
         return {window: _read_number(nats) for window, nats in rows if window in wanted}
 
     def overflow(self, context: str, windows: Iterable[str], mask: str) -> int | None:
-        """Return the first layer that overflowed on any of the windows under a mask, L for the head; None if unknown."""
+        """Return the first layer that overflowed on any of the windows under a mask, L for the head, if any."""
         wanted = set(windows)
         rows = self._read("SELECT window, layer FROM overflows WHERE context=? AND mask=?", (context, mask))
         return min((layer for window, layer in rows if window in wanted), default=None)

@@ -47,9 +47,7 @@ def verify(
         ExportError: it does not load whole, or differs by more than rounding.
     """
     lossy, mask = planned.lossy, planned.layout.mask
-    hooks = _reload(loaded, folder, planned.reload)
-    found = loaded.batches.run(lambda size: _compare(loaded, hooks, mask, corpus, size, progress), corpus.window)
-    del hooks  # what comes next may load a copy of its own
+    found = _compare_all(loaded, _reload(loaded, folder, planned.reload), mask, corpus, progress)
     relative = math.expm1(min(abs(found.nats_reloaded - found.nats_masked) / measured.n_tokens, 700))
     tolerance = math.inf if lossy else _UNITS * torch.finfo(loaded.model.dtype).eps * found.largest
     allowed = max(lossy, _RELATIVE.get(loaded.dtype, 1e-3))
@@ -72,6 +70,10 @@ class _Found:
     largest: float = 0.0
     nats_masked: float = 0.0
     nats_reloaded: float = 0.0
+
+
+def _compare_all(loaded: LoadedModel, reloaded: Hooks, mask: Mask, corpus: Corpus, progress: Progress) -> _Found:
+    return loaded.batches.run(lambda size: _compare(loaded, reloaded, mask, corpus, size, progress), corpus.window)
 
 
 def _compare(loaded: LoadedModel, reloaded: Hooks, mask: Mask, corpus: Corpus, size: int, progress: Progress) -> _Found:

@@ -17,7 +17,8 @@ from explorer.batches import Batches, count_bytes_per_token
 from explorer.checkpoints import Checkpoint, find_checkpoint
 from explorer.corpus import tokenize
 from explorer.devices import DTYPES, pick_dtype, place
-from explorer.errors import ModelError, first_line
+from explorer.errors import ModelError
+from explorer.guarding import guarded
 from explorer.hooks import Hooks
 from explorer.masks import PARTS, Mask, Site
 from explorer.memory import free_bytes
@@ -171,14 +172,12 @@ def _count_bytes(checkpoint: Checkpoint, dtype: torch.dtype, quantize: str) -> f
 def _load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(
+    with guarded("Cannot load the tokenizer", "Add the tokenizer's files to the folder"):
+        tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except Exception as error:  # each tokenizer class fails in its own way
-        raise ModelError(
-            "Cannot load the tokenizer", first_line(error), "Add the tokenizer's files to the folder"
-        ) from error
+        tokenizer("a")
+    return tokenizer
 
 
 def _check_causal(config: dict[str, Any], spec: ModelSpec) -> None:

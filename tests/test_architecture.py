@@ -11,9 +11,9 @@ import pytest
 from tests.tiny_models import REPOSITORY
 
 TIERS = (
-    ("explorer.errors", "explorer.paths", "explorer.jsonable", "explorer.masks", "explorer.records", "explorer.races",
-     "explorer.methods", "explorer.measures", "explorer.rankings", "explorer.coalitions", "explorer.interactions",
-     "explorer.search"),
+    ("explorer.errors", "explorer.guarding", "explorer.paths", "explorer.jsonable", "explorer.masks",
+     "explorer.records", "explorer.races", "explorer.methods", "explorer.measures", "explorer.rankings",
+     "explorer.coalitions", "explorer.interactions", "explorer.search"),
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",
      "explorer.hub", "explorer.batches", "explorer.budgets", "explorer.plans", "explorer.devices", "explorer.weights",
      "explorer.checkpoints", "explorer.configs"),

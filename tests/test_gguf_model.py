@@ -26,7 +26,9 @@ from transformers import (
 
 from explorer.checkpoints import find_checkpoint
 from explorer.errors import ModelError
+from explorer.export import export
 from explorer.loading import load
+from explorer.masks import Mask
 from explorer.records import ModelSpec
 from explorer.store import Store
 from tests.gguf_files import (
@@ -40,7 +42,7 @@ from tests.gguf_files import (
     write,
     write_model,
 )
-from tests.tiny_models import make_model
+from tests.tiny_models import WINDOW, make_model
 
 _GEMMA: dict[str, Any] = {**LLAMA, "head_dim": 16, "tie_word_embeddings": True, "sliding_window": 8,
                           "query_pre_attn_scalar": 16}  # fmt: skip
@@ -174,6 +176,18 @@ def test_a_tensor_without_a_place_is_named(name: str, llama: Any, tmp_path: Path
         tmp_path / "model.gguf", llama, "llama", lambda keys, tensors: tensors.update({name: np.ones(32)})
     )
     refuse_gguf(path, name.replace(".", r"\."))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma2", "phi3", "starcoder2"])
+def test_without_a_layer_it_is_exported_proven_and_read_back(architecture: str, tmp_path: Path, store: Store) -> None:
+    config = LlamaConfig(**LLAMA, attention_bias=True) if architecture == "llama" else MODELS[architecture]()
+    loaded = load_gguf(write_model(tmp_path / "model.gguf", make_model(config), architecture))
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    export(loaded, Mask.parse("1-2"), tmp_path / "out", corpus, store, format="gguf")
+    assert not list(tmp_path.glob(".*"))
+    with loaded.hooks.masked(Mask.parse("1-2")):
+        expected = read_logits(loaded.model)
+    torch.testing.assert_close(read_logits(load_gguf(tmp_path / "out" / "model.gguf").model), expected)
 
 
 def test_another_architecture_is_refused(llama: Any, tmp_path: Path) -> None:

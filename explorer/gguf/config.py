@@ -20,6 +20,8 @@ def make_config(file: GgufFile) -> dict[str, Any]:
         refuse(file.path, f"the architecture {file.architecture!r} is not read", "Use the model's safetensors")
     keys = Keys(file)
     keys.only("attention.causal", True)
+    if keys.integer("block_count") > len(file.tensors):
+        refuse(file.path, f"{keys.prefix}block_count is {keys.integer('block_count')}, and it has fewer tensors")
     config = {**_general(keys), **maker(keys)}
     keys.finish()
     return config

@@ -92,6 +92,8 @@ def _experts(keys: Keys) -> dict[str, Any]:
     width = keys.file.tensors.get("blk.0.ffn_gate_exps.weight")
     if width is None or len(width.shape) != 3:
         refuse(keys.file.path, "blk.0.ffn_gate_exps.weight is missing")
+    if experts != width.shape[0]:
+        refuse(keys.file.path, f"{keys.prefix}expert_count is {experts}, and it has {width.shape[0]} in a layer")
     keys.only("expert_gating_func", 1)  # softmax
     return {
         "num_experts": experts,

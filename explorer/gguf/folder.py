@@ -79,12 +79,18 @@ def _place(file: GgufFile, config: dict[str, Any], shapes: dict[str, tuple[int, 
         found = convert(file.architecture, config, name)
         if found is None or not all(place in open_places for place in found[0]):
             refuse(file.path, f"the tensor {name} has no place in the architecture {file.architecture!r}")
-        for place in found[0]:
-            del open_places[place]
+        _check_shape(file, file.tensors[name], [open_places.pop(place) for place in found[0]])
     if missing := sorted(place for place in open_places if not place.endswith(".bias")):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         refuse(file.path, f"it has no tensor for {missing[0]}{more}", "Copy it again: it is not whole")
     return open_places
+
+
+def _check_shape(file: GgufFile, tensor: Stored, places: list[tuple[int, ...]]) -> None:
+    """See that a tensor has the numbers of its place, or of all its places; some are turned, or get a dimension."""
+    wanted = places[0] if len(places) == 1 else (len(places), *places[0])
+    if sorted(n for n in tensor.shape if n != 1) != sorted(n for n in wanted if n != 1):
+        refuse(file.path, f"{tensor.name} is {tensor.shape}, and {wanted} by the file's keys")
 
 
 def _write_tensors(

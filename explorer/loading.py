@@ -17,7 +17,8 @@ from explorer.batches import Batches, count_bytes_per_token
 from explorer.checkpoints import Checkpoint, find_checkpoint
 from explorer.corpus import tokenize
 from explorer.devices import DTYPES, pick_dtype, place
-from explorer.errors import ModelError, first_line
+from explorer.errors import ModelError
+from explorer.guarding import guarded
 from explorer.hooks import Hooks
 from explorer.keys import describe_libraries, describe_processor, make_key
 from explorer.masks import PARTS, Mask, Site
@@ -25,14 +26,15 @@ from explorer.memory import free_bytes
 from explorer.records import Corpus, ModelSpec, Progress, unreported
 from explorer.selfcheck import check_hooks
 from explorer.store import Store
-from explorer.weights import read_weights
+from explorer.weights import read_all_weights
 
 
 @dataclass
 class LoadedModel:
     """A model in memory with all that the rest of the flow needs; the only mutable noun.
 
-    `parallel` tells that attention and MLP of a layer read the same residual stream; `digest` that of the files.
+    `parallel` tells that attention and MLP of a layer read the same residual stream; `digest` that of the files;
+    `notices` what a user should know of them, a line each; `unused` the tensors in them that the model does not use.
     """
 
     spec: ModelSpec
@@ -44,6 +46,8 @@ class LoadedModel:
     parallel: bool
     digest: str
     batches: Batches
+    notices: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def n_layers(self) -> int:
@@ -154,7 +158,7 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     if spec.device == "auto" and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device):
         placement = place("map")
     progress(0, 3, "Reading the weights")
-    model = read_weights(checkpoint.folder, placement, dtype, spec.quantize, spec.trust_remote_code, cache)
+    model, unused = read_all_weights(checkpoint, placement, dtype, spec.quantize, spec.trust_remote_code, cache)
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
@@ -171,7 +175,10 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     batches = Batches(hooks.device, per_token, alone=in_8_bits)  # outliers are found batch by batch
     digest = checkpoint.digest(store)
     progress(3, 3, "Ready")
-    return LoadedModel(spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches)
+    notices = (*checkpoint.notices, *unused.notices)
+    return LoadedModel(
+        spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches, notices, unused.tensors
+    )
 
 
 def _count_bytes(checkpoint: Checkpoint, dtype: torch.dtype, quantize: str) -> float:
@@ -184,14 +191,12 @@ def _count_bytes(checkpoint: Checkpoint, dtype: torch.dtype, quantize: str) -> f
 def _load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
-    try:
-        return AutoTokenizer.from_pretrained(
+    with guarded("Cannot load the tokenizer", "Add the tokenizer's files to the folder"):
+        tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except Exception as error:  # each tokenizer class fails in its own way
-        raise ModelError(
-            "Cannot load the tokenizer", first_line(error), "Add the tokenizer's files to the folder"
-        ) from error
+        tokenizer("a")
+    return tokenizer
 
 
 def _check_causal(config: dict[str, Any], spec: ModelSpec) -> None:

@@ -310,7 +310,10 @@ class Costs:
 
 @dataclass(frozen=True)
 class Sample:
-    """Text that a model wrote under a mask; the prompt's perplexity is None where it is a single token."""
+    """Text that a model wrote under a mask; the prompt's perplexity is None where it is a single token.
+
+    With `overflow` the text ends where a logit was not finite: too large for the dtype.
+    """
 
     prompt: str
     mask: Mask
@@ -318,6 +321,7 @@ class Sample:
     token_ids: tuple[int, ...]
     seconds: float
     prompt_perplexity: float | None = None
+    overflow: bool = False
 
     @property
     def repetition(self) -> float:

@@ -9,6 +9,7 @@ from explorer.masks import NONE
 from ui.engine import Facts, View
 from ui.figures import describe_bytes, describe_flops
 from ui.frame import Frame, framed, offer_way_back
+from ui.plain import plain
 from ui.readout import draw_readout
 from ui.session import MOST_TOKENS, get_engine, get_owner, set_view
 from ui.skeleton import draw_skeleton
@@ -59,6 +60,8 @@ def _draw_facts(view: View, facts: Facts) -> None:
         hide_index=True,
         width="stretch",
     )
+    for notice in facts.notices:
+        st.caption(plain(f"Note: {notice}"))
     st.subheader("Next", anchor=False)
     st.page_link("pages/redundancy.py", label="See which layers change the residual stream least")
     st.page_link("pages/prune.py", label="Turn layers, attention and MLPs off, and read the perplexity")

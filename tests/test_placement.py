@@ -169,9 +169,9 @@ def test_a_model_beyond_the_memory_is_spread(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, device: str, free: int, spread: bool
 ) -> None:
     asked: list[Placement] = []
-    read = loading.read_weights
+    read = loading.read_all_weights
     monkeypatch.setattr(loading, "free_bytes", lambda device: free)
-    monkeypatch.setattr(loading, "read_weights", lambda folder, to, *rest: asked.append(to) or read(folder, to, *rest))
+    monkeypatch.setattr(loading, "read_all_weights", lambda c, to, *rest: asked.append(to) or read(c, to, *rest))
     place_tiny(tiny, "llama", device=device)
     assert [placement.spread for placement in asked] == [spread]
 

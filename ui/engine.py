@@ -74,6 +74,7 @@ class Facts:
     window: int
     held_out_tokens: int
     calibration_tokens: int
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -279,4 +280,5 @@ def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
         window=corpus.window,
         held_out_tokens=corpus.held_out.ids.size,
         calibration_tokens=corpus.calibration.ids.size,
+        notices=loaded.notices,
     )

@@ -68,9 +68,11 @@ def generate(
         "mask": str(pruned.mask),
         "text": pruned.text,
         "original": original.text,
+        "overflow": {"pruned": pruned.overflow, "original": original.overflow},
         "tokens_per_second": {"pruned": pruned.tokens_per_second, "original": original.tokens_per_second},
     }
-    return answer, f"original | {original.text}\n{pruned.mask} | {pruned.text}"
+    ends = [" (overflow)" * sample.overflow for sample in (original, pruned)]
+    return answer, f"original | {original.text}{ends[0]}\n{pruned.mask} | {pruned.text}{ends[1]}"
 
 
 def _split(text: str) -> Split:

@@ -48,7 +48,7 @@ class Evidence:
 
     def describe(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
-        score, slow, fast = self.score, self.speed_before, self.speed_after
+        score, speeds = self.score, (self.speed_before, self.speed_after)
         return {
             "perplexity": _pair(score.unpruned.perplexity, score.perplexity),
             "perplexity_ci95": _pair(score.unpruned.perplexity_ci95, score.perplexity_ci95),
@@ -58,8 +58,8 @@ class Evidence:
             "parameters": _pair(self.before.parameters, self.after.parameters),
             "bytes": _pair(self.before.bytes, self.after.bytes),
             "kv_bytes_per_token": _pair(self.before.kv_bytes_per_token, self.after.kv_bytes_per_token),
-            "tokens_per_second": _pair(slow and slow.median, fast and fast.median),
-            "tokens_per_second_ci95": _pair(slow and slow.interval, fast and fast.interval),
+            "tokens_per_second": _pair(*(None if each is None else each.median for each in speeds)),
+            "tokens_per_second_ci95": _pair(*(None if each is None else each.interval for each in speeds)),
             "verify": describe_proof(self.proof),
         }
 

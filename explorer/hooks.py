@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput
 
 from explorer.anatomy import Family
 from explorer.errors import UnsupportedModel
-from explorer.masks import NONE, PARTS, Mask, Part, Site
+from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.weights import find_input_device
 
 Forward = Callable[..., Any]
@@ -94,7 +94,7 @@ def _identity(tensor: Tensor) -> Tensor:
 
 @dataclass
 class _Form:
-    """The form of a model: tuple lengths of what layers and sites return (0 a tensor), how they add.
+    """The form of a model: tuple lengths of what layers and each site return (0 a tensor), how they add.
 
     `decoder` dresses the last hidden states as the decoder returns them.
     """
@@ -102,8 +102,7 @@ class _Form:
     residual_inside: bool
     scale: float
     layer: int = 0
-    attention: int = 0
-    mlp: int = 0
+    sites: dict[Site, int] = field(default_factory=dict)
     decoder: Callable[[Tensor], Any] = _identity
 
 
@@ -129,7 +128,7 @@ class _Learning(_Run):
 
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
-        setattr(self.form, site.part, len(output) if isinstance(output, tuple) else 0)
+        self.form.sites[site] = len(output) if isinstance(output, tuple) else 0
         return output
 
 
@@ -164,7 +163,7 @@ class _Working(_Run):
         if site not in self.mask.sites:
             return forward(*args, **kwargs)
         nothing = _residual(args, kwargs) if self.form.residual_inside else torch.zeros_like(_hidden(args, kwargs))
-        return _formed(nothing, getattr(self.form, site.part))
+        return _formed(nothing, self.form.sites[site])
 
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
@@ -262,6 +261,72 @@ class Trace:
     calls: list[Call]
 
 
+def _put(module: nn.Module, forward: Forward) -> Callable[[], None]:
+    """Let a module run something in place of its forward; return what takes that off."""
+    before = module.__dict__.get("forward")
+
+    def undo() -> None:
+        if before is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = before
+
+    module.__dict__["forward"] = forward
+    return undo
+
+
+@torch.inference_mode()
+def find_updates(model: Any, family: Family) -> Family:
+    """Find, for a model recognised by structure, which modules' outputs add up to what its first layer adds.
+
+    Between a site and the residual stream there may be a norm. One pass shows what each of the layer's modules gives;
+    the first two, of the sites or of norms after them, whose sum is the layer's output less its input are what is
+    wanted. Where none fit the family is returned as it is, for the self-check to judge.
+    """
+    if not family.recognised:
+        return family
+    layer = model.get_submodule(family.layers)[0]
+    ids = torch.randint(model.config.get_text_config(decoder=True).vocab_size, (2, 8), generator=torch.Generator().manual_seed(0))
+    given = _see_children(model, layer, ids.to(find_input_device(model)))
+    added = given[""][1].float() - given[""][0].float()
+    names = [name for name, _ in layer.named_children() if name in given and given[name][1].numel() == added.numel()]
+    norms = [name for name in names if name not in (*family.attention, *family.mlp)]
+    tolerance = 16 * torch.finfo(given[""][1].dtype).eps * float(given[""][1].abs().max())
+    for attention in (None, *norms):
+        for mlp in (None, *norms):
+            found = replace(family, attention_norm=attention, mlp_norm=mlp)
+            updates = [given.get(found.update(part), given[""])[1].float().view(added.shape) for part in PARTS]
+            if float((updates[0] + updates[1] - added).abs().max()) <= tolerance:
+                return found
+    return family
+
+
+def _see_children(model: Any, layer: nn.Module, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the input and output of a layer (under no name) and of each module in it, by name, in one pass."""
+    given: dict[str, tuple[Tensor, Tensor]] = {}
+    undo = []
+
+    def watch(name: str, inner: Forward) -> Forward:
+        @wraps(inner)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            hidden = _hidden(args, kwargs).clone()
+            output = inner(*args, **kwargs)
+            if isinstance(_first(output), Tensor):
+                given[name] = hidden, _first(output).clone()
+            return output
+
+        return forward
+
+    try:
+        for name, module in (("", layer), *layer.named_children()):
+            undo.append(_put(module, watch(name, module.forward)))
+        model(ids, use_cache=False)
+    finally:
+        for take_off in undo:
+            take_off()
+    return given
+
+
 class Hooks:
     """The wrappers around one model's layers and sites."""
 
@@ -285,9 +350,9 @@ class Hooks:
             self.remove()
             raise
 
-    def returns(self, part: Part) -> int:
+    def returns(self, site: Site) -> int:
         """Length of the tuple that a site's module returns; 0 if it returns a tensor."""
-        return getattr(self._form, part)
+        return self._form.sites[site]
 
     def remove(self) -> None:
         """Take every wrapper off; the model is as it was before."""
@@ -303,21 +368,14 @@ class Hooks:
 
     def _wrap(self, module: nn.Module, act: Callable[..., Any]) -> None:
         """Let the run of the calling thread, if there is one, decide about this module's forward."""
-        before, inner = module.__dict__.get("forward"), module.forward
+        inner = module.forward
 
         @wraps(inner)
         def forward(*args: Any, **kwargs: Any) -> Any:
             run = _RUN.get()
             return inner(*args, **kwargs) if run is None else act(run, inner, args, kwargs)
 
-        def undo() -> None:
-            if before is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = before
-
-        module.__dict__["forward"] = forward
-        self._undo.append(undo)
+        self._undo.append(_put(module, forward))
 
     def _ids(self, batch: int, length: int) -> Tensor:
         return torch.zeros((batch, length), dtype=torch.long, device=self.device)

@@ -18,7 +18,7 @@ from explorer.checkpoints import Checkpoint, find_checkpoint
 from explorer.corpus import tokenize
 from explorer.devices import DTYPES, pick_dtype, place
 from explorer.errors import ModelError, first_line
-from explorer.hooks import Hooks
+from explorer.hooks import Hooks, find_updates
 from explorer.masks import PARTS, Mask, Site
 from explorer.memory import free_bytes
 from explorer.records import Corpus, ModelSpec, Progress, unreported
@@ -145,7 +145,7 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
-    family = find_anatomy(model)
+    family = find_updates(model, find_anatomy(model))
     hooks = Hooks(model, family)
     try:
         parallel = check_hooks(hooks)

@@ -88,9 +88,6 @@ FAMILIES: dict[str, Family] = {
     "falcon": replace(_BLOOM, residual_inside=False),
 }
 
-#: Config fields that hold one entry a layer, in whatever family has them.
-PER_LAYER_FIELDS = ("layer_types", "no_rope_layers")
-
 _ATTENTION = re.compile(r"(self_?)?(attn|attention)")
 _MLP = re.compile(r"mlp|ffn|feed_forward|moe|block_sparse_moe")
 _OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|output_linear|w2")

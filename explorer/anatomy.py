@@ -162,8 +162,10 @@ def _recognise(stacks: list[tuple[str, nn.ModuleList]], model_type: str, n_layer
     for path, stack in stacks:
         attention, mlp = _find_child(stack[0], _ATTENTION), _find_child(stack[0], _MLP)
         if attention and mlp and all(_has(layer, attention) and _has(layer, mlp) for layer in stack):
-            outs = (_match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp))
-            return Family(path, (attention,), (mlp,), *outs, recognised=True)
+            attention_out, mlp_out = (
+                _match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp)
+            )
+            return Family(path, (attention,), (mlp,), attention_out, mlp_out, recognised=True)
     found = ", ".join(f"{path} ({len(stack)})" for path, stack in stacks) or f"no list of {n_layers} layers"
     raise UnsupportedModel(
         f"The architecture {model_type!r} is not known",

@@ -1,7 +1,7 @@
 """A model's config -> what its KV cache keeps of a token, layer by layer: the cache itself is asked.
 
-A twin of the model, on torch's meta device, where tensors have shapes and no memory, runs two tokens with the cache that
-transformers makes for it. So whatever a family calls its heads, or shares, or compresses, is counted as it is kept.
+A twin of the model, on torch's meta device, where tensors have shapes and no memory, runs two tokens with the cache
+that transformers makes for it. So whatever a family calls its heads, or shares, or compresses, counts as it is kept.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ def _ask_twin(model: Any) -> tuple[Kept, ...] | None:
         twin(torch.zeros((1, _TOKENS), dtype=torch.long, device="meta"), past_key_values=cache, use_cache=True)
     attends = [not linear for linear in cache.is_linear]
     holds = [getattr(layer, "keys", None) is not None for layer in cache.layers]
-    seen = next((places for places in (attends, holds) if sum(places) == len(attending.widths)), None)
-    widths = iter(attending.widths)
+    seen = next((places for places in (attends, holds) if _divides(sum(places), len(attending.widths))), None)
+    calls = len(attending.widths) // sum(seen) if seen else 0  # some attend twice a layer, and take the difference
+    widths = iter([sum(attending.widths[start : start + calls]) for start in range(0, sum(seen or ()) * calls, calls)])
     return tuple(
         Kept(
             _count_entries(layer),
@@ -90,6 +91,10 @@ def _ask_twin(model: Any) -> tuple[Kept, ...] | None:
         )
         for number, layer in enumerate(cache.layers)
     )
+
+
+def _divides(layers: int, calls: int) -> bool:
+    return layers > 0 and calls > 0 and calls % layers == 0
 
 
 def _count_entries(layer: Any) -> int:

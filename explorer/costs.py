@@ -11,7 +11,7 @@ from torch import nn
 
 from explorer.anatomy import Family, has_own_head
 from explorer.caches import measure_cache, read_cache
-from explorer.masks import PARTS, Mask
+from explorer.masks import PARTS, Mask, Part
 from explorer.records import Costs
 
 Counts = tuple[int, int, int]
@@ -25,10 +25,10 @@ class Inventory:
     Args:
         total: parameters of the whole model, tied ones once.
         total_bytes: bytes of their storage, with what quantization keeps beside them.
-        looked_up: parameters of the embedding that no product uses (0 where the head multiplies with them).
+        looked_up: parameters of embeddings, of words and of positions, that no product uses; a head may.
         layers: for each layer, parameters of its attention, of its MLP, and of all of it.
         layer_bytes: bytes of the same.
-        idle: for each layer, parameters of experts beyond those that a token is sent to.
+        idle: for each layer, parameters of experts beyond those that a token is sent to, in its attention and its MLP.
         reach: for each layer, tokens of the context that its attention sees; infinite where it sees all, 0 where the
             checkpoint has no attention, or one that keeps a state in place of tokens.
         kv_entries: for each layer, numbers in its KV cache for one token.
@@ -41,7 +41,7 @@ class Inventory:
     looked_up: int
     layers: tuple[Counts, ...]
     layer_bytes: tuple[Counts, ...]
-    idle: tuple[int, ...]
+    idle: tuple[tuple[int, int], ...]
     reach: tuple[float, ...]
     kv_entries: tuple[int, ...]
     attention_widths: tuple[int, ...]
@@ -56,12 +56,18 @@ class Inventory:
         of which attention with a sliding window sees a window.
         """
         parameters = self.total - _sum_off(self.layers, mask)
-        idle = sum(idle for layer, idle in enumerate(self.idle) if not mask.off(layer)[1])
+        idle = sum(
+            idle
+            for layer, sites in enumerate(self.idle)
+            for idle, off in zip(sites, mask.off(layer), strict=True)
+            if not off
+        )
         return Costs(
             parameters=parameters,
             bytes=self.total_bytes - _sum_off(self.layer_bytes, mask),
             kv_bytes_per_token=self.kv_bytes(mask, 1),
-            flops_per_token=2 * (parameters - self.looked_up - idle + self._look_back(self.attention_widths, mask, context)),
+            flops_per_token=2
+            * (parameters - self.looked_up - idle + self._look_back(self.attention_widths, mask, context)),
         )
 
     def kv_bytes(self, mask: Mask, context: int) -> int:
@@ -101,17 +107,20 @@ def _sum_off(layers: tuple[Counts, ...], mask: Mask) -> int:
 
 def take_inventory(model: Any, family: Family) -> Inventory:
     """Count a transformers model's parameters and cache entries."""
-    embedding = model.get_input_embeddings().weight
+    config = model.config.get_text_config(decoder=True)
     layers = model.get_submodule(family.layers)
     counts = tuple(_of_layer(layer, family, _numel) for layer in layers)
     kept = measure_cache(model) or tuple(read_cache(model.config, layer) for layer in range(len(layers)))
     return Inventory(
         total=_total(model, _numel),
         total_bytes=_total(model, _nbytes),
-        looked_up=embedding.numel() if has_own_head(model) else 0,
+        looked_up=_count_looked_up(model),
         layers=counts,
         layer_bytes=tuple(_of_layer(layer, family, _nbytes) for layer in layers),
-        idle=tuple(_count_idle(layer, family, model.config.get_text_config(decoder=True)) for layer in layers),
+        idle=tuple(
+            (_count_idle(layer, family, config, "attention"), _count_idle(layer, family, config, "mlp"))
+            for layer in layers
+        ),
         reach=tuple(each.reach if counted[0] else 0 for each, counted in zip(kept, counts, strict=True)),
         kv_entries=tuple(each.entries for each in kept),
         attention_widths=tuple(each.width for each in kept),
@@ -124,13 +133,20 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 _USED = ("top_k", "num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_topk", "moe_k", "top_k_experts")
 
 
-def _count_idle(layer: nn.Module, family: Family, config: Any) -> int:
-    """Parameters of a layer's experts, all alike, beyond those that a token is sent to.
+def _count_looked_up(model: Any) -> int:
+    """Parameters of embeddings that no product uses: all but the words' where the head is tied to them."""
+    words = model.get_input_embeddings()
+    tables = {id(each.weight): each for each in model.modules() if isinstance(each, nn.Embedding)}
+    return sum(table.weight.numel() for table in tables.values() if table is not words or has_own_head(model))
+
+
+def _count_idle(layer: nn.Module, family: Family, config: Any, part: Part) -> int:
+    """Parameters of a site's experts, all alike, beyond those that a token is sent to.
 
     Experts are a list of modules, or one tensor with an entry for each. Shared ones, which always run, are neither.
     """
     idle = 0
-    for site in (getattr(layer, name) for name in family.mlp):
+    for site in (getattr(layer, name) for name in family.modules(part)):
         modules = list(site.modules())
         experts, used = (_find_count(names, (*modules, config)) for names in (_EXPERTS, _USED))
         if not experts or not used:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from explorer.anatomy import Family
-from explorer.errors import UnsupportedModel
+from explorer.errors import UnsupportedModel, first_line
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.weights import find_input_device
 
@@ -285,8 +285,9 @@ def find_updates(model: Any, family: Family) -> Family:
     """
     if not family.recognised:
         return family
-    layer = model.get_submodule(family.layers)[0]
-    ids = torch.randint(model.config.get_text_config(decoder=True).vocab_size, (2, 8), generator=torch.Generator().manual_seed(0))
+    layer: nn.Module = model.get_submodule(family.layers)[0]
+    vocabulary = model.config.get_text_config(decoder=True).vocab_size
+    ids = torch.randint(vocabulary, (2, 8), generator=torch.Generator().manual_seed(0))
     given = _see_children(model, layer, ids.to(find_input_device(model)))
     added = given[""][1].float() - given[""][0].float()
     names = [name for name, _ in layer.named_children() if name in given and given[name][1].numel() == added.numel()]
@@ -320,11 +321,23 @@ def _see_children(model: Any, layer: nn.Module, ids: Tensor) -> dict[str, tuple[
     try:
         for name, module in (("", layer), *layer.named_children()):
             undo.append(_put(module, watch(name, module.forward)))
-        model(ids, use_cache=False)
+        _try_out(model, ids)
     finally:
         for take_off in undo:
             take_off()
     return given
+
+
+def _try_out(model: Any, ids: Tensor) -> None:
+    """Run a model for the first time. Raises UnsupportedModel if its own code fails."""
+    try:
+        model(ids, use_cache=False)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        raise UnsupportedModel(
+            "The model does not run", f"{type(model).__name__}: {first_line(error)}", "Check config.json"
+        ) from error
 
 
 class Hooks:
@@ -345,7 +358,7 @@ class Hooks:
                 self._wrap_site(layer, Site(index, part), family)
         try:
             with torch.inference_mode(), _running(_Learning(self._form)):
-                self.model(self._ids(1, 2), use_cache=False)
+                _try_out(self.model, self._ids(1, 2))
         except BaseException:
             self.remove()
             raise

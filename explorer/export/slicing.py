@@ -15,16 +15,21 @@ from explorer.errors import ExportError
 
 #: Keys that may hold one entry a layer, in whatever family has them.
 PER_LAYER = frozenset(
-    "layer_types mlp_layer_types no_rope_layers attention_layers layers_block_type indexer_types layer_rope_theta "
-    "num_attention_heads_per_layer num_key_value_heads_per_layer num_attention_heads num_key_value_heads head_dim "
-    "num_query_heads num_kv_heads ffn_multipliers intermediate_size moe_intermediate_size num_experts moe_topk "
-    "num_experts_per_tok moe_layer_freq activation_sparsity_pattern sliding_window block_configs swiglu_limits".split()
+    {
+        *("layer_types", "mlp_layer_types", "layers_block_type", "indexer_types", "attention_layers", "no_rope_layers"),
+        *("layer_rope_theta", "num_attention_heads_per_layer", "num_key_value_heads_per_layer", "num_attention_heads"),
+        *("num_key_value_heads", "num_query_heads", "num_kv_heads", "head_dim", "ffn_multipliers", "sliding_window"),
+        *("intermediate_size", "moe_intermediate_size", "moe_layer_freq", "num_experts", "num_experts_per_tok"),
+        *("moe_topk", "activation_sparsity_pattern", "swiglu_limits", "block_configs"),
+    }
 )
 
 #: Keys that list layers by number.
 _NUMBERS = frozenset(
-    "mlp_only_layers moe_layers attn_layer_indices full_attn_idxs hybrid_layer_ids rope_scaling_layers "
-    "cross_attention_layers".split()
+    {
+        *("mlp_only_layers", "moe_layers", "attn_layer_indices", "full_attn_idxs", "hybrid_layer_ids"),
+        *("rope_scaling_layers", "cross_attention_layers"),
+    }
 )
 
 #: Keys that say how many of the first layers are of another kind.

@@ -25,7 +25,7 @@ class Inventory:
     Args:
         total: parameters of the whole model, tied ones once.
         total_bytes: bytes of their storage, with what quantization keeps beside them.
-        looked_up: parameters of embeddings, of words and of positions, that no product uses; a head may.
+        looked_up: parameters that no product uses for a token of text: embeddings but a tied head's, other towers.
         layers: for each layer, parameters of its attention, of its MLP, and of all of it.
         layer_bytes: bytes of the same.
         idle: for each layer, parameters of experts beyond those that a token is sent to, in its attention and its MLP.
@@ -114,7 +114,7 @@ def take_inventory(model: Any, family: Family) -> Inventory:
     return Inventory(
         total=_total(model, _numel),
         total_bytes=_total(model, _nbytes),
-        looked_up=_count_looked_up(model),
+        looked_up=_count_looked_up(model, family),
         layers=counts,
         layer_bytes=tuple(_of_layer(layer, family, _nbytes) for layer in layers),
         idle=tuple(
@@ -133,11 +133,17 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 _USED = ("top_k", "num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_topk", "moe_k", "top_k_experts")
 
 
-def _count_looked_up(model: Any) -> int:
-    """Parameters of embeddings that no product uses: all but the words' where the head is tied to them."""
-    words = model.get_input_embeddings()
-    tables = {id(each.weight): each for each in model.modules() if isinstance(each, nn.Embedding)}
-    return sum(table.weight.numel() for table in tables.values() if table is not words or has_own_head(model))
+def _count_looked_up(model: Any, family: Family) -> int:
+    """Parameters that no product uses for a token of text: tables of embeddings, and what is outside of the decoder.
+
+    A table that is the head's, too, is multiplied.
+    """
+    decoder, head = model.get_submodule(family.decoder), model.get_output_embeddings()
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    if not has_own_head(model):
+        tables.discard(id(model.get_input_embeddings().weight))
+    inside = {id(each): each for each in (*decoder.parameters(), *head.parameters())}
+    return _total(model, _numel) - sum(_numel(each) for key, each in inside.items() if key not in tables)
 
 
 def _count_idle(layer: nn.Module, family: Family, config: Any, part: Part) -> int:

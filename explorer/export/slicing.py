@@ -67,6 +67,8 @@ def slice_config(written: dict[str, Any], loaded: Any, kept: list[int], move: Mo
         _refuse("attention is scaled by the layer's number", "Turn off sites only")
     config: dict[str, Any] = _move_paths(copy.deepcopy(written), move, "")
     name = next((key for key in loaded.sub_configs if getattr(loaded, key, None) is decoder), "")
+    quantization = config.get("quantization_config")
+    _check_unknown({"quantization_config": quantization}, decoder.num_hidden_layers)
     _slice_decoder(config.get(name, config), decoder, kept)
     return config
 
@@ -75,7 +77,7 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
     """Bring the part of a config that is the decoder's in step."""
     n_layers = loaded.num_hidden_layers
     kinds, dense = _list_attention_kinds(loaded), _find_dense(loaded, kept)
-    _check_unknown({**vars(loaded), **written}, n_layers, "")
+    _check_unknown({**vars(loaded), **written}, n_layers)
     written[loaded.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = len(kept)
     for key in PER_LAYER:
         if isinstance(values := getattr(loaded, key, None), (list, tuple)) and len(values) >= n_layers:
@@ -84,7 +86,7 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
         if isinstance(values := getattr(loaded, key, None), (list, tuple)):
             written[key] = [kept.index(layer) for layer in values if layer in kept]
     for key in _FIRST:
-        if isinstance(count := getattr(loaded, key, None), int) and key in {**vars(loaded), **written}:
+        if isinstance(count := getattr(loaded, key, None), int) and count < n_layers:
             written[key] = sum(layer < count for layer in kept)
     for key in BEYOND:
         if written.get(key):
@@ -129,7 +131,7 @@ def _find_expert_range(loaded: Any, kept: list[int]) -> tuple[int, int] | None:
     return new[0], new[-1]
 
 
-def _check_unknown(config: dict[str, Any], n_layers: int, path: str) -> None:
+def _check_unknown(config: dict[str, Any], n_layers: int, path: str = "") -> None:
     """Raise ExportError for a key, not known, that has one entry a layer or lists layers by number."""
     for key, value in config.items():
         if not isinstance(key, str) or key in PER_LAYER | _NUMBERS or _OTHER.fullmatch(key):
@@ -140,7 +142,8 @@ def _check_unknown(config: dict[str, Any], n_layers: int, path: str) -> None:
                 _refuse(f"{path}{key} in the config has entries for layers by number", "Turn off sites only")
             _check_unknown(value, n_layers, f"{path}{key}.")
         elif isinstance(value, (list, tuple)) and value:
-            if len(value) == n_layers > 1:
+            modules = path.startswith("quantization_config.") and isinstance(value[0], str)
+            if len(value) == n_layers > 1 and not modules:
                 _refuse(f"{path}{key} in the config has {n_layers} entries, as many as layers", "Turn off sites only")
             whole = all(isinstance(each, int) and not isinstance(each, bool) for each in value)
             if whole and _NAMES_LAYERS.search(key):

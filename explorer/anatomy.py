@@ -160,8 +160,8 @@ def _find_stacks(model: Any, n_layers: int) -> list[tuple[str, nn.ModuleList]]:
 
 def _recognise(stacks: list[tuple[str, nn.ModuleList]], model_type: str, n_layers: int) -> Family:
     for path, stack in stacks:
-        attention, mlp = _find_child(stack[0], _ATTENTION), _find_child(stack[0], _MLP)
-        if attention and mlp and all(_has(layer, attention) and _has(layer, mlp) for layer in stack):
+        attention, mlp = _find_child(stack, _ATTENTION), _find_child(stack, _MLP)
+        if attention and mlp:
             attention_out, mlp_out = (
                 _match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp)
             )
@@ -174,14 +174,24 @@ def _recognise(stacks: list[tuple[str, nn.ModuleList]], model_type: str, n_layer
     )
 
 
-def _find_child(layer: nn.Module, pattern: re.Pattern[str]) -> str | None:
-    """Name of the one child with parameters whose name fits; None if none or several do."""
-    names = [name for name, child in layer.named_children() if pattern.fullmatch(name) and _has_parameters(child)]
+def _find_child(stack: nn.ModuleList, pattern: re.Pattern[str]) -> str | None:
+    """Name of the one child whose name fits, that every layer has, and some with parameters; None if not just one is.
+
+    Where an earlier export took a site out, it has none.
+    """
+    names = [
+        name
+        for name, _ in stack[0].named_children()
+        if pattern.fullmatch(name)
+        and all(_has(layer, name) for layer in stack)
+        and any(has_parameters(layer, name) for layer in stack)
+    ]
     return names[0] if len(names) == 1 else None
 
 
-def _has_parameters(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
+def has_parameters(layer: nn.Module, *names: str) -> bool:
+    """Tell whether each of these modules of a layer has any parameters."""
+    return all(next(layer.get_submodule(name).parameters(), None) is not None for name in names)
 
 
 def _match_outputs(name: str, sites: list[nn.Module]) -> str:

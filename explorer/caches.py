@@ -44,10 +44,8 @@ _KNOWN: WeakKeyDictionary[Any, tuple[Kept, ...] | None] = WeakKeyDictionary()
 def measure_cache(model: Any) -> tuple[Kept, ...] | None:
     """Return what each layer's cache keeps of a token; None where the cache cannot be asked, as with foreign code."""
     if model not in _KNOWN:
-        try:
-            _KNOWN[model] = _ask_twin(model)
-        except Exception:  # code of every family, on a device that it was not written for
-            _KNOWN[model] = None
+        run = _run_twin(model)
+        _KNOWN[model] = None if run is None else _read_layers(*run)
     return _KNOWN[model]
 
 
@@ -66,35 +64,50 @@ class _Attending(TorchFunctionMode):
 
 
 @torch.inference_mode()
-def _ask_twin(model: Any) -> tuple[Kept, ...] | None:
+def _run_twin(model: Any) -> tuple[Any, Any, list[int]] | None:
+    """Return the config, the cache and the widths of attention of a run of a model's twin; None if it does not run."""
     from transformers import DynamicCache
 
     config = copy.deepcopy(model.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    with torch.device("meta"):
-        # any width of numbers gives the same shapes, and only this way of running experts needs no values
-        twin = type(model)._from_config(config, dtype=torch.bfloat16, experts_implementation="batched_mm")
-    cache = DynamicCache(config=twin.config)
-    with _Attending() as attending:
-        twin(torch.zeros((1, _TOKENS), dtype=torch.long, device="meta"), past_key_values=cache, use_cache=True)
+    config.__dict__.pop("quantization_config", None)
+    try:
+        with torch.device("meta"):
+            # any width of numbers gives the same shapes, and only this way of running experts needs no values
+            twin = type(model)._from_config(config, dtype=torch.bfloat16, experts_implementation="batched_mm")
+        cache = DynamicCache(config=twin.config)
+        with _Attending() as attending:
+            twin(torch.zeros((1, _TOKENS), dtype=torch.long, device="meta"), past_key_values=cache, use_cache=True)
+    except Exception:  # code of every family, on a device that it was not written for
+        return None
+    return config, cache, attending.widths
+
+
+def _read_layers(config: Any, cache: Any, widths: list[int]) -> tuple[Kept, ...]:
     attends = [not linear for linear in cache.is_linear]
-    holds = [getattr(layer, "keys", None) is not None for layer in cache.layers]
-    seen = next((places for places in (attends, holds) if _divides(sum(places), len(attending.widths))), None)
-    calls = len(attending.widths) // sum(seen) if seen else 0  # some attend twice a layer, and take the difference
-    widths = iter([sum(attending.widths[start : start + calls]) for start in range(0, sum(seen or ()) * calls, calls)])
+    found = _share_out(widths, attends, [_count_entries(layer) > 2 for layer in cache.layers])
     return tuple(
         Kept(
             _count_entries(layer),
             _measure_reach(config, number, layer) if attends[number] else 0,
-            (next(widths) if seen[number] else 0) if seen else _guess_width(config, number, layer),
+            _guess_width(config, number, layer) if found is None else found[number],
         )
         for number, layer in enumerate(cache.layers)
     )
 
 
-def _divides(layers: int, calls: int) -> bool:
-    return layers > 0 and calls > 0 and calls % layers == 0
+def _share_out(widths: list[int], *candidates: list[bool]) -> list[int] | None:
+    """Give the widths of attention, in their order, to the layers that attend, all equally often; None if none fit.
+
+    Some attend twice a layer, and take the difference. Where an earlier export took attention out the cache counts two
+    numbers a token, and nothing attends.
+    """
+    for attends in candidates:
+        layers = sum(attends)
+        if widths and layers and len(widths) % layers == 0:
+            calls = len(widths) // layers
+            each = iter([sum(widths[start : start + calls]) for start in range(0, len(widths), calls)])
+            return [next(each) if here else 0 for here in attends]
+    return None
 
 
 def _count_entries(layer: Any) -> int:
@@ -121,7 +134,9 @@ def read_cache(config: Any, number: int) -> Kept:
     decoder = config.get_text_config(decoder=True)
     heads = _count_heads(config, number)
     width = _pick(decoder, number, "head_dim") or decoder.hidden_size // heads
-    if getattr(decoder, "multi_query", False) and not getattr(decoder, "new_decoder_architecture", False):
+    if getattr(decoder, "new_decoder_architecture", False):
+        cached = heads  # Falcon's newer form repeats its few for every head
+    elif getattr(decoder, "multi_query", False):
         cached = 1
     else:
         cached = _pick(decoder, number, "num_key_value_heads", "num_kv_heads") or heads

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Protocol
 
@@ -275,34 +275,7 @@ def _put(module: nn.Module, forward: Forward) -> Callable[[], None]:
     return undo
 
 
-@torch.inference_mode()
-def find_updates(model: Any, family: Family) -> Family:
-    """Find, for a model recognised by structure, which modules' outputs add up to what its first layer adds.
-
-    Between a site and the residual stream there may be a norm. One pass shows what each of the layer's modules gives;
-    the first two, of the sites or of norms after them, whose sum is the layer's output less its input are what is
-    wanted. Where none fit the family is returned as it is, for the self-check to judge.
-    """
-    if not family.recognised:
-        return family
-    layer: nn.Module = model.get_submodule(family.layers)[0]
-    vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    ids = torch.randint(vocabulary, (2, 8), generator=torch.Generator().manual_seed(0))
-    given = _see_children(model, layer, ids.to(find_input_device(model)))
-    added = given[""][1].float() - given[""][0].float()
-    names = [name for name, _ in layer.named_children() if name in given and given[name][1].numel() == added.numel()]
-    norms = [name for name in names if name not in (*family.attention, *family.mlp)]
-    tolerance = 16 * torch.finfo(given[""][1].dtype).eps * float(given[""][1].abs().max())
-    for attention in (None, *norms):
-        for mlp in (None, *norms):
-            found = replace(family, attention_norm=attention, mlp_norm=mlp)
-            updates = [given.get(found.update(part), given[""])[1].float().view(added.shape) for part in PARTS]
-            if float((updates[0] + updates[1] - added).abs().max()) <= tolerance:
-                return found
-    return family
-
-
-def _see_children(model: Any, layer: nn.Module, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def see_children(model: Any, layer: nn.Module, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the input and output of a layer (under no name) and of each module in it, by name, in one pass."""
     given: dict[str, tuple[Tensor, Tensor]] = {}
     undo = []

@@ -17,8 +17,9 @@ from explorer.batches import Batches, count_bytes_per_token
 from explorer.checkpoints import Checkpoint, find_checkpoint
 from explorer.corpus import tokenize
 from explorer.devices import DTYPES, pick_dtype, place
+from explorer.dissection import find_updates
 from explorer.errors import ModelError, first_line
-from explorer.hooks import Hooks, find_updates
+from explorer.hooks import Hooks
 from explorer.masks import PARTS, Mask, Site
 from explorer.memory import free_bytes
 from explorer.records import Corpus, ModelSpec, Progress, unreported

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from explorer.caches import measure_cache, read_cache
 from explorer.costs import take_inventory
 from explorer.export import export
 from explorer.generation import make_cache
@@ -44,6 +45,12 @@ def test_kv_bytes_are_those_of_the_cache(loaded: LoadedModel) -> None:
         layers = [layer for index, layer in enumerate(cache.layers) if not mask.off(index)[0]]
         held = sum(t.numel() * t.itemsize for layer in layers for t in (layer.keys, layer.values))
         assert _count(loaded, text).kv_bytes_per_token * length == held
+
+
+def test_the_cache_of_every_family_can_be_asked(loaded: LoadedModel) -> None:
+    """And what the names in its config say is the same, for these families."""
+    kept = measure_cache(loaded.model)
+    assert kept == tuple(read_cache(loaded.model.config, layer) for layer in range(loaded.n_layers))
 
 
 def test_flops_follow_the_sites(tiny: Tiny) -> None:

@@ -9,11 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
+from explorer.caches import measure_cache
 from explorer.costs import take_inventory
 from explorer.errors import ExportError
 from explorer.export import evidence, export, plan_export
-from explorer.loading import LoadedModel
+from explorer.loading import LoadedModel, load
 from explorer.masks import Mask
+from explorer.records import ModelSpec
 from explorer.store import Store
 from tests import brute_force
 from tests.more_families import CONFIGS, More, turned_off
@@ -54,6 +56,7 @@ def test_kv_bytes_are_those_of_transformers_cache(other: LoadedModel) -> None:
     with torch.inference_mode():
         model(torch.arange(length)[None], past_key_values=cache)
     each = [layer.keys.nbytes + layer.values.nbytes for layer in cache.layers]
+    assert measure_cache(other.model) is not None
     inventory = take_inventory(other.model, other.family)
     for mask in (Mask(), Mask.parse("a1"), Mask.parse("0,m2")):
         held = sum(size for layer, size in enumerate(each) if not mask.off(layer)[0])
@@ -107,6 +110,10 @@ def test_code_of_their_own_leaves_sites_out(more: More, store: Store, tmp_path: 
         turned_off(brute_force.plain(other.checkpoint.folder), other, mask), corpus.held_out.ids
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    again = load(ModelSpec(str(tmp_path / "out"), "float32", "cpu", trust_remote_code=True), store, tmp_path / "cache")
+    assert measure_cache(again.model) is not None
+    costs = [take_inventory(each.model, each.family) for each in (other, again)]
+    assert costs[0].costs(mask, 6) == costs[1].costs(Mask(), 6)
 
 
 def test_layers_that_would_come_back_as_others_are_refused(more: More) -> None:

@@ -17,6 +17,7 @@ from explorer.batches import Batches, count_bytes_per_token
 from explorer.checkpoints import Checkpoint, find_checkpoint
 from explorer.corpus import tokenize
 from explorer.devices import DTYPES, pick_dtype, place
+from explorer.dissection import find_updates
 from explorer.errors import ModelError
 from explorer.guarding import guarded
 from explorer.hooks import Hooks
@@ -162,7 +163,7 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
-    family = find_anatomy(model)
+    family = find_updates(model, find_anatomy(model))
     hooks = Hooks(model, family)
     try:
         parallel = check_hooks(hooks)

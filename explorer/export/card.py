@@ -146,12 +146,24 @@ def _limits(planned: ExportPlan, found: Evidence) -> list[str]:
     return [
         f"- Perplexity was measured on {windows} window{'s' * (windows != 1)} of one text; nothing else was.",
         "- Nothing was trained after the removal.",
+        *_tell_left_out(planned),
         *(["- Weights are rounded to the type of the file's blocks."] if planned.lossy else []),
         *(
             ["- The code in this folder runs when it is loaded with trust_remote_code=True; read it first."]
             if planned.format.kind in ("deci", "pruned-remote-code")
             else []
         ),
+    ]
+
+
+def _tell_left_out(planned: ExportPlan) -> list[str]:
+    """Say which tensors of layers after the last one went with the layers that are off."""
+    gone = [name for name in planned.layout.beyond if planned.layout.move(name) is None]
+    if not gone:
+        return []
+    return [
+        f"- {len(gone)} tensors after the last layer, such as {_code(gone[0])}, are left out: they predict further "
+        "tokens from the whole model's last state."
     ]
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 #: Milliseconds that a test waits for what it expects to see, far longer than it takes on a machine that is free.
 WAIT = 180_000
 
+_FOLDERS = os.pathsep.join([tempfile.gettempdir(), "."])
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 _FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -27,7 +29,7 @@ _FLAGS = [
 
 @contextmanager
 def serve(**environment: str) -> Iterator[str]:
-    """Serve the dashboard on a free port of this machine; give its address."""
+    """Serve the dashboard on a free port of this machine; give its address. Links may read temporary folders too."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -44,7 +46,7 @@ def serve(**environment: str) -> Iterator[str]:
             "127.0.0.1",
         ],
         cwd=Path(__file__).parent.parent,
-        env={**os.environ, **environment},
+        env={"EXPLORER_MODELS": _FOLDERS, "EXPLORER_TEXTS": _FOLDERS, **os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -9,8 +9,8 @@ import resource
 import time
 from collections.abc import Callable
 
-#: Descriptors that a session takes at most, and the share of all that sessions may take.
-_EACH, _SHARE = 4, 0.5
+#: Descriptors that a session takes; those of the 128 that Streamlit keeps of browsers that left; those of all else.
+_EACH, _LEFT, _REST = 4, 128 * 3, 128
 
 _LOG = logging.getLogger("ui.serving")
 
@@ -51,7 +51,7 @@ class Connections:
     def of(cls, descriptors: int) -> Connections:
         """Make it for a number of descriptors; EXPLORER_CONNECTIONS says how many one address may have."""
         asked = os.environ.get("EXPLORER_CONNECTIONS", "")
-        most = max(1, int(descriptors * _SHARE) // _EACH)
+        most = max(8, (descriptors - _LEFT - _REST) // _EACH)
         return cls(min(int(asked) if asked.isdecimal() and int(asked) else 32, most), most, patience=15.0)
 
     def __len__(self) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from explorer.errors import ExportError
+from explorer.hub_datasets import is_hub_name
 from ui.exports import get_exports, place_export
-from ui.permissions import Kind, NoName, Permissions, is_hub_name
+from ui.permissions import Kind, NoName, Permissions
 
 
 @pytest.fixture
@@ -61,6 +62,11 @@ NAMED = [
     ("text", "wikitext2", None),
     ("text", "hf:org/data:config:split:column", None),
     ("text", "hf:squad", None),
+    ("text", "hf:{house}/texts/set::train", None),
+    ("text", "hf:{house}/secret::train", "secret"),
+    ("text", "hf:../secret", "secret"),
+    ("text", "hf:~/set", "home/set"),
+    ("text", "hf:a/b/c", "work/a/b/c"),
     ("text", "{house}/texts/a.txt", None),
     ("text", "tokens:{house}/texts/a.json", None),
     ("text", "{house}/texts/out.txt", "secret/a.txt"),
@@ -115,12 +121,8 @@ def test_the_root_of_the_file_system_is_no_working_folder(house: Path, monkeypat
         ("model", "a\0b"),
         ("text", "tokens:a\0b"),
         ("text", "\0"),
-        ("text", "hf:../data"),
-        ("text", "hf:/data"),
-        ("text", "hf:~/data"),
         ("text", "hf:"),
-        ("text", "hf:a/b/c"),
-        ("text", "hf:https//x"),
+        ("text", "tokens:"),
         ("text", "hf:a\0"),
     ],
 )

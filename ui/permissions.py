@@ -6,7 +6,6 @@ Imports no Streamlit.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -14,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from explorer.hub_datasets import is_hub_name
 from explorer.paths import expand
 from explorer.texts import DEFAULT_TEXT
 
 Kind = Literal["model", "text"]
 
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"
-_HUB_NAME = re.compile(rf"{_PART}(/{_PART})?")
 _TEXTS = (DEFAULT_TEXT, "wikitext2", "c4")
 _MOST_AGREED = 1000
 
@@ -93,17 +91,12 @@ def find_path(kind: Kind, name: str) -> Path | None:
         return None
     if kind == "text" and name.startswith("hf:"):
         name = name.removeprefix("hf:").split(":")[0]
-        if not is_hub_name(name):
-            raise NoName(f"{name[:80]!r} is no name of a data set on the hub.")
-        return None  # explorer/texts.py asks the hub alone
+        if is_hub_name(name):
+            return None  # explorer/hub_datasets.py asks the hub alone
+        return _resolve(name)
     if kind == "model" and is_hub_name(name) and not name.lower().endswith(".gguf") and not _is_there(name):
         return None
     return _resolve(name.removeprefix("tokens:") if kind == "text" else name)
-
-
-def is_hub_name(name: str) -> bool:
-    """Tell whether the hub could have a repository of that name: NAME or OWNER/NAME."""
-    return len(name) <= 96 and "--" not in name and _HUB_NAME.fullmatch(name) is not None
 
 
 def _is_there(name: str) -> bool:
@@ -115,6 +108,8 @@ def _is_there(name: str) -> bool:
 
 def _resolve(name: str) -> Path:
     try:
+        if not name:
+            raise ValueError
         return expand(name).resolve()
     except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle
         raise NoName(f"{name[:80]!r} is no path on this machine.") from None

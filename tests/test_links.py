@@ -95,7 +95,7 @@ def test_what_is_typed_on_the_page_is_agreed_to(page: Page, url: str, house: Pat
     assert not any(SECRET.encode() in frame or b"54321" in frame for frame in received)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("text", "tokens:a\0b"), ("text", "hf:../secret"), ("model", "a\0b")])
+@pytest.mark.parametrize(("kind", "name"), [("text", "tokens:a\0b"), ("text", "hf:"), ("model", "a\0b")])
 def test_what_is_no_name_is_skipped_with_a_word(page: Page, url: str, house: Path, kind: str, name: str) -> None:
     open_link(page, url, **{"model": str(house / "models/llama"), kind: name})
     expect(page.get_by_text(f"The link's {kind} was skipped.")).to_be_visible()

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ui.serving import health
+from ui.serving.arrivals import Arrivals
 from ui.serving.connections import Connections, Seldom
 from ui.serving.door import Door, read_host
 from ui.serving.guard import Guard
@@ -297,3 +298,56 @@ def test_a_line_of_the_log_comes_once_a_minute_and_counts_what_was_held_back() -
     assert passes(30, "another %s") == "another a"
     assert passes(61, "refused %s") == "refused a (and 3 more like it)"
     assert passes(62, "refused %s") is None
+
+
+class _Answers(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(b"got " + data)  # type: ignore[attr-defined]
+
+
+def test_who_connects_and_asks_for_nothing_is_closed_and_others_are_served() -> None:
+    async def run() -> None:
+        arrivals = Arrivals(each=3, most=8, patience=0.3)
+        loop = asyncio.get_running_loop()
+        arrivals.stand_before(loop)
+        server = await loop.create_server(_Answers, "127.0.0.1", 0)
+        place = server.sockets[0].getsockname()
+        served = await asyncio.open_connection(*place)
+        for part in (b"GET / HT", b"TP/1.1\r\nHost: a\r\n\r", b"\n"):
+            served[1].write(part)
+            await asyncio.sleep(0.02)
+        assert await served[0].read(100) == b"got GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+        assert len(arrivals) == 0
+        silent = [await asyncio.open_connection(*place) for _ in range(3)]
+        silent[0][1].write(b"GET / HTTP/1.1\r\nHost: ")
+        await asyncio.sleep(0.05)
+        assert len(arrivals) == 3
+        another = await asyncio.open_connection(*place)  # the first of the silent ones goes for it
+        with pytest.raises((ConnectionError, EOFError)):
+            await asyncio.wait_for(silent[0][0].readexactly(1), 0.2)
+        another[1].write(b"a\r\n\r\n")
+        assert await another[0].read(100) == b"got a\r\n\r\n"
+        assert len(arrivals) == 2
+        for reader, _ in silent[1:]:
+            with pytest.raises((ConnectionError, EOFError)):
+                await asyncio.wait_for(reader.readexactly(1), 20)
+        assert len(arrivals) == 0
+        served[1].write(b"still there")
+        assert await served[0].read(100) == b"got still there"
+        for _, writer in (served, another, *silent):
+            writer.close()
+        server.close()
+        await server.wait_closed()
+        await asyncio.sleep(0.05)  # for the last of them to be gone
+
+    asyncio.run(run())
+
+
+def test_strangers_keep_no_connection() -> None:
+    with make_client(OPEN, "http://lab.example") as client:
+        assert client.get("/").headers["connection"] == "close"
+        assert client.get("/healthz").headers["connection"] == "close"
+        assert "connection" not in client.get("/", headers={"Authorization": f"Bearer {TOKEN}"}).headers

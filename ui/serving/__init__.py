@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from ui.serving.arrivals import Arrivals
 from ui.serving.connections import Connections, Seldom, raise_limit
 from ui.serving.door import Door
 from ui.serving.guard import Guard
@@ -21,11 +23,13 @@ from ui.serving.health import tell_health
 def serving() -> dict[str, Any]:
     """Return what `st.App` takes beside the script: the guard before every request, and the health route."""
     door = Door.of(st.get_option("server.address"))
-    connections = Connections.of(raise_limit())
+    descriptors = raise_limit()
+    connections, arrivals = Connections.of(descriptors), Arrivals.of(descriptors)
 
     @asynccontextmanager
     async def lifespan(app: st.App) -> AsyncIterator[None]:
         _quieten()
+        arrivals.stand_before(asyncio.get_running_loop())  # the server listens after this
         print(door.greet(st.get_option("server.port"), bool(st.get_option("server.sslCertFile"))), flush=True)
         yield
 

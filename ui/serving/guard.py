@@ -35,7 +35,7 @@ class Guard:
             return
         answer = self._judge(scope)
         if scope["type"] == "http":
-            await (answer or self.app)(scope, receive, send)
+            await (answer or self.app)(scope, receive, send if scope.get("known") else _closing(send))
         elif answer is None:
             await self._connect(scope, receive, send)
         else:
@@ -128,6 +128,17 @@ def _resumes(scope: Scope) -> bool:
 async def _close(send: Send) -> None:
     """Refuse a websocket before it is accepted."""
     await send({"type": "websocket.close", "code": 1008})
+
+
+def _closing(send: Send) -> Send:
+    """Keep no connection open to somebody who may not come in."""
+
+    async def send_last(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+        await send(message)
+
+    return send_last
 
 
 def _bearer(asked: HTTPConnection) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from explorer.errors import ExportError
 from explorer.hub_datasets import is_hub_name
 from ui.exports import get_exports, place_export
 from ui.permissions import Kind, NoName, Permissions
+from ui.uploads import sort_out
 
 
 @pytest.fixture
@@ -203,3 +205,20 @@ def test_the_folder_of_exports_is_the_operators(monkeypatch: pytest.MonkeyPatch,
     assert get_exports() == Path("exports")
     monkeypatch.setenv("EXPLORER_EXPORTS", str(tmp_path))
     assert get_exports() == tmp_path
+
+
+@dataclass
+class File:
+    name: str
+    size: int
+
+    def getvalue(self) -> bytes:
+        return b""
+
+
+def test_files_that_are_too_large_or_too_many_are_left_out() -> None:
+    files = [File(str(number), 2**20) for number in range(10)]
+    files.insert(1, File("large", 2**20 + 1))
+    taken, left_out = sort_out(files, 1)
+    assert [file.name for file in taken] == [str(number) for number in range(8)]
+    assert [name for name, _ in left_out] == ["large", "8", "9"]

@@ -44,7 +44,7 @@ def _choose_folder(view: View, format: str) -> Path | None:
     """Let the user name the export; None, with a word on why, where the name is none."""
     label = plain(f"Name, below {get_exports()}/")
     key = hashlib.sha256(repr((view.model, str(view.mask), format)).encode(errors="backslashreplace")).hexdigest()[:16]
-    name = st.text_input(label, _suggest_name(view, format), max_chars=400, key=f"name {key}")
+    name = st.text_input(label, _suggest_name(view, format), key=f"name {key}")
     try:
         return place_export(name, get_exports())
     except ExportError as error:

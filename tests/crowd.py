@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import psutil
 
-from explorer.masks import Mask
+from explorer.masks import NONE, PARTS, Mask, Site
+from tests.browser import serve
 from tests.protocol import User
+from tests.test_many_users import TEXT, ask_command_line
+from tests.tiny_models import Tiny
+from ui.figures import describe_perplexity
 
 
 @dataclass
@@ -85,16 +92,61 @@ def look_at(process: psutil.Process) -> Held:
     return Held(process.memory_info().rss, process.num_fds())
 
 
-async def settle(url: str, process: psutil.Process, descriptors: int, limit: float = 180) -> Held:
+@dataclass(frozen=True)
+class Stand:
+    """How a server stood a crowd.
+
+    Args:
+        wrong: (model, mask, readout) that are not the command line's.
+        before, after: what the server held when each model had been loaded once, and when all had left.
+        health: what it said of itself at the end.
+    """
+
+    outcome: Outcome
+    wrong: list[tuple[str, str, str]]
+    before: Held
+    after: Held
+    health: dict[str, Any]
+
+
+#: Descriptors by which a server may differ from before: sessions that left are kept for two seconds here.
+SLACK = 24
+USERS = 20
+_MASKS = [
+    NONE,
+    *(Mask(frozenset({Site(layer, part)})) for layer in range(4) for part in PARTS),
+    *(Mask.of_layers([a, b]) for a in range(4) for b in range(a)),
+]
+
+
+def stand(tiny: Tiny, cache: Path, seconds: float) -> Stand:
+    """Have a server of its own stand a crowd over two tiny models."""
+    models = [str(tiny.folder(name)) for name in ("llama", "gpt2")]
+    expected = {model: ask_command_line(model, set(_MASKS)) for model in models}
+    environment = {"EXPLORER_CACHE": str(cache), "STREAMLIT_SERVER_DISCONNECTED_SESSION_TTL": "2"}
+    with serve(OMP_NUM_THREADS="1", **environment) as url:
+        port = int(url.rpartition(":")[2])
+        (server,) = [child for child in psutil.Process().children() if str(port) in child.cmdline()]
+        asyncio.run(_warm(url, models))
+        before = look_at(server)
+        outcome = asyncio.run(gather(url, dict.fromkeys(models, _MASKS), TEXT, seconds, USERS))
+        after = asyncio.run(_settle(url, server, before.descriptors + SLACK))
+        with urllib.request.urlopen(f"{url}/healthz", timeout=60) as answer:
+            health = json.load(answer)
+    wrong = [each for each in outcome.readouts if each[2] != describe_perplexity(expected[each[0]][each[1]])]
+    return Stand(outcome, wrong, before, after, health)
+
+
+async def _warm(url: str, models: list[str]) -> None:
+    for model in models:
+        async with User(url, model=model, **TEXT) as user:
+            await user.turn_off("none", 900)
+
+
+async def _settle(url: str, process: psutil.Process, descriptors: int, limit: float = 180) -> Held:
     """Wait until a server has let go of the sessions of those who left, down to a number of descriptors."""
     until = time.monotonic() + limit
     while look_at(process).descriptors > descriptors and time.monotonic() < until:
         async with User(url):  # sessions are dropped when others come and go
             await asyncio.sleep(1)
     return look_at(process)
-
-
-def ask_health(url: str) -> bytes:
-    """Ask a server whether it is well."""
-    with urllib.request.urlopen(f"{url}/healthz", timeout=60) as answer:
-        return answer.read()

@@ -30,12 +30,16 @@ def place_export(name: str, exports: Path) -> Path:
         raise ExportError("Exports go below one folder", f"{name[:80]!r} is a path of its own", _REMEDY)
     if any(part.startswith(".") for part in path.parts):
         raise ExportError("The name leads elsewhere or is hidden", repr(name[:80]), _REMEDY)
-    if "\\" in name or not name.isprintable() or any(len(os.fsencode(part)) > 200 for part in path.parts):
+    if "\\" in name or not name.isprintable() or len(name) > 400 or max(map(_count_bytes, path.parts)) > 200:
         raise ExportError("The name cannot be a folder's", repr(name[:80]), _REMEDY)
     try:
         inside = (exports / path).resolve().is_relative_to(exports.resolve())
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError):  # links in a circle
         inside = False
     if not inside:
         raise ExportError("The name leads elsewhere", f"{name[:80]!r} is a link out of the folder", _REMEDY)
     return exports / path
+
+
+def _count_bytes(part: str) -> int:
+    return len(part.encode(errors="surrogatepass"))

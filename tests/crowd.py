@@ -21,6 +21,9 @@ from tests.test_many_users import TEXT, ask_command_line
 from tests.tiny_models import Tiny
 from ui.figures import describe_perplexity
 
+#: What users do before they wait for a readout, and how often.
+HABITS = {"wait": 60, "cancel": 15, "page": 5, "drop": 8, "return": 8, "model": 4}
+
 
 @dataclass
 class Outcome:
@@ -57,10 +60,12 @@ async def _go(
 ) -> None:
     draw = random.Random(number)
     models = list(masks)
+    first = list(HABITS)[number % len(HABITS)]  # each is done at least once, however slow the machine
     async with User(url, model=models[number % len(models)], **how) as user:
         while time.monotonic() < until:
             model = user.parameters["model"]
-            asked = draw.choices(("wait", "cancel", "page", "drop", "return", "model"), (60, 15, 5, 8, 8, 4))[0]
+            asked = first or draw.choices(list(HABITS), list(HABITS.values()))[0]
+            first = ""
             if asked in ("cancel", "drop", "return"):
                 await user.hurry(str(draw.choice(masks[model])))
                 await asyncio.sleep(draw.uniform(0, 0.5))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TextError, first_line
+from explorer.hub_datasets import stream_rows
 from explorer.paths import expand
 
 DEFAULT_TEXT = "python-docs"
@@ -131,9 +132,7 @@ _READERS: dict[str, Callable[[Path], Iterable[str]]] = {
 
 def _read_dataset(name: str, config: str | None, split: str, column: str) -> Iterator[str]:
     try:
-        import datasets
-
-        for row in datasets.load_dataset(name, config, split=split, streaming=True):
+        for row in stream_rows(name, config, split):
             yield _column(row, column, f"{name}, {split}")
     except TextError:
         raise

@@ -9,7 +9,7 @@ import streamlit as st
 from ui.browser import read, read_scripts
 from ui.figures import describe_bytes, describe_flops, describe_perplexity
 from ui.pins import Pin, get_pins, keep_pins, remove_pin
-from ui.session import notify, read_view, set_view, write_url
+from ui.session import get_question, get_view, read_view, show_linked, write_url
 from ui.strip import write_cells
 
 _comparison = st.components.v2.component(
@@ -62,9 +62,8 @@ def describe_pin(pin: Pin, prompts: list[str]) -> dict[str, Any]:
 
 
 def _open(pins: list[Pin], index: int) -> None:
-    view, notices = read_view(pins[index].link)
-    set_view(view)
-    write_url(view)
-    notify(notices)
+    show_linked(*read_view(pins[index].link))
+    if get_question() is None:
+        write_url(get_view())
     st.session_state.go_to = "prune"
     st.rerun()

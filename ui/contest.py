@@ -22,6 +22,7 @@ from ui.jobs import Job
 from ui.plain import plain
 from ui.plots import draw_plot
 from ui.session import get_engine, get_owner, take_to_prune
+from ui.uploads import upload
 from ui.waiting import draw_state, follow, ready
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
@@ -68,7 +69,7 @@ def choose_specs() -> list[PlanSpec]:
 def read_plans(n_layers: int) -> list[Plan]:
     """Let the user add plan files; return those that fit, and say what is wrong with the others."""
     plans = []
-    for file in st.file_uploader("Plan files beside them", "json", accept_multiple_files=True, key="plan files"):
+    for file in upload("Plan files beside them", "json", "plan files", megabytes=8):
         try:
             plan = Plan.read(json.loads(file.getvalue()))
             if plan.n_layers != n_layers:

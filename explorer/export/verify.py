@@ -14,6 +14,7 @@ from explorer.anatomy import find_anatomy
 from explorer.batches import cut, fill
 from explorer.descent import descend
 from explorer.devices import Placement
+from explorer.dissection import find_updates
 from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.export.evidence import Verification
 from explorer.export.planned import ExportPlan, Reload
@@ -154,7 +155,7 @@ def _reload(loaded: LoadedModel, folder: Path, reload: Reload | None) -> Hooks:
     assert reload is not None
     try:
         model = reload(loaded, folder)
-        return Hooks(model, find_anatomy(model))
+        return Hooks(model, find_updates(model, find_anatomy(model)))
     except DeviceError:
         raise DeviceError(
             f"Out of memory on {loaded.device}", "the copy does not fit beside the model", "Export with --device cpu"

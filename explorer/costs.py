@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +164,11 @@ def _count_idle(layer: nn.Module, family: Family, config: Any, part: Part) -> in
         )
         idle += routed * max(experts - used, 0) // experts
     return idle
+
+
+def routes_tokens(layers: Iterable[nn.Module], family: Family, config: Any) -> bool:
+    """Tell whether any layer sends a token to some of its experts only, so that they see what the batch sends them."""
+    return any(_count_idle(layer, family, config, part) for layer in layers for part in PARTS)
 
 
 def _find_count(names: tuple[str, ...], places: tuple[Any, ...]) -> int:

@@ -16,6 +16,7 @@ from explorer.anatomy import Family, find_anatomy
 from explorer.batches import Batches, count_bytes_per_token
 from explorer.checkpoints import Checkpoint, find_checkpoint
 from explorer.corpus import tokenize
+from explorer.costs import routes_tokens
 from explorer.devices import DTYPES, pick_dtype, place
 from explorer.dissection import find_updates
 from explorer.errors import ModelError
@@ -173,7 +174,9 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     per_token = count_bytes_per_token(model.config.get_text_config(decoder=True), dtype.itemsize)
     stored = checkpoint.config.get("quantization_config") or {}
     in_8_bits = spec.quantize == "int8" or bool(stored.get("load_in_8bit"))
-    batches = Batches(hooks.device, per_token, alone=in_8_bits)  # outliers are found batch by batch
+    mixture = routes_tokens(hooks.layers, family, model.config.get_text_config(decoder=True))
+    alone = in_8_bits or mixture  # outliers are found, and tokens sent to experts, batch by batch
+    batches = Batches(hooks.device, per_token, alone)
     digest = checkpoint.digest(store)
     progress(3, 3, "Ready")
     notices = (*checkpoint.notices, *unused.notices)

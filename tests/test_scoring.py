@@ -15,8 +15,9 @@ from explorer.errors import Cancelled, DeviceError, MaskError
 from explorer.hooks import Hooks
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.prefixes import Prefixes
 from explorer.records import Corpus
-from explorer.scoring import score
+from explorer.scoring import Live, score
 from explorer.store import Store
 from tests import brute_force
 from tests.tiny_models import VOCABULARY, WINDOW, Tiny
@@ -308,3 +309,23 @@ def test_progress_ends_at_its_total(llama: LoadedModel, llama_corpus: Corpus, st
     assert told[0] == (0, 15)
     assert told[-1] == (15, 15)
     assert told == sorted(told)
+
+
+def test_windows_of_a_mixture_go_one_by_one_for_experts_see_the_whole_batch(tiny: Tiny) -> None:
+    alone = {family for family in ("llama", "mixtral", "qwen3_moe", "gpt_oss") if tiny.load(family).batches.alone}
+    assert alone == {"mixtral", "qwen3_moe", "gpt_oss"}
+
+
+def test_what_else_is_asked_for_changes_no_bit(loaded: LoadedModel, corpus: Corpus) -> None:
+    mask = Mask.parse("a1,m2")
+    (whole,) = score(loaded, corpus, [mask], Store(None))
+    shorter = loaded.tokenize("python-docs", 3 * WINDOW, WINDOW)
+    (short,) = score(loaded, shorter, [mask], Store(None))
+    np.testing.assert_array_equal(short.nats, whole.nats[:3])
+    store = Store(None)
+    parts = [score(loaded, corpus, [mask, NONE], store, rows=slice(i, i + 1))[0].nats for i in (3, 0, 4, 2, 1)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole.nats[[3, 0, 4, 2, 1]])
+    live = Live(Prefixes(2**20), lambda estimates: None)
+    score(loaded, corpus, [Mask.parse("a1")], Store(None), live=live)
+    (lived,) = score(loaded, corpus, [mask], Store(None), live=live)
+    np.testing.assert_array_equal(lived.nats, whole.nats)

@@ -1,17 +1,27 @@
 PORT ?= 8501
 MODEL ?= SmolLM2-135M-Instruct
 CACHE ?= cache
+# Not from the environment: some shells set HOST to this machine's name, which would open the server to the network.
+HOST = 127.0.0.1
+ALLOWED_HOSTS ?= $(EXPLORER_ALLOWED_HOSTS)
+MODELS ?= $(EXPLORER_MODELS)
+TEXTS ?= $(EXPLORER_TEXTS)
+EXPORTS ?= $(or $(EXPLORER_EXPORTS),exports)
 PYTHON ?= python3
 BIN := .venv/bin
 
 export EXPLORER_MODEL := $(MODEL)
 export EXPLORER_CACHE := $(CACHE)
+export EXPLORER_ALLOWED_HOSTS := $(ALLOWED_HOSTS)
+export EXPLORER_MODELS := $(MODELS)
+export EXPLORER_TEXTS := $(TEXTS)
+export EXPLORER_EXPORTS := $(EXPORTS)
 
 .PHONY: run test test-interop check bench findings screenshots clean
 
 run: .venv/.installed
 	$(BIN)/python -m explorer prepare
-	$(BIN)/streamlit run app.py --server.port $(PORT)
+	$(BIN)/streamlit run app.py --server.address $(HOST) --server.port $(PORT)
 
 test: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare

@@ -1,19 +1,29 @@
-"""The dashboard's entry: the pages, in the order of the flow."""
+"""The dashboard's entry: for `streamlit run` the guarded application, for a session the pages in the flow's order."""
 
 import streamlit as st
+from streamlit import runtime
 
-st.set_page_config(page_title="Layer Redundancy Explorer", layout="wide")
-st.session_state.in_app = True
+from ui.serving import serving
 
-PAGES = {
-    "overview": st.Page("pages/overview.py", title="Overview", default=True),
-    "redundancy": st.Page("pages/redundancy.py", title="Redundancy"),
-    "prune": st.Page("pages/prune.py", title="Prune"),
-    "plans": st.Page("pages/plans.py", title="Plans"),
-    "compare": st.Page("pages/compare.py", title="Compare"),
-    "export": st.Page("pages/export.py", title="Export"),
-}
-page = st.navigation(list(PAGES.values()), position="top")
-if name := st.session_state.pop("go_to", None):
-    st.switch_page(PAGES[name], query_params=dict(st.query_params))
-page.run()
+
+def draw() -> None:
+    st.set_page_config(page_title="Layer Redundancy Explorer", layout="wide")
+    st.session_state.in_app = True
+    pages = {
+        "overview": st.Page("pages/overview.py", title="Overview", default=True),
+        "redundancy": st.Page("pages/redundancy.py", title="Redundancy"),
+        "prune": st.Page("pages/prune.py", title="Prune"),
+        "plans": st.Page("pages/plans.py", title="Plans"),
+        "compare": st.Page("pages/compare.py", title="Compare"),
+        "export": st.Page("pages/export.py", title="Export"),
+    }
+    page = st.navigation(list(pages.values()), position="top")
+    if name := st.session_state.pop("go_to", None):
+        st.switch_page(pages[name], query_params=dict(st.query_params))
+    page.run()
+
+
+if runtime.exists():
+    draw()
+else:
+    app = st.App(__file__, **serving())

@@ -1,4 +1,4 @@
-"""Twenty users of one server, all toggling at once: from toggle to readout."""
+"""Twenty users of one server: all toggling at once, from toggle to readout; five minutes of a crowd."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from benchmarks.engine import CACHE, Row
 from explorer.checkpoints import DEFAULT_MODEL
 from explorer.masks import Mask
 from tests.browser import serve
+from tests.crowd import stand
 from tests.test_many_users import USERS, count_bytes, use, walk
+from tests.tiny_models import Tiny
 
 TOKENS = 512
 
@@ -34,3 +36,14 @@ def run() -> Iterator[Row]:
         "",
     )
     yield "the server's memory grew meanwhile", f"{grown / 2**20:.0f} MiB", ""
+    yield from _run_crowd()
+
+
+def _run_crowd() -> Iterator[Row]:
+    """Five minutes of two tiny models, cancels, lost connections: what was wrong, and what is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = stand(Tiny(Path(folder) / "models"), Path(folder) / "cache", seconds=300.0)
+    done = ", ".join(f"{name} {count}" for name, count in found.outcome.done.most_common())
+    yield f"five minutes of {USERS} users and two models ({done}): wrong readouts", f"{len(found.wrong)}", "0"
+    yield "memory that the server gained meanwhile", f"{(found.after.bytes - found.before.bytes) / 2**20:.0f} MiB", ""
+    yield "open descriptors before and after", f"{found.before.descriptors}, {found.after.descriptors}", "as before"

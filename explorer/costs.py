@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from explorer.anatomy import Family
-from explorer.masks import PARTS, Mask
+from explorer.anatomy import Family, has_own_head
+from explorer.caches import measure_cache, read_cache
+from explorer.masks import PARTS, Mask, Part
 from explorer.records import Costs
 
 Counts = tuple[int, int, int]
@@ -25,14 +25,14 @@ class Inventory:
     Args:
         total: parameters of the whole model, tied ones once.
         total_bytes: bytes of their storage, with what quantization keeps beside them.
-        looked_up: parameters of the embedding that no product uses (0 where the head is tied to it).
+        looked_up: parameters that no product uses for a token of text: embeddings but a tied head's, other towers.
         layers: for each layer, parameters of its attention, of its MLP, and of all of it.
         layer_bytes: bytes of the same.
-        idle: for each layer, parameters of experts beyond those that a token is sent to.
+        idle: for each layer, parameters of experts beyond those that a token is sent to, in its attention and its MLP.
         reach: for each layer, tokens of the context that its attention sees; infinite where it sees all, 0 where the
-            checkpoint has no attention.
-        kv_entries: numbers in one layer's KV cache for one token.
-        attention_width: heads x head_dim.
+            checkpoint has no attention, or one that keeps a state in place of tokens.
+        kv_entries: for each layer, numbers in its KV cache for one token.
+        attention_widths: for each layer, heads x (width of a key + width of a value).
         itemsize: bytes of a number in the KV cache.
     """
 
@@ -41,37 +41,51 @@ class Inventory:
     looked_up: int
     layers: tuple[Counts, ...]
     layer_bytes: tuple[Counts, ...]
-    idle: tuple[int, ...]
+    idle: tuple[tuple[int, int], ...]
     reach: tuple[float, ...]
-    kv_entries: int
-    attention_width: int
+    kv_entries: tuple[int, ...]
+    attention_widths: tuple[int, ...]
     itemsize: int
 
     def costs(self, mask: Mask, context: int) -> Costs:
         """Return what the model needs under a mask.
 
         A site that is off takes its parameters along, a layer that is off its norms too. Only attention has a KV cache.
-        FLOPs per token are 2 a parameter that multiplies, experts that the token is not sent to left out, and 4 x
-        heads x head_dim x context for every attention that is on, at the end of a context of so many tokens, of which
-        attention with a sliding window sees a window.
+        FLOPs per token are 2 a parameter that multiplies, experts that the token is not sent to left out, and 2 x
+        heads x (key + value width) x context for every attention that is on, at the end of a context of so many tokens,
+        of which attention with a sliding window sees a window.
         """
         parameters = self.total - _sum_off(self.layers, mask)
-        idle = sum(idle for layer, idle in enumerate(self.idle) if not mask.off(layer)[1])
+        idle = sum(
+            idle
+            for layer, sites in enumerate(self.idle)
+            for idle, off in zip(sites, mask.off(layer), strict=True)
+            if not off
+        )
         return Costs(
             parameters=parameters,
             bytes=self.total_bytes - _sum_off(self.layer_bytes, mask),
             kv_bytes_per_token=self.kv_bytes(mask, 1),
-            flops_per_token=2 * (parameters - self.looked_up - idle)
-            + 4 * self.attention_width * self._seen(mask, context),
+            flops_per_token=2
+            * (parameters - self.looked_up - idle + self._look_back(self.attention_widths, mask, context)),
         )
 
     def kv_bytes(self, mask: Mask, context: int) -> int:
         """Bytes of the KV cache of so many tokens, under a mask."""
-        return self._seen(mask, context) * self.kv_entries * self.itemsize
+        return self._look_back(self.kv_entries, mask, context) * self.itemsize
 
-    def _seen(self, mask: Mask, context: int) -> int:
-        """Tokens of a context that attention sees, summed over the layers where it is on."""
-        return sum(int(min(reach, context)) for layer, reach in enumerate(self.reach) if not mask.off(layer)[0])
+    def _look_back(self, each: tuple[int, ...], mask: Mask, context: int) -> int:
+        """Sum what a layer has for each token of a context that its attention sees, over the layers where it is on."""
+        return sum(
+            number * int(min(reach, context))
+            for layer, (number, reach) in enumerate(zip(each, self.reach, strict=True))
+            if not mask.off(layer)[0]
+        )
+
+    def kind(self, layer: int) -> tuple:
+        """Return all that a layer's costs depend on: equal for layers that are alike."""
+        each = self.layers, self.layer_bytes, self.idle, self.reach, self.kv_entries, self.attention_widths
+        return tuple(values[layer] for values in each)
 
     def sites(self) -> list[dict[str, Any]]:
         """List every site with its parameters, layer by layer, attention first."""
@@ -94,52 +108,73 @@ def _sum_off(layers: tuple[Counts, ...], mask: Mask) -> int:
 def take_inventory(model: Any, family: Family) -> Inventory:
     """Count a transformers model's parameters and cache entries."""
     config = model.config.get_text_config(decoder=True)
-    heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     layers = model.get_submodule(family.layers)
     counts = tuple(_of_layer(layer, family, _numel) for layer in layers)
+    kept = measure_cache(model) or tuple(read_cache(model.config, layer) for layer in range(len(layers)))
     return Inventory(
         total=_total(model, _numel),
         total_bytes=_total(model, _nbytes),
-        looked_up=0 if config.tie_word_embeddings or head is embedding else embedding.numel(),
+        looked_up=_count_looked_up(model, family),
         layers=counts,
         layer_bytes=tuple(_of_layer(layer, family, _nbytes) for layer in layers),
-        idle=tuple(_count_idle(layer, family, config) for layer in layers),
-        reach=tuple(_find_reach(config, layer) if attention else 0 for layer, (attention, _, _) in enumerate(counts)),
-        kv_entries=2 * _count_kv_heads(config) * head_dim,
-        attention_width=heads * head_dim,
+        idle=tuple(
+            (_count_idle(layer, family, config, "attention"), _count_idle(layer, family, config, "mlp"))
+            for layer in layers
+        ),
+        reach=tuple(each.reach if counted[0] else 0 for each, counted in zip(kept, counts, strict=True)),
+        kv_entries=tuple(each.entries for each in kept),
+        attention_widths=tuple(each.width for each in kept),
         itemsize=model.dtype.itemsize,
     )
 
 
-def _count_kv_heads(config: Any) -> int:
-    """Heads in the KV cache as transformers keeps it: Falcon's newer form repeats its few for every head."""
-    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
-        return 1
-    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+#: What families call the number of experts, and of those that a token is sent to.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_moe_experts")
+_USED = ("top_k", "num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_topk", "moe_k", "top_k_experts")
 
 
-def _count_idle(layer: nn.Module, family: Family, config: Any) -> int:
-    """Parameters of a layer's experts, all alike, beyond those that a token is sent to."""
-    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
-    used = getattr(config, "num_experts_per_tok", None)
-    if not experts or not used:
-        return 0
-    named = (each for name in family.mlp for each in getattr(layer, name).named_parameters())
-    return (
-        sum(_numel(parameter) for name, parameter in named if "experts" in name.split("."))
-        * (experts - used)
-        // experts
-    )
+def _count_looked_up(model: Any, family: Family) -> int:
+    """Parameters that no product uses for a token of text: tables of embeddings, and what is outside of the decoder.
+
+    A table that is the head's, too, is multiplied.
+    """
+    decoder, head = model.get_submodule(family.decoder), model.get_output_embeddings()
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    if not has_own_head(model):
+        tables.discard(id(model.get_input_embeddings().weight))
+    inside = {id(each): each for each in (*decoder.parameters(), *head.parameters())}
+    return _total(model, _numel) - sum(_numel(each) for key, each in inside.items() if key not in tables)
 
 
-def _find_reach(config: Any, layer: int) -> float:
-    """Tokens that a layer's attention sees at most."""
-    window: Any = getattr(config, "sliding_window", None)
-    kinds: Any = getattr(config, "layer_types", None)
-    slides = bool(window) and (kinds is None or kinds[layer] == "sliding_attention")
-    return float(window) if slides else math.inf
+def _count_idle(layer: nn.Module, family: Family, config: Any, part: Part) -> int:
+    """Parameters of a site's experts, all alike, beyond those that a token is sent to.
+
+    Experts are a list of modules, or one tensor with an entry for each. Shared ones, which always run, are neither.
+    """
+    idle = 0
+    for site in (getattr(layer, name) for name in family.modules(part)):
+        modules = list(site.modules())
+        experts, used = (_find_count(names, (*modules, config)) for names in (_EXPERTS, _USED))
+        if not experts or not used:
+            continue
+        routed = sum(
+            _numel(parameter)
+            for name, parameter in site.named_parameters()
+            if "experts" in name.split(".") or (parameter.dim() > 2 and parameter.shape[0] == experts)
+        )
+        idle += routed * max(experts - used, 0) // experts
+    return idle
+
+
+def routes_tokens(layers: Iterable[nn.Module], family: Family, config: Any) -> bool:
+    """Tell whether any layer sends a token to some of its experts only, so that they see what the batch sends them."""
+    return any(_count_idle(layer, family, config, part) for layer in layers for part in PARTS)
+
+
+def _find_count(names: tuple[str, ...], places: tuple[Any, ...]) -> int:
+    """Return the first whole number under one of these names, the places in their order; 0 if there is none."""
+    found = (getattr(place, name, None) for place in places for name in names)
+    return next((number for number in found if isinstance(number, int) and number > 0), 0)
 
 
 def _of_layer(layer: nn.Module, family: Family, size: Size) -> Counts:

@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.cache_utils import DummyLayer
 
 from explorer.chat import ChatTemplate
@@ -17,7 +24,8 @@ from explorer.encoding import check_ids, decode, encode
 from explorer.errors import TextError
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
-from explorer.records import Progress, Sample, unreported
+from explorer.records import Sample
+from explorer.stopwatch import timing
 
 #: Told the text so far after every token. It may raise `Cancelled` to stop.
 Listener = Callable[[str], None]
@@ -36,6 +44,9 @@ def generate(
     listener: Listener | None = None,
 ) -> Sample:
     """Write on from a prompt under a mask: greedy at temperature 0, else sampled from the seed.
+
+    Nothing of the checkpoint's generation config changes what that means but the tokens that end a text. Where a logit
+    is not a number or infinite, the text ends before, and the sample says that it overflowed.
 
     Args:
         chat: put the prompt in the tokenizer's chat template as the user's turn.
@@ -58,56 +69,85 @@ def generate(
         torch.manual_seed(seed)
         prompt_perplexity = _measure_prompt(loaded, ids)
         start = time.perf_counter()
-        output = _write(loaded, mask, ids, max_new_tokens, listener, **sampling)
-    new = output[ids.shape[1] :]
-    text = decode(loaded.tokenizer, new, skip_special_tokens=True)
-    return Sample(prompt, mask, text, tuple(new.tolist()), time.perf_counter() - start, prompt_perplexity)
-
-
-#: Tokens decoded to measure the pace; the first follows the prompt and is not counted.
-_PACE_TOKENS = 33
+        output, overflow = _write(loaded, mask, ids, max_new_tokens, listener, **sampling)
+        seconds = time.perf_counter() - start
+    new = output[ids.shape[1] :].tolist()
+    return Sample(prompt, mask, _decode(loaded.tokenizer, new), tuple(new), seconds, prompt_perplexity, overflow)
 
 
 @torch.inference_mode()
-def measure_pace(loaded: LoadedModel, mask: Mask, progress: Progress = unreported) -> float:
-    """Measure decoded tokens per second under a mask, one text at a time, after a short prompt.
+def time_decoding(loaded: LoadedModel, mask: Mask, tokens: int) -> float | None:
+    """Time decoded tokens per second under a mask, once, one text at a time, after a short prompt.
 
-    Args:
-        progress: told after every token.
+    The first token, which follows the prompt, is not counted. None if other work was let in meanwhile, or
+    the arithmetic overflows.
     """
     times: list[float] = []
-
-    def tick(text: str) -> None:
-        times.append(time.perf_counter())
-        progress(len(times), _PACE_TOKENS, "Decoding")
-
     ids = _encode(loaded, "Once upon a time", chat=False)
-    with loaded.hooks.masked(mask.checked(loaded.n_layers)):
-        _write(loaded, mask, ids, _PACE_TOKENS, tick, min_new_tokens=_PACE_TOKENS, **_sampling(0))
-    return (len(times) - 1) / (times[-1] - times[0])
+    with loaded.hooks.masked(mask.checked(loaded.n_layers)), timing() as watch:
+        tick = lambda text: times.append(time.perf_counter())  # noqa: E731
+        _write(loaded, mask, ids, tokens, tick, min_new_tokens=tokens, **_sampling(0))
+    return None if watch.stood or len(times) < 2 else (len(times) - 1) / (times[-1] - times[0])
 
 
 def _write(
     loaded: LoadedModel, mask: Mask, ids: torch.Tensor, tokens: int, listener: Listener | None, **more: Any
-) -> torch.Tensor:
-    """Return the ids of a prompt and what the model, masked by the caller, writes after it."""
-    return loaded.model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        past_key_values=make_cache(loaded, mask),
+) -> tuple[torch.Tensor, bool]:
+    """Return the ids of a prompt and of what the model, masked by the caller, writes on; and whether it overflowed."""
+    config = GenerationConfig(
         max_new_tokens=tokens,
+        use_cache=True,
+        eos_token_id=_find_ends(loaded) or None,
         pad_token_id=_pad_token(loaded.tokenizer),
-        stopping_criteria=StoppingCriteriaList([_Listening(loaded.tokenizer, ids.shape[1], listener)]),
         **more,
-    )[0]
+    )
+    try:
+        written = loaded.model.generate(
+            ids,
+            generation_config=config,
+            attention_mask=torch.ones_like(ids),
+            past_key_values=make_cache(loaded, mask),
+            logits_processor=LogitsProcessorList([_Finite()]),
+            stopping_criteria=StoppingCriteriaList([_Listening(loaded.tokenizer, ids.shape[1], listener)]),
+        )
+    except _Overflow as overflow:
+        return overflow.ids[0], True
+    return written[0], False
+
+
+def _find_ends(loaded: LoadedModel) -> list[int]:
+    """Return the tokens that end a text: the tokenizer's, and those of the checkpoint's generation config."""
+    named = loaded.model.generation_config.eos_token_id
+    entries = [loaded.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+    return sorted({entry for entry in entries if entry is not None})
+
+
+class _Overflow(Exception):
+    """A logit is not finite; `ids` (1, length) are the prompt's and what was written until then."""
+
+    def __init__(self, ids: torch.Tensor) -> None:
+        self.ids = ids
+
+
+class _Finite(LogitsProcessor):
+    """Leaves logits as they are, and ends a text before a token would be chosen by what is no number."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not torch.isfinite(scores.max()):  # NaN if one is
+            raise _Overflow(input_ids)
+        return scores
 
 
 def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
-    """Return the perplexity of a prompt (1, length) under the mask of the caller; None for a single token."""
+    """Return the perplexity of a prompt (1, length) under the mask of the caller: None for a single token.
+
+    It is infinite if a logit overflows.
+    """
     if ids.shape[1] < 2:
         return None
     logits = loaded.model(ids, use_cache=False).logits[0, :-1].float()
-    return math.exp(min(float(F.cross_entropy(logits, ids[0, 1:].to(logits.device))), 700.0))
+    nats = float(F.cross_entropy(logits, ids[0, 1:].to(logits.device)))
+    return math.exp(min(nats, 700.0)) if math.isfinite(nats) else math.inf
 
 
 def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
@@ -139,9 +179,13 @@ def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:
     return ids.to(loaded.device)
 
 
+def _decode(tokenizer: Any, ids: list[int]) -> str:
+    return decode(tokenizer, ids, skip_special_tokens=True)
+
+
 def _sampling(temperature: float) -> dict[str, Any]:
     if temperature <= 0:
-        return {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        return {"do_sample": False}
     if temperature < 1e-5:
         raise TextError("The temperature is too low to sample by", str(temperature), "Use 0, or 1e-5 and more")
     return {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
@@ -159,5 +203,5 @@ class _Listening(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         if self.listener:
-            self.listener(decode(self.tokenizer, input_ids[0, self.prompt_length :], skip_special_tokens=True))
+            self.listener(_decode(self.tokenizer, input_ids[0, self.prompt_length :].tolist()))
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, Protocol
 
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from explorer.anatomy import Family
-from explorer.errors import UnsupportedModel
-from explorer.masks import NONE, PARTS, Mask, Part, Site
+from explorer.errors import UnsupportedModel, first_line
+from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.weights import find_input_device
 
 Forward = Callable[..., Any]
@@ -94,7 +94,7 @@ def _identity(tensor: Tensor) -> Tensor:
 
 @dataclass
 class _Form:
-    """The form of a model: tuple lengths of what layers and sites return (0 a tensor), how they add.
+    """The form of a model: tuple lengths of what layers and each site return (0 a tensor), how they add.
 
     `decoder` dresses the last hidden states as the decoder returns them.
     """
@@ -102,8 +102,7 @@ class _Form:
     residual_inside: bool
     scale: float
     layer: int = 0
-    attention: int = 0
-    mlp: int = 0
+    sites: dict[Site, int] = field(default_factory=dict)
     decoder: Callable[[Tensor], Any] = _identity
 
 
@@ -129,7 +128,7 @@ class _Learning(_Run):
 
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
-        setattr(self.form, site.part, len(output) if isinstance(output, tuple) else 0)
+        self.form.sites[site] = len(output) if isinstance(output, tuple) else 0
         return output
 
 
@@ -164,7 +163,7 @@ class _Working(_Run):
         if site not in self.mask.sites:
             return forward(*args, **kwargs)
         nothing = _residual(args, kwargs) if self.form.residual_inside else torch.zeros_like(_hidden(args, kwargs))
-        return _formed(nothing, getattr(self.form, site.part))
+        return _formed(nothing, self.form.sites[site])
 
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
@@ -262,6 +261,58 @@ class Trace:
     calls: list[Call]
 
 
+def _put(module: nn.Module, forward: Forward) -> Callable[[], None]:
+    """Let a module run something in place of its forward; return what takes that off."""
+    before = module.__dict__.get("forward")
+
+    def undo() -> None:
+        if before is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = before
+
+    module.__dict__["forward"] = forward
+    return undo
+
+
+def see_children(model: Any, layer: nn.Module, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return the input and output of a layer (under no name) and of each module in it, by name, in one pass."""
+    given: dict[str, tuple[Tensor, Tensor]] = {}
+    undo = []
+
+    def watch(name: str, inner: Forward) -> Forward:
+        @wraps(inner)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            hidden = _hidden(args, kwargs).clone()
+            output = inner(*args, **kwargs)
+            if isinstance(_first(output), Tensor):
+                given[name] = hidden, _first(output).clone()
+            return output
+
+        return forward
+
+    try:
+        for name, module in (("", layer), *layer.named_children()):
+            undo.append(_put(module, watch(name, module.forward)))
+        _try_out(model, ids)
+    finally:
+        for take_off in undo:
+            take_off()
+    return given
+
+
+def _try_out(model: Any, ids: Tensor) -> None:
+    """Run a model for the first time. Raises UnsupportedModel if its own code fails."""
+    try:
+        model(ids, use_cache=False)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        raise UnsupportedModel(
+            "The model does not run", f"{type(model).__name__}: {first_line(error)}", "Check config.json"
+        ) from error
+
+
 class Hooks:
     """The wrappers around one model's layers and sites."""
 
@@ -280,14 +331,14 @@ class Hooks:
                 self._wrap_site(layer, Site(index, part), family)
         try:
             with torch.inference_mode(), _running(_Learning(self._form)):
-                self.model(self._ids(1, 2), use_cache=False)
+                _try_out(self.model, self._ids(1, 2))
         except BaseException:
             self.remove()
             raise
 
-    def returns(self, part: Part) -> int:
+    def returns(self, site: Site) -> int:
         """Length of the tuple that a site's module returns; 0 if it returns a tensor."""
-        return getattr(self._form, part)
+        return self._form.sites[site]
 
     def remove(self) -> None:
         """Take every wrapper off; the model is as it was before."""
@@ -303,21 +354,14 @@ class Hooks:
 
     def _wrap(self, module: nn.Module, act: Callable[..., Any]) -> None:
         """Let the run of the calling thread, if there is one, decide about this module's forward."""
-        before, inner = module.__dict__.get("forward"), module.forward
+        inner = module.forward
 
         @wraps(inner)
         def forward(*args: Any, **kwargs: Any) -> Any:
             run = _RUN.get()
             return inner(*args, **kwargs) if run is None else act(run, inner, args, kwargs)
 
-        def undo() -> None:
-            if before is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = before
-
-        module.__dict__["forward"] = forward
-        self._undo.append(undo)
+        self._undo.append(_put(module, forward))
 
     def _ids(self, batch: int, length: int) -> Tensor:
         return torch.zeros((batch, length), dtype=torch.long, device=self.device)

@@ -16,23 +16,27 @@ from explorer.anatomy import Family, find_anatomy
 from explorer.batches import Batches, count_bytes_per_token
 from explorer.checkpoints import Checkpoint, find_checkpoint
 from explorer.corpus import tokenize
+from explorer.costs import routes_tokens
 from explorer.devices import DTYPES, pick_dtype, place
+from explorer.dissection import find_updates
 from explorer.errors import ModelError
 from explorer.guarding import guarded
 from explorer.hooks import Hooks
+from explorer.keys import describe_libraries, describe_processor, make_key
 from explorer.masks import PARTS, Mask, Site
 from explorer.memory import free_bytes
 from explorer.records import Corpus, ModelSpec, Progress, unreported
 from explorer.selfcheck import check_hooks
-from explorer.store import Store, make_key
-from explorer.weights import read_weights
+from explorer.store import Store
+from explorer.weights import read_all_weights
 
 
 @dataclass
 class LoadedModel:
     """A model in memory with all that the rest of the flow needs; the only mutable noun.
 
-    `parallel` tells that attention and MLP of a layer read the same residual stream; `digest` that of the files.
+    `parallel` tells that attention and MLP of a layer read the same residual stream; `digest` that of the files;
+    `notices` what a user should know of them, a line each; `unused` the tensors in them that the model does not use.
     """
 
     spec: ModelSpec
@@ -44,6 +48,8 @@ class LoadedModel:
     parallel: bool
     digest: str
     batches: Batches
+    notices: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @property
     def n_layers(self) -> int:
@@ -94,10 +100,22 @@ class LoadedModel:
         layer, names = self.hooks.layers[site.layer], self.family.modules(site.part)
         return any(next(getattr(layer, name).parameters(), None) is not None for name in names)
 
-    @property
-    def context(self) -> str:
-        """Key of everything but text and mask that decides a stored number."""
-        return make_key(model=self.digest, dtype=self.dtype, device=self.device.type, quantize=self.spec.quantize)
+    def context(self, rows: int) -> str:
+        """Key of everything but text and mask that decides a stored number.
+
+        Args:
+            rows: windows in a batch.
+        """
+        return make_key(
+            "numerics",
+            model=self.digest,
+            dtype=self.dtype,
+            quantize=self.spec.quantize,
+            processor=describe_processor(self.device.type),
+            attention=str(self.model.config._attn_implementation),
+            rows=str(rows),
+            libraries=describe_libraries(),
+        )
 
     def tokenize(self, text: str, tokens: int, window: int, bos: str = "auto") -> Corpus:
         """Cut a text into this model's windows; see `corpus.tokenize`."""
@@ -147,11 +165,11 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     if spec.device == "auto" and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device):
         placement = place("map")
     progress(0, 3, "Reading the weights")
-    model = read_weights(checkpoint.folder, placement, dtype, spec.quantize, spec.trust_remote_code, cache)
+    model, unused = read_all_weights(checkpoint, placement, dtype, spec.quantize, spec.trust_remote_code, cache)
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
-    family = find_anatomy(model)
+    family = find_updates(model, find_anatomy(model))
     hooks = Hooks(model, family)
     try:
         parallel = check_hooks(hooks)
@@ -161,10 +179,15 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
     per_token = count_bytes_per_token(model.config.get_text_config(decoder=True), dtype.itemsize)
     stored = checkpoint.config.get("quantization_config") or {}
     in_8_bits = spec.quantize == "int8" or bool(stored.get("load_in_8bit"))
-    batches = Batches(hooks.device, per_token, alone=in_8_bits)  # outliers are found batch by batch
+    mixture = routes_tokens(hooks.layers, family, model.config.get_text_config(decoder=True))
+    alone = in_8_bits or mixture  # outliers are found, and tokens sent to experts, batch by batch
+    batches = Batches(hooks.device, per_token, alone)
     digest = checkpoint.digest(store)
     progress(3, 3, "Ready")
-    return LoadedModel(spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches)
+    notices = (*checkpoint.notices, *unused.notices)
+    return LoadedModel(
+        spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches, notices, unused.tensors
+    )
 
 
 def _count_bytes(checkpoint: Checkpoint, dtype: torch.dtype, quantize: str) -> float:

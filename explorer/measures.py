@@ -86,11 +86,12 @@ class Importance:
         if self.samples is None or len(self.samples) < 2:
             return None
         n, each = len(self.samples), max(1, _HELD // draws)
-        ends = [
+        parts = [
             np.quantile(self._resampled(draws, seed, slice(start, start + each)), (0.025, 0.975), axis=0)
             for start in range(0, len(self.values), each)
         ]
-        return (self.values + _widening(n) * (np.concatenate(ends, axis=1) - self.values)).T
+        with np.errstate(invalid="ignore"):
+            return (self.values + _widening(n) * (np.concatenate(parts, axis=1) - self.values)).T
 
     def among_least(self, k: int, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
         """How often, over resampled texts, each is among the k most redundant: (L,) shares; None as above."""
@@ -101,10 +102,15 @@ class Importance:
         return counts / draws
 
     def _resampled(self, draws: int, seed: int, of: slice = slice(None)) -> np.ndarray:
-        """Values (draws, L), or of some of the L, as they would be on resampled windows, drawn some at a time."""
+        """Values (draws, L), or of some of the L, as they would be on resampled windows, drawn some at a time.
+
+        They are NaN where a sample is not finite.
+        """
         assert self.samples is not None
         n, rng = len(self.samples), np.random.default_rng(seed)
-        values, samples, rows = self.values[of], self.samples[:, of], max(1, _HELD // n)
+        samples, rows = self.samples[:, of], max(1, _HELD // n)
+        sound = np.isfinite(samples).all(axis=0)
+        values, samples = np.where(sound, self.values[of], np.nan), np.where(sound, samples, 0.0)
         parts = [
             values + (rng.multinomial(n, np.full(n, 1 / n), size=min(rows, draws - start)) / n - 1 / n) @ samples
             for start in range(0, draws, rows)
@@ -138,4 +144,5 @@ def jackknife(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[np
     if n < 2:
         return whole, whole[None]
     without = np.stack([statistic(everyone != left_out) for left_out in range(n)])
-    return whole, n * whole - (n - 1) * without
+    with np.errstate(invalid="ignore"):
+        return whole, n * whole - (n - 1) * without

@@ -15,10 +15,11 @@ from explorer.masks import NONE, PARTS, Mask, Site
 
 @dataclass
 class _Seen:
-    """One layer's input and what its sites add to it."""
+    """One layer's input and what its sites add to it; without a site, its output may overflow."""
 
     hidden: Tensor
     updates: dict[str, Tensor]
+    whole: bool
 
     def enter(self, layer: int, hidden: Tensor) -> None:
         self.hidden = hidden
@@ -29,6 +30,10 @@ class _Seen:
     def leave(self, layer: int, hidden: Tensor) -> None:
         if self.updates.keys() != set(PARTS):
             _refuse(f"layer {layer} does not run both its attention and its MLP")
+        if not torch.isfinite(hidden).all():
+            if self.whole:
+                _refuse_overflow(layer, hidden.dtype)
+            return
         if not _close(sum(map(Tensor.float, self.updates.values()), self.hidden.float()), hidden):
             _refuse(f"layer {layer} is not its input plus what its attention and MLP add")
 
@@ -44,7 +49,7 @@ def check_hooks(hooks: Hooks) -> bool:
         Whether attention and MLP are parallel: the MLP reads the residual stream before attention is added.
 
     Raises:
-        UnsupportedModel: one of these does not hold.
+        UnsupportedModel: one of these does not hold, or the model overflows in its dtype.
     """
     model: Any = hooks.model
     ids = torch.randint(hooks.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(hooks.device)
@@ -63,6 +68,8 @@ def check_hooks(hooks: Hooks) -> bool:
                 _refuse(f"turning {Site(layer, part)} off changes nothing")
             if part == "attention" and not torch.equal(left["mlp"], updates["mlp"]):
                 parallel = False
+    if not torch.isfinite(own).all():
+        _refuse_overflow(len(trace.calls), own.dtype)
     if not _close(hooks.logits(hooks.finish(hidden).flatten(0, 1)), own.flatten(0, 1)):
         _refuse("its layers, run one by one, do not give its logits")
     return parallel
@@ -70,7 +77,7 @@ def check_hooks(hooks: Hooks) -> bool:
 
 def _run_seen(hooks: Hooks, layer: int, hidden: Tensor, call: Call, mask: Mask) -> tuple[Tensor, dict[str, Tensor]]:
     """Run one layer under a mask; return its output and what its sites add."""
-    seen = _Seen(hidden, {})
+    seen = _Seen(hidden, {}, whole=mask == NONE)
     with hooks.observe(seen, mask):
         return hooks.run_layer(layer, hidden, call), seen.updates
 
@@ -83,3 +90,8 @@ def _close(a: Tensor, b: Tensor) -> bool:
 
 def _refuse(found: str) -> NoReturn:
     raise UnsupportedModel("The model cannot be measured correctly", found, "Use a decoder of a supported family")
+
+
+def _refuse_overflow(layer: int, dtype: torch.dtype) -> NoReturn:
+    name = str(dtype).removeprefix("torch.")
+    raise UnsupportedModel("The model overflows", f"in {name}, from layer {layer}", "Use --dtype bfloat16 or float32")

@@ -12,6 +12,7 @@ from typing import Any
 
 from explorer.chat import Turn
 from explorer.errors import TextError, first_line
+from explorer.hub_datasets import stream_rows
 from explorer.paths import expand
 from explorer.reading import Unreadable, is_file, opened
 
@@ -167,9 +168,7 @@ _READERS: dict[str, Callable[[Path, Writer], Iterator[str]]] = {".jsonl": _read_
 
 def _read_dataset(name: str, config: str | None, split: str, column: str, write: Writer) -> Iterator[str]:
     try:
-        import datasets
-
-        for row in datasets.load_dataset(name, config, split=split, streaming=True):
+        for row in stream_rows(name, config, split):
             yield _column(row, column, f"{name}, {split}", write)
     except TextError:
         raise

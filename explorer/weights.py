@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import shutil
 import tempfile
 import weakref
@@ -11,9 +11,17 @@ from typing import Any
 
 import torch
 
-from explorer.anatomy import count_layers
+from explorer.checkpoints import Checkpoint
 from explorer.devices import QUANTIZATIONS, Placement
-from explorer.errors import DeviceError, ModelError, first_line
+from explorer.errors import Cancelled, DeviceError, ExplorerError, ModelError, first_line
+from explorer.leftovers import Leftovers, sort_leftovers
+
+#: transformers' own implementations of attention and experts, which a config may ask for.
+_OWN = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
+
+#: Adapter files beside the weights are put on top of them by transformers where peft is installed; looked for below a
+#: path that is a file, they are not found.
+_NO_ADAPTER = {"subfolder": "config.json"}
 
 
 def read_weights(
@@ -24,28 +32,47 @@ def read_weights(
     trust_remote_code: bool = False,
     scratch: Path | None = None,
 ) -> Any:
-    """Load a folder of safetensors as a causal language model, ready for inference.
+    """Load a folder of safetensors as a causal language model, ready for inference; see `read_all_weights`."""
+    return read_all_weights(Checkpoint(str(folder), folder), placement, dtype, quantize, trust_remote_code, scratch)[0]
+
+
+def read_all_weights(
+    checkpoint: Checkpoint,
+    placement: Placement,
+    dtype: torch.dtype,
+    quantize: str = "none",
+    trust_remote_code: bool = False,
+    scratch: Path | None = None,
+) -> tuple[Any, Leftovers]:
+    """Load a checkpoint as a causal language model, ready for inference; return also what it did not use of the files.
 
     Weights that go to the disk and are not in memory as they are in their files are written in `scratch`, for as long
     as the model lives.
 
     Raises:
-        ModelError: the files are damaged or incomplete, no causal language model, or cannot be quantized.
+        ModelError: the files are damaged or incomplete, no causal language model, or cannot be quantized; or they hold
+            weights of the decoder that the config does not declare.
         DeviceError: out of memory.
     """
     from transformers import AutoModelForCausalLM
 
     model: Any
     report: dict[str, Any]
+    folder = checkpoint.folder
     offload = tempfile.mkdtemp(prefix="offload-", dir=scratch) if placement.spread else None
     try:
+        config = _read_config(folder, trust_remote_code)
         model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
             folder,
+            config=config,
+            generation_config=_plain_generation(folder, config),
             dtype=dtype,
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, with the shapes
+            adapter_kwargs=_NO_ADAPTER,
             offload_folder=offload,
             **placement.options,
             **_quantization(quantize, dtype),
@@ -54,17 +81,39 @@ def read_weights(
         raise DeviceError(
             f"The model does not fit on {placement.device}", folder.name, "Use --dtype bfloat16, --quantize or --device"
         ) from None
+    except (ExplorerError, Cancelled):
+        raise
     except Exception as error:  # each architecture checks its config in a way of its own
         if type(error).__module__.startswith("safetensors"):
             raise ModelError("The weights are damaged", first_line(error), "Copy or download them again") from error
-        if misfit := "ignore_mismatched_sizes" in str(error) and _find_misfit(folder, trust_remote_code):
-            raise ModelError("Weights do not fit the config", misfit, "Correct config.json") from error
         raise ModelError("Cannot load the model", first_line(error), "Check its files, or try another model") from error
     if offload is not None:
         weakref.finalize(model, shutil.rmtree, offload, ignore_errors=True)
-    _check_whole(report, count_layers(model.config))
+    _check_whole(report)
+    leftovers = sort_leftovers(model, report["unexpected_keys"], checkpoint.weights)
     _keep_packed_as_stored(model)
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False), leftovers
+
+
+def _read_config(folder: Path, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    return without_kernels(config)
+
+
+def without_kernels(config: Any) -> Any:
+    """Leave the choice of attention to this program where a config names another than transformers' own.
+
+    A config may name code on the hub, which transformers would fetch and run; nor may it replace modules by fused ones.
+    """
+    configs = [config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", None) or ())]
+    for field in ("_attn_implementation", "_experts_implementation"):
+        if any(getattr(each, field, None) not in _OWN for each in configs):
+            setattr(config, field, None)
+    if getattr(config, "fusion_config", None) is not None:
+        config.fusion_config = None
+    return config
 
 
 def _quantization(quantize: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -89,6 +138,28 @@ def _quantization(quantize: str, dtype: torch.dtype) -> dict[str, Any]:
     raise ModelError("Unknown quantization", repr(quantize), "Use " + ", ".join(QUANTIZATIONS))
 
 
+def _plain_generation(folder: Path, config: Any) -> Any:
+    """Return a generation config that has of a checkpoint's only the tokens that end a text.
+
+    Whatever else it says (caches, beams, penalties, tokens that are forced or forbidden) `generate` would obey. The
+    file may be missing or no such config: then the ends are those of the model's config.
+    """
+    from transformers import GenerationConfig
+
+    try:
+        written = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        written = None
+    usable = _usable_ends(written.get("eos_token_id")) if isinstance(written, dict) else []
+    decoder = config.get_text_config(decoder=True)
+    return GenerationConfig(eos_token_id=usable or _usable_ends(getattr(decoder, "eos_token_id", None)) or None)
+
+
+def _usable_ends(named: Any) -> list[int]:
+    entries = named if isinstance(named, list | tuple) else [named]
+    return [entry for entry in entries if isinstance(entry, int) and not isinstance(entry, bool) and entry >= 0]
+
+
 def _keep_packed_as_stored(model: Any) -> None:
     """On CPUs with AVX512-BF16 bitsandbytes would repack 4-bit weights in place, and read them wrongly afterwards."""
     for module in model.modules():
@@ -103,40 +174,19 @@ def find_input_device(model: Any) -> torch.device:
     return embedding.weight.device if device is None else torch.device(device)
 
 
-def _find_misfit(folder: Path, trust_remote_code: bool) -> str:
-    """Name the first tensor whose shape is not what the config says; transformers writes that to its log alone."""
-    from safetensors import safe_open
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    declared = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            for name in sorted(file.keys()):
-                stored = file.get_slice(name).get_shape()
-                if stored != declared.get(name, stored):
-                    return f"{name} is {stored} in the file, {declared[name]} by config.json"
-    return ""
-
-
-def _check_whole(report: dict[str, Any], n_layers: int) -> None:
-    """Refuse a checkpoint that leaves weights at random, or that has layers which the config does not load."""
-    missing = sorted(report["missing_keys"])
-    if missing:
+def _check_whole(report: dict[str, Any]) -> None:
+    """Refuse a checkpoint that leaves weights at random, or whose weights have other shapes than the config says."""
+    if missing := sorted(report["missing_keys"]):
         raise ModelError(
             "The checkpoint lacks weights",
             f"{len(missing)} tensors, such as {missing[0]}",
             "Copy it again, or check config.json",
         )
-    layers = [(int(m[1]), key) for key in report["unexpected_keys"] if (m := re.search(r"\.(\d+)\.", key))]
-    beyond = [key for layer, key in sorted(layers) if layer >= n_layers]
-    if beyond:
+    if mismatched := sorted(report.get("mismatched_keys") or ()):
+        name, stored, declared = mismatched[0]
+        more = f", and {len(mismatched) - 1} more" if len(mismatched) > 1 else ""
         raise ModelError(
-            "The checkpoint has more layers than its config",
-            f"{beyond[0]} where the config has {n_layers}",
+            "Weights do not fit the config",
+            f"{name} is {tuple(stored)} in the file and {tuple(declared)} by config.json{more}",
             "Correct config.json",
         )
-    if mismatched := report.get("mismatched_keys"):
-        raise ModelError("Weights do not fit the config", str(sorted(map(str, mismatched))[0]), "Correct config.json")

@@ -1,13 +1,16 @@
 """Write what is left of the model for whoever is to load it, and see it proven equal to what was measured."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
 import streamlit as st
 
-from explorer.paths import expand
+from explorer.errors import ExportError
 from ui.engine import Outlook, View
+from ui.exports import get_exports, place_export
 from ui.frame import framed, require_facts
+from ui.plain import plain
 from ui.session import get_engine, get_owner
 from ui.targets import OFFERED, choose_target, draw_exported, draw_target
 from ui.waiting import ready
@@ -23,30 +26,41 @@ def main(view: View) -> None:
         st.warning("Nothing is left to export: every layer is off.")
         return
     chosen = choose_target(outlooks)
-    target = st.text_input(
-        "Target folder", _suggest_target(view, chosen), key=f"target {view.model} {view.mask} {chosen}"
-    )
-    draw_target(chosen, outlooks[chosen], _free_bytes(target))
+    folder = _choose_folder(view, chosen)
+    draw_target(chosen, outlooks[chosen], _free_bytes())
     overwrite = st.checkbox("Replace a checkpoint that is there")
     refused = bool(outlooks[chosen].refused)
-    if st.button("Export", type="primary", disabled=refused or not target.strip()):
+    if st.button("Export", type="primary", disabled=refused or folder is None) and folder is not None:
         run = st.session_state.get("export_run", 0) + 1
         st.session_state.export_run = run
         engine.worker.forget_failed()
-        st.session_state.export_job = engine.export(owner, view, chosen, Path(target.strip()), overwrite, run)
+        st.session_state.export_job = engine.export(owner, view, chosen, folder, overwrite, run)
     job = st.session_state.get("export_job")
     if job is not None and ready(job, again=False):
         draw_exported(job.result)
 
 
-def _suggest_target(view: View, format: str) -> str:
+def _choose_folder(view: View, format: str) -> Path | None:
+    """Let the user name the export; None, with a word on why, where the name is none."""
+    label = plain(f"Name, below {get_exports()}/")
+    key = hashlib.sha256(repr((view.model, str(view.mask), format)).encode(errors="backslashreplace")).hexdigest()[:16]
+    name = st.text_input(label, _suggest_name(view, format), key=f"name {key}")
+    try:
+        return place_export(name, get_exports())
+    except ExportError as error:
+        st.error(plain(str(error)))
+        return None
+
+
+def _suggest_name(view: View, format: str) -> str:
     suffix = f"-without-{view.mask}".replace(",", "_") if view.mask else "-whole"
-    return str(Path("exports") / f"{Path(view.model).name}{suffix}"[:120]) + f"-{format}"
+    model = Path(view.model).name.lstrip(".") or "model"
+    return f"{model}{suffix}"[:120] + f"-{format}"
 
 
-def _free_bytes(target: str) -> int:
-    """Free bytes where a folder is to be, as far as it is there."""
-    path = expand(target.strip()).absolute()
+def _free_bytes() -> int:
+    """Free bytes where exports go."""
+    path = get_exports().absolute()
     try:
         return shutil.disk_usage(next(parent for parent in (path, *path.parents) if parent.exists())).free
     except (OSError, ValueError):

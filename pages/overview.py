@@ -9,8 +9,9 @@ from explorer.masks import NONE
 from ui.engine import Facts, View
 from ui.figures import describe_bytes, describe_flops
 from ui.frame import Frame, framed, offer_way_back
+from ui.plain import plain
 from ui.readout import draw_readout
-from ui.session import MOST_TOKENS, get_engine, get_owner, set_view
+from ui.session import MOST_TOKENS, get_engine, get_owner, get_permissions, set_view
 from ui.skeleton import draw_skeleton
 from ui.waiting import ready
 
@@ -59,6 +60,8 @@ def _draw_facts(view: View, facts: Facts) -> None:
         hide_index=True,
         width="stretch",
     )
+    for notice in facts.notices:
+        st.caption(plain(f"Note: {notice}"))
     st.subheader("Next", anchor=False)
     st.page_link("pages/redundancy.py", label="See which layers change the residual stream least")
     st.page_link("pages/prune.py", label="Turn layers, attention and MLPs off, and read the perplexity")
@@ -83,6 +86,8 @@ def _draw_form(view: View) -> None:
         device = st.text_input("Device", view.device, help="auto, cpu, cuda, cuda:i, or map: spread over all there is")
         if st.form_submit_button("Load", type="primary"):
             get_engine().worker.forget_failed()
+            get_permissions().agree("model", model.strip())
+            get_permissions().agree("text", text.strip())
             chosen = replace(
                 view,
                 model=model.strip(),

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 #: Milliseconds that a test waits for what it expects to see, far longer than it takes on a machine that is free.
 WAIT = 180_000
 
+_FOLDERS = os.pathsep.join([tempfile.gettempdir(), "."])
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 _FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -26,28 +28,25 @@ _FLAGS = [
 
 
 @contextmanager
-def serve(**environment: str) -> Iterator[str]:
-    """Serve the dashboard on a free port of this machine; give its address."""
+def serve(*, log: Path | None = None, descriptors: int | None = None, **environment: str) -> Iterator[str]:
+    """Serve the dashboard on a free port of this machine; give its address. Links may read temporary folders too.
+
+    Args:
+        log: where what the server says goes, if anywhere.
+        descriptors: that the server may have open, if fewer than this process.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "streamlit",
-            "run",
-            "app.py",
-            "--server.port",
-            str(port),
-            "--server.address",
-            "127.0.0.1",
-        ],
-        cwd=Path(__file__).parent.parent,
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    limit = ["/bin/sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
+    with open(log or os.devnull, "wb") as said:
+        server = subprocess.Popen(
+            [*limit, sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+            cwd=Path(__file__).parent.parent,
+            env={"EXPLORER_MODELS": _FOLDERS, "EXPLORER_TEXTS": _FOLDERS, **os.environ, **environment},
+            stdout=said,
+            stderr=said,
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_healthy(url, server)

@@ -89,8 +89,14 @@ def real(reals: Real, request: pytest.FixtureRequest) -> Iterator[LoadedModel]:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serve() as address:
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server's exports go."""
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture(scope="module")
+def url(exports: Path) -> Iterator[str]:
+    with serve(EXPLORER_EXPORTS=str(exports)) as address:
         yield address
 
 

@@ -33,6 +33,7 @@ class User:
         self.url, self.parameters = url, parameters
         self.mask, self.shown, self.readout = "none", "", ""
         self.sent = 0
+        self.session = ""
         self._panel = ""
         self.errors: list[str] = []
         self.pages: dict[str, str] = {}
@@ -40,10 +41,17 @@ class User:
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> User:
-        address = self.url.replace("http", "ws") + "/_stcore/stream"
-        self._socket: ClientConnection = await connect(address, subprotocols=["streamlit"], max_size=None)  # type: ignore[list-item]
-        self._reader = asyncio.create_task(self._read())
+        await self._connect()
         return self
+
+    async def _connect(self) -> None:
+        """Connect; where there was a session before, come back to it, as a browser does."""
+        address = self.url.replace("http", "ws") + "/_stcore/stream"
+        protocols: Any = ["streamlit", *(["none", self.session] if self.session else [])]
+        self._socket: ClientConnection = await connect(
+            address, subprotocols=protocols, max_size=None, open_timeout=120, ping_timeout=None
+        )
+        self._reader = asyncio.create_task(self._read())
 
     async def __aexit__(self, *_: object) -> None:
         self._reader.cancel()
@@ -59,6 +67,20 @@ class User:
                 self._news.clear()
                 await self._news.wait()
         return self.readout, time.monotonic() - start
+
+    async def hurry(self, mask: str) -> None:
+        """Ask for a mask and do not wait for its readout."""
+        self.mask = mask
+        await self._ask()
+
+    async def drop(self, come_back: bool) -> None:
+        """Lose the connection without a word; connect again, to the same session or as somebody new."""
+        self._reader.cancel()
+        self._socket.transport.abort()
+        self.shown, self.readout, self._panel = "", "", ""
+        if not come_back:
+            self.session, self.pages, self.page = "", {}, ""
+        await self._connect()
 
     async def leave(self, page: str) -> None:
         """Ask for another page, and then, too late, for a panel of this one."""
@@ -86,6 +108,7 @@ class User:
         kind = message.WhichOneof("type")
         if kind == "new_session":
             self.page = message.new_session.page_script_hash
+            self.session = message.new_session.initialize.session_id or self.session
             if not message.metadata.run.fragment_ids:
                 self.shown, self.readout = "", ""
         elif kind == "navigation":

@@ -131,16 +131,16 @@ def test_a_model_that_does_not_exist_is_one_line_and_loses_nothing(page: Page, u
     readout(page)
 
 
-def test_an_export_is_written_and_proven(page: Page, url: str, tmp_path: Path) -> None:
-    out = tmp_path / "pruned"
+def test_an_export_is_written_and_proven(page: Page, url: str, exports: Path) -> None:
+    out = exports / "pruned"
     page.goto(f"{url}/export?mask=9-11,a20")
     export = page.locator(".st-key-export")
     expect(export.get_by_text("Weights on disk")).to_be_visible()
     expect(export.get_by_text("transformers: not for this mask")).to_be_visible()
     export.get_by_text("Load it anywhere").click()
     expect(export.get_by_text("1 zeroed")).to_be_visible()
-    field = page.get_by_label("Target folder")
-    field.fill(str(out))
+    field = page.get_by_label("Name, below")
+    field.fill("pruned")
     field.press("Enter")
     page.get_by_role("button", name="Export", exact=True).click()
     expect(export.get_by_text("Perplexity, reloaded")).to_be_visible()

@@ -13,9 +13,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from explorer import decode_speed
 from explorer.errors import Cancelled, ExplorerError, ExportError, MaskError
 from explorer.export import checkpoint as writing
-from explorer.export import evidence, export, plan_export
+from explorer.export import export, plan_export
 from explorer.export import plan as planning
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
@@ -28,7 +29,7 @@ from tests.tiny_models import WINDOW, Tiny, load_folder
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "SPEED_TOKENS", 2)
+    monkeypatch.setattr(decode_speed, "TOKENS", 2)
 
 
 def _masks(n_layers: int) -> list[Mask]:

@@ -11,8 +11,9 @@ import torch
 from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config
 
+from explorer import decode_speed
 from explorer.errors import ExportError
-from explorer.export import evidence, export, plan_export
+from explorer.export import export, plan_export
 from explorer.export.gguf.model import Field, GgufModel, read_gguf
 from explorer.export.gguf.prune import prune
 from explorer.loading import LoadedModel, load
@@ -50,7 +51,7 @@ WHOLE, SINGLE = ("none", "0", "3", "1-2"), ("a0-3", "m3,a1", "0,a1,m3", "1,a0,m2
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "SPEED_TOKENS", 2)
+    monkeypatch.setattr(decode_speed, "TOKENS", 2)
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from explorer import decode_speed
 from explorer.errors import ExportError
-from explorer.export import evidence, export, target
+from explorer.export import export, target
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
 from explorer.store import Store
@@ -28,7 +29,7 @@ OLD, NEW = Mask.parse("2"), Mask.parse("1,a0")
 def _export(pipe: Connection, source: Path, out: Path) -> None:
     """Load, wait to be told, export."""
     torch.set_num_threads(1)
-    evidence.SPEED_TOKENS = 2
+    decode_speed.TOKENS = 2
     loaded = load_folder(source)
     corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
     pipe.send("ready")

@@ -16,9 +16,10 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
 
+from explorer import decode_speed
 from explorer.cli import main
 from explorer.errors import ExportError
-from explorer.export import evidence, export
+from explorer.export import export
 from explorer.export.card import draw_strip
 from explorer.export.commands import make_commands
 from explorer.export.formats import FORMATS
@@ -35,7 +36,7 @@ from ui.targets import OFFERED
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "SPEED_TOKENS", 2)
+    monkeypatch.setattr(decode_speed, "TOKENS", 2)
 
 
 def _run(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config
 
+from explorer import decode_speed
 from explorer.costs import take_inventory
 from explorer.errors import ExportError
-from explorer.export import evidence, export, plan_export
+from explorer.export import export, plan_export
 from explorer.loading import LoadedModel, load
 from explorer.masks import Mask, Site
 from explorer.planning import make_plan
@@ -41,7 +42,7 @@ WIDE = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "SPEED_TOKENS", 2)
+    monkeypatch.setattr(decode_speed, "TOKENS", 2)
 
 
 @pytest.fixture(scope="session", params=list(WIDE))

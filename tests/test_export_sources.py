@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GPT2Config, LlamaConfig
 
+from explorer import decode_speed
 from explorer.errors import ExportError
-from explorer.export import evidence, export
+from explorer.export import export
 from explorer.masks import Mask
 from explorer.store import Store
 from tests import brute_force
@@ -20,7 +21,7 @@ from tests.tiny_models import FAMILIES, WINDOW, Tiny, load_folder, make_model, m
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "SPEED_TOKENS", 2)
+    monkeypatch.setattr(decode_speed, "TOKENS", 2)
 
 
 def test_per_layer_lists_are_sliced(tiny: Tiny, store: Store, tmp_path: Path) -> None:

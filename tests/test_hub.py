@@ -192,7 +192,7 @@ def test_repository_that_is_withheld_is_refused(hub: Hub, place: str, status: in
 
 
 def test_progress_of_two_large_files_never_goes_back(hub: Hub) -> None:
-    hub.files = {"config.json": b"{}", "a.safetensors": bytes(3 * CHUNK), "b.safetensors": bytes(3 * CHUNK + 1)}
+    hub.files = {"config.json": b"{}", "model.safetensors": bytes(3 * CHUNK), "b.safetensors": bytes(3 * CHUNK + 1)}
     hub.largest, told = "", []
     hub.find(progress=lambda done, total, what: told.append((done, total)) if what.endswith("MB") else None)
     assert told == sorted(told)

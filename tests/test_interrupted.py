@@ -56,11 +56,11 @@ def _sweep(pipe: Connection, task: Any, masks: list[Mask], step: float = 0, full
     loaded.batches.tokens = 2 * WINDOW
     log = os.open(task.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def logged(hooks: Any, ids: torch.Tensor, *rest: Any) -> Iterator[tuple[Mask, np.ndarray]]:
+    def logged(hooks: Any, ids: torch.Tensor, *rest: Any) -> Iterator[tuple[Mask, np.ndarray, dict[int, int]]]:
         digests = Windows(ids.numpy(), np.zeros(len(ids))).digests
-        for mask, nats in inner(hooks, ids, *rest):
-            os.write(log, f"{os.getpid()} {mask} {' '.join(digests)}\n".encode())
-            yield mask, nats
+        for found in inner(hooks, ids, *rest):
+            os.write(log, f"{os.getpid()} {found[0]} {' '.join(digests)}\n".encode())
+            yield found
 
     def begin(done: int, total: int, what: str) -> None:
         if done == 0:

@@ -21,7 +21,6 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from explorer.checkpoints import find_checkpoint
 from explorer.devices import pick_dtype, place
 from explorer.errors import DeviceError, ExplorerError, ModelError, UnsupportedModel
 from explorer.loading import load
@@ -68,7 +67,7 @@ def test_folder_without_weights_is_refused(copy: Path) -> None:
 
 def test_missing_shard_is_refused(copy: Path) -> None:
     (copy / "model.safetensors").unlink()
-    index = {"weight_map": {"lm_head.weight": "model-00001-of-00001.safetensors"}}
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00001-of-00001.safetensors"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
     _refused(ModelError, "model-00001-of-00001.safetensors is missing", copy)
 
@@ -152,24 +151,6 @@ def test_unreachable_hub_id_is_refused_in_one_line(name: str, tmp_path: Path, st
     assert "\n" not in str(caught.value)
 
 
-def test_file_that_is_no_gguf_is_refused(tmp_path: Path, store: Store) -> None:
-    path = tmp_path / "model.gguf"
-    path.write_bytes(b"GGUF but not really" * 20)
-    with pytest.raises(ModelError, match="GGUF"):
-        load(ModelSpec(str(path), "float32", "cpu"), store, tmp_path / "cache")
-    assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file() and p.suffix == ".safetensors"]
-
-
-def test_gguf_by_path_is_the_default_models_checkpoint(reals, tmp_path: Path) -> None:
-    store = Store(None)
-    default = reals.load("float32").checkpoint
-    assert default.dequantized_from is not None
-    assert default.dequantized_from.suffix == ".gguf"
-    by_path = find_checkpoint(str(default.dequantized_from), store, reals.cache)
-    assert by_path.folder == default.folder
-    assert by_path.digest(store) == default.digest(store)
-
-
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "CPU", "", "mps"])
 def test_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(DeviceError, match="Unknown device"):
@@ -220,9 +201,9 @@ def test_dtype_asked_for_is_used(tiny: Tiny, dtype: str) -> None:
 
 
 def test_context_tells_models_and_dtypes_apart(tiny: Tiny) -> None:
-    contexts = [load_folder(tiny.folder("llama"), dtype).context for dtype in ("float32", "bfloat16")]
-    assert len({*contexts, tiny.load("mistral").context}) == 3
-    assert tiny.load("llama").context == contexts[0]
+    contexts = [load_folder(tiny.folder("llama"), dtype).context(4) for dtype in ("float32", "bfloat16")]
+    assert len({*contexts, tiny.load("mistral").context(4)}) == 3
+    assert tiny.load("llama").context(4) == contexts[0]
 
 
 def test_digest_follows_the_weights(copy: Path, tiny: Tiny) -> None:
@@ -298,6 +279,7 @@ def test_tiny_tokenizers_differ_in_bos(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize("content", ["garbage", "{}", '{"weight_map": 3}'])
 def test_a_damaged_index_is_refused(copy: Path, content: str) -> None:
+    (copy / "model.safetensors").rename(copy / "model-00001-of-00001.safetensors")
     (copy / "model.safetensors.index.json").write_text(content)
     _refused(ModelError, "Cannot read the index of the weights", copy)
 
@@ -307,10 +289,3 @@ def test_a_config_of_the_wrong_types_is_refused(copy: Path, change: dict[str, An
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, **change}))
     _refused(ModelError, "Cannot use config.json", copy)
-
-
-def test_a_truncated_gguf_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").write_bytes(b"GGUF" + b"x" * 40)
-    with pytest.raises(ModelError, match="Cannot read the GGUF file"):
-        load(ModelSpec(str(tmp_path / "model.gguf"), "float32", "cpu"), Store(None), tmp_path / "cache")
-    assert not list((tmp_path / "cache" / "models").iterdir())

@@ -143,7 +143,7 @@ def test_spread_model_gives_the_same_scores(tiny: Tiny, family: str, monkeypatch
     assert "disk" in loaded.model.hf_device_map.values()
     (scratch,) = tiny.folder(family).glob("offload-*")
     assert loaded.device == torch.device("cpu")
-    assert loaded.context == whole.context
+    assert loaded.context(4) == whole.context(4)
     corpus = loaded.tokenize("python-docs", 3 * WINDOW, WINDOW)
     for mask in MASKS:
         (found,), (expected,) = (score(m, corpus, [mask], Store(None)) for m in (loaded, whole))
@@ -169,9 +169,9 @@ def test_a_model_beyond_the_memory_is_spread(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, device: str, free: int, spread: bool
 ) -> None:
     asked: list[Placement] = []
-    read = loading.read_weights
+    read = loading.read_all_weights
     monkeypatch.setattr(loading, "free_bytes", lambda device: free)
-    monkeypatch.setattr(loading, "read_weights", lambda folder, to, *rest: asked.append(to) or read(folder, to, *rest))
+    monkeypatch.setattr(loading, "read_all_weights", lambda c, to, *rest: asked.append(to) or read(c, to, *rest))
     place_tiny(tiny, "llama", device=device)
     assert [placement.spread for placement in asked] == [spread]
 
@@ -192,10 +192,10 @@ def test_unknown_quantization_is_refused(tiny: Tiny) -> None:
 def test_quantization_dtype_model_and_device_are_in_the_key(tiny: Tiny) -> None:
     base = tiny.load("llama")
     others = [place_tiny(tiny, "llama", quantize="nf4"), place_tiny(tiny, "llama", dtype="bfloat16"), tiny.load("gpt2")]
-    contexts = [base.context, *(other.context for other in others)]
+    contexts = [base.context(4), *(other.context(4) for other in others)]
     elsewhere = dataclasses.replace(base)
     elsewhere.hooks = type("Hooks", (), {"device": torch.device("cuda:0")})()  # type: ignore[assignment]
-    contexts.append(elsewhere.context)
+    contexts.append(elsewhere.context(4))
     assert len(set(contexts)) == 5
 
 

@@ -22,6 +22,7 @@ from explorer.records import Redundancy
 from ui.engine import View
 from ui.plots import Table, draw_plot
 from ui.session import get_engine, get_owner
+from ui.uploads import upload
 from ui.waiting import ready
 
 _KINDS = ["txt", "md", "jsonl", "parquet"]
@@ -69,7 +70,8 @@ def _choose(view: View) -> list[View]:
             placeholder="wikitext2\n~/notes.md",
         )
         model = right.text_input("Model beside it", key="beside model", placeholder=view.model)
-        files = right.file_uploader("Texts of your own", _KINDS, accept_multiple_files=True, key="beside files")
+        with right:
+            files = upload("Texts of your own", _KINDS, "beside files", megabytes=64)
         st.form_submit_button("Compare", type="primary")
     named = [line.strip() for line in texts.splitlines() if line.strip()]
     named += [str(_keep(file.name, file.getvalue())) for file in files]

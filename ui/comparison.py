@@ -9,7 +9,7 @@ import streamlit as st
 from ui.browser import read, read_scripts
 from ui.figures import describe_bytes, describe_flops, describe_perplexity
 from ui.pins import Pin, get_pins, keep_pins, remove_pin
-from ui.session import notify, read_view, set_view, write_url
+from ui.session import get_question, get_view, read_view, show_linked, write_url
 from ui.strip import write_cells
 
 _comparison = st.components.v2.component(
@@ -37,7 +37,7 @@ def draw_comparison() -> None:
 def describe_pin(pin: Pin, prompts: list[str]) -> dict[str, Any]:
     """Describe a pin in words; of the prompts that it has no text for it says nothing."""
     texts = dict(pin.texts)
-    difference = f"{pin.difference:+.4f}"
+    difference = "–" if pin.overflow else f"{pin.difference:+.4f}"
     if pin.difference_low is not None and pin.difference_high is not None:
         difference += f" [{pin.difference_low:+.4f}, {pin.difference_high:+.4f}]"
     interval = ""
@@ -45,7 +45,7 @@ def describe_pin(pin: Pin, prompts: list[str]) -> dict[str, Any]:
         interval = f"{describe_perplexity(pin.low)} to {describe_perplexity(pin.high)}"
     return {
         "cells": write_cells(pin.mask, pin.layers),
-        "perplexity": describe_perplexity(pin.perplexity),
+        "perplexity": pin.overflow or describe_perplexity(pin.perplexity),
         "rows": [
             ("Removed", str(pin.mask)),
             ("Model", pin.link.get("model", "")),
@@ -62,9 +62,8 @@ def describe_pin(pin: Pin, prompts: list[str]) -> dict[str, Any]:
 
 
 def _open(pins: list[Pin], index: int) -> None:
-    view, notices = read_view(pins[index].link)
-    set_view(view)
-    write_url(view)
-    notify(notices)
+    show_linked(*read_view(pins[index].link))
+    if get_question() is None:
+        write_url(get_view())
     st.session_state.go_to = "prune"
     st.rerun()

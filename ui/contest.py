@@ -10,17 +10,19 @@ import streamlit as st
 
 from explorer.charts.curves import AXES, Shares, draw_curves, draw_divergences, draw_orders
 from explorer.curves import SEEDS, Curve
+from explorer.decode_speed import DecodeSpeed
 from explorer.errors import ExplorerError, PlanError
 from explorer.masks import Mask
 from explorer.methods import METHODS, UNITS
 from explorer.plans import Effort, Plan, PlanSpec
 from ui.engine import Facts, View
-from ui.figures import describe_bytes, describe_perplexity, describe_seconds
+from ui.figures import describe_bytes, describe_score, describe_seconds, describe_speed
 from ui.findings import ask_paces
 from ui.jobs import Job
 from ui.plain import plain
 from ui.plots import draw_plot
 from ui.session import get_engine, get_owner, take_to_prune
+from ui.uploads import upload
 from ui.waiting import draw_state, follow, ready
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
@@ -67,7 +69,7 @@ def choose_specs() -> list[PlanSpec]:
 def read_plans(n_layers: int) -> list[Plan]:
     """Let the user add plan files; return those that fit, and say what is wrong with the others."""
     plans = []
-    for file in st.file_uploader("Plan files beside them", "json", accept_multiple_files=True, key="plan files"):
+    for file in upload("Plan files beside them", "json", "plan files", megabytes=8):
         try:
             plan = Plan.read(json.loads(file.getvalue()))
             if plan.n_layers != n_layers:
@@ -226,7 +228,7 @@ def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: S
     if st.session_state.get("paced") != masks and st.button(f"Measure decoding speed under {len(masks)} masks"):
         st.session_state.paced = masks
         st.rerun()
-    paces: Mapping[Mask, float] = {}
+    paces: Mapping[Mask, DecodeSpeed | None] = {}
     if st.session_state.get("paced") == masks:
         job = ask_paces(get_engine(), get_owner(), view, masks)
         paces = job.result if ready(job) else {}
@@ -247,19 +249,19 @@ def _choose_steps(
 
 
 def _describe_step(
-    facts: Facts, paces: Mapping[Mask, float], share: int, name: str, curve: Curve, step: int
+    facts: Facts, paces: Mapping[Mask, DecodeSpeed | None], share: int, name: str, curve: Curve, step: int
 ) -> dict[str, str]:
     mask = curve.plan.at(step)
     costs, divergence = facts.inventory.costs(mask, facts.window), curve.divergences[step]
     return {
         "removed": f"{share}%",
         "plan": name,
-        "perplexity": describe_perplexity(curve.scores[step].perplexity),
+        "perplexity": describe_score(curve.scores[step]),
         "KL": f"{divergence.kl_per_token:.3f}",
         "top-1": f"{divergence.agreement:.1%}",
         "parameters": f"{costs.parameters / 1e6:,.1f} M",
         "KV per token": describe_bytes(costs.kv_bytes_per_token),
-        "tokens/s": f"{paces[mask]:.1f}" if mask in paces else "–",
+        "tokens/s": describe_speed(paces.get(mask)),
         "mask": str(mask),
     }
 

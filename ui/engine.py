@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from explorer.costs import Inventory, take_inventory
+from explorer.decode_speed import DecodeSpeed, measure_decode_speed
 from explorer.errors import ExportError
 from explorer.export import export, plan_export
 from explorer.export.checkpoint import Exported
-from explorer.generation import generate, measure_pace
+from explorer.generation import generate
 from explorer.importance import find_units
 from explorer.ladders import score_coarsely
 from explorer.loading import LoadedModel, load, quieten_libraries
@@ -31,9 +32,6 @@ from ui.worker import Worker
 
 #: States kept between live scores take an eighth of the free memory, and no more than this.
 MOST_PREFIX_BYTES = {"cpu": 2**30, "cuda": 2**36}
-
-#: Tokens after which a live score shows its first estimate.
-LIVE_TOKENS = {"cpu": 512, "cuda": 8192}
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,7 @@ class Facts:
     window: int
     held_out_tokens: int
     calibration_tokens: int
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,7 @@ class Engine:
         """Ask for the Score of the view's mask on the held-out windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            tokens = LIVE_TOKENS.get(loaded.device.type, LIVE_TOKENS["cpu"])
-            live = Live(self._prefixes, lambda estimates: job.show(*estimates), tokens)
+            live = Live(self._prefixes, lambda estimates: job.show(*estimates))
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
@@ -158,9 +156,8 @@ class Engine:
     def pace(self, owner: str, view: View, run: int) -> Job:
         """Ask for decoded tokens per second, of the whole model and under the mask, measured now."""
 
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> tuple[float, float]:
-            whole, pruned = (measure_pace(loaded, mask, job.progress) for mask in (NONE, view.mask))
-            return whole, pruned
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[DecodeSpeed | None]:
+            return measure_decode_speed(loaded, [NONE, view.mask], job.progress)
 
         return self.ask(owner, "pace", view, "Decoding speed", READOUT, work, (run,))
 
@@ -283,4 +280,5 @@ def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
         window=corpus.window,
         held_out_tokens=corpus.held_out.ids.size,
         calibration_tokens=corpus.calibration.ids.size,
+        notices=loaded.notices,
     )

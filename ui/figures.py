@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+from explorer.decode_speed import DecodeSpeed
+from explorer.records import Score
+
 
 def describe_bytes(count: float) -> str:
     """Write bytes in decimal units, such as 269.0 MB."""
@@ -23,7 +28,19 @@ def _scaled(count: float, units: tuple[str, ...]) -> str:
 
 def describe_perplexity(perplexity: float) -> str:
     """Write a perplexity with two decimals, or in powers of ten where it is beyond reading."""
+    if math.isinf(perplexity):
+        return "∞"
     return f"{perplexity:,.2f}" if perplexity < 1e5 else f"{perplexity:.2e}"
+
+
+def describe_score(score: Score) -> str:
+    """Write a score's perplexity, or that the model's arithmetic overflowed, and where."""
+    return str(score.overflow) if score.overflow else describe_perplexity(score.perplexity)
+
+
+def describe_speed(speed: DecodeSpeed | None) -> str:
+    """Write decoded tokens a second, if they were measured undisturbed."""
+    return "–" if speed is None else f"{speed.median:.1f}"
 
 
 def describe_interval(interval: tuple[float, float] | None) -> str:

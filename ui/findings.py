@@ -9,7 +9,7 @@ import numpy as np
 
 from explorer.attention import Attention, measure_attention
 from explorer.curves import Curve, trace_curve
-from explorer.generation import measure_pace
+from explorer.decode_speed import DecodeSpeed, measure_decode_speed
 from explorer.importance import find_losses, find_units, measure_importance
 from explorer.interactions import Interactions, interact
 from explorer.loading import LoadedModel
@@ -83,10 +83,10 @@ def ask_passage(engine: Engine, owner: str, view: View, window: int) -> Job:
 
 
 def ask_paces(engine: Engine, owner: str, view: View, masks: Sequence[Mask]) -> Job:
-    """Ask for decoded tokens per second under each mask, measured one after another."""
+    """Ask for decoded tokens per second under each mask, measured in turns; None where other work came in between."""
 
-    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, float]:
-        return {mask: measure_pace(loaded, mask, job.progress) for mask in masks}
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, DecodeSpeed | None]:
+        return dict(zip(masks, measure_decode_speed(loaded, masks, job.progress), strict=True))
 
     names = tuple(map(str, masks))
     return engine.ask(owner, "paces", view.source, f"Decoding under {len(names)} masks", SWEEP, work, names)

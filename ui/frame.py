@@ -11,10 +11,11 @@ import streamlit as st
 from explorer.masks import Mask
 from ui.copylink import copy_link
 from ui.engine import Facts, View
-from ui.figures import describe_perplexity
+from ui.figures import describe_score
 from ui.jobs import Job
 from ui.plain import plain
-from ui.session import get_engine, get_owner, get_view, notify, read_notices, set_view, write_url
+from ui.question import draw_question
+from ui.session import get_engine, get_owner, get_question, get_view, notify, read_notices, set_view, write_url
 from ui.skeleton import draw_skeleton
 from ui.waiting import ready
 from ui.watching import panel, turn_page, watch
@@ -46,6 +47,9 @@ def framed(page: str) -> Iterator[Frame]:
     turn_page(page)
     st.html(_STYLE)
     view = get_view()
+    if (question := get_question()) is not None:
+        draw_question(question)
+        st.stop()
     write_url(view)
     engine, owner = get_engine(), get_owner()
     engine.worker.begin_page(owner)
@@ -136,7 +140,7 @@ def _draw_entry(label: str, value: str) -> None:
 
 def _describe_score(job: Job) -> str:
     if job.state == "done":
-        return describe_perplexity(job.result.perplexity)
+        return describe_score(job.result)
     return "measuring" if job.active else "–"
 
 

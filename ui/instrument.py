@@ -11,6 +11,7 @@ from explorer.masks import Mask
 from explorer.plans import Plan
 from explorer.records import Estimate, Score
 from ui.engine import Facts, View, list_singles
+from ui.figures import describe_speed
 from ui.jobs import Job
 from ui.measures import ask_colours, choose_measure, describe_measure
 from ui.meter import describe_meter
@@ -60,15 +61,23 @@ def draw_instrument(facts: Facts) -> None:
             draw_end(job)
 
 
-def write_score(score: Score) -> list[float | None]:
-    """Write a score as [nats, low, high, difference, its low, its high], a token each; None where there is none."""
+def write_score(score: Score) -> list[float | str | None]:
+    """Write a score as [nats, low, high, difference, its low, its high, overflow]; None where there is none.
+
+    Nats are of a token; the overflow is in words.
+    """
     paired = score.delta_ci95 if score.mask else None
     return [
-        score.total_nats / score.n_tokens,
+        _number(score.total_nats / score.n_tokens),
         *_logs(score.perplexity_ci95),
-        score.delta_nats_per_token if score.mask else None,
+        _number(score.delta_nats_per_token) if score.mask else None,
         *(paired or (None, None)),
+        str(score.overflow) if score.overflow else None,
     ]
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _logs(interval: tuple[float, float] | None) -> tuple[float | None, float | None]:
@@ -97,7 +106,7 @@ def _describe_live(view: View, job: Job, n_layers: int) -> dict[str, Any] | None
         return None
     return {
         "off": write_cells(view.mask, n_layers),
-        "score": [math.log(estimate.perplexity), *_logs(estimate.perplexity_ci95)],
+        "score": [_number(math.log(estimate.perplexity)), *_logs(estimate.perplexity_ci95)],
         "windows": len(estimate.score.nats),
         "of": estimate.n_windows,
     }
@@ -136,4 +145,6 @@ def _describe_pace(view: View) -> dict[str, str] | None:
         return {"before": "…", "after": "…", "note": describe_progress(job) if job.active else str(job.error or "")}
     whole, pruned = job.result
     note = "" if timed.mask == view.mask else f"tokens/s timed without {timed.mask}"
-    return {"before": f"{whole:.1f}", "after": f"{pruned:.1f}", "note": note}
+    if whole is None:
+        note = "other work came in between: no figure"
+    return {"before": describe_speed(whole), "after": describe_speed(pruned), "note": note}

@@ -20,10 +20,8 @@ def describe_meter(inventory: Inventory, window: int) -> dict[str, Any]:
     whole = _list_amounts(inventory, NONE, contexts)
     kinds: dict[tuple, int] = {}
     numbers = []
-    for layer, about in enumerate(
-        zip(inventory.layers, inventory.layer_bytes, inventory.idle, inventory.reach, strict=True)
-    ):
-        kind = kinds.setdefault(about, layer)
+    for layer in range(len(inventory.layers)):
+        kind = kinds.setdefault(inventory.kind(layer), layer)
         numbers.append(list(kinds.values()).index(kind))
     states = [
         [_list_amounts(inventory, _off(layer, parts), contexts) for parts in ("a", "m", "am")]

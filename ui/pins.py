@@ -34,6 +34,7 @@ class Pin:
         difference, difference_low, difference_high: nats a token against the unpruned model.
         parameters, kv_bytes, flops: the costs, a token.
         texts: pairs of prompt and text.
+        overflow: in words, where the model's arithmetic overflowed.
     """
 
     link: dict[str, str]
@@ -48,6 +49,7 @@ class Pin:
     kv_bytes: float
     flops: float
     texts: tuple[tuple[str, str], ...] = ()
+    overflow: str = ""
 
     @property
     def mask(self) -> Mask:
@@ -59,16 +61,17 @@ class Pin:
         """Pin a scored view."""
         low, high = score.perplexity_ci95 or (None, None)
         least, most = score.delta_ci95 or (None, None)
-        numbers = (score.perplexity, low, high, score.delta_nats_per_token, least, most)
-        return cls(
-            link, layers, *numbers, costs.parameters, costs.kv_bytes_per_token, costs.flops_per_token, tuple(texts)
-        )
+        difference = math.inf if math.isnan(score.delta_nats_per_token) else score.delta_nats_per_token
+        numbers = (score.perplexity, low, high, difference, least, most)
+        needs = (costs.parameters, costs.kv_bytes_per_token, costs.flops_per_token)
+        return cls(link, layers, *numbers, *needs, tuple(texts), str(score.overflow or ""))
 
     @classmethod
     def read(cls, found: Any) -> Pin:
         """Read what a browser brings back, which may be anything. Raises ValueError or MaskError."""
         try:
-            values = {field.name: found[field.name] for field in fields(cls)}
+            overflow = str(found.get("overflow", ""))
+            values = {field.name: found[field.name] for field in fields(cls) if field.name != "overflow"}
             link = {str(name): str(value) for name, value in values.pop("link").items()}
             texts = tuple((str(prompt), str(text)) for prompt, text in values.pop("texts"))
             numbers = {name: None if value is None else float(value) for name, value in values.items()}
@@ -76,7 +79,7 @@ class Pin:
             needed = ("perplexity", "difference", "kv_bytes", "flops")
             if not 0 < layers <= 9999 or any(numbers[name] is None for name in needed):
                 raise ValueError("a number is missing")
-            pin = cls(link=link, layers=layers, parameters=parameters, texts=texts, **numbers)  # type: ignore[arg-type]
+            pin = cls(link=link, layers=layers, parameters=parameters, texts=texts, overflow=overflow, **numbers)  # type: ignore[arg-type]
             pin.mask.checked(layers)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(str(error)) from error

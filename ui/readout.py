@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from explorer.records import Estimate, Score
-from ui.figures import describe_interval, describe_perplexity
+from ui.figures import describe_interval, describe_perplexity, describe_score
 from ui.jobs import Job
 from ui.waiting import describe_progress, follow, ready
 
@@ -27,16 +27,18 @@ def _draw(job: Job, label: str) -> None:
 
 def _draw_estimate(estimate: Estimate, label: str) -> None:
     st.metric(label, f"≈ {describe_perplexity(estimate.perplexity)}")
-    st.caption(
-        f"{describe_interval(estimate.perplexity_ci95)}  \n"
-        f"estimate from {len(estimate.score.nats)} of {estimate.n_windows} windows"
-    )
+    lines = [] if estimate.perplexity_ci95 is None else [describe_interval(estimate.perplexity_ci95)]
+    lines.append(f"estimate from {len(estimate.score.nats)} of {estimate.n_windows} windows")
+    st.caption("  \n".join(lines))
 
 
 def _draw_score(score: Score, label: str) -> None:
-    st.metric(label, describe_perplexity(score.perplexity))
+    st.metric(label, describe_score(score))
+    if score.overflow:
+        st.caption("Numbers beyond the range of this precision: load the model in bfloat16 or float32.")
+        return
     lines = [describe_interval(score.perplexity_ci95)]
-    if score.mask:
+    if score.mask and not score.base_overflow:
         delta = f"{score.delta_nats_per_token:+.4f} nats a token"
         if paired := score.delta_ci95:
             delta += f" [{paired[0]:+.4f}, {paired[1]:+.4f}]"

@@ -13,6 +13,7 @@ from typing import Any
 
 from streamlit import runtime
 from streamlit.proto.ClientState_pb2 import ClientState
+from streamlit.runtime import Runtime
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
@@ -44,6 +45,10 @@ class Session:
         """
         return self._found._scriptrunner is None and self._found._browser_queue.is_empty()
 
+    def has_replaced(self, runner: ScriptRunner) -> bool:
+        """Tell whether another run was started in the place of a runner's."""
+        return isinstance(self._found, AppSession) and self._found._scriptrunner is not runner
+
     def run_page(self) -> None:
         """Run the page of an idle session. Only on the event loop, as the session itself does for its browser."""
         self._run([])
@@ -72,16 +77,21 @@ def correct_runs() -> None:
         ScriptRunner.corrected = True  # type: ignore[attr-defined]
         ScriptRunner._run_script = end_whole(ScriptRunner._run_script)  # type: ignore[assignment, method-assign]
         AppSession.request_rerun = stay_on_page(AppSession.request_rerun)  # type: ignore[assignment, method-assign]
+        Runtime._send_message = send_to_present(Runtime._send_message)  # type: ignore[assignment, method-assign]
 
 
 def end_whole(run_script: Callable[[ScriptRunner, RerunData], None]) -> Callable[[ScriptRunner, RerunData], None]:
-    """Let a run end only when all that it drew has reached the event loop.
+    """Let a run end only when all that it drew has reached the event loop; do not begin one that was given up.
+
+    A run that was given up before it began would still set the session's page, perhaps after the run in its place.
 
     A fragment that a browser asks for just when a run has ended gets a runner of its own, and Streamlit then ignores
     what the runner before has said but the loop has not heard: the page would stay drawn in part.
     """
 
     def run_whole(runner: ScriptRunner, data: RerunData) -> None:
+        if runtime.exists() and Session(runner._session_id).has_replaced(runner):
+            return
         run_script(runner, data)
         if runtime.exists() and not (session := Session(runner._session_id)).gone:
             heard = threading.Event()
@@ -89,6 +99,19 @@ def end_whole(run_script: Callable[[ScriptRunner, RerunData], None]) -> Callable
             heard.wait(_PATIENCE)
 
     return run_whole
+
+
+def send_to_present(send: Callable[[Runtime, Any, Any], None]) -> Callable[[Runtime, Any, Any], None]:
+    """Send what a session says to the browser that it has now.
+
+    Streamlit goes over all sessions and the connections that they had when it began: what a page drew meanwhile for a
+    browser that came back would be sent to the connection that was lost.
+    """
+
+    def send_message(server: Runtime, found: Any, message: Any) -> None:
+        send(server, server._session_mgr.get_active_session_info(found.session.id) or found, message)
+
+    return send_message
 
 
 def stay_on_page(request: Callable[[AppSession, Any], None]) -> Callable[[AppSession, Any], None]:

@@ -96,7 +96,8 @@ def _text_of(job: Job) -> str:
 
 def _describe_side(job: Job) -> dict[str, str]:
     if job.state == "done":
-        return {"state": "" if job.result.text else "(nothing)", "note": describe_sample(job.result)}
+        state = " (overflow)" if job.result.overflow else "" if job.result.text else "(nothing)"
+        return {"state": state, "note": describe_sample(job.result)}
     if job.state == "failed":
         return {"state": str(job.error), "note": ""}
     if _is_stopped(job):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from explorer.masks import NONE, Mask
 from explorer.plans import PlanSpec
 from explorer.texts import DEFAULT_TEXT
 from ui.engine import Engine, View
+from ui.permissions import NoName, Permissions
+from ui.serving.health import report_by
 from ui.watching import get_watchers, wake
 
 MOST_TOKENS = 2**31 - 1
@@ -40,7 +42,16 @@ DEFAULT_VIEW = View(
 def get_engine() -> Engine:
     """Return the one engine of this server."""
     cache = Path(os.environ.get("EXPLORER_CACHE") or "cache")
-    return Engine(cache, runtime.get_instance().is_active_session, get_watchers().changed)
+    engine = Engine(cache, runtime.get_instance().is_active_session, get_watchers().changed)
+    report_by(getattr(engine, "health", lambda: _look_at(engine)))
+    return engine
+
+
+def _look_at(engine: Engine) -> dict[str, Any]:
+    """Tell how much waits for the worker, and whether it works."""
+    waiting = engine.worker.waiting()
+    queued = sum(job.state == "queued" for job in waiting)
+    return {"ok": True, "queued": queued, "busy": queued < len(waiting)}
 
 
 def get_owner() -> str:
@@ -56,10 +67,63 @@ def get_view() -> View:
     if "view" not in state:
         state.view = DEFAULT_VIEW
     if parameters and parameters != state.get("written"):
-        state.view, notices = read_view(parameters)
         state.written = parameters
-        notify(notices)
+        show_linked(*read_view(parameters))
     return state.view
+
+
+@st.cache_resource(show_spinner=False)
+def get_permissions() -> Permissions:
+    """Return what links may have this server read."""
+    return Permissions.of()
+
+
+def show_linked(view: View, notices: list[str]) -> None:
+    """Show a view that came from elsewhere; or have the page ask first, if it reads what no link may read."""
+    asked: dict[str, Path] = {}
+    for kind in ("model", "text"):
+        try:
+            path = get_permissions().asks(kind, getattr(view, kind))
+        except NoName as error:
+            notices = [*notices, f"The link's {kind} was skipped. {error}"]
+            view = replace(view, **{kind: getattr(DEFAULT_VIEW, kind)})
+        else:
+            asked |= {kind: path} if path is not None else {}
+    st.session_state.question = Question(view, asked, notices) if asked else None
+    if not asked:
+        st.session_state.view = view
+        notify(notices)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a link asks to read on this server.
+
+    Args:
+        view: the link's.
+        paths: what would be read, by `model` and `text`.
+        notices: what is to be said of the link.
+    """
+
+    view: View
+    paths: dict[str, Path]
+    notices: list[str]
+
+
+def get_question() -> Question | None:
+    """Return what this session has to answer before anything else."""
+    return st.session_state.get("question")
+
+
+def answer(question: Question, agreed: bool) -> None:
+    """Show the link's view if it was agreed to; or stay with the view that this session has."""
+    st.session_state.question = None
+    if agreed:
+        for kind in ("model", "text"):
+            get_permissions().agree(kind, getattr(question.view, kind))
+        set_view(question.view)
+        notify(question.notices)
+    write_url(st.session_state.view)
 
 
 def set_view(view: View) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Callable, Iterable
 
 import streamlit as st
@@ -11,6 +13,8 @@ from ui.jobs import Job
 from ui.plain import plain
 from ui.session import get_engine, get_owner
 from ui.watching import panel, watch
+
+_SECRET = secrets.token_bytes(16)
 
 
 def ready(job: Job, again: bool = True) -> bool:
@@ -41,7 +45,13 @@ def draw_end(job: Job, again: bool = True) -> None:
         st.caption("Cancelled.")
         if again:
             retry = get_engine().worker.retry
-            st.button("Run it again", key=f"again {job.key}", on_click=retry, args=(get_owner(), job))
+            st.button("Run it again", key=name_widget("again", job), on_click=retry, args=(get_owner(), job))
+
+
+def name_widget(what: str, job: Job) -> str:
+    """Return the key of a job's widget. It reaches the browser: nothing of what the job's own key holds may be read."""
+    digest = hashlib.blake2b(str(job.key).encode(errors="backslashreplace"), key=_SECRET, digest_size=12)
+    return f"{what} {digest.hexdigest()}"
 
 
 def _draw_progress(job: Job) -> None:
@@ -55,7 +65,7 @@ def draw_progress(job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(job.fraction, text=plain(describe_progress(job)))
         decline = get_engine().worker.decline
-        st.button("Cancel", key=f"cancel {job.key}", on_click=decline, args=(get_owner(), job))
+        st.button("Cancel", key=name_widget("cancel", job), on_click=decline, args=(get_owner(), job))
 
 
 def describe_progress(job: Job) -> str:

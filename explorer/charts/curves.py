@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
     for curve, name, style, first in zip(curves, names, styles, _first_of_name(names), strict=True):
         steps, colour = sorted(curve.scores), style["line"]["color"]
         x = [shares(curve.plan.at(step)) for step in steps]
-        y = [curve.scores[step].perplexity for step in steps]
+        y = [_finite(curve.scores[step].perplexity) for step in steps]  # what overflows is a gap
         figure.add_trace(_band(curve, steps, x, colour))
         masks = [str(curve.plan.at(step)) for step in steps]
         figure.add_scatter(
@@ -83,19 +84,24 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
             **style,
         )
         if curve.collapse is not None:
-            found = curve.scores[curve.collapse]
+            at = _finite(curve.scores[curve.collapse].perplexity)
             figure.add_scatter(
-                x=[shares(curve.plan.at(curve.collapse))], y=[found.perplexity], mode="markers", legendgroup=name,
+                x=[shares(curve.plan.at(curve.collapse))], y=[at], mode="markers", legendgroup=name,
                 marker={"symbol": "x-thin", "size": 14, "line": {"width": 3, "color": colour}},
                 name=f"{name}: collapse", showlegend=False, hoverinfo="skip",
             )  # fmt: skip
-    every = [score.perplexity for curve in curves for score in curve.scores.values()]
-    base = min((curve.scores[0].perplexity for curve in curves if 0 in curve.scores), default=1.0)
+    found = [_finite(score.perplexity) for curve in curves for score in curve.scores.values()]
+    every = [perplexity for perplexity in found if perplexity is not None]
+    base = min((p for curve in curves if 0 in curve.scores and (p := _finite(curve.scores[0].perplexity))), default=1.0)
     low, high = min(every, default=base), max((p for p in every if p < most * base), default=base)
     ends = [np.log10(low) - 0.03, np.log10(max(high, 10 * base)) + 0.05]
     figure.update_yaxes(title="Held-out perplexity", type="log", range=ends)
     figure.update_xaxes(title=AXES[shares.of], tickformat=".0%")
     return lay_out(figure, 480).update_layout(hovermode="closest")
+
+
+def _finite(perplexity: float) -> float | None:
+    return perplexity if math.isfinite(perplexity) else None
 
 
 def _first_of_name(names: Sequence[str]) -> list[bool]:

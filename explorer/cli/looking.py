@@ -41,7 +41,10 @@ def info(
     rows = [
         (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value) for name, value in shown.items()
     ]
-    return answer | {"sites": inventory.sites()}, "\n".join(f"{name:<20}{value}" for name, value in rows)
+    notices = [] if config_only else list(work.loaded.notices)
+    return answer | {"sites": inventory.sites(), "notices": notices}, "\n".join(
+        f"{name:<20}{value}" for name, value in rows
+    )
 
 
 def _look_at_model(work: Work) -> tuple[dict[str, Any], Inventory]:

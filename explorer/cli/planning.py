@@ -80,7 +80,7 @@ def compare(
 ) -> tuple[dict[str, Any], str]:
     """Compare plans on the held-out windows: perplexity, KL divergence and top-1 agreement at given fractions."""
     from explorer.curves import trace_curve
-    from explorer.generation import measure_pace
+    from explorer.decode_speed import measure_decode_speed
     from explorer.planning import make_plan
 
     shares = _read_fractions(fractions)
@@ -102,8 +102,11 @@ def compare(
             else {"step": k, **_describe_step(curve.scores[k], work.costs(made.at(k)), curve.divergences[k])}
             for k in steps
         ]
-        for entry in filter(None, described if pace else []):
-            entry["tokens_per_second"] = measure_pace(work.loaded, Mask.parse(entry["mask"]), work.progress)
+        timed = [entry for entry in described if entry is not None] if pace else []
+        masks = [Mask.parse(entry["mask"]) for entry in timed]
+        for entry, speed in zip(timed, measure_decode_speed(work.loaded, masks, work.progress), strict=True):
+            entry["tokens_per_second"] = speed and speed.median
+            entry["tokens_per_second_ci95"] = speed and speed.interval
         if made.spec.method == "random":
             _add_spread(work, made.spec, shares, described)
         cost = made.describe()["cost"]
@@ -176,4 +179,5 @@ def _write_step(step: int, made: Plan, found: Score, costs: Costs) -> str:
     order = made.order
     removed = "" if step == 0 or order is None else order[step - 1]
     perplexity = f"{found.perplexity:.2f}" if found.perplexity < 1e6 else f"{found.perplexity:.2e}"
+    perplexity = str(found.overflow) if found.overflow else perplexity
     return f"{step:<6}{removed:<10}{perplexity:<12}{costs.parameters / 1e6:<12,.1f}{found.mask}"

@@ -36,8 +36,12 @@ def score(
     lines = [f"{'mask':<24}perplexity  difference, nats a token (95% interval)"]
     for s in scores:
         interval = "" if s.delta_ci95 is None else f"  [{s.delta_ci95[0]:+.4f}, {s.delta_ci95[1]:+.4f}]"
+        if s.overflow:
+            lines.append(f"{s.mask!s:<24}{s.overflow}")
+            continue
         perplexity = f"{s.perplexity:.4f}" if s.perplexity < 1e6 else f"{s.perplexity:.3e}"
-        lines.append(f"{s.mask!s:<24}{perplexity:<10}  {s.delta_nats_per_token:+.4f}{interval}")
+        difference = "" if s.base_overflow else f"  {s.delta_nats_per_token:+.4f}{interval}"
+        lines.append(f"{s.mask!s:<24}{perplexity:<10}{difference}")
     return answer, "\n".join(lines)
 
 
@@ -65,9 +69,11 @@ def generate(
         "mask": str(pruned.mask),
         "text": pruned.text,
         "original": original.text,
+        "overflow": {"pruned": pruned.overflow, "original": original.overflow},
         "tokens_per_second": {"pruned": pruned.tokens_per_second, "original": original.tokens_per_second},
     }
-    return answer, f"original | {original.text}\n{pruned.mask} | {pruned.text}"
+    ends = [" (overflow)" * sample.overflow for sample in (original, pruned)]
+    return answer, f"original | {original.text}{ends[0]}\n{pruned.mask} | {pruned.text}{ends[1]}"
 
 
 def _split(text: str) -> Split:

@@ -94,6 +94,7 @@ def describe_score(found: Score) -> dict[str, Any]:
         "mask": str(found.mask),
         "perplexity": found.perplexity,
         "perplexity_ci95": found.perplexity_ci95,
+        "overflow": found.overflow and {"dtype": found.overflow.dtype, "layer": found.overflow.layer},
         "nats": found.total_nats,
         "tokens": found.n_tokens,
         "bits_per_byte": found.bits_per_byte,

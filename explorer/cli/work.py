@@ -89,7 +89,11 @@ class Work:
         if not self.settings.text.startswith("tokens:"):
             check_window(self.settings.window, self.settings.tokens, None)
         quieten_libraries()
-        return load(self.spec, self.store, self.settings.cache, self.progress)
+        loaded = load(self.spec, self.store, self.settings.cache, self.progress)
+        self.progress.close()
+        for notice in loaded.notices:
+            print(f"note: {notice}", file=sys.stderr)
+        return loaded
 
     @cached_property
     def corpus(self) -> Corpus:

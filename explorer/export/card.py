@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
+from explorer.decode_speed import DecodeSpeed
 from explorer.export.commands import describe_loading
 from explorer.export.evidence import Evidence, Verification
 from explorer.export.planned import ExportPlan
@@ -118,9 +119,15 @@ def _table(precision: str, found: Evidence) -> list[str]:
         ("parameters", f"{before.parameters:,}", f"{after.parameters:,}"),
         (f"bytes of weights in {precision}", f"{before.bytes:,}", f"{after.bytes:,}"),
         ("KV cache, bytes per token", f"{before.kv_bytes_per_token:,}", f"{after.kv_bytes_per_token:,}"),
-        ("tokens a second", f"{found.speed_before:.1f}", f"{found.speed_after:.1f}"),
+        ("tokens a second", _describe_speed(found.speed_before), _describe_speed(found.speed_after)),
     ]
     return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _describe_speed(speed: DecodeSpeed | None) -> str:
+    return (
+        "not measured" if speed is None else f"{speed.median:.1f} ({speed.interval[0]:.1f} to {speed.interval[1]:.1f})"
+    )
 
 
 def _describe_proof(proof: Verification | None) -> str:
@@ -139,12 +146,24 @@ def _limits(planned: ExportPlan, found: Evidence) -> list[str]:
     return [
         f"- Perplexity was measured on {windows} window{'s' * (windows != 1)} of one text; nothing else was.",
         "- Nothing was trained after the removal.",
+        *_tell_left_out(planned),
         *(["- Weights are rounded to the type of the file's blocks."] if planned.lossy else []),
         *(
             ["- The code in this folder runs when it is loaded with trust_remote_code=True; read it first."]
             if planned.format.kind in ("deci", "pruned-remote-code")
             else []
         ),
+    ]
+
+
+def _tell_left_out(planned: ExportPlan) -> list[str]:
+    """Say which tensors of layers after the last one went with the layers that are off."""
+    gone = [name for name in planned.layout.beyond if planned.layout.move(name) is None]
+    if not gone:
+        return []
+    return [
+        f"- {len(gone)} tensors after the last layer, such as {_code(gone[0])}, are left out: they predict further "
+        "tokens from the whole model's last state."
     ]
 
 

@@ -78,7 +78,7 @@ def export(
         _write(planned, folder, progress)
         (measured,) = score(loaded, corpus, [mask], store, progress=progress)
         proof = verify(loaded, folder, planned, corpus, measured, progress) if planned.reload else None
-        found = gather(loaded, corpus, measured, planned.layout.written, proof)
+        found = gather(loaded, corpus, measured, planned.layout.written, proof, progress)
         origin = find_provenance(loaded.checkpoint)
         (folder / RECIPE).write_text(write_recipe(recipe, origin.revision, found), encoding="utf-8")
         card = make_card(loaded, corpus, planned, found, origin, recipe, command)

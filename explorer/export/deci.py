@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from explorer.anatomy import find_base_type
+from explorer.anatomy import find_base_type, has_own_head
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
 from explorer.export.remote import Names
@@ -74,7 +74,7 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
         "rope_parameters": dict(own.rope_parameters),
         "num_key_value_heads": own.num_key_value_heads,
         "hidden_act": own.hidden_act,
-        "tie_word_embeddings": own.tie_word_embeddings,
+        "tie_word_embeddings": not has_own_head(loaded.model),
     }
     return made, _NAMES.write_code("LlamaForCausalLM", "LlamaConfig", "llama")
 

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.costs import take_inventory
-from explorer.generation import generate
+from explorer.decode_speed import DecodeSpeed, measure_decode_speed
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, Mask
-from explorer.records import Corpus, Costs, Interval, Score
-
-#: New tokens that are timed.
-SPEED_TOKENS = 32
+from explorer.records import Corpus, Costs, Interval, Progress, Score, unreported
 
 
 @dataclass(frozen=True)
@@ -38,20 +35,20 @@ class Evidence:
     Args:
         score: of the mask, on the held-out windows, beside the unpruned model.
         before, after: costs of the whole model, and of what is written.
-        speed_before, speed_after: new tokens a second of the same, greedy, by this program.
+        speed_before, speed_after: how fast the same decode, by this program; None where other work came in between.
         proof: None for a target without weights.
     """
 
     score: Score
     before: Costs
     after: Costs
-    speed_before: float
-    speed_after: float
+    speed_before: DecodeSpeed | None
+    speed_after: DecodeSpeed | None
     proof: Verification | None
 
     def describe(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
-        score = self.score
+        score, speeds = self.score, (self.speed_before, self.speed_after)
         return {
             "perplexity": _pair(score.unpruned.perplexity, score.perplexity),
             "perplexity_ci95": _pair(score.unpruned.perplexity_ci95, score.perplexity_ci95),
@@ -61,7 +58,8 @@ class Evidence:
             "parameters": _pair(self.before.parameters, self.after.parameters),
             "bytes": _pair(self.before.bytes, self.after.bytes),
             "kv_bytes_per_token": _pair(self.before.kv_bytes_per_token, self.after.kv_bytes_per_token),
-            "tokens_per_second": _pair(self.speed_before, self.speed_after),
+            "tokens_per_second": _pair(*(None if each is None else each.median for each in speeds)),
+            "tokens_per_second_ci95": _pair(*(None if each is None else each.interval for each in speeds)),
             "verify": describe_proof(self.proof),
         }
 
@@ -83,11 +81,16 @@ def _pair(before: float | Interval | None, after: float | Interval | None) -> di
     return {"before": before, "after": after}
 
 
-def gather(loaded: LoadedModel, corpus: Corpus, score: Score, written: Mask, proof: Verification | None) -> Evidence:
+def gather(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    score: Score,
+    written: Mask,
+    proof: Verification | None,
+    progress: Progress = unreported,
+) -> Evidence:
     """Count costs and time generation, of the whole model and of what is written."""
     inventory = take_inventory(loaded.model, loaded.family)
     before, after = (inventory.costs(mask, corpus.window) for mask in (NONE, written))
-    generate(loaded, NONE, "The", 1)  # the first one is slower, whatever the mask
-    tokens = min(SPEED_TOKENS, (loaded.positions or 2 * SPEED_TOKENS) // 2)
-    slow, fast = (generate(loaded, mask, "The", tokens).tokens_per_second for mask in (NONE, written))
+    slow, fast = measure_decode_speed(loaded, [NONE, written], progress)
     return Evidence(score, before, after, slow, fast, proof)

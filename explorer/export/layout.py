@@ -1,18 +1,18 @@
-"""Mask -> what becomes of each tensor and of the config: layers and sites dropped, projections zeroed."""
+"""Mask -> what becomes of each tensor: layers and sites dropped, projections zeroed."""
 
 from __future__ import annotations
 
-import copy
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
-from explorer.anatomy import PER_LAYER_FIELDS, Family
+from explorer.anatomy import Family
 from explorer.errors import ExportError
+from explorer.export.naming import Naming
 from explorer.masks import PARTS, Mask, Site
 
-#: Other names that a site's module has in checkpoint files: Mixtral's.
-_NAMES_IN_FILES = {"mlp": ("block_sparse_moe",)}
+
+def _as_it_is(name: str) -> str:
+    return name
 
 
 @dataclass
@@ -23,6 +23,8 @@ class Layout:
         drops_sites: leave out the tensors of sites that are off in layers that stay, else zero their projections.
         keeps_first: zero the attention of the first layer that stays all the same.
         norms: names, in a layer, of the norms that are left out with each site.
+        naming: how tensors of the files are called in the model.
+        beyond: names met of tensors that belong to layers after the last one, which predict further tokens.
     """
 
     family: Family
@@ -31,12 +33,14 @@ class Layout:
     drops_sites: bool = False
     keeps_first: bool = False
     norms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    naming: Naming = _as_it_is
     zeroed: set[Site] = field(default_factory=set)
+    beyond: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         names = self.family.layers.split(".")
         stacks = "|".join(re.escape(".".join(names[start:])) for start in range(len(names)))
-        self._in_layer = re.compile(rf"({stacks})\.(\d+)\.(.+)")
+        self._in_layer = re.compile(rf"({stacks})\.(\d+)(?:\.(.+))?")
         self.kept = [layer for layer in range(self.n_layers) if layer not in self.mask.whole_layers]
         inside = {site for site in self.mask.sites if site.layer not in self.mask.whole_layers}
         first = {Site(layer, "attention") for layer in self.kept[:1]} if self.keeps_first else set()
@@ -54,22 +58,52 @@ class Layout:
 
     def place(self, name: str) -> tuple[str, bool] | None:
         """Return a tensor's new name and whether it is zeroed, or None if it goes."""
-        match = self._in_layer.fullmatch(name)
+        match = self._match(name)
         if match is None:
             return name, False
-        stack, layer, rest = match[1], int(match[2]), match[3]
-        if layer in self.mask.whole_layers or any(self._belongs(s, rest) for s in self._of(self.dropped_sites, layer)):
+        layer, rest = int(match[2]), match[3] or ""
+        if layer >= self.n_layers:
+            self.beyond.append(name)
+        if any(self._belongs(site, rest) for site in self._of(self.dropped_sites, layer)):
             return None
-        zeroing = [s for s in self._of(self.zero_sites, layer) if self.family.writes(s.part, rest)]
+        moved = self.move(name)
+        if moved is None:
+            return None
+        zeroing = [site for site in self._of(self.zero_sites, layer) if self.family.writes(site.part, rest)]
         self.zeroed.update(zeroing)
-        return f"{stack}.{self.kept.index(layer)}.{rest}", bool(zeroing)
+        return moved, bool(zeroing)
+
+    def move(self, name: str) -> str | None:
+        """Return the new name of a module or tensor, None if its layer goes.
+
+        Layers after the last one, which read the whole model's last state, stay only where every layer does.
+        """
+        match = self._match(name)
+        if match is None or len(self.kept) == self.n_layers:
+            return name
+        layer = int(match[2])
+        return self._renumber(name, layer, self.kept.index(layer)) if layer in self.kept else None
+
+    def _match(self, name: str) -> re.Match[str] | None:
+        """Find stack, layer and the rest of a name, by what the model calls it."""
+        return self._in_layer.fullmatch(self.naming(name)) or self._in_layer.fullmatch(name)
+
+    def _renumber(self, name: str, old: int, new: int) -> str:
+        """Put a layer's new number into a name: of several equal numbers the one that names the layer."""
+        words = name.split(".")
+        for place in (place for place, word in enumerate(words) if word == str(old)):
+            moved = ".".join((*words[:place], str(new), *words[place + 1 :]))
+            match = self._match(moved)
+            if match and int(match[2]) == new:
+                return moved
+        raise ExportError("A tensor's layer cannot be renumbered", name, "Turn off sites only")
 
     def _of(self, sites: set[Site], layer: int) -> list[Site]:
         return [site for part in PARTS if (site := Site(layer, part)) in sites]
 
     def _belongs(self, site: Site, tensor: str) -> bool:
         """Tell whether a tensor of a layer goes with a site."""
-        names = *self.family.modules(site.part), *_NAMES_IN_FILES.get(site.part, ()), *self.norms.get(site.part, ())
+        names = *self.family.modules(site.part), *self.norms.get(site.part, ())
         return tensor.partition(".")[0] in names
 
     def check(self) -> None:
@@ -80,34 +114,3 @@ class Layout:
                 f"none for {lost[0]} among the tensors",
                 "Turn off whole layers only",
             )
-
-    def make_config(self, written: dict[str, Any], loaded: Any) -> dict[str, Any]:
-        """Return config.json for the layers that stay.
-
-        Args:
-            written: the source's config.json.
-            loaded: the decoder's transformers config, with per-layer lists in full; they are sliced, never made
-                anew, since their pattern starts at the old layer 0.
-
-        Raises:
-            ExportError: the result would be another function than what was measured.
-        """
-        config = copy.deepcopy(written)
-        if not self.mask.whole_layers:
-            return config
-        if getattr(loaded, "scale_attn_by_inverse_layer_idx", False):
-            raise ExportError(
-                "Layers cannot be dropped exactly", "attention is scaled by the layer's number", "Turn off sites only"
-            )
-        decoder = config.get("text_config", config)
-        decoder[loaded.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = len(self.kept)
-        for name in PER_LAYER_FIELDS:
-            if isinstance(values := getattr(loaded, name, None), (list, tuple)):
-                decoder[name] = [values[layer] for layer in self.kept]
-        if hasattr(loaded, "mlp_only_layers"):  # which layers have experts follows from their numbers
-            step, dense = loaded.decoder_sparse_step, set(loaded.mlp_only_layers)
-            decoder["mlp_only_layers"] = [
-                new for new, old in enumerate(self.kept) if old in dense or (old + 1) % step != 0
-            ]
-            decoder["decoder_sparse_step"] = 1
-        return config

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from itertools import groupby
+from typing import Any
 
-from explorer.anatomy import PER_LAYER_FIELDS
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
 from explorer.loading import LoadedModel
@@ -15,18 +15,19 @@ from explorer.masks import PARTS, Site
 FILE = "mergekit.yaml"
 
 
-def make_yaml(loaded: LoadedModel, layout: Layout, source: str) -> str:
+def make_yaml(loaded: LoadedModel, layout: Layout, source: str, config: dict[str, Any]) -> str:
     """Write the configuration for mergekit-yaml.
 
     Args:
         source: hub id or folder of the original.
+        config: what config.json has to say; mergekit itself changes only the number of layers.
 
     Raises ExportError: mergekit would write something else.
     """
-    listed = [name for name in PER_LAYER_FIELDS if getattr(loaded.config, name, None)]
-    if listed and layout.mask.whole_layers:
+    count = loaded.config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    if left := _find_change(loaded.checkpoint.config, config, count):
         raise ExportError(
-            "mergekit cannot drop these layers", f"it leaves {listed[0]} as long as it was", "Use --format transformers"
+            "mergekit cannot write this checkpoint", f"it leaves {left} as it was", "Use --format transformers"
         )
     lines = ["merge_method: passthrough", "slices:"]
     for off, run in groupby(layout.kept, lambda layer: _filters(loaded, layout, layer)):
@@ -43,6 +44,18 @@ def make_yaml(loaded: LoadedModel, layout: Layout, source: str) -> str:
                 ]
                 lines += ["            - value: 1.0"]
     return "\n".join(lines) + "\n"
+
+
+def _find_change(old: Any, new: Any, count: str) -> str | None:
+    """Name the first key, in any part of a config, whose value changes; the number of layers excepted."""
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            if found := _find_change(before, after, count):
+                return found
+        elif before != after and key != count:
+            return key
+    return None
 
 
 def _filters(loaded: LoadedModel, layout: Layout, layer: int) -> tuple[str, ...]:

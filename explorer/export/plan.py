@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -9,15 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from explorer.anatomy import find_base_type
+from explorer.anatomy import find_base_type, has_own_head
 from explorer.errors import ExportError
 from explorer.export import deci, mergekit, remote
-from explorer.export.formats import Format, find_format, only_whole_layers
+from explorer.export.formats import FORMATS, Format, find_format, only_whole_layers
 from explorer.export.gguf import plan_gguf
 from explorer.export.layout import Layout
+from explorer.export.naming import find_naming
 from explorer.export.planned import ExportPlan
 from explorer.export.provenance import find_provenance
+from explorer.export.rehearsal import rehearse
 from explorer.export.safetensors import Shard, plan_shards, write_shards
+from explorer.export.slicing import slice_config
 from explorer.export.target import CARRIED
 from explorer.export.verify import reload_checkpoint
 from explorer.loading import LoadedModel
@@ -33,7 +37,7 @@ def plan_export(loaded: LoadedModel, mask: Mask, format: str = "auto") -> Export
         MaskError: the mask names a layer that the model lacks.
         ExportError: no layer is left, or the mask cannot be written exactly in this format.
     """
-    mask = Mask(mask.checked(loaded.n_layers).sites | loaded.absent.sites)
+    mask = mask.checked(loaded.n_layers) | loaded.absent
     target = find_format(format, mask) if not loaded.absent else _find_own_format(loaded, format, mask)
     if len(mask.whole_layers) == loaded.n_layers:
         raise ExportError("Nothing is left to export", "every layer is off", "Keep at least one layer")
@@ -58,22 +62,37 @@ def _plan_transformers(loaded: LoadedModel, mask: Mask, target: Format) -> Expor
             f"{mask} turns off only one of them somewhere",
             "Use --format transformers-zeroed, deci or pruned-remote-code",
         )
-    layout = Layout(loaded.family, mask, loaded.n_layers)
-    return _plan_checkpoint(loaded, target, layout, layout.make_config(loaded.checkpoint.config, loaded.config), {})
+    layout = _lay_out(loaded, mask)
+    return _plan_checkpoint(loaded, target, layout, _make_config(loaded, layout), {})
+
+
+def _lay_out(loaded: LoadedModel, mask: Mask, **options: Any) -> Layout:
+    return Layout(loaded.family, mask, loaded.n_layers, naming=find_naming(loaded.model), **options)
+
+
+def _make_config(loaded: LoadedModel, layout: Layout) -> dict[str, Any]:
+    """Return config.json of what is written. Raises ExportError if it would make other layers than those that stay."""
+    config = copy.deepcopy(loaded.checkpoint.config)
+    if loaded.config.tie_word_embeddings and has_own_head(loaded.model):
+        for part in (config, config.get("text_config")):
+            if isinstance(part, dict):
+                part["tie_word_embeddings"] = False  # whoever believes the flag would drop the head
+    if len(layout.kept) < loaded.n_layers:
+        config = slice_config(config, loaded.model.config, layout.kept, layout.move)
+        rehearse(loaded, config, layout)
+    return config
 
 
 def _plan_deci(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
     deci.check_maps(loaded)
-    layout = Layout(loaded.family, mask, loaded.n_layers, drops_sites=True, keeps_first=True, norms=deci.NORMS)
-    config = layout.make_config(loaded.checkpoint.config, loaded.config)
-    config, code = deci.dress_config(config, loaded, layout)
+    layout = _lay_out(loaded, mask, drops_sites=True, keeps_first=True, norms=deci.NORMS)
+    config, code = deci.dress_config(_make_config(loaded, layout), loaded, layout)
     return _plan_checkpoint(loaded, target, layout, config, code, find_base_type(loaded.config.model_type) == "qwen2")
 
 
 def _plan_remote(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
-    layout = Layout(loaded.family, mask, loaded.n_layers, drops_sites=True)
-    config = layout.make_config(loaded.checkpoint.config, loaded.config)
-    config, code = remote.dress_config(config, loaded, layout)
+    layout = _lay_out(loaded, mask, drops_sites=True)
+    config, code = remote.dress_config(_make_config(loaded, layout), loaded, layout)
     return _plan_checkpoint(loaded, target, layout, config, code)
 
 
@@ -126,9 +145,11 @@ def carry_along(source: Path, folder: Path) -> None:
 
 
 def _plan_mergekit(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
-    layout = Layout(loaded.family, mask, loaded.n_layers)
+    _plan_transformers(loaded, mask, FORMATS["transformers-zeroed"])  # refuses what it cannot hold either
+    layout = _lay_out(loaded, mask)
+    config = _make_config(loaded, layout)
     source = find_provenance(loaded.checkpoint).base or str(loaded.checkpoint.folder)
-    text = mergekit.make_yaml(loaded, layout, source)
+    text = mergekit.make_yaml(loaded, layout, source, config)
 
     def write(folder: Path, report: Callable[[int], None]) -> None:
         (folder / mergekit.FILE).write_text(text, encoding="utf-8")

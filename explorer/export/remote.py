@@ -35,7 +35,7 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
         "layers": family.layers,
         **{part: list(family.modules(part)) for part in PARTS},
         "off": [str(layout.new_site(site)) for site in sorted(layout.dropped_sites)],
-        "returns": {part: loaded.hooks.returns(part) for part in PARTS},
+        "returns": {str(layout.new_site(site)): loaded.hooks.returns(site) for site in sorted(layout.dropped_sites)},
         "residual_inside": family.residual_inside,
     }
     model_type = find_base_type(config["model_type"])

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 
+from explorer.anatomy import find_anatomy
+from explorer.batches import cut, fill
+from explorer.descent import descend
 from explorer.devices import Placement
+from explorer.dissection import find_updates
 from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.export.evidence import Verification
 from explorer.export.planned import ExportPlan, Reload
+from explorer.hooks import Hooks
 from explorer.loading import LoadedModel
+from explorer.masks import NONE, Mask
 from explorer.records import Corpus, Progress, Score, unreported
+from explorer.scoring import blocks, find_nats
 from explorer.weights import read_weights
 
 _UNITS = 16  # in the last place of the largest logit
@@ -31,7 +39,7 @@ def verify(
     measured: Score,
     progress: Progress = unreported,
 ) -> Verification:
-    """Compare what was written with the masked model, window by window, in the dtype and on the device it was measured.
+    """Compare what was written with the masked model, in the dtype, on the device and in the batches it was measured.
 
     Args:
         measured: the mask's score.
@@ -40,30 +48,84 @@ def verify(
         ExportError: it does not load whole, or differs by more than rounding.
     """
     lossy, mask = planned.lossy, planned.layout.mask
-    reloaded = _reload(loaded, folder, planned.reload)
-    difference, largest, nats = 0.0, 0.0, []
-    for done, row in enumerate(corpus.held_out.ids):
-        progress(done, len(corpus.held_out), "Verifying")
-        ids = torch.from_numpy(row)[None].to(loaded.device)
-        with loaded.hooks.masked(mask):
-            expected = loaded.model(ids, use_cache=False).logits.float()
-        logits = reloaded(ids, use_cache=False).logits.float()
-        difference = max(difference, float((logits - expected).abs().max()))
-        largest = max(largest, float(expected.abs().max()))
-        nats.append(float(F.cross_entropy(logits[0, :-1], ids[0, 1:], reduction="sum")))
-    del reloaded  # what comes next may load a copy of its own
-    per_token = math.fsum(nats) / measured.n_tokens
-    perplexity = math.exp(per_token) if per_token < 700 else math.inf
-    relative = math.expm1(min(abs(per_token - measured.total_nats / measured.n_tokens), 700))
-    tolerance = math.inf if lossy else _UNITS * torch.finfo(loaded.model.dtype).eps * largest
-    if not (difference <= tolerance and relative <= max(lossy, _RELATIVE.get(loaded.dtype, 1e-3))):
+    found = _compare_all(loaded, _reload(loaded, folder, planned.reload), mask, corpus, progress)
+    relative = math.expm1(min(abs(found.nats_reloaded - found.nats_masked) / measured.n_tokens, 700))
+    tolerance = math.inf if lossy else _UNITS * torch.finfo(loaded.model.dtype).eps * found.largest
+    allowed = max(lossy, _RELATIVE.get(loaded.dtype, 1e-3))
+    masked, reloaded = (_perplexity(nats / measured.n_tokens) for nats in (found.nats_masked, found.nats_reloaded))
+    if not (found.difference <= tolerance and relative <= allowed):
         raise ExportError(
             "The exported checkpoint is not what was measured",
-            f"logits differ by {difference:.3g}, perplexity is {perplexity:.6g} and was {measured.perplexity:.6g}",
+            f"logits differ by {found.difference:.3g}, perplexity is {reloaded:.6g} and was {masked:.6g}",
             "Nothing was kept; report this model's layout",
         )
     second = _measure_again(planned, folder, corpus, measured)
-    return Verification(difference, measured.perplexity, perplexity, planned.loader, second)
+    return Verification(found.difference, masked, reloaded, planned.loader, second)
+
+
+@dataclass
+class _Found:
+    """How two models compare so far: the largest difference of logits, the largest logit, summed nats of each."""
+
+    difference: float = 0.0
+    largest: float = 0.0
+    nats_masked: float = 0.0
+    nats_reloaded: float = 0.0
+
+
+def _compare_all(loaded: LoadedModel, reloaded: Hooks, mask: Mask, corpus: Corpus, progress: Progress) -> _Found:
+    return loaded.batches.run(lambda size: _compare(loaded, reloaded, mask, corpus, size, progress), corpus.window)
+
+
+def _compare(loaded: LoadedModel, reloaded: Hooks, mask: Mask, corpus: Corpus, size: int, progress: Progress) -> _Found:
+    """Compare the logits of both on every held-out window, in batches of the shape in which it was scored.
+
+    The first window is compared once more without wrappers around the reloaded model, as anybody will run it.
+    """
+    found, windows, nats = _Found(), corpus.held_out, (list[float](), list[float]())
+    first = fill(windows.ids[:1], 1, loaded.device)
+    with loaded.hooks.masked(mask):
+        expected = loaded.model(first, use_cache=False).logits
+    _note(found, expected, reloaded.model(first, use_cache=False).logits)
+    for part in cut(len(windows), size):
+        progress(part.start, len(windows), "Verifying")
+        ids, rows = fill(windows.ids[part], size, loaded.device), part.stop - part.start
+        finished = [_finish(hooks, ids, off)[:, :-1] for hooks, off in ((loaded.hooks, mask), (reloaded, NONE))]
+        targets = ids[:, 1:]
+        losses = torch.zeros((2, *targets.shape), dtype=torch.float64)
+        for block in blocks(loaded.hooks, targets.shape, loaded.device.type):
+            pair = [
+                hooks.logits(states[block].flatten(0, 1))
+                for hooks, states in zip((loaded.hooks, reloaded), finished, strict=True)
+            ]
+            real = min(max(rows - block[0].start, 0) * targets[block].shape[1], len(pair[0]))
+            _note(found, *(logits[:real] for logits in pair))
+            for each, logits in zip(losses, pair, strict=True):
+                each[block] = find_nats(logits, targets[block]).cpu()
+        for sums, each in zip(nats, losses, strict=True):
+            sums += each.sum(1)[:rows].tolist()
+    found.nats_masked, found.nats_reloaded = map(math.fsum, nats)
+    return found
+
+
+def _finish(hooks: Hooks, ids: Tensor, mask: Mask) -> Tensor:
+    """Last hidden states (batch, window, width) under a mask, after the final norm."""
+    ((_, hidden),) = descend(hooks, hooks.trace(ids), [mask], None)
+    return hooks.finish(hidden)
+
+
+def _note(found: _Found, expected: Tensor, logits: Tensor) -> None:
+    """Note how far logits are from those expected; where neither is finite they agree."""
+    expected, logits = expected.float(), logits.float().to(expected.device)
+    same = ~expected.isfinite() & ~logits.isfinite()
+    gap = (logits - expected).abs().masked_fill(same, 0.0).nan_to_num(nan=math.inf, posinf=math.inf)
+    if gap.numel():
+        found.difference = max(found.difference, float(gap.max()))
+        found.largest = max(found.largest, float(expected.abs().masked_fill(same, 0.0).max()))
+
+
+def _perplexity(per_token: float) -> float:
+    return math.exp(per_token) if per_token < 700 else math.inf
 
 
 def _measure_again(planned: ExportPlan, folder: Path, corpus: Corpus, measured: Score) -> float | None:
@@ -89,10 +151,11 @@ def reload_checkpoint(loaded: LoadedModel, folder: Path, own_code: bool = False)
     )
 
 
-def _reload(loaded: LoadedModel, folder: Path, reload: Reload | None) -> Any:
+def _reload(loaded: LoadedModel, folder: Path, reload: Reload | None) -> Hooks:
     assert reload is not None
     try:
-        return reload(loaded, folder)
+        model = reload(loaded, folder)
+        return Hooks(model, find_updates(model, find_anatomy(model)))
     except DeviceError:
         raise DeviceError(
             f"Out of memory on {loaded.device}", "the copy does not fit beside the model", "Export with --device cpu"

@@ -22,7 +22,7 @@ function drawCurve(it) {
   it.parts.ticks.replaceChildren();
   it.scale = null;
   if (!plan || !width) return;
-  const known = plan.scores.map((score, step) => score && { step, score }).filter(Boolean);
+  const known = plan.scores.map((score, step) => score && score[0] !== null && { step, score }).filter(Boolean);
   if (!known.length) return;
   const floor = Math.min(...known.map(({ score }) => score[0]));
   const low = Math.min(...known.map(({ score }) => score[1] ?? score[0]));
@@ -63,9 +63,10 @@ function ruleValues(it, low, high, width, y) {
 
 function drawPoint(it, value) {
   if (!it.scale) return;
-  const shown = value.kind === "none" ? "hidden" : "visible";
+  const nowhere = value.kind === "none" || value.nats === null;
+  const shown = nowhere ? "hidden" : "visible";
   for (const mark of [it.ring, it.stem]) if (mark.getAttribute("visibility") !== shown) mark.setAttribute("visibility", shown);
-  if (value.kind === "none") return;
+  if (nowhere) return;
   let removed = 0;
   for (const off of it.off) removed += off;
   const left = it.scale.x(removed), top = it.scale.y(value.nats);

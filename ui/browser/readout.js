@@ -11,7 +11,7 @@ function drawReadout(it, value) {
 }
 
 function intervalOf(value) {
-  if (value.kind === "none") return value.why;
+  if (value.kind === "none" || value.nats === null) return value.why;
   if (value.low !== null) {
     const words = `95% interval ${writePerplexity(value.low)} to ${writePerplexity(value.high)}`;
     return value.kind === "estimate" ? `${words}, ${value.why}` : words;
@@ -20,7 +20,7 @@ function intervalOf(value) {
 }
 
 function detailOf(value, data) {
-  if (value.kind === "none" || !data.base) return "";
+  if (value.kind === "none" || value.nats === null || !data.base || data.base[0] === null) return "";
   const against = `against ${writePerplexity(data.base[0])}`;
   if (value.kind === "estimate") return `${signed(value.nats - data.base[0])} nats a token ${against}`;
   const [, , , delta, low, high] = value.score;

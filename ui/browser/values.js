@@ -1,6 +1,7 @@
 // What is known of a mask, best first: what was measured; the worker's estimate on the windows so far; between two
 // measured steps of the plan, a straight line in nats; the base plus the measured damages of single sites.
-// A score travels as [nats, low, high, difference, its low, its high], all in nats a token.
+// A score travels as [nats, low, high, difference, its low, its high, overflow], all in nats a token; where the model's
+// arithmetic overflowed there are no nats, and words that say so.
 
 const keyOf = (off) => off.map(Number).join("");
 
@@ -21,7 +22,7 @@ function valueOf(it, key) {
   const { data } = it;
   const step = it.stepOf.get(key);
   const score = data.known[key] ?? (step === undefined ? null : data.plan.scores[step]) ?? single(data, key);
-  if (score) return { kind: "measured", nats: score[0], low: score[1], high: score[2], score, why: "measured" };
+  if (score) return { kind: "measured", nats: score[0], low: score[1], high: score[2], score, why: score[6] ?? "measured" };
   const live = data.live;
   if (live && live.off === key) {
     const [nats, low, high] = live.score;
@@ -41,23 +42,24 @@ function interpolate(it, step) {
   let [below, above] = [step, step];
   while (below >= 0 && !scores[below]) below--;
   while (above < scores.length && !scores[above]) above++;
-  if (below < 0 || above >= scores.length) return null;
+  if (below < 0 || above >= scores.length || scores[below][0] === null || scores[above][0] === null) return null;
   const part = (step - below) / (above - below);
   const nats = scores[below][0] * (1 - part) + scores[above][0] * part;
   return { kind: "estimate", nats, low: null, high: null, why: `between the measured steps ${below} and ${above}` };
 }
 
 function addDamages({ data: { base, singles } }, key) {
-  if (!base) return null;
+  if (!base || base[0] === null) return null;
   let nats = base[0];
   for (let cell = key.indexOf("1"); cell >= 0; cell = key.indexOf("1", cell + 1)) {
-    if (!singles[cell]) return null;
+    if (!singles[cell] || singles[cell][3] === null) return null;
     nats += singles[cell][3];
   }
   return { kind: "estimate", nats, low: null, high: null, why: "sum of single damages" };
 }
 
 function writePerplexity(nats) {
+  if (nats === null) return "overflow";
   const value = Math.exp(nats);
   if (!Number.isFinite(value)) return "∞";
   if (value >= 1e5) return value.toExponential(2).replace(/e\+(\d)$/, "e+0$1");

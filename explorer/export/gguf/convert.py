@@ -21,6 +21,7 @@ from gguf import (
 from gguf.constants import GGML_QUANT_SIZES
 from safetensors import safe_open
 
+from explorer.anatomy import has_own_head
 from explorer.errors import ExportError
 from explorer.export.deci import uses_window
 from explorer.export.gguf.model import Field, GgufModel, Tensor
@@ -73,7 +74,7 @@ def convert(loaded: LoadedModel, blocks: str) -> GgufModel:
     for path in loaded.checkpoint.weights:
         with safe_open(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118  # it is no dictionary
-                if key == "lm_head.weight" and config.tie_word_embeddings:
+                if key == "lm_head.weight" and not has_own_head(loaded.model):
                     continue
                 new = names.get_name(key, (".weight", ".bias"))
                 if new is None:

@@ -12,10 +12,10 @@ from explorer.export.gguf.convert import check_converts, convert, requantize
 from explorer.export.gguf.llamacpp import measure_perplexity
 from explorer.export.gguf.model import GgufModel, read_gguf, write_gguf
 from explorer.export.gguf.prune import prune
-from explorer.export.gguf.reload import FILE, reload_natively, reload_plainly
+from explorer.export.gguf.reload import FILE, reads_natively, reload_natively, reload_plainly, reload_wholly
 from explorer.export.gguf.rope import NAME as ROPE
 from explorer.export.layout import Layout
-from explorer.export.planned import ExportPlan
+from explorer.export.planned import ExportPlan, Reload
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
 
@@ -40,8 +40,8 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
         )
     source, blocks, config = loaded.checkpoint.dequantized_from, target.blocks, loaded.checkpoint.config
     stored = config.get("dtype") or config.get("torch_dtype")
-    if source is not None:
-        model = read_gguf(source)
+    model = read_gguf(source) if source is not None else None
+    if model is not None and "split.count" not in model.fields:  # blocks are copied from one file only
         whole = requantize(model, blocks) if blocks else model
     else:
         check_converts(loaded)
@@ -56,11 +56,19 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
         layout,
         pruned.size,
         partial(_write, pruned),
-        reload_plainly if plainly else reload_natively,
-        "an independent reading, dequantized by the gguf package" if plainly else "transformers' GGUF reader",
+        *_choose_reader(pruned, plainly),
         0.0 if blocks in _STORED and _STORED[blocks] == stored else _LOSSY[blocks],
         lambda folder, windows: measure_perplexity(folder / FILE, windows),
     )
+
+
+def _choose_reader(pruned: GgufModel, plainly: bool) -> tuple[Reload, str]:
+    """Return what reads the file again, and its name."""
+    if plainly and pruned.architecture in ("llama", "deci"):
+        return reload_plainly, "an independent reading, dequantized by the gguf package"
+    if reads_natively(pruned):
+        return reload_natively, "transformers' GGUF reader"
+    return reload_wholly, "a reading that uses every key and tensor, dequantized by the gguf package"
 
 
 def _write(model: GgufModel, folder: Path, report: Callable[[int], None]) -> None:

@@ -1,6 +1,7 @@
-"""A folder with model.gguf -> a transformers model: by transformers' own reader, or tensor by tensor.
+"""A folder with model.gguf -> a transformers model: by transformers' reader, by this program's, or tensor by tensor.
 
-transformers has no class for `deci`, and reads no scaling of rope. Such a file is read here: its tensors are
+transformers' reader leaves out what it does not know, such as biases of a Llama and all scaling of rope; such a file is
+read as one that is given as a model. transformers has no class for `deci`. Such a file is read here: its tensors are
 dequantized by the gguf package and put, by name and with the order of query and key rows that transformers has, into a
 plain Llama made of the file's metadata. What a layer lacks is zero there. That checks every number of the file, but not
 llama.cpp's reading of it.
@@ -9,6 +10,7 @@ llama.cpp's reading of it.
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ import numpy as np
 import torch
 from gguf import GGUFReader, ReaderTensor, dequantize
 
+from explorer.devices import Placement
 from explorer.errors import ModelError, first_line
+from explorer.export.gguf.model import GgufModel
 from explorer.export.gguf.rope import NAME as ROPE
+from explorer.gguf import write_folder
 from explorer.loading import LoadedModel
+from explorer.weights import read_weights
 
 FILE = "model.gguf"
 _NAMES = {
@@ -55,6 +61,20 @@ def reload_natively(loaded: LoadedModel, folder: Path) -> Any:
     if missing := sorted(report["missing_keys"]):
         raise ModelError("The GGUF file lacks weights", missing[0], "Report this model's layout")
     return model.eval().requires_grad_(False).to(loaded.device)
+
+
+def reads_natively(model: GgufModel) -> bool:
+    """Tell whether transformers' reader uses all of a file."""
+    biased = model.architecture == "llama" and any(tensor.name.endswith(".bias") for tensor in model.tensors)
+    scaled = any(key.startswith(f"{model.architecture}.rope.scal") for key in model.fields)
+    return model.architecture in ("llama", "qwen2") and not biased and not scaled
+
+
+def reload_wholly(loaded: LoadedModel, folder: Path) -> Any:
+    """Load with this program's reader, by way of float32 safetensors beside the folder."""
+    with tempfile.TemporaryDirectory(prefix=".reload-", dir=folder.parent) as scratch:
+        write_folder(folder / FILE, Path(scratch))
+        return read_weights(Path(scratch), Placement(loaded.device), loaded.model.dtype)
 
 
 def reload_plainly(loaded: LoadedModel, folder: Path) -> Any:

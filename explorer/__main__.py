@@ -2,10 +2,23 @@
 
 import os
 import sys
+from typing import NoReturn
 
-if not sys.stderr.isatty():  # other libraries draw bars of their own, unless told before they are imported
-    os.environ.setdefault("TQDM_DISABLE", "1")
+from explorer import interrupts
 
-from explorer.cli import main
 
-main()
+def _run() -> NoReturn:
+    interrupts.leave_at_once()  # what follows takes seconds
+    if sys.stderr is None or not sys.stderr.isatty():  # others draw bars of their own, unless told before their import
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    from explorer.cli import main
+
+    try:
+        main()
+    except SystemExit as exit_:
+        if interrupts.received() is not None:
+            interrupts.end(int(exit_.code or 0))
+        raise
+
+
+_run()

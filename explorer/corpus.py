@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from explorer.chat import ChatTemplate
+from explorer.encoding import check_ids, decode, encode, find_ends
 from explorer.errors import TextError
+from explorer.paths import expand
+from explorer.reading import read_json
 from explorer.records import Corpus, Windows
-from explorer.texts import find_text, reading
+from explorer.texts import find_text
 
-_CHARACTERS_PER_TOKEN = 8  # more than any tokenizer needs on prose; reading goes on where it was too few
+_FIRST = 256  # characters that tell how many ids a tokenizer makes of them
+_SLACK = 64  # ids beyond those that are used: the last ones may be those of a word cut short
+_MOST_TOKENS = 10_000_000  # of a split
+_LARGEST = 32 << 20  # bytes of a file of windows
 
 
 def tokenize(
@@ -39,29 +45,33 @@ def tokenize(
         window: ids in a window, BOS included.
         bos: `auto` (as the tokenizer does), `always` or `never`.
         positions: the longest window that the model takes.
-        vocabulary: ids below this exist.
+        vocabulary: rows of the model's embedding: ids below this exist.
 
     Raises:
-        TextError: the text is missing, empty or shorter than one window a split, or a window does not fit.
+        TextError: the text is missing, empty or shorter than one window a split, a window does not fit, or the model
+            has no row for a token.
     """
     if text.startswith("tokens:"):
-        windows = _read_tokens(Path(text.removeprefix("tokens:")), tokenizer, vocabulary)
+        windows = _read_tokens(expand(text.removeprefix("tokens:")), tokenizer, vocabulary)
         check_window(windows.ids.shape[1], windows.ids.size, positions)
         return Corpus(text, windows, windows, bool((windows.ids[:, 0] == tokenizer.bos_token_id).all()))
     check_window(window, tokens, positions)
     has_bos = _adds_bos(tokenizer, bos)
-    source, count = find_text(text), tokens // window
-    cut = _Cutter(text, tokenizer, window, has_bos)
-    if source.held_out:
-        return Corpus(text, cut(source.calibration(), count, 1), cut(source.held_out(), count, 1), has_bos)
-    both = cut(source.calibration(), 2 * count, 2)
+    count, cut = tokens // window, _Cutter(text, tokenizer, window, has_bos, vocabulary)
+    with ChatTemplate(tokenizer) as template:
+        source = find_text(text, template.write)
+        if source.held_out:
+            return Corpus(text, cut(source.calibration(), count, 1), cut(source.held_out(), count, 1), has_bos)
+        both = cut(source.calibration(), 2 * count, 2)
     pairs = len(both) // 2 * 2
     calibration, held_out = (Windows(both.ids[start:pairs:2], both.text_bytes[start:pairs:2]) for start in (0, 1))
     return Corpus(text, calibration, held_out, has_bos)
 
 
 def check_window(window: int, tokens: int, positions: int | None) -> None:
-    """Raise TextError if not one window can be made, or a window is beyond the positions."""
+    """Raise TextError if not one window can be made, or a window is beyond the positions, or there are too many ids."""
+    if tokens > _MOST_TOKENS:
+        raise TextError("More tokens than can be held", f"{tokens}", f"Ask for at most {_MOST_TOKENS}")
     if window < 2:
         raise TextError("The window predicts nothing", f"{window} ids", "Use a window of 2 ids or more")
     if positions is not None and window > positions:
@@ -82,79 +92,87 @@ def _adds_bos(tokenizer: Any, bos: str) -> bool:
     if bos == "always" and tokenizer.bos_token_id is None:
         raise TextError("The tokenizer has no BOS token", "bos_token is not set", "Use --bos auto or never")
     if bos == "auto":
-        first = tokenizer("a").input_ids[:1]
+        first = encode(tokenizer, "a").input_ids[:1]
         return tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]
     return bos == "always"
 
 
 @dataclass(frozen=True)
 class _Cutter:
-    """Documents -> windows. Documents are joined with a blank line, as the papers do."""
+    """A text in pieces -> windows."""
 
     name: str
     tokenizer: Any
     window: int
     bos: bool
+    vocabulary: int | None
 
-    def __call__(self, documents: Iterable[str], count: int, at_least: int) -> Windows:
+    def __call__(self, pieces: Iterator[str], count: int, at_least: int) -> Windows:
         step = self.window - self.bos
-        text, ids, ends = "", list[int](), np.zeros(0, np.int64)
-        pieces, limit = iter(documents), count * step * _CHARACTERS_PER_TOKEN
-        read = -1
-        while len(ids) <= count * step and read < len(text[:limit]):  # the last id may be that of a word cut short
-            read = len(text[:limit])
-            text += _take(pieces, limit - len(text), bool(text)).encode(errors="replace").decode()
-            ids, ends = self._encode(text[:limit])
-            limit *= 2
+        text, encoded = self._read(pieces, count * step)
+        ids: list[int] = list(encoded.input_ids)
         if not text.strip():
             raise TextError("The text is empty", self.name, "Give a text with words in it")
         found = min(count, len(ids) // step)
         if found < at_least:
             each = f"{len(ids)} tokens where {at_least * step} make one window a split"
             raise TextError("The text is shorter than one window", each, "Use a longer text or a shorter window")
+        check_ids(self.tokenizer, [*ids[: found * step], *([self.tokenizer.bos_token_id] * self.bos)], self.vocabulary)
         rows = np.asarray(ids[: found * step], np.int64).reshape(found, step)
-        first = np.arange(found) * step + (not self.bos)  # the first predicted token
-        last = np.arange(1, found + 1) * step - 1
-        starts = np.concatenate([[0], ends[:-1]])[first]
-        text_bytes = [len(text[a:b].encode()) for a, b in zip(starts, ends[last], strict=True)]
+        starts, ends = self._find_borders(text, encoded, found, step)
+        text_bytes = [len(text[a:b].encode()) for a, b in zip(starts, ends, strict=True)]
         if self.bos:
             rows = np.concatenate([np.full((found, 1), self.tokenizer.bos_token_id), rows], axis=1)
         return Windows(rows, np.asarray(text_bytes, np.int64))
 
-    def _encode(self, text: str) -> tuple[list[int], np.ndarray]:
-        """Return ids and, for each, where its characters end in the text."""
-        if not self.tokenizer.is_fast:
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-            return ids, np.cumsum([len(self.tokenizer.decode([i])) for i in ids])
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return encoded.input_ids, np.asarray([end for _, end in encoded.offset_mapping], np.int64)
+    def _read(self, pieces: Iterator[str], needed: int) -> tuple[str, Any]:
+        """Read until there are enough ids, or no more text: a little, then as much as the ids so far ask for."""
+        text, limit = "", _FIRST
+        while True:
+            read = len(text)
+            text += _take(pieces, limit - read)
+            encoded = encode(
+                self.tokenizer, text[:limit], add_special_tokens=False, return_offsets_mapping=self.tokenizer.is_fast
+            )
+            enough, all_of_it = len(encoded.input_ids) > needed + _SLACK, len(text) < limit
+            if enough or all_of_it:
+                return text[:limit], encoded
+            wanted = (needed + _SLACK) * limit * 5 // (4 * max(len(encoded.input_ids), 1))
+            limit = min(max(wanted, 2 * limit), 64 * limit)
+
+    def _find_borders(self, text: str, encoded: Any, found: int, step: int) -> tuple[list[int], list[int]]:
+        """Return where the characters of each window's predicted ids start and end."""
+        first = [row * step + (not self.bos) for row in range(found)]
+        last = [(row + 1) * step for row in range(found)]
+        if self.tokenizer.is_fast:
+            ends = [0, *(end for _, end in encoded.offset_mapping)]
+            return [ends[at] for at in first], [ends[at] for at in last]
+        after = sorted({*first, *last} - {0})
+        known = dict(zip(after, find_ends(self.tokenizer, text, encoded.input_ids, after), strict=True)) | {0: 0}
+        return [known[at] for at in first], [known[at] for at in last]
 
 
-def _take(pieces: Iterator[str], characters: int, joined: bool) -> str:
-    """Take documents until there are this many characters."""
-    taken: list[str] = [""] if joined else []
+def _take(pieces: Iterator[str], characters: int) -> str:
+    """Take pieces until there are this many characters."""
+    taken: list[str] = []
     while characters > 0 and (piece := next(pieces, None)) is not None:
         taken.append(piece)
-        characters -= len(piece) + 2
-    return "\n\n".join(taken)
+        characters -= len(piece)
+    return "".join(taken).encode(errors="replace").decode()
 
 
 def _read_tokens(path: Path, tokenizer: Any, vocabulary: int | None) -> Windows:
     """Read windows of ids exactly as they are."""
     what, remedy = "Not a list of equally long windows of ids", "Write a list of windows, each a list of as many ids"
-    try:
-        with reading(path):
-            rows = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise TextError("Not a file of JSON", f"{path.name} ({error})", remedy) from None
+    rows = read_json(path, TextError, "Cannot read the windows", remedy, _LARGEST)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
         raise TextError(what, path.name, remedy)
-    if len({len(row) for row in rows}) > 1:
-        raise TextError(what, f"{path.name} has windows of {sorted({len(row) for row in rows})} ids", remedy)
-    entries = [entry for row in rows for entry in row]
-    if odd := [entry for entry in entries if type(entry) is not int]:
-        raise TextError(what, f"{path.name} has the entry {odd[0]!r}", remedy)
-    if beyond := [entry for entry in entries if not 0 <= entry < (vocabulary or 2**63)]:
-        raise TextError("A token id is beyond the vocabulary", f"{beyond[0]} of {vocabulary}", remedy)
-    text_bytes = [len(tokenizer.decode(row[1:]).encode()) for row in rows]
+    if len(sizes := {len(row) for row in rows}) > 1:
+        raise TextError(what, f"{path.name} has windows of {min(sizes)} and of {max(sizes)} ids", remedy)
+    for row in rows:
+        if odd := [entry for entry in row if type(entry) is not int]:
+            raise TextError(what, f"{path.name} has the entry {odd[0]!r}", remedy)
+    for row in rows:
+        check_ids(tokenizer, row, vocabulary)
+    text_bytes = [len(decode(tokenizer, row[1:]).encode(errors="replace")) for row in rows]
     return Windows(np.asarray(rows, np.int64), np.asarray(text_bytes, np.int64))

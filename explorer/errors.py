@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+_LONGEST = 400  # characters of what was found, and of another library's words
+
+#: Lines of other libraries' errors that say nothing of the cause.
+_EMPTY = re.compile(r"[\W_]*|.*(above report|report above|Traceback \(most recent).*")
+
 
 class ExplorerError(Exception):
-    """A problem the user can act on; its text is one line.
+    """A problem the user can act on; its text is one line that can be printed, whatever was found.
 
     Args:
         what: what happened.
@@ -14,7 +21,7 @@ class ExplorerError(Exception):
 
     def __init__(self, what: str, found: str, remedy: str) -> None:
         self.what, self.found, self.remedy = what, found, remedy
-        super().__init__(" ".join(f"{what}: {found}. {remedy}.".split()))
+        super().__init__(escape(" ".join(f"{shorten(what)}: {shorten(found)}. {shorten(remedy)}.".split())))
 
 
 class ModelError(ExplorerError):
@@ -50,5 +57,28 @@ class Cancelled(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, or its type where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Tell another library's error whole, in one line of bounded length; with its type where it is a word or none."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if not _EMPTY.fullmatch(line)]
+    words = shorten(escape(" ".join(told))).rstrip(".")
+    return f"{type(error).__name__}: {words}" if " " not in words and words else words or type(error).__name__
+
+
+def shorten(text: str, longest: int = _LONGEST) -> str:
+    """Leave out the middle of a text that is too long to be read."""
+    if len(text) <= longest:
+        return text
+    tail = longest // 4
+    return f"{text[: longest - tail - 5]} ... {text[-tail:]}"
+
+
+def escape(text: str, kept: str = "") -> str:
+    """Write characters that a terminal would act on, or not show, as Python does: `\\x1b`, `\\n`.
+
+    Args:
+        kept: characters to leave as they are, such as line ends.
+    """
+    return "".join(
+        letter if letter.isprintable() or letter in kept else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

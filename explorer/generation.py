@@ -19,8 +19,9 @@ from transformers import (
 )
 from transformers.cache_utils import DummyLayer
 
+from explorer.chat import ChatTemplate
+from explorer.encoding import check_ids, decode, encode
 from explorer.errors import TextError
-from explorer.guarding import guarded
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
 from explorer.records import Sample
@@ -169,25 +170,17 @@ def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:
         raise TextError("The model has no chat template", loaded.spec.model, "Leave the chat template off")
     text = prompt = prompt.encode(errors="replace").decode()
     if chat:
-        turn = [{"role": "user", "content": prompt}]
-        with guarded("The chat template cannot be used", "Leave the chat template off", TextError):
-            text = loaded.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    with guarded("The prompt cannot be tokenized", "Write another prompt", TextError):
-        ids = loaded.tokenizer(text, return_tensors="pt", add_special_tokens=not chat).input_ids
-    if ids.shape[1] == 0:
-        raise TextError("The prompt has no tokens", repr(prompt[:40]), "Write another prompt")
-    if (largest := int(ids.max())) >= loaded.config.vocab_size:
-        raise TextError(
-            "The prompt has a token that the model has no embedding for",
-            f"{loaded.tokenizer.convert_ids_to_tokens(largest)!r}, {largest} of {loaded.config.vocab_size}",
-            "Leave it out, or the chat template off",
-        )
+        with ChatTemplate(loaded.tokenizer) as template:
+            text = template.write([{"role": "user", "content": prompt}], goes_on=True)
+    ids = encode(loaded.tokenizer, text, return_tensors="pt", add_special_tokens=not chat).input_ids
+    if ids.numel() == 0:
+        raise TextError("The tokenizer makes no token of the prompt", repr(prompt), "Write other words to go on from")
+    check_ids(loaded.tokenizer, ids[0].tolist(), loaded.vocabulary)
     return ids.to(loaded.device)
 
 
 def _decode(tokenizer: Any, ids: list[int]) -> str:
-    with guarded("The text cannot be decoded", kind=TextError):
-        return tokenizer.decode(ids, skip_special_tokens=True)
+    return decode(tokenizer, ids, skip_special_tokens=True)
 
 
 def _sampling(temperature: float) -> dict[str, Any]:

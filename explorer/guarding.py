@@ -19,7 +19,7 @@ _holding = threading.Lock()
 def guarded(
     what: str, remedy: str = "Check the model's tokenizer files", kind: type[ExplorerError] = ModelError
 ) -> Iterator[None]:
-    """Turn whatever the block raises into one line of `kind`: `what` happened, the error's own first line, `remedy`.
+    """Turn whatever the block raises into one line of `kind`: `what` happened, the error's own words, `remedy`.
 
     A panic of a library in Rust counts, though it is no `Exception`. Errors of this program, `Cancelled`, Ctrl-C and
     what else ends a thread or a process pass through.
@@ -46,7 +46,7 @@ def is_panic(error: BaseException) -> bool:
 
 
 def _describe(error: BaseException) -> str:
-    """Return an error's first line, and its type where that says more: a KeyError's text is a bare key."""
+    """Return an error's words, and its type where that says more: a KeyError's text is a bare key."""
     line = first_line(error).rstrip(".")
     name = type(error).__name__
     return line if name in line or type(error) in (Exception, ValueError, RuntimeError, OSError) else f"{name}: {line}"

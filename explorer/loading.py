@@ -81,6 +81,11 @@ class LoadedModel:
         """The longest window that the model takes, where its config says so."""
         return getattr(self.config, "max_position_embeddings", None)
 
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding; a tokenizer may have more tokens, and the config fewer."""
+        return self.model.get_input_embeddings().weight.shape[0]
+
     @cached_property
     def sites(self) -> list[Site]:
         """All sites, layer by layer, attention first."""
@@ -121,7 +126,7 @@ class LoadedModel:
             window=window,
             bos=bos,
             positions=self.positions,
-            vocabulary=self.config.vocab_size,
+            vocabulary=self.vocabulary,
         )
 
     def unload(self) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from explorer.errors import MaskError
+from explorer.errors import MaskError, shorten
 
 Part = Literal["attention", "mlp"]
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -24,6 +24,8 @@ class Site:
     def __str__(self) -> str:
         return f"{self.part[0]}{self.layer}"
 
+
+_LONGEST = 100_000  # characters of a mask's text: room for every other one of 10,000 layers
 
 _TERM = re.compile(r"([am]?)([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _PARTS: dict[str, tuple[Part, ...]] = {"": ("attention", "mlp"), "a": ("attention",), "m": ("mlp",)}
@@ -44,19 +46,20 @@ class Mask:
     def parse(cls, text: str) -> Mask:
         """Read the text form. Raises MaskError on malformed text."""
         remedy = "Write layers, a-sites and m-sites like 12-15,a20,m3-4, or none"
+        if len(text) > _LONGEST:
+            raise MaskError("The mask is too long", f"{len(text)} characters of at most {_LONGEST}", remedy)
         terms = [term.strip() for term in text.strip().split(",")]
         if terms == ["none"]:
             return cls()
-        sites: set[Site] = set()
+        ranges: list[tuple[str, int, int]] = []
         for term in terms:
             match = _TERM.fullmatch(term)
             if match is None:
-                raise MaskError("Malformed mask", f"{term!r} in {text!r}", remedy)
-            kind, first, last = match[1], int(match[2]), int(match[3] or match[2])
-            if last < first:
+                raise MaskError("Malformed mask", f"{shorten(repr(term), 60)} in {shorten(repr(text), 200)}", remedy)
+            ranges.append((match[1], int(match[2]), int(match[3] or match[2])))
+            if ranges[-1][2] < ranges[-1][1]:
                 raise MaskError("Malformed mask", f"the range {term!r} runs backwards", remedy)
-            sites |= {Site(layer, part) for layer in range(first, last + 1) for part in _PARTS[kind]}
-        return cls(frozenset(sites))
+        return cls(frozenset(_expand(ranges)))
 
     @classmethod
     def of_layers(cls, layers: Iterable[int]) -> Mask:
@@ -118,6 +121,15 @@ NONE = Mask()
 def join(masks: Iterable[Mask]) -> Mask:
     """Turn off what any of them turns off."""
     return Mask(frozenset().union(*(mask.sites for mask in masks)))
+
+
+def _expand(ranges: Sequence[tuple[str, int, int]]) -> Iterator[Site]:
+    """List the sites of (kind, first, last), marked before they are made: ranges may name one over and over."""
+    marked = {part: bytearray(1 + max(last for _, _, last in ranges)) for part in PARTS}
+    for kind, first, last in ranges:
+        for part in _PARTS[kind]:
+            marked[part][first : last + 1] = b"\1" * (last + 1 - first)
+    return (Site(layer, part) for part in PARTS for layer, off in enumerate(marked[part]) if off)
 
 
 def _ranges(kind: str, layers: set[int]) -> Iterator[str]:

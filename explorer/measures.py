@@ -12,6 +12,8 @@ Kind = Literal["similarity", "damage", "divergence", "gradient", "coalition", "l
 
 _ALL = ("layer", "attention", "mlp")
 
+_HELD = 1 << 22  # numbers of a bootstrap that are held at once
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -83,9 +85,13 @@ class Importance:
         """95% bootstrap intervals, (L, 2), widened for few samples; None with fewer than two."""
         if self.samples is None or len(self.samples) < 2:
             return None
-        ends = np.quantile(self._resampled(draws, seed), (0.025, 0.975), axis=0)
+        n, each = len(self.samples), max(1, _HELD // draws)
+        parts = [
+            np.quantile(self._resampled(draws, seed, slice(start, start + each)), (0.025, 0.975), axis=0)
+            for start in range(0, len(self.values), each)
+        ]
         with np.errstate(invalid="ignore"):
-            return (self.values + _widening(len(self.samples)) * (ends - self.values)).T
+            return (self.values + _widening(n) * (np.concatenate(parts, axis=1) - self.values)).T
 
     def among_least(self, k: int, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
         """How often, over resampled texts, each is among the k most redundant: (L,) shares; None as above."""
@@ -95,12 +101,21 @@ class Importance:
         counts = np.bincount(ranked[:, :k].ravel(), minlength=len(self.values))
         return counts / draws
 
-    def _resampled(self, draws: int, seed: int) -> np.ndarray:
-        """Values (draws, L) as they would be on resampled windows; NaN where a sample is not finite."""
+    def _resampled(self, draws: int, seed: int, of: slice = slice(None)) -> np.ndarray:
+        """Values (draws, L), or of some of the L, as they would be on resampled windows, drawn some at a time.
+
+        They are NaN where a sample is not finite.
+        """
         assert self.samples is not None
-        n, sound = len(self.samples), np.isfinite(self.samples).all(axis=0)
-        weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws) / n
-        return np.where(sound, self.values, np.nan) + (weights - 1 / n) @ np.where(sound, self.samples, 0.0)
+        n, rng = len(self.samples), np.random.default_rng(seed)
+        samples, rows = self.samples[:, of], max(1, _HELD // n)
+        sound = np.isfinite(samples).all(axis=0)
+        values, samples = np.where(sound, self.values[of], np.nan), np.where(sound, samples, 0.0)
+        parts = [
+            values + (rng.multinomial(n, np.full(n, 1 / n), size=min(rows, draws - start)) / n - 1 / n) @ samples
+            for start in range(0, draws, rows)
+        ]
+        return np.concatenate(parts)
 
 
 def _towards_redundant(measure: str, values: np.ndarray) -> np.ndarray:

@@ -120,15 +120,25 @@ class _Planner:
 
     def plan(self) -> tuple[Mask, ...]:
         """Return the masks of 0, 1, 2 ... steps."""
+        self._check_budget()
         asks = METHODS[self.spec.method].search or (self.spec.method == "leave-one-out" and self.spec.iterative)
         masks = self._search().masks if asks else tuple(self._follow(self._masks()))
         if self.spec.budget and not self.enough(masks[-1]):
-            raise PlanError(
-                "The budget cannot be met",
-                f"{self.spec.budget} by removing {len(masks) - 1} times {self.spec.unit}",
-                "Ask for less, protect fewer layers, allow more steps, or remove another unit",
-            )
+            raise self._unmet(len(masks) - 1)
         return masks
+
+    def _check_budget(self) -> None:
+        """Raise PlanError, before anything is measured, if not even all that may go is enough."""
+        everything = Mask(frozenset().union(*(unit.sites for unit in self.units)))
+        if self.spec.budget and not self.enough(everything):
+            raise self._unmet(len(self.units))
+
+    def _unmet(self, removals: int) -> PlanError:
+        return PlanError(
+            "The budget cannot be met",
+            f"{self.spec.budget} by removing {removals} times {self.spec.unit}",
+            "Ask for less, protect fewer layers, allow more steps, or remove another unit",
+        )
 
     def _search(self) -> Found:
         spec = self.spec

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -15,6 +14,14 @@ from explorer.budgets import Budget
 from explorer.errors import MaskError, PlanError
 from explorer.masks import NONE, Mask
 from explorer.methods import CRITERIA, METHODS
+from explorer.reading import read_json
+
+#: The largest width, seed and number of steps, and the longest text of protected layers.
+MOST_WIDTH, MOST_SEED, MOST_STEPS = 1000, 2**63 - 1, 20_000
+_LONGEST = 10_000
+
+#: Sites that the masks of a plan file name, all together, at the most.
+_MOST_SITES = 1_000_000
 
 _REMEDY = "Write METHOD/UNIT[;option=value], such as block-influence/layer or greedy/site;criterion=kl"
 
@@ -60,14 +67,23 @@ class PlanSpec:
             raise PlanError(f"{self.method} does not measure again", "iterative", "Leave it out")
         if self.criterion not in CRITERIA:
             raise PlanError("Unknown criterion", repr(self.criterion), "Use one of " + ", ".join(CRITERIA))
-        if not 0 < self.confidence <= 1 or self.width < 1 or self.steps < 0 or self.seed < 0:
-            found = f"confidence {self.confidence}, width {self.width}, steps {self.steps}, seed {self.seed}"
-            raise PlanError(
-                "Out of range", found, "Use a confidence in (0, 1], a width of 1 or more, no negative number"
-            )
+        self._check_numbers()
         if self.budget:
             Budget.parse(self.budget)
+        if len(self.protect) > _LONGEST:
+            raise PlanError("Too many layers are protected", self.protect[:40] + "...", "Write ranges, such as 0-3,28")
         self.protected(10**4)
+
+    def _check_numbers(self) -> None:
+        for name, value, least, most in (
+            ("width", self.width, 1, MOST_WIDTH),
+            ("steps", self.steps, 0, MOST_STEPS),
+            ("seed", self.seed, 0, MOST_SEED),
+        ):
+            if not least <= value <= most:
+                raise PlanError("Out of range", f"{name} {value}", f"Use a {name} from {least} to {most}")
+        if not 0 < self.confidence <= 1:
+            raise PlanError("Out of range", f"confidence {self.confidence}", "Use a confidence above 0, at most 1")
 
     @classmethod
     def parse(cls, text: str) -> PlanSpec:
@@ -185,13 +201,11 @@ class Plan:
     def read(cls, found: Any) -> Plan:
         """Make a plan of what `describe` gave. Raises PlanError if it is something else."""
         try:
-            masks = tuple(Mask.parse(step["mask"]) for step in found["steps"])
+            spec, n_layers = PlanSpec.parse(found["plan"]), int(found["layers"])
+            masks = _read_masks([step["mask"] for step in found["steps"]], n_layers)
             cost = found.get("cost", {})
             effort = Effort(int(cost.get("layer_evaluations", 0)), float(cost.get("seconds", 0)))
-            spec, n_layers = PlanSpec.parse(found["plan"]), int(found["layers"])
             plan = cls(spec, masks, n_layers, str(found.get("model", "")), str(found.get("text", "")), effort)
-            for mask in masks:
-                mask.checked(n_layers)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PlanError("Not a plan", f"{type(error).__name__}: {error}", "Use a file that `plan` wrote") from None
         except MaskError as error:
@@ -203,12 +217,18 @@ class Plan:
     @classmethod
     def load(cls, path: Path) -> Plan:
         """Read a plan file. Raises PlanError."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PlanError(
-                "Cannot read the plan", f"{path} ({error.strerror})", "Name a file that `plan` wrote"
-            ) from None
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise PlanError("Not a file of JSON", f"{path.name} ({error})", "Use a file that `plan` wrote") from None
-        return cls.read(content)
+        return cls.read(read_json(path, PlanError, "Cannot read the plan", "Name a file that `plan` wrote"))
+
+
+def _read_masks(texts: list[str], n_layers: int) -> tuple[Mask, ...]:
+    """Read the masks of a plan's steps. Raises MaskError or ValueError, before they take memory."""
+    if len(texts) > MOST_STEPS + 1:
+        raise ValueError(f"{len(texts)} steps, and {MOST_STEPS} at the most can be read")
+    masks: list[Mask] = []
+    left = _MOST_SITES
+    for text in texts:
+        masks.append(Mask.parse(text).checked(n_layers))
+        left -= len(masks[-1].sites)
+        if left < 0:
+            raise ValueError(f"its steps name more than {_MOST_SITES} sites")
+    return tuple(masks)

@@ -175,8 +175,9 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits needed for a byte of the text; comparable across tokenizers."""
-        return self.total_nats / math.log(2) / float(self.text_bytes.sum())
+        """Bits needed for a byte of the text; comparable across tokenizers; NaN where the tokens stand for no text."""
+        size = int(self.text_bytes.sum())
+        return self.total_nats / math.log(2) / size if size else math.nan
 
     @cached_property
     def delta_nats_per_token(self) -> float:

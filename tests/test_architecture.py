@@ -11,10 +11,12 @@ import pytest
 from tests.tiny_models import REPOSITORY
 
 TIERS = (
-    ("explorer.errors", "explorer.guarding", "explorer.paths", "explorer.jsonable", "explorer.keys",
-     "explorer.stopwatch", "explorer.masks", "explorer.records", "explorer.races", "explorer.methods",
-     "explorer.measures", "explorer.rankings", "explorer.coalitions", "explorer.interactions", "explorer.search"),
-    ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",
+    ("explorer.errors", "explorer.interrupts", "explorer.guarding", "explorer.paths", "explorer.reading",
+     "explorer.schema", "explorer.jsonable", "explorer.keys", "explorer.stopwatch", "explorer.masks",
+     "explorer.records", "explorer.races", "explorer.methods", "explorer.measures", "explorer.rankings",
+     "explorer.coalitions", "explorer.interactions", "explorer.search"),
+    ("explorer.anatomy", "explorer.chat", "explorer.encoding", "explorer.texts", "explorer.corpus", "explorer.store",
+     "explorer.costs", "explorer.memory",
      "explorer.hub", "explorer.batches", "explorer.budgets", "explorer.plans", "explorer.devices", "explorer.weights",
      "explorer.checkpoints", "explorer.configs", "explorer.caches", "explorer.gguf", "explorer.hub_datasets",
      "explorer.leftovers"),

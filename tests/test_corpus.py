@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -232,10 +235,188 @@ def test_unknown_texts_are_refused(tmp_path: Path) -> None:
     _refused("No such text", "nosuchtext")
     _refused("No such text", str(tmp_path))
     _refused("No such text", "somebody put the text itself here " * 20)
-    (tmp_path / "text.docx").write_text("x")
-    _refused("Unknown kind of text file", str(tmp_path / "text.docx"))
+    (tmp_path / "text.docx").write_bytes(b"PK\3\4\0\0\0")
+    _refused("not text", str(tmp_path / "text.docx"))
     _refused("Cannot read the data set", "hf:nosuchowner/nosuchset")
     _refused("The data set has no name", "hf:")
+
+
+@pytest.mark.parametrize("name", ["text.raw", "text.log", "text.rst", "text.tex", "text.py", "text"])
+def test_content_decides_what_is_text(text: Path, name: str) -> None:
+    path = text.rename(text.with_name(name))
+    assert _woven(tokenize(str(path), PLAIN, tokens=64, window=16)) == PLAIN(JOINED).input_ids[:128]
+
+
+def test_of_a_file_no_more_is_read_than_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "large.txt"
+    with path.open("w") as file:
+        file.write(JOINED * 200)
+        file.truncate(40 << 30)  # a hole, of NULs
+    tracemalloc.start()
+    assert _woven(tokenize(str(path), PLAIN, tokens=64, window=16)) == PLAIN(JOINED).input_ids[:128]
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    path.write_text("too short")
+    os.truncate(path, 40 << 30)
+    _refused("has a NUL", str(path))
+
+
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in (str(tmp_path / "pipe.txt"), "/dev/zero", str(tmp_path / "loop"), "a\0b", "é" * 200, "x/" * 3000):
+        _refused("No such text", name)
+        _refused("Cannot read the windows", f"tokens:{name}")
+
+
+TURNS = [{"role": "user", "content": "How do I sort a list? " * 4}, {"role": "assistant", "content": "sorted. " * 4}]
+TEMPLATE = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}{{ eos_token }}"
+
+
+def _with_template(template: str) -> Any:
+    made = make_tokenizer()
+    made.chat_template = template
+    return made
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_conversations_are_read_through_the_template(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"chat{suffix}"
+    if suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps({"text": TURNS}) for _ in range(5)))
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"text": [TURNS] * 5}), path)
+    tokenizer = _with_template(TEMPLATE)
+    written = "\n\n".join([tokenizer.apply_chat_template(TURNS, tokenize=False)] * 5)
+    corpus = tokenize(str(path), tokenizer, tokens=10**4, window=16)
+    assert _woven(corpus) == tokenizer(written).input_ids[: 2 * 16 * len(corpus.held_out)]
+    assert len(corpus.held_out) > 20
+    _refused("no chat template", str(path))
+
+
+@pytest.mark.parametrize(
+    "value", [["a", "b"], [1, 2], {"a": "b"}, 5, 1.5, True, [{"role": "user"}], [{"role": 1, "content": "a"}]]
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_columns_that_hold_no_text_are_refused_with_their_type(tmp_path: Path, suffix: str, value: Any) -> None:
+    path = tmp_path / f"odd{suffix}"
+    if suffix == ".jsonl":
+        path.write_text(json.dumps({"text": value}))
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"text": [value]}), path)
+    _refused(f"holds no text: (line 1 of )?odd{suffix} has ", str(path), _with_template(TEMPLATE))
+
+
+def test_a_duration_column_is_refused(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": pyarrow.array([2**62], pyarrow.duration("s"))})
+    pyarrow.parquet.write_table(table, tmp_path / "odd.parquet")
+    _refused(r"duration\[s\]", str(tmp_path / "odd.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("template", "found"),
+    [
+        ("{{ raise_exception('System message must come first') }}", "System message must come first"),
+        ("{% for m in messages %}", "[Ee]nd of template|endfor"),
+        ("{{ messages[0].__class__.__mro__ }}", "unsafe"),
+        ("{{ 'a' * 10**10 }}", "memory"),
+        ("{{ nothing.at.all }}", "undefined"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+    ],
+)
+def test_templates_that_fail_are_refused(tmp_path: Path, template: str, found: str) -> None:
+    (tmp_path / "chat.jsonl").write_text(json.dumps({"text": TURNS}))
+    _refused(f"chat template fails: .*({found})", str(tmp_path / "chat.jsonl"), _with_template(template))
+
+
+@pytest.mark.parametrize("template", [
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% set c = b %}{% endfor %}{% endfor %}",
+    "{{ 9 ** (9 ** 9) }}",
+])  # fmt: skip
+def test_templates_that_do_not_end_are_ended(tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.chat._SECONDS", 1)
+    (tmp_path / "chat.jsonl").write_text(json.dumps({"text": TURNS}))
+    _refused("takes more than 1 s", str(tmp_path / "chat.jsonl"), _with_template(template))
+
+
+def test_ids_beyond_the_embedding_are_refused(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    beyond = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    (tmp_path / "chat.txt").write_text("<|im_start|>user\nhello there\n" * 40)
+    corpus = tokenize(str(tmp_path / "chat.txt"), tokenizer, tokens=64, window=16, vocabulary=beyond + 1)
+    assert (corpus.calibration.ids == beyond).any()
+    _refused(rf"'<\|im_start\|>' is id {beyond}", str(tmp_path / "chat.txt"), tokenizer, vocabulary=beyond)
+    (tmp_path / "bytes.txt").write_text("x" * 1000)  # without a merge, so of BOS alone
+    _refused(f"'<bos>' is id {BOS}", str(tmp_path / "bytes.txt"), GEMMA, vocabulary=BOS)
+
+
+class Bytes:
+    """A slow tokenizer: an id for `width` bytes of UTF-8, decoded as tiktoken and ByT5 do, from nothing but the ids."""
+
+    bos_token_id, is_fast, chat_template = None, False, None
+
+    def __init__(self, width: int, errors: str, changed: str = "") -> None:
+        self.width, self.errors, self.changed, self.known = width, errors, changed, list[bytes]()
+
+    def __call__(self, text: str, **_: Any) -> SimpleNamespace:
+        data = text.encode()
+        pieces = [data[at : at + self.width] for at in range(0, len(data), self.width)]
+        for piece in pieces:
+            self.known += [] if piece in self.known else [piece]
+        return SimpleNamespace(input_ids=[self.known.index(piece) for piece in pieces])
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        text = b"".join(self.known[i] for i in ids).decode(errors=self.errors)
+        return text.replace(self.changed, "") if self.changed else text
+
+
+@pytest.mark.parametrize(("width", "errors"), [(1, "ignore"), (1, "replace"), (3, "replace"), (5, "ignore")])
+@pytest.mark.parametrize("changed", ["", "g"])
+def test_bytes_of_slow_tokenizers_are_those_of_the_text(tmp_path: Path, width: int, errors: str, changed: str) -> None:
+    text = "Überschüssige Größen für Fußgänger → ändern, 数 und 🙂. " * 300
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    corpus = tokenize(str(tmp_path / "text.txt"), Bytes(width, errors, changed), tokens=40 * 48, window=48)
+    for split in (corpus.calibration, corpus.held_out):
+        exact = 47 * width  # of the predicted ids of a window
+        assert split.text_bytes.sum() == pytest.approx(len(split) * exact, rel=0.01)
+        if not changed:
+            assert abs(split.text_bytes - exact).max() <= 6  # a character that is cut at each end
+
+
+class Broken:
+    """A tokenizer that fails as it is told."""
+
+    bos_token_id, is_fast, chat_template = None, True, None
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+    def __call__(self, text: str, **_: Any) -> SimpleNamespace:
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(input_ids=[], offset_mapping=[])
+
+
+def test_tokenizers_that_fail_are_refused() -> None:
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+    for error in (Exception("WordLevel error: Missing [UNK] token"), KeyError("x"), panic("index\nout of bounds")):
+        _refused("The tokenizer fails on the text", tokenizer=Broken(error))
+    _refused("shorter than one window: 0 tokens", tokenizer=Broken(None))
+
+
+def test_a_tokenizer_that_blows_up_is_given_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand ids a character: the text is not read on for more of them."""
+    given: list[int] = []
+
+    class Many(Broken):
+        def __call__(self, text: str, **_: Any) -> SimpleNamespace:
+            given.append(len(text))
+            return SimpleNamespace(input_ids=[0] * (1000 * len(text)), offset_mapping=[(0, 0)] * (1000 * len(text)))
+
+    corpus = tokenize("python-docs", Many(None), tokens=64 * 16, window=16)
+    assert max(given) <= 256
+    assert corpus.held_out.text_bytes.sum() == 0
 
 
 def test_unreachable_hub_texts_are_refused() -> None:

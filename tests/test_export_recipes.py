@@ -76,7 +76,7 @@ def test_a_recipe_makes_the_same_export_again(
         (["--recipe", recipe, "--mask", "2"], "mask of its own"),
         (["--recipe", f"{other}/nosuch.json"], "Cannot read the recipe"),
         (["--recipe", f"{first}/config.json"], "Not a recipe"),
-        (["--recipe", f"{first}/model.safetensors"], "is not JSON"),
+        (["--recipe", f"{first}/model.safetensors"], "is not UTF-8"),
     ):
         code, out, err = _run("export", *words, "--out", f"{other}-2", *rest, **tools)
         assert (code, out) == (2, "")
@@ -220,5 +220,5 @@ def test_a_failed_upload_is_one_line(hub: FakeHub, tmp_path: Path, monkeypatch: 
         raise OSError("the network is gone\nand more")
 
     monkeypatch.setattr(hub, "upload_folder", fail)
-    with pytest.raises(ExportError, match=r"the network is gone\)\. The folder that was written is whole"):
+    with pytest.raises(ExportError, match=r"the network is gone and more\)\. The folder that was written is whole"):
         Destination("me/pruned").upload(tmp_path)

@@ -288,4 +288,4 @@ def test_a_damaged_index_is_refused(copy: Path, content: str) -> None:
 def test_a_config_of_the_wrong_types_is_refused(copy: Path, change: dict[str, Any]) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, **change}))
-    _refused(ModelError, "Cannot read config.json", copy)
+    _refused(ModelError, "Cannot use config.json", copy)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
 
-from explorer.cli import exporting, looking, measuring, planning, scoring  # noqa: F401  # each adds its verbs
+from explorer import interrupts
+from explorer.cli import exporting, looking, measuring, planning, scoring, verb  # noqa: F401  # each adds its verbs
 from explorer.cli.verb import app
-from explorer.errors import ExplorerError
+from explorer.errors import ExplorerError, escape, shorten
 
 #: Options that take all the words up to the next option.
 _MANY = ("--texts", "--plans")
@@ -30,14 +32,34 @@ def spread(words: Sequence[str]) -> list[str]:
 
 
 def main() -> NoReturn:
-    """Run the command line. Bad input exits with 2 and one line on stderr; an interrupt with 130."""
+    """Run the command line.
+
+    Bad input exits with 2 and one line on stderr; Ctrl-C with 130 and SIGTERM with 143, and a line that says what is
+    kept.
+    """
+    with interrupts.raised():
+        code, line = _run(spread(sys.argv[1:]))
+        if interrupts.received() is not None:  # whatever came of it: an import that is interrupted fails in its own way
+            code, line = interrupts.status(), f"interrupted; {verb.kept}"
+    if line:
+        with suppress(OSError, ValueError, AttributeError):  # standard error is closed, or full
+            print(line, file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> tuple[int, str]:
+    """Run a verb; return the exit status, and the line for stderr."""
+    verb.kept = verb.NOTHING
     try:
-        app(spread(sys.argv[1:]), standalone_mode=False)
-    except (ExplorerError, typer.TyperException) as error:
-        words = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        print(f"error: {' '.join(words.split())}", file=sys.stderr)
-        sys.exit(2)
+        app(words, standalone_mode=False)
+    except ExplorerError as error:
+        return 2, f"error: {error}"
+    except typer.TyperException as error:
+        return 2, f"error: {escape(shorten(' '.join(error.format_message().split())))}"
+    except MemoryError:
+        return 2, "error: Out of memory: the machine gave no more. Ask for less, or use a smaller model."
+    except OSError as error:
+        return 2, f"error: {escape(' '.join(filter(None, (error.strerror or str(error), str(error.filename or '')))))}"
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; what was scored is stored", file=sys.stderr)
-        sys.exit(130)
-    sys.exit(0)
+        return interrupts.status(), f"interrupted; {verb.kept}"
+    return 0, ""

@@ -10,6 +10,7 @@ import typer
 from explorer.cli.verb import describe_corpus, verb
 from explorer.cli.work import Work
 from explorer.measures import MEASURES, Importance
+from explorer.plans import MOST_SEED
 from explorer.records import Corpus, Redundancy
 
 _MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + "; or all."
@@ -19,12 +20,12 @@ _MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + 
 def measure(
     work: Work,
     measures: Annotated[str, typer.Option(help=_MEASURES_HELP)] = "block-influence",
-    bootstrap: Annotated[int, typer.Option(help="Resampled texts behind each interval.", min=2)] = 1000,
+    bootstrap: Annotated[int, typer.Option(help="Resampled texts behind each interval.", min=2, max=100_000)] = 1000,
     texts: Annotated[
         list[str], typer.Option("--texts", metavar="A B ...", help="Texts side by side, in place of --text.")
     ] = [],  # noqa: B006
-    permutations: Annotated[int, typer.Option(help="Orders drawn for Shapley values.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0)] = 0,
+    permutations: Annotated[int, typer.Option(help="Orders drawn for Shapley values.", min=1, max=10_000)] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0, max=MOST_SEED)] = 0,
 ) -> tuple[dict[str, Any], str]:
     """Measure every layer, attention and MLP on the calibration windows, with intervals."""
     from explorer.importance import check_measures, measure_importance

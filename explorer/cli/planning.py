@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +17,14 @@ from explorer.jsonable import jsonable
 from explorer.masks import Mask
 from explorer.methods import CRITERIA, METHODS, UNITS
 from explorer.plans import Plan, PlanSpec
+from explorer.reading import is_file
 from explorer.records import Costs, Score
 
 if TYPE_CHECKING:
     from explorer.divergence import Divergence
 
 _DEFAULT = PlanSpec()
+_MOST_FRACTIONS = 100
 
 
 @verb
@@ -49,7 +52,7 @@ def plan(
     spec = PlanSpec(
         method, chosen, iterative, protect.replace(" ", ""), criterion, seed, width, confidence, steps, budget
     )
-    if out is not None and not out.absolute().parent.is_dir():
+    if out is not None and not os.path.isdir(out.absolute().parent):
         raise PlanError("Cannot write the plan", f"no folder {out.parent}", "Name a file in a folder that is there")
     made = make_plan(work.loaded, work.corpus, spec, work.store, work.progress)
     curve = trace_curve(work.loaded, work.corpus, made, work.store, work.progress)
@@ -84,7 +87,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     lines = [f"{'plan':<36}" + "".join(f"{share:>8.0%} ppl    KL  top-1" for share in shares)]
     given = [
-        Plan.load(Path(text)) if Path(text).is_file() else PlanSpec.parse(text)
+        Plan.load(Path(text)) if is_file(text) else PlanSpec.parse(text)
         for text in plans or ["deepest", "similarity-block", "block-influence", "leave-one-out", "greedy"]
     ]
     for made in [work.check_plan(each) if isinstance(each, Plan) else each for each in given]:
@@ -141,8 +144,8 @@ def _read_fractions(text: str) -> list[float]:
         shares = [float(part.strip().rstrip("%")) / 100 for part in text.split(",")]
     except ValueError:
         shares = []
-    if not shares or not all(0 < share <= 1 for share in shares):
-        raise typer.BadParameter(f"{text!r} is not a list of percentages", param_hint="--fractions")
+    if not 0 < len(shares) <= _MOST_FRACTIONS or not all(0 < share <= 1 for share in shares):
+        raise typer.BadParameter(f"{text!r} is not 1 to {_MOST_FRACTIONS} percentages", param_hint="--fractions")
     return shares
 
 

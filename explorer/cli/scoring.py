@@ -9,6 +9,7 @@ import typer
 from explorer.cli.verb import MaskOption, PlanOption, StepOption, describe_corpus, describe_score, verb
 from explorer.cli.work import Work
 from explorer.masks import NONE
+from explorer.plans import MOST_SEED
 from explorer.records import Split
 
 
@@ -51,9 +52,9 @@ def generate(
     mask: MaskOption = "none",
     plan: PlanOption = None,
     step: StepOption = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.", min=1)] = 50,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0)] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.", min=0, max=2**63 - 1)] = 0,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens to write.", min=1, max=100_000)] = 50,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0.0, max=1000.0)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.", min=0, max=MOST_SEED)] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
 ) -> tuple[dict[str, Any], str]:
     """Write on from a prompt, with the whole model and under the mask."""

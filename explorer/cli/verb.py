@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.work import Settings, Work
+from explorer.errors import ExplorerError, escape
 from explorer.jsonable import jsonable
 from explorer.records import Corpus, Score
 
@@ -22,6 +26,10 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Measure which layers, attention and MLPs of a language model could go, and export the smaller checkpoint.",
 )
+
+#: What an interrupt leaves of the work, in words.
+NOTHING = "nothing is kept"
+kept = NOTHING
 
 
 def verb(function: Callable[..., tuple[dict[str, Any], str]]) -> Callable[..., None]:
@@ -34,19 +42,34 @@ def verb(function: Callable[..., tuple[dict[str, Any], str]]) -> Callable[..., N
     ]
 
     def command(**options: Any) -> None:
+        global kept
         settings = Settings(**{f.name: options.pop(f.name) for f in fields(Settings)})
+        kept = NOTHING if settings.no_cache else f"what was measured is kept in {escape(str(settings.cache))}"
         work = Work(settings)
         try:
             answer, words = function(work, **options)
         finally:
-            work.progress.close()
-        print(json.dumps(jsonable(answer), allow_nan=False) if settings.json else words)
+            work.close()
+        _answer(json.dumps(jsonable(answer), allow_nan=False) if settings.json else escape(words, kept="\n"))
 
     required = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     command.__signature__ = inspect.Signature([*required, *shared])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in [*required, *shared]}
     app.command(function.__name__, help=function.__doc__)(command)
     return command
+
+
+def _answer(text: str) -> None:
+    """Print to standard output. Raises ExplorerError if it is closed or full."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        print(text, flush=True)
+    except OSError as error:
+        if sys.stdout is not None:  # so that what is left of it is not written at the end, again in vain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        found = error.strerror or str(error)
+        raise ExplorerError("The answer cannot be written to standard output", found, "Direct it elsewhere") from None
 
 
 PlanOption = Annotated[Path | None, typer.Option("--plan", help="A plan file in place of a mask; see --step.")]

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from explorer.checkpoints import DEFAULT_MODEL
 from explorer.corpus import check_window
 from explorer.costs import Inventory, take_inventory
-from explorer.errors import PlanError
+from explorer.errors import PlanError, escape
 from explorer.masks import Mask
 from explorer.plans import Plan
 from explorer.records import Corpus, Costs, ModelSpec
@@ -74,6 +74,12 @@ class Work:
     def store(self) -> Store:
         """Where results are kept."""
         return Store(None if self.settings.no_cache else self.settings.cache)
+
+    def close(self) -> None:
+        """Take the bar off the screen, and close what is open."""
+        self.progress.close()
+        if "store" in self.__dict__:
+            self.store.close()
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -141,7 +147,7 @@ class ProgressBar:
         if self._bar is None or self._of != (what, total):
             self.close()
             self._of = what, total
-            self._bar = tqdm(total=total, desc=what, file=sys.stderr, disable=None, leave=False)
+            self._bar = tqdm(total=total, desc=escape(what), file=sys.stderr, disable=None, leave=False)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

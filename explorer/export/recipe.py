@@ -12,6 +12,7 @@ from explorer.export.evidence import Evidence
 from explorer.jsonable import jsonable
 from explorer.loading import LoadedModel
 from explorer.masks import Mask
+from explorer.reading import read_json
 from explorer.records import Corpus
 
 FILE = "recipe.json"
@@ -80,12 +81,7 @@ def write_recipe(recipe: Recipe, revision: str | None, found: Evidence) -> str:
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises ExportError if the file is not one."""
     remedy = "Give the recipe.json of an export"
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExportError("Cannot read the recipe", f"{path} ({error.strerror})", remedy) from None
-    except (ValueError, RecursionError):
-        raise ExportError("Cannot read the recipe", f"{path} is not JSON", remedy) from None
+    document = read_json(path, ExportError, "Cannot read the recipe", remedy)
     if not isinstance(document, dict) or document.get("recipe") != _VERSION:
         raise ExportError("Not a recipe", str(path), remedy)
     kinds = {"str": (str,), "int": (int,), "bool": (bool,), "dict[str, Any] | None": (dict, type(None))}

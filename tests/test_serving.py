@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -250,6 +252,30 @@ def test_silent_connections_make_room_for_new_ones_and_spoken_ones_stay() -> Non
     connections.leave(second)
     assert connections.enter("a") is not None
     assert len(connections) == 5
+
+
+def test_what_those_who_left_held_is_freed() -> None:
+    class Session:
+        def __init__(self) -> None:
+            self.itself = self
+
+    async def run() -> None:
+        connections = Connections(8, 8, 60.0)
+        session = Session()
+        held = weakref.ref(session)
+        tidying = asyncio.create_task(connections.tidy(pause=0.02))
+        connections.leave(connections.enter("a"))  # type: ignore[arg-type]
+        del session
+        async with asyncio.timeout(60):
+            while held() is not None:
+                await asyncio.sleep(0.02)
+        tidying.cancel()
+
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 def test_one_that_says_nothing_is_closed_after_a_while() -> None:

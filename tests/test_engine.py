@@ -44,8 +44,8 @@ class Barrier:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Engine, view: View, layer: int) -> None:
         wait(engine.facts("ann", view))
         self.reached, self.go_on = threading.Event(), threading.Event()
-        assert engine._loaded is not None
-        inner = engine._loaded.hooks.layers[layer].mlp.act_fn.forward
+        assert engine.resident.loaded is not None
+        inner = engine.resident.loaded.hooks.layers[layer].mlp.act_fn.forward
 
         def forward(*args: Any) -> Any:
             if not self.reached.is_set():
@@ -53,7 +53,7 @@ class Barrier:
                 assert self.go_on.wait(WAIT)
             return inner(*args)
 
-        monkeypatch.setattr(engine._loaded.hooks.layers[layer].mlp.act_fn, "forward", forward)
+        monkeypatch.setattr(engine.resident.loaded.hooks.layers[layer].mlp.act_fn, "forward", forward)
 
 
 def watch(job: Job, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -122,8 +122,8 @@ def test_a_cancelled_measurement_stops_at_the_next_layer(
     sweep = engine.redundancy("ann", view)
     assert barrier.reached.wait(WAIT)
     runs: list[int] = []
-    assert engine._loaded is not None
-    engine._loaded.hooks.layers[1].self_attn.register_forward_pre_hook(lambda *_: runs.append(1))
+    assert engine.resident.loaded is not None
+    engine.resident.loaded.hooks.layers[1].self_attn.register_forward_pre_hook(lambda *_: runs.append(1))
     engine.worker.decline("ann", sweep)
     barrier.go_on.set()
     assert wait(sweep).state == "cancelled"
@@ -132,11 +132,11 @@ def test_a_cancelled_measurement_stops_at_the_next_layer(
 
 def test_another_model_takes_the_place_of_the_one_before(engine: Engine, view: View, tiny: Tiny) -> None:
     wait(engine.facts("ann", view))
-    first = engine._loaded
+    first = engine.resident.loaded
     assert first is not None
     wait(engine.facts("ann", replace(view, model=str(tiny.folder("gpt2")))))
     assert first.model is None
-    assert engine._loaded is not first
+    assert engine.resident.loaded is not first
 
 
 def test_hooks_check_before_every_layer_that_runs(llama: LoadedModel, llama_corpus: Corpus) -> None:

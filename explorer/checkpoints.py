@@ -8,13 +8,13 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError, first_line
 from explorer.hub import FORMS, download
+from explorer.leftovers import make_partial
 from explorer.paths import expand
 from explorer.records import Progress, unreported
 from explorer.store import Store
@@ -165,7 +165,7 @@ def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.quantization_config import GgufConfig
 
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    partial, lock = make_partial(folder.parent, folder=True)
     try:
         progress(0, 3, f"Reading the tokenizer of {path.name}")
         AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(partial)
@@ -175,7 +175,6 @@ def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
         )
         progress(2, 3, f"Writing {folder.name}")
         model.save_pretrained(partial)
-        os.chmod(partial, 0o755)
         if not folder.is_dir():
             os.replace(partial, folder)
         progress(3, 3, f"Wrote {folder.name}")
@@ -187,3 +186,4 @@ def _dequantize(path: Path, folder: Path, progress: Progress) -> None:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(lock)

@@ -16,7 +16,7 @@ TIERS = (
      "explorer.search"),
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",
      "explorer.hub", "explorer.batches", "explorer.budgets", "explorer.plans", "explorer.devices", "explorer.weights",
-     "explorer.checkpoints", "explorer.configs", "explorer.modes"),
+     "explorer.checkpoints", "explorer.configs", "explorer.modes", "explorer.leftovers"),
     ("explorer.hooks", "explorer.selfcheck", "explorer.loading", "explorer.checks"),
     ("explorer.prefixes", "explorer.descent", "explorer.similarity", "explorer.scoring", "explorer.generation",
      "explorer.divergence", "explorer.gradients", "explorer.linear", "explorer.attention"),

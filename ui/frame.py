@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from explorer.masks import Mask
+from ui.broken import draw_broken
 from ui.copylink import copy_link
 from ui.engine import Facts, View
 from ui.figures import describe_perplexity
@@ -48,13 +49,16 @@ def framed(page: str) -> Iterator[Frame]:
     view = get_view()
     write_url(view)
     engine, owner = get_engine(), get_owner()
-    engine.worker.begin_page(owner)
+    engine.worker.begin_page(owner, page)
     facts_job = engine.facts(owner, view)
     if facts_job.state == "done":
         view = _fit_mask(view, facts_job.result)
     frame = Frame(page, view, facts_job)
     panel("header", lambda: _draw_header(page, facts_job))
-    yield frame
+    try:
+        yield frame
+    except Exception as error:
+        draw_broken(error, page)
     _end_page()
 
 

@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState, get_script_run_ctx
 
+from ui.broken import draw_broken
 from ui.jobs import Job
 from ui.runs import Session, correct_runs
 
@@ -152,7 +153,8 @@ def get_watchers() -> Watchers:
 def panel(name: str, draw: Callable[[], None]) -> None:
     """Draw a part of the page that runs again by itself whenever a job that it watches gets on.
 
-    `draw` draws something every time: of a fragment that draws nothing the browser keeps what was there before.
+    `draw` draws something every time: of a fragment that draws nothing the browser keeps what was there before. What it
+    raises is shown in its place, and the rest of the page goes on.
     """
 
     @st.fragment
@@ -160,7 +162,10 @@ def panel(name: str, draw: Callable[[], None]) -> None:
         context, fragment = get_script_run_ctx(), ThreadState.get().fragment_id
         if context is not None and fragment is not None:
             get_watchers().begin(context.session_id, fragment, name)
-        draw()
+        try:
+            draw()
+        except Exception as error:
+            draw_broken(error, name)
 
     run()
 

@@ -113,9 +113,9 @@ class Engine:
         """Tell whether jobs are worked on: ok, busy, queued, and beats_ago in seconds."""
         return asdict(self.worker.health())
 
-    def facts(self, owner: str, view: View) -> Job:
+    def facts(self, owner: str, view: View, slot: str = "facts") -> Job:
         """Ask for what there is to know about the view's model and text."""
-        return self.ask(owner, "facts", view.source, f"Loading {view.model}", READOUT, _take_facts)
+        return self.ask(owner, "facts", view.source, f"Loading {view.model}", READOUT, _take_facts, slot=slot)
 
     def score(self, owner: str, view: View, slot: str = "score") -> Job:
         """Ask for the Score of the view's mask on the held-out windows."""
@@ -203,6 +203,11 @@ class Engine:
         if job is None or job.state == "cancelled" or job.doomed or time.monotonic() - job.ended > LASTING:
             return None
         return self.worker.hold(owner, "export", job)
+
+    def runs(self, kind: str, view: View, more: Part = ()) -> bool:
+        """Tell whether such work is on its way, whoever asked for it: a page that was reloaded can show it again."""
+        job = self.worker.find(_make_key(kind, _without_plan(view), more))
+        return job is not None and job.active and not job.doomed
 
     def ask(
         self,

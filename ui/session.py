@@ -64,8 +64,6 @@ def get_view() -> View:
 
 def set_view(view: View) -> None:
     """Change this session's view."""
-    if view.source != st.session_state.view.source:
-        st.session_state.view_before = st.session_state.view
     st.session_state.view = view
     notify([])
 

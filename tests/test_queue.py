@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.browser import serve
+from tests.test_cold import Visitor
 from tests.test_jobs import WAIT, Gate, Steps, always, wait
+from tests.test_many_users import TEXT
+from tests.tiny_models import WINDOW, Tiny
 from ui import waiting
 from ui.jobs import IDLE, SWEEP, Job
 from ui.watching import PACE, SLOW, Watchers
@@ -97,3 +103,32 @@ def test_panels_run_at_their_own_pace() -> None:
     watchers._drop("session")
     watchers._spread(job, True, 0)
     assert planned == []
+
+
+def test_a_plan_goes_on_when_its_browser_has_gone_and_is_found_by_the_next(tiny: Tiny, tmp_path: Path) -> None:
+    how = {**TEXT, "model": str(tiny.folder("llama")), "tokens": str(4000 * WINDOW)}
+
+    async def stay(visitor: Visitor, words: str) -> None:
+        async with asyncio.timeout(WAIT * 10):
+            while words not in visitor.queue:
+                await asyncio.sleep(0.02)
+
+    async def leave_and_return(url: str) -> list[str]:
+        async with Visitor(url, **how) as first:
+            await first._ask("plans")
+            await stay(first, "Curve of")
+        async with Visitor(url, **how) as second:
+            await second._ask("")
+            await stay(second, "its browser has left")
+            assert "from Plans" in second.queue
+            await asyncio.sleep(3)
+            assert "Curve of" in second.queue, "it was to take longer than the browser was away"
+            left = second.queue
+            await second._ask("plans")
+            await asyncio.sleep(1)
+            await stay(second, "Curve of")
+            assert "its browser has left" not in second.queue, "it has another one now"
+            return [left, *second.errors]
+
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        assert len(asyncio.run(leave_and_return(url))) == 1

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from explorer.batches import fill
 from explorer.errors import UnsupportedModel
+from explorer.keys import make_key
 from explorer.loading import LoadedModel
 from explorer.measures import Importance
 from explorer.records import Corpus, Progress, unreported
-from explorer.store import Store, make_key
+from explorer.store import Store
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ def measure_attention(loaded: LoadedModel, corpus: Corpus, store: Store, progres
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; nothing is stored.
     """
-    key = make_key(kind="attention", context=loaded.context, corpus=corpus.digest)
+    key = make_key("attention", context=loaded.context(1), corpus=corpus.digest)
     arrays = store.arrays(key)
     if arrays is None:
-        arrays = _measure(loaded, corpus, progress)
+        arrays = loaded.batches.run(lambda size: _measure(loaded, corpus, progress), corpus.window)
         store.add_arrays(key, arrays)
     return Attention(arrays["entropy"], arrays["first"])
 
@@ -56,24 +58,21 @@ def measure_attention(loaded: LoadedModel, corpus: Corpus, store: Store, progres
 def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[str, np.ndarray]:
     windows = corpus.calibration
     found: list[Tensor] = []
-
-    def work(rows: slice) -> None:
+    for row in range(len(windows)):  # a window's weights are large enough
+        progress(row, len(windows), "Measuring attention")
         layers: dict[int, Tensor] = {}
 
-        def take(layer: int, weights: Tensor) -> None:
+        def take(layer: int, weights: Tensor, layers: dict[int, Tensor] = layers) -> None:
             layers[layer] = _reduce(weights).cpu()
 
-        loaded.hooks.attend(torch.from_numpy(windows.ids[rows]).to(loaded.device), take)
+        loaded.hooks.attend(fill(windows.ids[row : row + 1], 1, loaded.device), take)
         if len(layers) < loaded.n_layers:
             found_words = f"{len(layers)} of {loaded.n_layers} layers give them"
             raise UnsupportedModel(
                 "The model does not give its attention weights", found_words, "Leave this measure out"
             )
         found.append(torch.stack([layers[layer] for layer in range(loaded.n_layers)], dim=2))
-        progress(rows.stop, len(windows), "Measuring attention")
-
-    progress(0, len(windows), "Measuring attention")
-    loaded.batches.run(work, len(windows), corpus.window, tokens=corpus.window)  # a window's weights are large enough
+    progress(len(windows), len(windows), "Measuring attention")
     entropy, first = torch.cat(found, dim=1).double().numpy()
     return {"entropy": entropy, "first": first}
 

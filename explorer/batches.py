@@ -1,26 +1,34 @@
-"""How many windows go through a model at once: what fits, and less after memory ran out."""
+"""The one shape in which windows go through a model; a smaller one for work that runs out of memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from explorer.errors import DeviceError
 from explorer.memory import free_bytes
 
-#: Tokens in a batch at the most. A CPU loses its caches with more; a GPU is filled by these.
-MOST_TOKENS = {"cpu": 1024, "cuda": 32768}
+#: Token ids in a batch at the most. With fewer the first estimate comes sooner, with more a GPU is filled.
+MOST_TOKENS = {"cpu": 512, "cuda": 16384}
+
+_T = TypeVar("_T")
 
 
 class Batches:
-    """The batch size of one model on one device. It is found from free memory and remembers when that ran out.
+    """How many windows go through one model on one device at once.
+
+    What a processor computes for a window may depend on how many others are in the batch, in the last bits of float32
+    and in the second digit of a bfloat16 loss. So every batch of windows has the same number of rows, the last one
+    filled up, whoever asks; where memory forces another number, results are kept apart by it.
 
     Args:
         device: where the model's input goes.
         bytes_per_token: what a token needs on its way through a layer.
-        alone: one window at a time, for models whose numbers depend on what else is in the batch.
+        alone: one window at a time, for models whose numbers depend on what the other windows are.
     """
 
     def __init__(self, device: torch.device, bytes_per_token: int, alone: bool = False) -> None:
@@ -28,48 +36,47 @@ class Batches:
         half = free_bytes(device) // 2
         self.tokens = min(MOST_TOKENS.get(device.type, MOST_TOKENS["cpu"]), half // bytes_per_token)
 
-    def run(
-        self, work: Callable[[slice], None], n_windows: int, window: int, tokens: int | None = None,
-        relieve: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
-        """Call `work` on consecutive slices that cover all windows.
+    def rows(self, window: int) -> int:
+        """Windows of so many ids in a batch: a power of two, so that half of it is one too."""
+        return 1 if self.alone else 1 << max(0, (self.tokens // window).bit_length() - 1)
 
-        A slice that runs out of memory is tried again in halves, and so are all slices after it; `work` must bear
-        being called again for windows that it has done.
+    def run(self, work: Callable[[int], _T], window: int, relieve: Callable[[], None] = lambda: None) -> _T:
+        """Call `work` with the rows of a batch; when memory runs out begin it again, this work alone, with half.
 
         Args:
-            work: called with slices of range(n_windows).
-            n_windows: how many windows there are.
+            work: called with how many windows are to go through the model at once.
             window: token ids in a window.
-            tokens: fewer tokens at once than would fit.
             relieve: called when memory ran out, to give back what can be spared.
 
         Raises:
             DeviceError: one window alone does not fit.
         """
-        done = 0
-        while done < n_windows:
-            size = 1 if self.alone else max(1, min(self.tokens, tokens or self.tokens) // window)
-            rows = slice(done, min(done + size, n_windows))
+        rows = self.rows(window)
+        while True:
             try:
-                work(rows)
-            except RuntimeError as error:
+                return work(rows)
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                count = rows.stop - rows.start
-                if count == 1:
-                    raise DeviceError(
-                        f"Out of memory on {self.device}",
-                        f"one window of {window} tokens does not fit",
-                        "Use a shorter --window",
-                    ) from None
-                self.tokens = count * window // 2
-            else:
-                done = rows.stop
-                continue
+            if rows == 1:
+                raise DeviceError(
+                    f"Out of memory on {self.device}", f"one window of {window} tokens does not fit",
+                    "Use a shorter --window",
+                )  # fmt: skip
+            rows //= 2
             relieve()  # after the handler, which holds the frames of the work that failed
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+
+def cut(n_windows: int, rows: int) -> Iterator[slice]:
+    """Cut range(n_windows) into slices of so many rows; the last may be shorter."""
+    return (slice(start, min(start + rows, n_windows)) for start in range(0, n_windows, rows))
+
+
+def fill(ids: np.ndarray, rows: int, device: torch.device) -> Tensor:
+    """Make a batch (rows, window) of windows (at most rows, window), the last one repeated where there are fewer."""
+    return torch.from_numpy(np.concatenate([ids, np.repeat(ids[-1:], rows - len(ids), axis=0)])).to(device)
 
 
 def count_bytes_per_token(config: Any, itemsize: int) -> int:
@@ -81,4 +88,8 @@ def count_bytes_per_token(config: Any, itemsize: int) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that the device's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, Exception) and should_reduce_batch_size(error)
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 from explorer.errors import ModelError, first_line
 from explorer.hub import FORMS, download
-from explorer.leftovers import make_partial
+from explorer.partials import make_partial
 from explorer.paths import expand
 from explorer.records import Progress, unreported
 from explorer.store import Store

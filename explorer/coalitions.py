@@ -7,15 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from explorer.masks import NONE, Mask
+from explorer.masks import NONE, Mask, join
 from explorer.measures import jackknife
-from explorer.races import Losses
+from explorer.races import Losses, lose
 from explorer.records import Progress, unreported
-
-
-def join(units: Sequence[Mask]) -> Mask:
-    """Turn all of them off."""
-    return Mask(frozenset().union(*(unit.sites for unit in units)))
 
 
 def measure_coalitions(
@@ -81,5 +76,6 @@ def measure_shapley(
         progress(number, draws, "Scoring permutations")
         order = draw.sample(range(len(units)), len(units))
         masks = [NONE, *(join([units[i] for i in order[: k + 1]]) for k in range(len(order)))]
-        samples[number, order] = np.diff(losses(masks, slice(0, n_windows)).mean(axis=1))
+        means = losses(masks, slice(0, n_windows)).mean(axis=1)
+        samples[number, order] = lose(means[1:], means[:-1])
     return samples.mean(axis=0), samples

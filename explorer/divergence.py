@@ -6,6 +6,7 @@ kept, only last hidden states.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from explorer.batches import cut, fill
 from explorer.descent import descend
 from explorer.hooks import Hooks
 from explorer.loading import LoadedModel
@@ -34,7 +36,8 @@ class Divergence:
 
     Args:
         mask: the sites that were off.
-        kl: (n_windows,) float64, KL(unpruned || masked) in nats, summed over the predicted tokens.
+        kl: (n_windows,) float64, KL(unpruned || masked) in nats, summed over the predicted tokens; infinite, as the
+            others, where the arithmetic of either overflowed.
         distance: (n_windows,) float64, L2 norm of the difference of logits, summed over them.
         agreeing: (n_windows,) float64, how many have the same most likely token.
         tokens: predicted tokens in each window.
@@ -90,30 +93,33 @@ def compare(
     """
     windows = corpus.split(split)[rows]
     asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in masks))
-    known = {mask: store.divergences(loaded.context, windows.digests, str(mask)) for mask in asked}
-    total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
 
-    def work(part: slice) -> None:
-        nonlocal done
-        digests = windows.digests[part]
-        missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
-        if not missing:
-            return
-        ids = torch.from_numpy(windows.ids[part]).to(loaded.device)
-        for mask, found in _compare_batch(loaded.hooks, ids, missing):
-            values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
-            store.add_divergences(loaded.context, [(digest, str(mask), *each) for digest, each in values.items()])
-            scored = store.nats(loaded.context, digests, str(mask))
-            nats = zip(digests, found[:, 0].tolist(), strict=True)
-            store.add_nats(loaded.context, [(digest, str(mask), n) for digest, n in nats if digest not in scored])
-            if mask not in known:  # the unpruned model, which came along
+    def work(size: int) -> list[Divergence]:
+        context = loaded.context(size)
+        known = {mask: store.divergences(context, windows.digests, str(mask)) for mask in asked}
+        total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
+        for part in cut(len(windows), size):
+            digests = windows.digests[part]
+            missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
+            if not missing:
                 continue
-            known[mask].update(values)
-            done += len(digests)
-            progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
+            ids = fill(windows.ids[part], size, loaded.device)
+            for mask, batch in _compare_batch(loaded.hooks, ids, missing):
+                found = batch[: len(digests)]
+                values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
+                store.add_divergences(context, [(digest, str(mask), *each) for digest, each in values.items()])
+                scored = store.nats(context, digests, str(mask))
+                nats = dict(zip(digests, found[:, 0].tolist(), strict=True))
+                sound = {digest: n for digest, n in nats.items() if digest not in scored and math.isfinite(n)}
+                store.add_nats(context, [(digest, str(mask), n) for digest, n in sound.items()])
+                if mask not in known:  # the unpruned model, which came along
+                    continue
+                known[mask].update(values)
+                done += len(digests)
+                progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
+        return [_assemble(mask, known[mask], windows.digests, corpus.window - 1) for mask in masks]
 
-    loaded.batches.run(work, len(windows), corpus.window)
-    return [_assemble(mask, known[mask], windows.digests, corpus.window - 1) for mask in masks]
+    return loaded.batches.run(work, corpus.window)
 
 
 def _assemble(mask: Mask, known: dict[str, tuple[float, ...]], digests: Sequence[str], tokens: int) -> Divergence:
@@ -140,16 +146,18 @@ def _read(hooks: Hooks, base: Tensor, waiting: Sequence[_Ended], ids: Tensor) ->
     """Compare last hidden states (batch, window, width) with the unpruned ones, block by block of positions."""
     unpruned, *others = [hooks.finish(hidden)[:, :-1] for hidden in (base, *(hidden for _, hidden in waiting))]
     targets = ids[:, 1:].to(base.device)
-    found = np.zeros((len(waiting), len(base), 4))
+    found = torch.zeros((len(waiting), 4, *targets.shape), dtype=torch.float64)
     for block in blocks(hooks, targets.shape, base.device.type):
         logits = hooks.logits(unpruned[block].flatten(0, 1)).float()
-        logs, rows = logits.log_softmax(-1), block[0].stop - block[0].start
+        logs, shape = logits.log_softmax(-1), targets[block].shape
         for values, other in zip(found, others, strict=True):
             moved = hooks.logits(other[block].flatten(0, 1)).float()
             nats = F.cross_entropy(moved, targets[block].flatten().to(moved.device), reduction="none")
             kl = F.kl_div(moved.log_softmax(-1), logs, reduction="none", log_target=True).sum(-1)
             same = moved.argmax(-1) == logits.argmax(-1)
             of_tokens = torch.stack([x.double() for x in (nats, kl, (moved - logits).norm(dim=-1), same)])
-            values[block[0]] += of_tokens.view(4, rows, -1).sum(-1).T.cpu().numpy()
+            values[:, *block] = of_tokens.view(4, *shape).cpu()
     for (masks, _), values in zip(waiting, found, strict=True):
-        yield from ((mask, values) for mask in masks)
+        sums = torch.stack([each.sum(1) for each in values], dim=1).numpy()  # each as `score` sums it, to the last bit
+        sums[~np.isfinite(sums).all(axis=1)] = np.inf
+        yield from ((mask, sums) for mask in masks)

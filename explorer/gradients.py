@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from explorer.batches import cut, fill
 from explorer.errors import UnsupportedModel
 from explorer.hooks import Trace
 from explorer.loading import LoadedModel
@@ -43,27 +44,32 @@ def measure_magnitude(loaded: LoadedModel) -> list[Importance]:
     return [Importance("magnitude", unit, sums[:, i]) for i, unit in enumerate(("layer", *PARTS))]
 
 
-def measure_taylor(loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported) -> list[Importance]:
+def measure_taylor(
+    loaded: LoadedModel, corpus: Corpus, size: int, progress: Progress = unreported
+) -> list[Importance]:
     """Sum of |W dL/dW| over the weights of each layer and site (Taylor+ of Shortened LLaMA, arXiv:2402.02834).
 
     L is the mean loss of a predicted token of the calibration windows; the gradient is that of all of them, as in the
-    authors' code, biases left out. Samples are jackknife pseudo-values over at most eight groups of windows.
+    authors' code, biases left out. Samples are jackknife pseudo-values over at most eight groups of windows. Where the
+    arithmetic overflows there is NaN.
+
+    Args:
+        size: windows in a batch.
 
     Raises:
         UnsupportedModel: the weights are quantized, or not all in memory.
         Cancelled: `progress` raised it.
     """
     _check_weights(loaded)
-    groups = [torch.from_numpy(ids).to(loaded.device) for ids in np.array_split(corpus.calibration.ids, _GROUPS)]
-    groups = [ids for ids in groups if len(ids)]
+    groups = [ids for ids in np.array_split(corpus.calibration.ids, _GROUPS) if len(ids)]
     with torch.no_grad():
-        passes = [_run_forward(loaded, ids) for ids in groups]
-    counts = np.array([ids[:, 1:].numel() for ids in groups])
+        passes = [[_run_forward(loaded, ids[part], size) for part in cut(len(ids), size)] for ids in groups]
+    counts = np.array([ids[:, 1:].size for ids in groups])
     found = np.zeros((loaded.n_layers, 3))
     samples = np.zeros((len(groups), loaded.n_layers, 3))
     for done, layer in enumerate(range(loaded.n_layers - 1, -1, -1)):
         progress(done, loaded.n_layers, "Gradients, layer by layer")
-        grads = [_run_backward(loaded, layer, passed) for passed in passes]
+        grads = [_add_up(_run_backward(loaded, layer, each) for each in group) for group in passes]
         found[layer], samples[:, layer] = _weigh(loaded, layer, grads, counts)
     progress(loaded.n_layers, loaded.n_layers, "Gradients, layer by layer")
     return [Importance("taylor", unit, found[:, i], samples[:, :, i]) for i, unit in enumerate(("layer", *PARTS))]
@@ -79,7 +85,7 @@ def _check_weights(loaded: LoadedModel) -> None:
 
 @dataclass
 class _Pass:
-    """One group of windows on its way back.
+    """One batch of windows on its way back.
 
     Args:
         trace: the layers' arguments.
@@ -92,14 +98,25 @@ class _Pass:
     slope: Tensor
 
 
-def _run_forward(loaded: LoadedModel, ids: Tensor) -> _Pass:
-    hooks = loaded.hooks
+def _run_forward(loaded: LoadedModel, windows: np.ndarray, size: int) -> _Pass:
+    hooks, ids = loaded.hooks, fill(windows, size, loaded.device)
     trace = hooks.trace(ids)
     states = [trace.hidden]
     with hooks.masked(NONE):
         for layer, call in enumerate(trace.calls):
             states.append(hooks.run_layer(layer, states[-1], call))
-    return _Pass(trace, states[:-1], _find_slope(loaded, states[-1], ids))
+    slope = _find_slope(loaded, states[-1], ids)
+    slope[len(windows) :] = 0  # what fills the batch up
+    return _Pass(trace, states[:-1], slope)
+
+
+def _add_up(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Sum the gradients of some batches, weight by weight."""
+    total = next(gradients)
+    for more in gradients:
+        for name, gradient in more.items():
+            total[name] = total[name].float() + gradient
+    return total
 
 
 @torch.enable_grad()

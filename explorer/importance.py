@@ -12,14 +12,15 @@ from explorer.divergence import Divergence, compare
 from explorer.errors import PlanError
 from explorer.gradients import measure_magnitude, measure_taylor
 from explorer.linear import measure_replaceability
+from explorer.keys import make_key
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures import MEASURES, Importance
-from explorer.races import Losses
+from explorer.races import Losses, lose
 from explorer.records import Corpus, Progress, Redundancy, unreported
 from explorer.scoring import score
 from explorer.similarity import measure
-from explorer.store import Store, make_key
+from explorer.store import Store
 
 UNITS = ("layer", *PARTS)
 
@@ -66,10 +67,10 @@ def measure_importance(
     if "magnitude" in asked:
         found += measure_magnitude(loaded)
     if "taylor" in asked:
-        found += _stored(loaded, corpus, store, "taylor", lambda: measure_taylor(loaded, corpus, progress))
+        found += _stored(loaded, corpus, store, "taylor", lambda size: measure_taylor(loaded, corpus, size, progress))
     if "linear" in kinds:
         found += _stored(
-            loaded, corpus, store, "replaceability", lambda: measure_replaceability(loaded, corpus, progress)
+            loaded, corpus, store, "replaceability", lambda size: measure_replaceability(loaded, corpus, size, progress)
         )
     if "coalition" in asked:
         found += _of_games(loaded, losses, corpus, "coalition", _COALITIONS, seed, progress, units)
@@ -142,7 +143,7 @@ def _measure_damage(loaded: LoadedModel, losses: Losses, corpus: Corpus, asked: 
     units = {unit: find_units(loaded.n_layers, unit) for unit in asked}
     masks = [NONE, *(mask for each in units.values() for mask in each)]
     base, *others = losses(masks, slice(0, len(corpus.calibration)))
-    lost = dict(zip(masks[1:], (np.array(others) - base) / (corpus.window - 1), strict=True))
+    lost = dict(zip(masks[1:], lose(np.array(others), base) / (corpus.window - 1), strict=True))
     return [_from_windows("loss", unit, np.stack([lost[mask] for mask in each])) for unit, each in units.items()]
 
 
@@ -199,14 +200,19 @@ def _of_games(
 
 
 def _stored(
-    loaded: LoadedModel, corpus: Corpus, store: Store, kind: str, compute: Callable[[], list[Importance]]
+    loaded: LoadedModel, corpus: Corpus, store: Store, kind: str, compute: Callable[[int], list[Importance]]
 ) -> list[Importance]:
-    """Return an importance of each unit from the store, computed if it is not there."""
-    key = make_key(kind=kind, context=loaded.context, corpus=corpus.digest)
-    arrays = store.arrays(key)
-    if arrays is None:
-        made = compute()
-        arrays = {f"{i.unit} values": i.values for i in made}
-        arrays |= {f"{i.unit} samples": i.samples for i in made if i.samples is not None}
-        store.add_arrays(key, arrays)
+    """Return an importance of each unit from the store, computed in batches of one size if it is not there."""
+
+    def work(size: int) -> dict[str, np.ndarray]:
+        key = make_key(kind, context=loaded.context(size), corpus=corpus.digest)
+        arrays = store.arrays(key)
+        if arrays is None:
+            made = compute(size)
+            arrays = {f"{i.unit} values": i.values for i in made}
+            arrays |= {f"{i.unit} samples": i.samples for i in made if i.samples is not None}
+            store.add_arrays(key, arrays)
+        return arrays
+
+    arrays = loaded.batches.run(work, corpus.window)
     return [Importance(kind, unit, arrays[f"{unit} values"], arrays[f"{unit} samples"]) for unit in UNITS]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.masks import NONE, Mask
-from explorer.races import Losses
+from explorer.races import Losses, lose
 from explorer.records import Progress, unreported
 
 _TOGETHER = 64  # pairs asked for at once: enough to share what they have in common, few enough to be told soon
@@ -22,7 +22,7 @@ class Interactions:
         units: what is removed, each a mask.
         singles: (U,) nats a token lost without each unit.
         pairs: (U, U) nats a token lost without both, minus both of the singles; symmetric, NaN where not known yet
-            and on the diagonal. Below 0 the two stand in for each other's work less than feared: one of them gone,
+            and on the diagonal, infinite where the arithmetic overflowed. Below 0 the two stand in for each other's work less than feared: one of them gone,
             the other matters less. Above 0 each makes up for the other.
         windows: (U, U) windows that each pair is known on.
         n_windows: windows that there will be.
@@ -55,17 +55,17 @@ def interact(
     """
     n_units = len(units)
     pairs = [(i, j) for i in range(n_units) for j in range(i + 1, n_units)]
-    masks = {(i, j): Mask(units[i].sites | units[j].sites) for i, j in pairs}
+    masks = {(i, j): units[i] | units[j] for i, j in pairs}
     alone, both = np.zeros((n_units, n_windows)), np.full((n_units, n_units, n_windows), np.nan)
     done, total = 0, len(pairs) * n_windows
     progress(done, total, f"{len(pairs)} pairs")
     for rows in _slices(n_windows):
         base, *singles = losses([NONE, *units], rows)
-        alone[:, rows] = np.array(singles) - base
+        alone[:, rows] = lose(np.array(singles), base)
         for part in _coarse_first(pairs, n_units):
-            found = losses([masks[pair] for pair in part], rows) - base
+            found = lose(losses([masks[pair] for pair in part], rows), base)
             for (i, j), lost in zip(part, found, strict=True):
-                both[i, j, rows] = both[j, i, rows] = lost - alone[i, rows] - alone[j, rows]
+                both[i, j, rows] = both[j, i, rows] = lose(lost, alone[i, rows] + alone[j, rows])
             done += len(part) * (rows.stop - rows.start)
             progress(done, total, f"{len(pairs)} pairs")
             listener(_gather(units, alone[:, : rows.stop], both, tokens))

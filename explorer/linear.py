@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from explorer.batches import cut, fill
 from explorer.hooks import Trace
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, PARTS, Site
@@ -21,22 +22,27 @@ _PENALTIES = np.logspace(-8, 2, 21)  # of ridge regression, times the largest ei
 
 
 @torch.inference_mode()
-def measure_replaceability(loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported) -> list[Importance]:
+def measure_replaceability(
+    loaded: LoadedModel, corpus: Corpus, size: int, progress: Progress = unreported
+) -> list[Importance]:
     """Share of an update that a linear map explains: 1 - sum |f - (B x + b)|^2 / sum |f|^2.
 
     x is the residual stream before the layer or site and f what it adds. The map is fitted on calibration windows by
     ridge regression, its penalty by generalised cross-validation (Golub et al., Technometrics 21, 1979), and judged on
     held-out ones; the first token of each window, whose massive activations would be most of the sums, is left out.
     An update that is nothing is explained.
-    A linear map in the place of a block: ReplaceMe (arXiv:2505.02819) and Siddiqui et al. (arXiv:2407.16286).
+    A linear map in the place of a block: ReplaceMe (arXiv:2505.02819) and Siddiqui et al. (arXiv:2407.16286). Where
+    the arithmetic overflows there is NaN.
+
+    Args:
+        size: windows in a batch.
 
     Raises:
-        DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it.
     """
     units = ("layer", *PARTS)
     found, samples = np.zeros((loaded.n_layers, 3)), np.zeros((loaded.n_layers, len(corpus.held_out), 3))
-    calibration, held_out = (_walk(loaded, corpus, split) for split in ("calibration", "held-out"))
+    calibration, held_out = (_walk(loaded, corpus, split, size) for split in ("calibration", "held-out"))
     for layer, (fitted, judged) in enumerate(zip(calibration, held_out, strict=True)):
         progress(layer, loaded.n_layers, "Linear maps, layer by layer")
         for column, unit in enumerate(units):
@@ -48,8 +54,8 @@ def measure_replaceability(loaded: LoadedModel, corpus: Corpus, progress: Progre
 class _Seen:
     """What goes in and what is added in one layer, over all windows of a split: (windows, tokens, width) each."""
 
-    def __init__(self, parallel: bool) -> None:
-        self.parallel = parallel
+    def __init__(self, parallel: bool, n_windows: int) -> None:
+        self.parallel, self.n_windows = parallel, n_windows
         self.hidden: list[Tensor] = []
         self.updates: dict[str, list[Tensor]] = {part: [] for part in PARTS}
 
@@ -64,24 +70,20 @@ class _Seen:
 
     def pair(self, unit: str) -> tuple[Tensor, Tensor]:
         """The stream before a unit and what the unit adds."""
-        x, a, m = (torch.cat(parts).double() for parts in (self.hidden, *self.updates.values()))
+        seen = (torch.cat(parts)[: self.n_windows] for parts in (self.hidden, *self.updates.values()))
+        x, a, m = (states.double() for states in seen)
         if unit == "layer":
             return x, a + m
         return (x, a) if unit == "attention" else (x if self.parallel else x + a, m)
 
 
-def _walk(loaded: LoadedModel, corpus: Corpus, split: Split) -> Iterator[_Seen]:
+def _walk(loaded: LoadedModel, corpus: Corpus, split: Split, size: int) -> Iterator[_Seen]:
     """Yield what is seen in each layer, all windows of a split taking one layer at a time."""
     hooks, windows = loaded.hooks, corpus.split(split)
-    batches: list[tuple[Trace, Tensor]] = []
-
-    def begin(rows: slice) -> None:
-        trace = hooks.trace(torch.from_numpy(windows.ids[rows]).to(loaded.device))
-        batches.append((trace, trace.hidden))
-
-    loaded.batches.run(begin, len(windows), corpus.window)
+    traces = [hooks.trace(fill(windows.ids[rows], size, loaded.device)) for rows in cut(len(windows), size)]
+    batches: list[tuple[Trace, Tensor]] = [(trace, trace.hidden) for trace in traces]
     for layer in range(loaded.n_layers):
-        seen = _Seen(loaded.parallel)
+        seen = _Seen(loaded.parallel, len(windows))
         with hooks.observe(seen, NONE):
             batches = [(trace, hooks.run_layer(layer, hidden, trace.calls[layer])) for trace, hidden in batches]
         yield seen
@@ -89,6 +91,8 @@ def _walk(loaded: LoadedModel, corpus: Corpus, split: Split) -> Iterator[_Seen]:
 
 def _explain(fitted: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]) -> tuple[float, np.ndarray]:
     """Share of the judged updates' squares that the fitted map explains, and pseudo-values over windows."""
+    if not all(tensor.isfinite().all() for tensor in (*fitted, *judged)):
+        return np.nan, np.full(len(judged[0]), np.nan)
     weights, bias = fit_ridge(*(tensor.flatten(0, 1) for tensor in fitted))
     x, f = judged
     missed = (f - x @ weights - bias).square().sum((1, 2)).cpu().numpy()

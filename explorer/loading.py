@@ -19,11 +19,12 @@ from explorer.corpus import tokenize
 from explorer.devices import DTYPES, pick_dtype, place
 from explorer.errors import ModelError, first_line
 from explorer.hooks import Hooks
+from explorer.keys import describe_libraries, describe_processor, make_key
 from explorer.masks import PARTS, Mask, Site
 from explorer.memory import free_bytes
 from explorer.records import Corpus, ModelSpec, Progress, unreported
 from explorer.selfcheck import check_hooks
-from explorer.store import Store, make_key
+from explorer.store import Store
 from explorer.weights import read_weights
 
 
@@ -88,10 +89,22 @@ class LoadedModel:
         layer, names = self.hooks.layers[site.layer], self.family.modules(site.part)
         return any(next(getattr(layer, name).parameters(), None) is not None for name in names)
 
-    @property
-    def context(self) -> str:
-        """Key of everything but text and mask that decides a stored number."""
-        return make_key(model=self.digest, dtype=self.dtype, device=self.device.type, quantize=self.spec.quantize)
+    def context(self, rows: int) -> str:
+        """Key of everything but text and mask that decides a stored number.
+
+        Args:
+            rows: windows in a batch.
+        """
+        return make_key(
+            "numerics",
+            model=self.digest,
+            dtype=self.dtype,
+            quantize=self.spec.quantize,
+            processor=describe_processor(self.device.type),
+            attention=str(self.model.config._attn_implementation),
+            rows=str(rows),
+            libraries=describe_libraries(),
+        )
 
     def tokenize(self, text: str, tokens: int, window: int, bos: str = "auto") -> Corpus:
         """Cut a text into this model's windows; see `corpus.tokenize`."""

@@ -35,7 +35,7 @@ class Mask:
 
     A layer that is off is both of its sites, so layer and sublayer pruning are one type. The text form
     `12-15,a20,m3-4` (whole layers, attention only, MLP only; `none` when empty) is canonical: `parse` and
-    `str` are inverse, and equal masks print alike.
+    `str` are inverse, and equal masks print alike. Masks combine as sets do: `|`, `-`, `<=`.
     """
 
     sites: frozenset[Site] = frozenset()
@@ -72,8 +72,20 @@ class Mask:
         ]
         return ",".join(terms) or "none"
 
+    def __repr__(self) -> str:
+        return str(self)  # that of a set differs from process to process
+
     def __bool__(self) -> bool:
         return bool(self.sites)
+
+    def __or__(self, other: Mask) -> Mask:
+        return Mask(self.sites | other.sites)
+
+    def __sub__(self, other: Mask) -> Mask:
+        return Mask(self.sites - other.sites)
+
+    def __le__(self, other: Mask) -> bool:
+        return self.sites <= other.sites
 
     def _layers(self, part: Part) -> set[int]:
         return {site.layer for site in self.sites if site.part == part}
@@ -101,6 +113,11 @@ class Mask:
 
 #: The mask under which everything is on.
 NONE = Mask()
+
+
+def join(masks: Iterable[Mask]) -> Mask:
+    """Turn off what any of them turns off."""
+    return Mask(frozenset().union(*(mask.sites for mask in masks)))
 
 
 def _ranges(kind: str, layers: set[int]) -> Iterator[str]:

@@ -84,7 +84,8 @@ class Importance:
         if self.samples is None or len(self.samples) < 2:
             return None
         ends = np.quantile(self._resampled(draws, seed), (0.025, 0.975), axis=0)
-        return (self.values + _widening(len(self.samples)) * (ends - self.values)).T
+        with np.errstate(invalid="ignore"):
+            return (self.values + _widening(len(self.samples)) * (ends - self.values)).T
 
     def among_least(self, k: int, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
         """How often, over resampled texts, each is among the k most redundant: (L,) shares; None as above."""
@@ -95,11 +96,11 @@ class Importance:
         return counts / draws
 
     def _resampled(self, draws: int, seed: int) -> np.ndarray:
-        """Values (draws, L) as they would be on resampled windows."""
+        """Values (draws, L) as they would be on resampled windows; NaN where a sample is not finite."""
         assert self.samples is not None
-        n = len(self.samples)
+        n, sound = len(self.samples), np.isfinite(self.samples).all(axis=0)
         weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws) / n
-        return self.values + (weights - 1 / n) @ self.samples
+        return np.where(sound, self.values, np.nan) + (weights - 1 / n) @ np.where(sound, self.samples, 0.0)
 
 
 def _towards_redundant(measure: str, values: np.ndarray) -> np.ndarray:
@@ -128,4 +129,5 @@ def jackknife(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[np
     if n < 2:
         return whole, whole[None]
     without = np.stack([statistic(everyone != left_out) for left_out in range(n)])
-    return whole, n * whole - (n - 1) * without
+    with np.errstate(invalid="ignore"):
+        return whole, n * whole - (n - 1) * without

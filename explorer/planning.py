@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +15,7 @@ from explorer.budgets import Budget
 from explorer.costs import Inventory, take_inventory
 from explorer.errors import PlanError
 from explorer.importance import find_losses, find_units, measure_importance, read_redundancy
+from explorer.keys import make_key
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, PARTS, Mask
 from explorer.measures import Importance
@@ -23,12 +24,11 @@ from explorer.plans import Effort, Plan, PlanSpec
 from explorer.records import Corpus, Progress, unreported
 from explorer.search import Found, Search
 from explorer.similarity import measure
-from explorer.store import Store, make_key
+from explorer.stopwatch import timing
+from explorer.store import Store
 
 #: Told the plan so far.
 Listener = Callable[[Plan], None]
-
-_EDITION = "2"  # of the methods: a plan that was stored under another is made anew
 
 #: What each one-shot method ranks by.
 _RANKED_BY = {
@@ -60,15 +60,15 @@ def make_plan(
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; what was scored stays stored.
     """
-    key = make_key(kind="plan", edition=_EDITION, spec=str(spec), context=loaded.context, corpus=corpus.digest)
+    context = loaded.context(loaded.batches.rows(corpus.window))
+    key = make_key("plan", spec=str(spec), context=context, corpus=corpus.digest)
     stored = store.arrays(key)
     if stored is not None:
         return replace(Plan.read(json.loads(str(stored["plan"]))), model=loaded.spec.model, text=corpus.name)
-    start = time.perf_counter()
-    with loaded.hooks.counting() as count:
+    with loaded.hooks.counting() as count, timing() as watch:
 
         def plan_of(masks: tuple[Mask, ...]) -> Plan:
-            effort = Effort(count.evaluations, time.perf_counter() - start)
+            effort = Effort(count.evaluations, watch.seconds)
             return Plan(spec, masks, loaded.n_layers, loaded.spec.model, corpus.name, effort)
 
         planner = _Planner(loaded, corpus, spec, store, progress, lambda masks: listener(plan_of(masks)))
@@ -97,7 +97,7 @@ class _Planner:
     def units(self) -> list[Mask]:
         """What may be removed."""
         units = find_units(self.loaded.n_layers, self.spec.unit)
-        there = [unit for unit in units if not unit.sites <= self.loaded.absent.sites]
+        there = [unit for unit in units if not unit <= self.loaded.absent]
         free = [unit for unit in there if not any(site.layer in self.protected for site in unit.sites)]
         if not free:
             raise PlanError("Nothing may be removed", f"protected: {self.spec.protect}", "Protect fewer layers")
@@ -142,6 +142,7 @@ class _Planner:
             self.enough,
             self.progress,
             lambda found: self.listener(found.masks),
+            self.loaded.batches.rows(self.corpus.window),
         )
         if spec.method == "beam":
             return search.beam(spec.width)
@@ -173,7 +174,8 @@ class _Planner:
         found = measure(self.loaded, self.corpus, self.store, self.progress)
         yield NONE
         for size, distances in enumerate(found.angular_distance("last_token"), 1):
-            starts = [at for at in range(len(distances)) if not self.protected & {*range(at, at + size)}]
+            free = [at for at in range(len(distances)) if not self.protected & {*range(at, at + size)}]
+            starts = [at for at in free if math.isfinite(distances[at])]
             if not starts:
                 return
             best = min(starts, key=distances.__getitem__)
@@ -195,12 +197,12 @@ class _Planner:
         while left:
             found = read_redundancy(measure(self.loaded, self.corpus, self.store, self.progress, mask))
             left.remove(least := min(left, key=self._worth(found).__getitem__))
-            yield (mask := Mask(mask.sites | least.sites))
+            yield (mask := mask | least)
 
     def _worth(self, importances: Sequence[Importance]) -> dict[Mask, float]:
         """What each unit is worth by the method's measure."""
         return {
-            unit: float(value)
+            unit: float(value) if math.isfinite(value) else math.inf  # what overflows is not known to be redundant
             for each in importances
             if each.measure == _RANKED_BY[self.spec.method]
             for unit, value in zip(find_units(self.loaded.n_layers, each.unit), each.values, strict=True)
@@ -212,4 +214,4 @@ def _add_up(removals: Iterable[Mask]) -> Iterator[Mask]:
     mask = NONE
     yield mask
     for removal in removals:
-        yield (mask := Mask(mask.sites | removal.sites))
+        yield (mask := mask | removal)

@@ -149,9 +149,9 @@ class Plan:
     def order(self) -> tuple[str, ...] | None:
         """What each step removes, as mask terms; None if the masks are not nested."""
         steps = list(zip(self.masks, self.masks[1:], strict=False))
-        if not all(before.sites <= after.sites for before, after in steps):
+        if not all(before <= after for before, after in steps):
             return None
-        return tuple(str(Mask(after.sites - before.sites)) for before, after in steps)
+        return tuple(str(after - before) for before, after in steps)
 
     def at(self, step: int) -> Mask:
         """Return the mask after some steps. Raises PlanError beyond the plan's end."""

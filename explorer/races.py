@@ -16,8 +16,15 @@ from explorer.masks import Mask
 from explorer.records import Progress, unreported
 
 #: Gives what is to be low, such as nats, for masks on some windows of the text that a search decides by:
-#: (masks, windows) float64.
+#: (masks, windows) float64, infinite where a model's arithmetic overflowed.
 Losses = Callable[[Sequence[Mask], slice], np.ndarray]
+
+
+def lose(losses: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Return what is lost against a base: infinite where either is not finite."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(losses) & np.isfinite(base), losses - base, np.inf)
+
 
 _FIRST = 2  # windows before anybody is dropped: the fewest with a variance
 _PRIOR = 3  # degrees of freedom that a variance borrows from its neighbours
@@ -70,8 +77,9 @@ def race(
     confidence: float = 0.95,
     keep: int = 1,
     progress: Progress = unreported,
+    together: int = 1,
 ) -> Race:
-    """Find the candidates with the least loss, the first of equals before the others.
+    """Find the candidates with the least loss, the first of equals before the others. An infinite loss loses.
 
     Args:
         candidates: distinct masks.
@@ -80,6 +88,7 @@ def race(
         confidence: of the one-sided interval by which a candidate is dropped; 1 drops none, and is exact.
         keep: how many of the best are wanted.
         progress: told candidates times windows, the dropped ones' as done.
+        together: windows that cost as much as one of them; rounds are multiples of it.
 
     Raises:
         ValueError: no candidates, a confidence outside (0, 1], or none to keep.
@@ -90,10 +99,11 @@ def race(
     found = np.zeros((len(candidates), 0))
     scored, behind = np.zeros(len(candidates), dtype=int), np.zeros(len(candidates))
     while (done := found.shape[1]) < n_windows:
-        rows = slice(done, n_windows if confidence == 1 else min(n_windows, max(_FIRST, math.ceil(1.25 * done))))
+        wanted = n_windows if confidence == 1 else max(_FIRST, math.ceil(1.25 * done))
+        rows = slice(done, min(n_windows, math.ceil(wanted / together) * together))
         found = np.hstack([found, losses([candidates[int(i)] for i in alive], rows)])
         means = found.mean(axis=1)
-        scored[alive], behind[alive] = rows.stop, means - means.min()
+        scored[alive], behind[alive] = rows.stop, np.where(np.isfinite(means), means - min(means.min(), 1e300), np.inf)
         if rows.stop < n_windows:
             staying = ~_beaten(found, confidence, keep)
             alive, found = alive[staying], found[staying]
@@ -121,7 +131,13 @@ def _beaten(losses: np.ndarray, confidence: float, keep: int = 1) -> np.ndarray:
         return beaten
     n = losses.shape[1]
     last = losses.sum(axis=1).argsort(kind="stable")[keep - 1]
-    others = np.delete(np.arange(len(losses)), last)
+    finite = np.isfinite(losses).all(axis=1)
+    if not finite[last]:  # fewer than are to be kept have a loss at all
+        return beaten
+    beaten[~finite] = True
+    others = np.delete(np.flatnonzero(finite), np.searchsorted(np.flatnonzero(finite), last))
+    if not len(others):
+        return beaten
     differences = losses[others] - losses[last]
     means, own = differences.mean(axis=1), differences.var(axis=1, ddof=1)
     variances = ((n - 1) * own + _PRIOR * _smoothed(own, np.argsort(means))) / (n - 1 + _PRIOR)

@@ -104,15 +104,39 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class Overflow:
+    """A forward pass whose numbers left the range of their dtype.
+
+    Args:
+        dtype: what the arithmetic is in.
+        layer: the first one whose output is not finite; L where it is the head; None if that is not known.
+        n_layers: L.
+    """
+
+    dtype: str
+    layer: int | None
+    n_layers: int
+
+    def __str__(self) -> str:
+        if self.layer is None:
+            return f"overflow ({self.dtype})"
+        where = "in the head" if self.layer == self.n_layers else f"from layer {self.layer}"
+        return f"overflow ({self.dtype}, {where})"
+
+
+@dataclass(frozen=True)
 class Score:
     """What a mask costs on a split, beside the unpruned model on the same windows.
 
     Args:
         mask: the sites that were off.
-        nats: (n_windows,) float64, summed negative log-likelihood of each window's predicted tokens.
+        nats: (n_windows,) float64, summed negative log-likelihood of each window's predicted tokens; infinite where
+            the arithmetic overflowed.
         base: (n_windows,) float64, the same for the unpruned model.
         tokens: predicted tokens in each window.
         text_bytes: (n_windows,) UTF-8 bytes behind the predicted tokens.
+        overflow: where the mask's arithmetic overflowed, if it did on any window.
+        base_overflow: the same for the unpruned model.
     """
 
     mask: Mask
@@ -120,11 +144,13 @@ class Score:
     base: np.ndarray
     tokens: int
     text_bytes: np.ndarray
+    overflow: Overflow | None = None
+    base_overflow: Overflow | None = None
 
     @property
     def unpruned(self) -> Score:
         """The score of the whole model on the same windows."""
-        return replace(self, mask=NONE, nats=self.base)
+        return replace(self, mask=NONE, nats=self.base, overflow=self.base_overflow)
 
     @property
     def n_tokens(self) -> int:
@@ -143,7 +169,7 @@ class Score:
 
     @cached_property
     def perplexity_ci95(self) -> Interval | None:
-        """95% t-interval of the mean nats over windows, through exp; None with fewer than two windows."""
+        """95% t-interval of the mean nats over windows, through exp; None where there is none: see `t_interval`."""
         interval = t_interval(self.nats / self.tokens)
         return interval and (_exp(interval[0]), _exp(interval[1]))
 
@@ -155,11 +181,15 @@ class Score:
     @cached_property
     def delta_nats_per_token(self) -> float:
         """Mean nats a token costs more than under the unpruned model."""
+        if not np.isfinite(self.base).all():
+            return math.nan
         return math.fsum(self.nats - self.base) / self.n_tokens
 
     @cached_property
     def delta_ci95(self) -> Interval | None:
-        """95% t-interval of the difference, paired over windows; None with fewer than two windows."""
+        """95% t-interval of the difference, paired over windows; None where there is none: see `t_interval`."""
+        if self.overflow or self.base_overflow:
+            return None
         return t_interval((self.nats - self.base) / self.tokens)
 
 
@@ -184,8 +214,11 @@ class Estimate:
 
     @property
     def perplexity_ci95(self) -> Interval | None:
-        """The interval of the difference so far, on top of the same base, through exp."""
-        interval = self.score.delta_ci95
+        """The interval of the difference so far, on top of the same base, through exp.
+
+        None where none is known: a mask that does nothing differs by nothing, which says nothing of the windows to come.
+        """
+        interval = self.score.delta_ci95 if np.any(self.score.nats != self.score.base) else None
         return interval and (_exp(self.base + interval[0]), _exp(self.base + interval[1]))
 
 
@@ -194,11 +227,11 @@ def _exp(x: float) -> float:
 
 
 def t_interval(samples: np.ndarray) -> Interval | None:
-    """95% t-interval of the mean of independent samples (n,); None with fewer than two."""
+    """95% t-interval of the mean of independent samples (n,); None with fewer than two, or with one not finite."""
     from scipy.special import stdtrit  # takes a fifth of a second to import
 
     n = len(samples)
-    if n < 2:
+    if n < 2 or not np.isfinite(samples).all():
         return None
     mean = float(samples.mean())
     half = float(stdtrit(n - 1, 0.975) * samples.std(ddof=1) / math.sqrt(n))
@@ -244,9 +277,13 @@ class Redundancy:
         mean = self.angular[token].mean(axis=0)
         return [np.diagonal(mean, offset=n).copy() for n in range(1, self.n_layers + 1)]
 
-    def best_starts(self, token: str) -> list[int]:
-        """For each block size 1..L, the start of the block over which the residual stream turns least."""
-        return [int(row.argmin()) for row in self.angular_distance(token)]
+    def best_starts(self, token: str) -> list[int | None]:
+        """For each block size 1..L, the start of the block over which the residual stream turns least.
+
+        None where no distance of that size is finite: the arithmetic overflowed.
+        """
+        rows = [np.where(np.isfinite(row), row, np.inf) for row in self.angular_distance(token)]
+        return [int(row.argmin()) if np.isfinite(row).any() else None for row in rows]
 
     def block_influence(self, unit: str, without_first: bool = False) -> np.ndarray:
         """Mean 1 - cos over tokens, (L,); the first token of each window is left out on demand."""

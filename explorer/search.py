@@ -61,6 +61,7 @@ class Search:
         enough: ends the search with the first mask of which it is true.
         progress: told candidates times windows within a step.
         listener: told what was found after each step.
+        together: windows that cost as much as one of them.
     """
 
     units: Sequence[Mask]
@@ -71,6 +72,7 @@ class Search:
     enough: Enough = lambda mask: False
     progress: Progress = unreported
     listener: Callable[[Found], None] = field(default=lambda found: None)
+    together: int = 1
 
     def greedy(self) -> Found:
         """Remove, one after another, the unit whose removal costs least beside those already off.
@@ -82,7 +84,7 @@ class Search:
             last = found.masks[-1]
             candidates = self._grown([last])
             won = self._race(candidates, found)
-            ranking = tuple(Mask(candidates[place].sites - last.sites) for place in won.order)
+            ranking = tuple(candidates[place] - last for place in won.order)
             found = found.then(won.winner, won.totals[0], won.evaluations, ranking)
             self.listener(found)
         return found
@@ -150,18 +152,18 @@ class Search:
         def progress(done: int, total: int, what: str) -> None:
             self.progress(done, total, f"Step {step} of at most {min(self.steps, len(self.units))}: {what}")
 
-        return race(candidates, self.losses, self.n_windows, self.confidence, keep, progress)
+        return race(candidates, self.losses, self.n_windows, self.confidence, keep, progress, self.together)
 
     def _grown(self, masks: Sequence[Mask]) -> list[Mask]:
         """Masks with one unit more off, each once."""
-        grown = (Mask(mask.sites | unit.sites) for mask in masks for unit in self.units if not unit.sites <= mask.sites)
+        grown = (mask | unit for mask in masks for unit in self.units if not unit <= mask)
         return list(dict.fromkeys(grown))
 
     def _regrown(self, before: Mask, greedy: Mask, met: set[Mask]) -> list[Mask]:
         """The mask of the size before, with a unit that greedy has off too."""
         aimed = self.enough(greedy)
         for mask in self._grown([before]):
-            if mask.sites - before.sites <= greedy.sites and mask not in met and (self.enough(mask) or not aimed):
+            if mask - before <= greedy and mask not in met and (self.enough(mask) or not aimed):
                 met.add(mask)
                 return [mask]
         return []
@@ -174,8 +176,8 @@ class Search:
         What comes back is drawn evenly, what goes instead with the more weight the less it costs beside greedy's.
         """
         aimed = self.enough(parent)
-        off = [unit for unit in self.units if unit.sites <= parent.sites]
-        on = [unit for unit in self.units if not unit.sites <= parent.sites]
+        off = [unit for unit in self.units if unit <= parent]
+        on = [unit for unit in self.units if not unit <= parent]
         weight = dict.fromkeys(on, 1.0) | {unit: 1 / place for place, unit in enumerate(ranking, 1)}
         children: list[Mask] = []
         for _ in range(10 * count):

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from explorer.batches import cut, fill
+from explorer.keys import make_key
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.records import Corpus, Progress, Redundancy, unreported
-from explorer.store import Store, make_key
+from explorer.store import Store
 
 TOKEN_CHOICES = ("last_token", "mean", "mean_without_first")
 UNITS = ("layer", *PARTS)
@@ -30,17 +32,23 @@ def measure(
     Angular distance d(l, n) = arccos(cos(x_l, x_{l+n})) / pi between the inputs of layers l and l+n (Gromov et al.,
     arXiv:2403.17887); block influence 1 - E cos(before, after) of layers (ShortGPT, arXiv:2403.03853) and of sites
     (LLM-Drop, arXiv:2406.15786); L1 and L2 norms of updates, relative to those of what they are added to (Siddiqui et
-    al., arXiv:2407.16286); residual norms. Stored arrays are returned at once. What is off has no update.
+    al., arXiv:2407.16286); residual norms. Stored arrays are returned at once. What is off has no update. Where the
+    arithmetic overflows there is NaN.
 
     Raises:
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; nothing is stored.
     """
-    key = make_key(kind="redundancy 2", context=loaded.context, corpus=corpus.digest, mask=str(mask))
-    arrays = store.arrays(key)
-    if arrays is None:
-        arrays = _measure(loaded, corpus, progress, mask.checked(loaded.n_layers))
-        store.add_arrays(key, arrays)
+
+    def work(size: int) -> dict[str, np.ndarray]:
+        key = make_key("redundancy", context=loaded.context(size), corpus=corpus.digest, mask=str(mask))
+        arrays = store.arrays(key)
+        if arrays is None:
+            arrays = _measure(loaded, corpus, progress, mask.checked(loaded.n_layers), size)
+            store.add_arrays(key, arrays)
+        return arrays
+
+    arrays = loaded.batches.run(work, corpus.window)
     return Redundancy(
         {choice: arrays[f"angular_{choice}"] for choice in TOKEN_CHOICES},
         {unit: arrays[f"influence_{unit}"] for unit in UNITS},
@@ -55,20 +63,17 @@ def measure(
 
 
 @torch.inference_mode()
-def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask) -> dict[str, np.ndarray]:
+def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask, size: int) -> dict[str, np.ndarray]:
     windows = corpus.calibration
     fitter = _Fitter(loaded.n_layers, loaded.parallel)
     fitted: list[dict[str, Tensor]] = []
-
-    def work(rows: slice) -> None:
-        ids = torch.from_numpy(windows.ids[rows]).to(loaded.device)
+    progress(0, len(windows), "Measuring similarity")
+    for rows in cut(len(windows), size):
+        ids = fill(windows.ids[rows], size, loaded.device)
         with loaded.hooks.observe(fitter, mask):
             loaded.model.base_model(input_ids=ids, use_cache=False)
-        fitted.append(fitter.fit(ids.shape))
+        fitted.append({name: values[: rows.stop - rows.start] for name, values in fitter.fit(ids.shape).items()})
         progress(rows.stop, len(windows), "Measuring similarity")
-
-    progress(0, len(windows), "Measuring similarity")
-    loaded.batches.run(work, len(windows), corpus.window)
     return {name: torch.cat([part[name] for part in fitted]).cpu().numpy() for name in fitted[0]}
 
 

@@ -1,4 +1,4 @@
-"""cache/: what was computed once. SQLite for scores, files for arrays; every key is made of content.
+"""cache/: what was computed once. SQLite for scores, files for arrays; `keys` makes every key, of content.
 
 Several processes may share one folder: SQLite locks its own file (write-ahead log), arrays are written beside
 their place and renamed.
@@ -7,9 +7,8 @@ their place and renamed.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import io
-import json
+import math
 import os
 import secrets
 import sqlite3
@@ -22,20 +21,19 @@ from pathlib import Path
 import numpy as np
 
 from explorer.errors import ExplorerError
-from explorer.leftovers import make_partial, remove_leftovers
-
-#: Raised when the definition of a stored number changes; part of every key.
-DEFINITION = 1
+from explorer.partials import remove_leftovers, written_whole
 
 #: Raised when the tables below change; a database of another layout is set aside.
-LAYOUT = 1
+LAYOUT = 2
 
 _REMEDY = "Try again, or name another with --cache"
 
+#: What is not finite is NULL.
 _TABLES = (
-    "nats (context TEXT, window TEXT, mask TEXT, nats REAL NOT NULL, PRIMARY KEY (context, window, mask))",
-    "divergences (context TEXT, window TEXT, mask TEXT, kl REAL NOT NULL, distance REAL NOT NULL, "
-    "agreeing REAL NOT NULL, PRIMARY KEY (context, window, mask))",
+    "nats (context TEXT, window TEXT, mask TEXT, nats REAL, PRIMARY KEY (context, window, mask))",
+    "overflows (context TEXT, window TEXT, mask TEXT, layer INTEGER NOT NULL, PRIMARY KEY (context, window, mask))",
+    "divergences (context TEXT, window TEXT, mask TEXT, kl REAL, distance REAL, "
+    "agreeing REAL, PRIMARY KEY (context, window, mask))",
     "files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL)",
 )
 
@@ -46,12 +44,6 @@ class _OtherLayout(Exception):
 
 class CacheError(ExplorerError):
     """The cache folder cannot be used."""
-
-
-def make_key(**parts: str) -> str:
-    """Digest named parts, and the version of the definitions, into one key."""
-    text = json.dumps({"definition": DEFINITION, **parts}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 class Store:
@@ -184,22 +176,37 @@ class Store:
             self._db.close()
 
     def nats(self, context: str, windows: Iterable[str], mask: str) -> dict[str, float]:
-        """Return window digest -> stored nats under a mask, for the windows that have been scored."""
+        """Return window digest -> stored nats under a mask, for the windows that have been scored.
+
+        They are infinite where the model's arithmetic overflowed.
+        """
         wanted = set(windows)
         rows = self._read("SELECT window, nats FROM nats WHERE context=? AND mask=?", (context, mask))
-        return {window: nats for window, nats in rows if window in wanted}
+        return {window: _read_number(nats) for window, nats in rows if window in wanted}
+
+    def overflow(self, context: str, windows: Iterable[str], mask: str) -> int | None:
+        """Return the first layer that overflowed on any of the windows under a mask, L for the head; None if unknown."""
+        wanted = set(windows)
+        rows = self._read("SELECT window, layer FROM overflows WHERE context=? AND mask=?", (context, mask))
+        return min((layer for window, layer in rows if window in wanted), default=None)
+
+    def add_overflows(self, context: str, rows: Iterable[tuple[str, str, int]]) -> None:
+        """Store (window digest, mask, layer) rows, all or none."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO overflows VALUES (?, ?, ?, ?)", [(context, *row) for row in rows])
 
     def divergences(self, context: str, windows: Iterable[str], mask: str) -> dict[str, tuple[float, ...]]:
         """Return window digest -> stored (kl, distance, agreeing) under a mask, for the windows that have them."""
         wanted = set(windows)
         query = "SELECT window, kl, distance, agreeing FROM divergences WHERE context=? AND mask=?"
-        return {window: tuple(values) for window, *values in self._read(query, (context, mask)) if window in wanted}
+        rows = self._read(query, (context, mask))
+        return {window: tuple(map(_read_number, values)) for window, *values in rows if window in wanted}
 
     def add_divergences(self, context: str, rows: Iterable[tuple[str, str, float, float, float]]) -> None:
         """Store (window digest, mask, kl, distance, agreeing) rows, all or none."""
         with self._transaction() as db:
             query = "INSERT OR REPLACE INTO divergences VALUES (?, ?, ?, ?, ?, ?)"
-            db.executemany(query, [(context, *row) for row in rows])
+            db.executemany(query, [(context, *row[:2], *map(_write_number, row[2:])) for row in rows])
 
     def _read(self, query: str, values: tuple) -> list[tuple]:
         """Return a query's rows; a database that turns out damaged is set aside, and has none.
@@ -219,7 +226,8 @@ class Store:
     def add_nats(self, context: str, rows: Iterable[tuple[str, str, float]]) -> None:
         """Store (window digest, mask, nats) rows, all or none."""
         with self._transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO nats VALUES (?, ?, ?, ?)", [(context, *row) for row in rows])
+            found = [(context, window, mask, _write_number(nats)) for window, mask, nats in rows]
+            db.executemany("INSERT OR REPLACE INTO nats VALUES (?, ?, ?, ?)", found)
 
     def digest(self, path: Path, compute: Callable[[Path], str]) -> str:
         """Return the digest of a file, computed again only when its size or time of change differ."""
@@ -266,16 +274,8 @@ class Store:
         folder = self.folder / "arrays"
         try:
             folder.mkdir(exist_ok=True)
-            partial, lock = make_partial(folder)
-            try:
-                with partial.open("wb") as file:
-                    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-                os.replace(partial, folder / f"{key}.npz")
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
-            finally:
-                os.close(lock)
+            with written_whole(folder / f"{key}.npz") as partial, partial.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         except OSError as error:
             found = f"{folder} ({error.strerror or error})"
             raise CacheError(
@@ -287,3 +287,11 @@ def _is_damage(error: sqlite3.Error) -> bool:
     """Tell whether an error says that the file is not, or no longer, a database."""
     code = getattr(error, "sqlite_errorcode", None)  # an extended one has the primary one in its low byte
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _write_number(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _read_number(stored: float | None) -> float:
+    return math.inf if stored is None else stored

@@ -11,12 +11,13 @@ import pytest
 from tests.tiny_models import REPOSITORY
 
 TIERS = (
-    ("explorer.errors", "explorer.paths", "explorer.jsonable", "explorer.masks", "explorer.records", "explorer.races",
+    ("explorer.errors", "explorer.paths", "explorer.jsonable", "explorer.keys", "explorer.stopwatch", "explorer.masks",
+     "explorer.records", "explorer.races",
      "explorer.methods", "explorer.measures", "explorer.rankings", "explorer.coalitions", "explorer.interactions",
      "explorer.search"),
     ("explorer.anatomy", "explorer.texts", "explorer.corpus", "explorer.store", "explorer.costs", "explorer.memory",
      "explorer.hub", "explorer.batches", "explorer.budgets", "explorer.plans", "explorer.devices", "explorer.weights",
-     "explorer.checkpoints", "explorer.configs", "explorer.modes", "explorer.leftovers"),
+     "explorer.checkpoints", "explorer.configs", "explorer.modes", "explorer.partials"),
     ("explorer.hooks", "explorer.selfcheck", "explorer.loading", "explorer.checks"),
     ("explorer.prefixes", "explorer.descent", "explorer.similarity", "explorer.scoring", "explorer.generation",
      "explorer.divergence", "explorer.gradients", "explorer.linear", "explorer.attention"),

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from explorer import coalitions
-from explorer.coalitions import join, measure_coalitions, measure_shapley
+from explorer.coalitions import measure_coalitions, measure_shapley
 from explorer.errors import Cancelled
 from explorer.importance import find_units, measure_importance
 from explorer.loading import LoadedModel
-from explorer.masks import NONE, Mask
+from explorer.masks import NONE, Mask, join
 from explorer.records import Corpus
 from explorer.store import Store
 from tests import brute_force

@@ -18,6 +18,11 @@ from tests.tiny_models import WINDOW
 PASS = 5 * 4  # windows times layers
 
 
+@pytest.fixture(autouse=True)
+def one_window_at_a_time(llama: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama.batches, "tokens", WINDOW)  # then no batch is filled up
+
+
 @pytest.mark.parametrize(
     ("text", "evaluations"),
     [

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,3 +83,23 @@ def test_out_of_range_names_the_layer_and_the_range() -> None:
     assert Mask.parse("3").checked(4) == Mask.parse("3")
     with pytest.raises(MaskError, match=r"layer 4.*0 to 3"):
         Mask.parse("1,m4-9").checked(4)
+
+
+@given(st.frozensets(SITES), st.frozensets(SITES))
+def test_masks_combine_as_sets_do(left: frozenset[Site], right: frozenset[Site]) -> None:
+    a, b = Mask(left), Mask(right)
+    assert (a | b).sites == left | right
+    assert (a - b).sites == left - right
+    assert (a <= b) == (left <= right)
+    assert a - b <= a <= a | b
+
+
+def test_equal_masks_print_alike_in_every_process() -> None:
+    program = "from explorer.masks import Mask; print(repr([Mask.parse('9,a3,m20-25,1-4'), Mask()]))"
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert printed == {b"[1-4,9,m20-25, none]\n"}

@@ -30,18 +30,19 @@ def test_kept_prefixes_change_no_number(loaded: LoadedModel, corpus: Corpus) -> 
     prefixes = Prefixes(2**20)
     for text in WALK:
         mask = Mask.parse(text)
-        (live,) = score(loaded, corpus, [mask], Store(None), live=Live(prefixes, ignore, 2 * WINDOW))
-        (apart,) = score(loaded, corpus, [mask], Store(None), live=Live(Prefixes(0), ignore, 2 * WINDOW))
+        (live,) = score(loaded, corpus, [mask], Store(None), live=Live(prefixes, ignore))
+        (apart,) = score(loaded, corpus, [mask], Store(None), live=Live(Prefixes(0), ignore))
         np.testing.assert_array_equal(live.nats, apart.nats)
 
 
 def test_a_toggle_runs_only_the_layers_from_it_on(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(llama.batches, "tokens", 8 * WINDOW)
     run: list[int] = []
     plain = Hooks.run_layer
     monkeypatch.setattr(Hooks, "run_layer", lambda hooks, layer, *rest: run.append(layer) or plain(hooks, layer, *rest))
-    store, live = Store(None), Live(Prefixes(2**20), ignore, 5 * WINDOW)
+    store, live = Store(None), Live(Prefixes(2**20), ignore)
     score(llama, llama_corpus, [NONE], store, live=live)
     assert run == [0, 1, 2, 3]
     run.clear()
@@ -52,11 +53,14 @@ def test_a_toggle_runs_only_the_layers_from_it_on(
     assert run == [3]
 
 
-def test_estimates_come_batch_by_batch_and_end_in_the_score(llama: LoadedModel, llama_corpus: Corpus) -> None:
+def test_estimates_come_batch_by_batch_and_end_in_the_score(
+    llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama.batches, "tokens", WINDOW)
     store, mask = Store(None), Mask.parse("1,m2")
     (base,) = score(llama, llama_corpus, [NONE], store)
     seen: list[Estimate] = []
-    live = Live(Prefixes(0), lambda estimates: seen.extend(estimates), WINDOW)
+    live = Live(Prefixes(0), lambda estimates: seen.extend(estimates))
     (final,) = score(llama, llama_corpus, [mask], store, live=live)
     assert [len(estimate.score.nats) for estimate in seen] == [1, 2, 3, 4]
     assert seen[0].perplexity_ci95 is None
@@ -68,20 +72,30 @@ def test_estimates_come_batch_by_batch_and_end_in_the_score(llama: LoadedModel, 
     assert low < seen[-1].perplexity < high
 
 
+def test_an_estimate_of_nothing_removed_has_no_interval(
+    llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama.batches, "tokens", WINDOW)
+    seen: list[Estimate] = []
+    score(llama, llama_corpus, [NONE], Store(None), live=Live(Prefixes(0), lambda estimates: seen.extend(estimates)))
+    assert [estimate.perplexity_ci95 for estimate in seen] == [None] * 4
+
+
 def test_a_listener_can_stop_the_work_and_what_was_scored_stays(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(estimates: list[Estimate]) -> None:
         raise Cancelled
 
+    monkeypatch.setattr(llama.batches, "tokens", 2 * WINDOW)
     store, mask = Store(None), Mask.parse("1")
     with pytest.raises(Cancelled):
-        score(llama, llama_corpus, [mask], store, live=Live(Prefixes(0), stop, 2 * WINDOW))
-    assert len(store.nats(llama.context, llama_corpus.held_out.digests, "1")) == 2
+        score(llama, llama_corpus, [mask], store, live=Live(Prefixes(0), stop))
+    assert len(store.nats(llama.context(llama.batches.rows(WINDOW)), llama_corpus.held_out.digests, "1")) == 2
     windows: list[int] = []
     plain = scoring.score_batch
     monkeypatch.setattr(
-        scoring, "score_batch", lambda hooks, ids, *rest: windows.append(len(ids)) or plain(hooks, ids, *rest)
+        scoring, "score_batch", lambda hooks, ids, *rest: windows.append(len(ids.unique(dim=0))) or plain(hooks, ids, *rest)
     )
     score(llama, llama_corpus, [mask], store)
     assert sum(windows) == 3

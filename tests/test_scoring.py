@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from explorer import scoring
-from explorer.batches import Batches
+from explorer.batches import Batches, cut, fill
 from explorer.errors import Cancelled, DeviceError, MaskError
 from explorer.hooks import Hooks
 from explorer.loading import LoadedModel
@@ -127,7 +127,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     inner = scoring.score_batch
 
     def counted(hooks: Hooks, ids: torch.Tensor, masks: list[Mask], *rest: object) -> Iterator:
-        seen.extend((str(mask), len(ids)) for mask in masks)
+        seen.extend((str(mask), len(ids.unique(dim=0))) for mask in masks)
         return inner(hooks, ids, masks, *rest)
 
     monkeypatch.setattr(scoring, "score_batch", counted)
@@ -166,7 +166,10 @@ def test_dtypes_are_not_mixed_up(tiny: Tiny, llama: LoadedModel, llama_corpus: C
     np.testing.assert_allclose(half_score.nats, full_score.nats, rtol=0.05)
 
 
-def test_shared_prefix_is_run_once(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
+def test_shared_prefix_is_run_once(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama.batches, "tokens", 8 * WINDOW)
     runs: list[int] = []
     handles = [
         layer.mlp.down_proj.register_forward_hook(lambda *_, i=i: runs.append(i))
@@ -183,7 +186,6 @@ def test_shared_prefix_is_run_once(llama: LoadedModel, llama_corpus: Corpus, sto
 
 def _fails_beyond(loaded: LoadedModel, limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     inner, asked = scoring.score_batch, []
-    monkeypatch.setattr(loaded.batches, "tokens", 5 * WINDOW)
 
     def limited(hooks: Hooks, ids: torch.Tensor, masks: list[Mask], *rest: object) -> Iterator:
         asked.append(len(ids))
@@ -206,11 +208,12 @@ def test_out_of_memory_halves_the_batch(
     for s, expected in zip(score(llama, llama_corpus, masks, Store(None)), whole, strict=True):
         np.testing.assert_allclose(s.nats, expected.nats, rtol=1e-6)
         np.testing.assert_allclose(s.base, expected.base, rtol=1e-6)
-    assert asked[0] == 5
-    assert sum(n for n in asked if n <= limit) == 5
+    assert asked == {1: [4, 2, 1, 1, 1, 1, 1], 2: [4, 2, 2, 2], 3: [4, 2, 2, 2]}[limit]
     asked.clear()
-    score(llama, llama_corpus, [Mask.parse("m3")], Store(None))
-    assert max(asked) <= limit, "the size that fits is remembered"
+    with pytest.raises(DeviceError):
+        _fails_beyond(llama, 0, monkeypatch)
+        score(llama, llama_corpus, [Mask.parse("m3")], Store(None))
+    assert asked[0] == 4, "less for one work is not less for the next"
 
 
 def test_out_of_memory_with_one_window_is_told(
@@ -219,28 +222,60 @@ def test_out_of_memory_with_one_window_is_told(
     asked = _fails_beyond(llama, 0, monkeypatch)
     with pytest.raises(DeviceError, match=f"window of {WINDOW} tokens"):
         score(llama, llama_corpus, [Mask.parse("1")], store)
-    assert asked == [5, 2, 1]
+    assert asked == [4, 2, 1]
 
 
-def test_batches_cover_every_window_once() -> None:
-    for limit in range(1, 9):
-        done: list[int] = []
+@pytest.mark.parametrize(("window", "rows"), [(256, 2), (128, 4), (100, 4), (512, 1), (4096, 1), (2, 256)])
+def test_batches_have_one_size_for_a_window(window: int, rows: int) -> None:
+    assert Batches(torch.device("cpu"), 1).rows(window) == rows
+    assert Batches(torch.device("cpu"), 1, alone=True).rows(window) == 1
 
-        def work(rows: slice, limit: int = limit, done: list[int] = done) -> None:
-            if rows.stop - rows.start > limit:
-                raise torch.OutOfMemoryError("full")
-            done.extend(range(rows.start, rows.stop))
 
-        Batches(torch.device("cpu"), 1).run(work, 11, 256)
-        assert done == list(range(11))
+def test_batches_cover_every_window_once_and_are_full() -> None:
+    ids = np.arange(11 * 3).reshape(11, 3)
+    for size in (1, 2, 4, 8, 16):
+        parts = list(cut(len(ids), size))
+        assert [row for part in parts for row in range(part.start, part.stop)] == list(range(11))
+        for part in parts:
+            batch = fill(ids[part], size, torch.device("cpu")).numpy()
+            assert batch.shape == (size, 3)
+            np.testing.assert_array_equal(batch[: part.stop - part.start], ids[part])
+            assert {*map(tuple, batch)} == {*map(tuple, ids[part])}
+
+
+@pytest.mark.parametrize(
+    "full", [torch.OutOfMemoryError("full"), MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:118] . "
+     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 80 bytes."), RuntimeError("CUDA out of memory.")]
+)  # fmt: skip
+def test_work_that_runs_out_of_memory_begins_again_with_half(full: Exception) -> None:
+    asked: list[int] = []
+
+    def work(size: int) -> str:
+        asked.append(size)
+        if size > 2:
+            raise full
+        return "done"
+
+    batches, relieved = Batches(torch.device("cpu"), 1), []
+    assert batches.run(work, 32, lambda: relieved.append(1)) == "done"
+    assert asked == [16, 8, 4, 2]
+    assert len(relieved) == 3
+    assert batches.rows(32) == 16
 
 
 def test_other_failures_are_not_taken_for_memory() -> None:
-    def work(rows: slice) -> None:
+    def work(size: int) -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        Batches(torch.device("cpu"), 1).run(work, 4, 24)
+        Batches(torch.device("cpu"), 1).run(work, 24)
+
+
+def test_scores_of_batches_of_another_size_are_kept_apart(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
+    score(llama, llama_corpus, [NONE], store)
+    digests = llama_corpus.held_out.digests
+    assert len(store.nats(llama.context(4), digests, "none")) == 5
+    assert store.nats(llama.context(2), digests, "none") == {}
 
 
 def test_cancelled_work_keeps_what_was_stored(

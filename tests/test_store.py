@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explorer.store import LAYOUT, CacheError, Store, make_key
+from explorer.keys import EDITIONS, make_key
+from explorer.store import LAYOUT, CacheError, Store
 from tests.tiny_models import REPOSITORY
 
 _WRITER = """
@@ -72,8 +74,8 @@ def test_stored_float_comes_back_bitwise(tmp_path: Path) -> None:
 
 
 def test_rows_are_stored_all_or_none(store: Store) -> None:
-    with pytest.raises(Exception, match="NOT NULL"):
-        store.add_nats("c", [("w1", "none", 1.0), ("w2", "none", None)])  # type: ignore[list-item]
+    with pytest.raises(CacheError, match="not supported"):
+        store.add_nats("c", [("w1", "none", 1.0), ("w2", object(), 1.0)])  # type: ignore[list-item]
     assert store.nats("c", ["w1", "w2"], "none") == {}
     store.add_nats("c", [("w1", "none", 1.0)])
     assert store.nats("c", ["w1"], "none") == {"w1": 1.0}
@@ -170,12 +172,13 @@ def test_digest_follows_the_file(tmp_path: Path) -> None:
 
 def test_key_changes_with_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = {"model": "m", "dtype": "float32", "device": "cpu"}
-    keys = [make_key(**parts), make_key(**dict(reversed(parts.items())))]
+    keys = [make_key("plan", **parts), make_key("plan", **dict(reversed(parts.items())))]
     assert keys[0] == keys[1]
-    changed = [make_key(**{**parts, name: value + "x"}) for name, value in parts.items()] + [make_key(**parts, more="")]
-    monkeypatch.setattr("explorer.store.DEFINITION", 999)
-    changed.append(make_key(**parts))
-    assert len({keys[0], *changed}) == len(parts) + 3
+    changed = [make_key("plan", **{**parts, name: value + "x"}) for name, value in parts.items()]
+    changed += [make_key("plan", **parts, more=""), make_key("taylor", **parts)]
+    monkeypatch.setitem(EDITIONS, "plan", 999)
+    changed.append(make_key("plan", **parts))
+    assert len({keys[0], *changed}) == len(parts) + 4
 
 
 def test_a_database_damaged_inside_is_set_aside_when_it_is_read(
@@ -194,3 +197,19 @@ def test_a_database_damaged_inside_is_set_aside_when_it_is_read(
     store.add_nats("context", [("window 5", "none", 1.0)])
     assert store.nats("context", ["window 5"], "none") == {"window 5": 1.0}
     store.close()
+
+
+def test_what_is_not_finite_is_no_number(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.add_nats("c", [("w", "1", math.inf), ("v", "1", math.nan), ("u", "1", 2.5)])
+    store.add_overflows("c", [("w", "1", 7), ("v", "1", 3)])
+    store.add_divergences("c", [("w", "1", math.inf, 1.0, math.nan)])
+    assert store.nats("c", ["u", "v", "w"], "1") == {"w": math.inf, "v": math.inf, "u": 2.5}
+    assert store.overflow("c", ["w"], "1") == 7
+    assert store.overflow("c", ["v", "w"], "1") == 3
+    assert store.overflow("c", ["u"], "1") is None
+    assert store.divergences("c", ["w"], "1") == {"w": (math.inf, 1.0, math.inf)}
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "scores.sqlite")) as db:
+        assert sorted(db.execute("SELECT window, nats FROM nats")) == [("u", 2.5), ("v", None), ("w", None)]
+        assert db.execute("SELECT kl, distance, agreeing FROM divergences").fetchall() == [(None, 1.0, None)]

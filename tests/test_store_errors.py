@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer.leftovers import make_partial, remove_leftovers
+from explorer.partials import make_partial, remove_leftovers
 from explorer.store import CacheError, Store
 from tests.processes import CONTEXT
 

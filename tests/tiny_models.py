@@ -146,7 +146,7 @@ def load_folder(folder: Path, dtype: str = "float32") -> LoadedModel:
 
 
 class Tiny:
-    """Tiny models of every family, each made and loaded once."""
+    """Tiny models of every family, each made and loaded once; four windows go through them at once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -161,4 +161,5 @@ class Tiny:
     def load(self, family: str) -> LoadedModel:
         if family not in self._loaded:
             self._loaded[family] = load_folder(self.folder(family))
+            self._loaded[family].batches.tokens = 4 * WINDOW
         return self._loaded[family]

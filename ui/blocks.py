@@ -55,8 +55,7 @@ def _offer(view: View, clicked: list[float] | None) -> None:
     st.text(f"Layers {block}: angular distance {clicked[2]:.4f}")
     st.button("Remove this block", type="primary", on_click=take_to_prune, args=(block,))
     if view.mask:
-        both = Mask(view.mask.sites | block.sites)
-        st.button(f"Remove it beside {view.mask}", on_click=take_to_prune, args=(both,))
+        st.button(f"Remove it beside {view.mask}", on_click=take_to_prune, args=(view.mask | block,))
 
 
 def _list_blocks(found: Redundancy, token: str) -> Table:

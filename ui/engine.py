@@ -30,9 +30,6 @@ from ui.keys import Part, make_job_key
 from ui.resident import Resident, stamp
 from ui.worker import Worker
 
-#: Tokens after which a live score shows its first estimate.
-LIVE_TOKENS = {"cpu": 512, "cuda": 8192}
-
 #: Seconds that work goes on when the browsers that asked for it have gone: what is soon done again, and what is long.
 BRIEF, LASTING = 10.0, 600.0
 
@@ -121,8 +118,7 @@ class Engine:
         """Ask for the Score of the view's mask on the held-out windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            tokens = LIVE_TOKENS.get(loaded.device.type, LIVE_TOKENS["cpu"])
-            live = Live(self.resident.prefixes, lambda estimates: job.show(*estimates), tokens)
+            live = Live(self.resident.prefixes, lambda estimates: job.show(*estimates))
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"

@@ -33,7 +33,7 @@ def plan_export(loaded: LoadedModel, mask: Mask, format: str = "auto") -> Export
         MaskError: the mask names a layer that the model lacks.
         ExportError: no layer is left, or the mask cannot be written exactly in this format.
     """
-    mask = Mask(mask.checked(loaded.n_layers).sites | loaded.absent.sites)
+    mask = mask.checked(loaded.n_layers) | loaded.absent
     target = find_format(format, mask) if not loaded.absent else _find_own_format(loaded, format, mask)
     if len(mask.whole_layers) == loaded.n_layers:
         raise ExportError("Nothing is left to export", "every layer is off", "Keep at least one layer")

@@ -6,7 +6,8 @@ import fcntl
 import os
 import secrets
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _MARK = ".partial-"
@@ -29,6 +30,18 @@ def make_partial(parent: Path, folder: bool = False) -> tuple[Path, int]:
             if path.exists():
                 return path, lock
             os.close(lock)
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Give a file to write to that takes the target's place if the block succeeds, and goes if it fails."""
+    partial, lock = make_partial(target.parent)
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+        os.close(lock)
 
 
 def remove_leftovers(parent: Path) -> None:

@@ -1,0 +1,40 @@
+"""Keys of what is stored: everything that decides a number, and nothing else. The only maker of keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+
+#: Raised when the definition of a stored number changes, so that it is computed anew.
+EDITIONS = {
+    "numerics": 2,
+    "redundancy": 3,
+    "taylor": 2,
+    "replaceability": 2,
+    "attention": 2,
+    "plan": 3,
+}
+
+
+def make_key(kind: str, **parts: str) -> str:
+    """Digest named parts, and the edition of what they are a key of, into one key."""
+    text = json.dumps({"kind": kind, "edition": EDITIONS[kind], **parts}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def describe_libraries() -> str:
+    """The versions of the libraries that compute, major and minor: `torch 2.13, transformers 5.23`."""
+    names = ("torch", "transformers")
+    return ", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in names)
+
+
+def describe_processor(device_type: str) -> str:
+    """What computes: a GPU's name, or a CPU with what decides its kernels."""
+    import torch
+
+    if device_type == "cuda":
+        return torch.cuda.get_device_name()
+    able = torch.cpu.get_capabilities()
+    extra = [name for name in ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16") if able.get(name)]
+    return " ".join([device_type, torch.backends.cpu.get_cpu_capability(), *extra])

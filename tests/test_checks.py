@@ -78,10 +78,12 @@ def test_texts_that_may_be_right_pass(text: str) -> None:
     assert faults(text=text) == {}
 
 
-def test_a_text_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+def test_a_text_of_any_suffix_will_do_but_it_must_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "text.docx"
-    path.write_text("words")
     assert list(faults(text=str(path))) == ["text"]
+    path.write_text("words")
+    assert not faults(text=str(path))
+    assert list(faults(text=str(tmp_path))) == ["text"]
     shutil.move(path, tmp_path / "text.txt")
     assert faults(text=str(tmp_path / "text.txt")) == {}
 

@@ -207,7 +207,10 @@ def test_the_engine_tells_how_the_worker_does(engine: Engine, view: View) -> Non
     assert 0 <= health["beats_ago"] < WAIT
 
 
-def test_hooks_check_before_every_layer_that_runs(llama: LoadedModel, llama_corpus: Corpus) -> None:
+def test_hooks_check_before_every_layer_that_runs(
+    llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama.batches, "tokens", 8 * WINDOW)
     checks: list[int] = []
     with llama.hooks.checking(lambda: checks.append(1)):
         score(llama, llama_corpus, [Mask.parse("2")], Store(None))

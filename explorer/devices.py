@@ -13,7 +13,8 @@ from explorer.errors import DeviceError, ModelError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 QUANTIZATIONS = ("none", "int8", "nf4")
 
-_SIZE = re.compile(r"\d+(\.\d+)?(GiB|MiB|GB|MB)")
+_SIZE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?(GiB|MiB|GB|MB)")
+_NUMBER = re.compile(r"[0-9]{1,4}")
 _DEVICES = "Use auto, cpu, cuda, cuda:0, map, or map:0=20GiB,cpu=40GiB"
 
 
@@ -53,7 +54,7 @@ def place(name: str) -> Placement:
         return Placement(torch.device("cpu"))
     if kind == "map":
         return Placement(best, True, _read_limits(limits))
-    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    match = re.fullmatch(r"cuda(?::([0-9]{1,4}))?", name)
     if match is None:
         raise DeviceError("Unknown device", repr(name), _DEVICES)
     count = torch.cuda.device_count()
@@ -66,9 +67,9 @@ def _read_limits(text: str) -> dict[int | str, str]:
     limits: dict[int | str, str] = {}
     for entry in filter(None, text.split(",")):
         device, _, size = entry.partition("=")
-        if not (device.isdigit() or device == "cpu") or not _SIZE.fullmatch(size):
+        if not (_NUMBER.fullmatch(device) or device == "cpu") or not _SIZE.fullmatch(size):
             raise DeviceError("Cannot read the device map", repr(entry), _DEVICES)
-        limits[int(device) if device.isdigit() else device] = size
+        limits[device if device == "cpu" else int(device)] = size
     return limits
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: The folder in the cache for weights that are on the disk for as long as their model lives.
+OFFLOADED = "offload"
+
 
 def expand(name: str | Path) -> Path:
     """Put the user's home in the place of `~`; `~name` stays as it is where there is no such user."""

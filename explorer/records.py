@@ -16,6 +16,9 @@ from explorer.masks import NONE, Mask
 Split = Literal["calibration", "held-out"]
 Interval = tuple[float, float]
 
+#: Bytes of a unit.
+BYTES = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
 #: Told how far work is: (done, total, what). It may raise `Cancelled` to stop the work.
 Progress = Callable[[int, int, str], None]
 

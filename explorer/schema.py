@@ -90,4 +90,25 @@ def check_config(config: Any) -> dict[str, Any]:
     return config
 
 
+def check_size(config: dict[str, Any], stored: int) -> None:
+    """Raise ModelError if the config asks for far more weights than the files hold, before memory is asked for them.
+
+    Args:
+        config: of a right form.
+        stored: bytes of the weights.
+    """
+    fields = _Fields.model_validate(config)
+    fields = fields.text_config or fields
+    width = fields.hidden_size or fields.n_embd or fields.d_model or 1
+    inner = fields.intermediate_size if isinstance(fields.intermediate_size, int) else 1
+    for what, size in (
+        ("vocab_size x hidden_size", (fields.vocab_size or 1) * width),
+        ("num_hidden_layers x hidden_size x intermediate_size", fields.num_hidden_layers * width * inner),
+    ):
+        if size > _PER_BYTE * stored:
+            found = f"{what} is {size:,}, and the weights have {stored:,} bytes"
+            raise ModelError("Weights do not fit the config", found, "Correct config.json, or copy the weights again")
+
+
+_PER_BYTE = 2  # weights: those in 4 bits
 _NESTED = frozenset(_Fields.model_fields)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import weakref
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from explorer.checkpoints import Checkpoint
 from explorer.devices import QUANTIZATIONS, Placement
 from explorer.errors import Cancelled, DeviceError, ExplorerError, ModelError, first_line
 from explorer.leftovers import Leftovers, sort_leftovers
+from explorer.partials import make_partial, remove_leftovers
+from explorer.paths import OFFLOADED
 
 #: transformers' own implementations of attention and experts, which a config may ask for.
 _OWN = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
@@ -54,12 +58,46 @@ def read_all_weights(
             weights of the decoder that the config does not declare.
         DeviceError: out of memory.
     """
+    with ExitStack() as stack:
+        offload = _make_offload(stack, scratch) if placement.spread else None
+        model, leftovers = _load(checkpoint, placement, dtype, quantize, trust_remote_code, offload)
+        weakref.finalize(model, stack.pop_all().close)
+    return model, leftovers
+
+
+def _make_offload(stack: ExitStack, scratch: Path | None) -> Path:
+    """Make a folder for weights that go to the disk, which goes with the stack; what killed processes left goes now."""
+    parent = (Path(tempfile.gettempdir()) if scratch is None else scratch) / OFFLOADED
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(parent)
+        folder, lock = make_partial(parent, folder=True)
+    except OSError as error:
+        raise ModelError("Cannot write weights to the disk", f"{parent} ({error.strerror})", "Use --cache") from None
+    stack.callback(_remove_empty, parent)
+    stack.callback(os.close, lock)
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _load(
+    checkpoint: Checkpoint,
+    placement: Placement,
+    dtype: torch.dtype,
+    quantize: str,
+    trust_remote_code: bool,
+    offload: Path | None,
+) -> tuple[Any, Leftovers]:
     from transformers import AutoModelForCausalLM
 
     model: Any
     report: dict[str, Any]
     folder = checkpoint.folder
-    offload = tempfile.mkdtemp(prefix="offload-", dir=scratch) if placement.spread else None
     try:
         config = _read_config(folder, trust_remote_code)
         model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
@@ -87,8 +125,6 @@ def read_all_weights(
         if type(error).__module__.startswith("safetensors"):
             raise ModelError("The weights are damaged", first_line(error), "Copy or download them again") from error
         raise ModelError("Cannot load the model", first_line(error), "Check its files, or try another model") from error
-    if offload is not None:
-        weakref.finalize(model, shutil.rmtree, offload, ignore_errors=True)
     _check_whole(report)
     leftovers = sort_leftovers(model, report["unexpected_keys"], checkpoint.weights)
     _keep_packed_as_stored(model)

@@ -19,7 +19,7 @@ TIERS = (
      "explorer.costs", "explorer.memory",
      "explorer.hub", "explorer.batches", "explorer.budgets", "explorer.plans", "explorer.devices", "explorer.weights",
      "explorer.checkpoints", "explorer.configs", "explorer.caches", "explorer.gguf", "explorer.hub_datasets",
-     "explorer.leftovers", "explorer.modes", "explorer.partials"),
+     "explorer.leftovers", "explorer.modes", "explorer.partials", "explorer.eviction"),
     ("explorer.hooks", "explorer.dissection", "explorer.selfcheck", "explorer.loading", "explorer.checks"),
     ("explorer.prefixes", "explorer.descent", "explorer.similarity", "explorer.scoring", "explorer.generation",
      "explorer.decode_speed", "explorer.divergence", "explorer.gradients", "explorer.linear", "explorer.attention"),

@@ -141,7 +141,7 @@ def test_spread_model_gives_the_same_scores(tiny: Tiny, family: str, monkeypatch
     monkeypatch.setattr(loading, "place", lambda name: dataclasses.replace(place("map"), limits=limits))
     loaded, whole = place_tiny(tiny, family), tiny.load(family)
     assert "disk" in loaded.model.hf_device_map.values()
-    (scratch,) = tiny.folder(family).glob("offload-*")
+    (scratch,) = tiny.folder(family).glob("offload/*")
     assert loaded.device == torch.device("cpu")
     assert loaded.context(4) == whole.context(4)
     corpus = loaded.tokenize("python-docs", 3 * WINDOW, WINDOW)

@@ -17,6 +17,8 @@ from explorer.corpus import check_window
 from explorer.costs import Inventory, take_inventory
 from explorer.errors import PlanError, escape
 from explorer.masks import Mask
+from explorer.partials import remove_leftovers
+from explorer.paths import OFFLOADED
 from explorer.plans import Plan
 from explorer.records import Corpus, Costs, ModelSpec
 from explorer.store import Store
@@ -73,7 +75,13 @@ class Work:
     @cached_property
     def store(self) -> Store:
         """Where results are kept."""
+        self.tidy()
         return Store(None if self.settings.no_cache else self.settings.cache)
+
+    def tidy(self) -> None:
+        """Let go what killed processes left half written in the cache."""
+        for name in ("models", "arrays", OFFLOADED):
+            remove_leftovers(self.settings.cache / name)
 
     def close(self) -> None:
         """Take the bar off the screen, and close what is open."""

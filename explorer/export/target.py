@@ -36,6 +36,8 @@ def check_target(out: Path, sources: list[Path], needed: int, overwrite: bool) -
         resolved, exists = out.resolve(), out.exists()
     except OSError as error:
         raise ExportError("The target cannot be written", f"{error.strerror}", "Name another folder") from None
+    except (RuntimeError, ValueError):  # a loop of links; a NUL
+        raise ExportError("The target cannot be written", f"no folder can be {out}", "Name another") from None
     if any(resolved == source or source in resolved.parents or resolved in source.parents for source in sources):
         raise ExportError("The target overlaps the source checkpoint", str(out), "Name a folder elsewhere")
     if out.is_symlink():

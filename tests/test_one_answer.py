@@ -136,7 +136,7 @@ def test_an_honest_export_is_proven_where_shapes_matter(
 @pytest.mark.parametrize("real", ["bfloat16"], indirect=True)
 def test_the_real_model_gives_one_answer(real: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mask = Mask.parse("13-15,17,a3")
-    nats = check_one_answer(real, 256, mask, [Mask.parse("13"), Mask.parse("a3,13-16")])
+    nats = check_one_answer(real, 256, mask, [Mask.parse("a3,13-16")])
     monkeypatch.setattr(decode_speed, "TOKENS", 2)
     corpus = real.tokenize(TEXT, 3 * 256, 256)
     made = export(real, mask, tmp_path / "out", corpus, Store(None), format="transformers-zeroed")

@@ -23,6 +23,7 @@ from explorer.store import Store
 from tests.test_jobs import WAIT, wait
 from tests.tiny_models import WINDOW, Tiny
 from ui.engine import Engine, View
+from ui.findings import ask_interactions
 from ui.jobs import Job
 
 MASK = Mask.parse("a1,3")
@@ -194,9 +195,10 @@ def test_an_export_is_found_again_by_who_comes_back(engine: Engine, view: View, 
 
 
 def test_long_work_has_patience_and_what_is_soon_done_has_little(engine: Engine, view: View) -> None:
-    long = [engine.redundancy("ann", view), engine.plan("ann", view), engine.singles("ann", view, 4)]
+    long = [engine.redundancy("ann", view), engine.plan("ann", view), ask_interactions(engine, "ann", view, "layer")]
     brief = [engine.score("ann", view), engine.sample("ann", "s", view, "x", 1, False), engine.facts("ann", view)]
     assert {job.patience for job in long} == {600.0}
+    brief.append(engine.singles("ann", view, 4))  # nobody asked for them
     assert all(0 < job.patience < 60 for job in brief)
 
 

@@ -222,7 +222,7 @@ class Engine:
         """Ask the worker for work on the view's model and text; kind, view and `more` are its key.
 
         Args:
-            patience: seconds that it outlives its browsers; if not given, `LASTING` from `SWEEP` on.
+            patience: seconds that it outlives its browsers; `LASTING` for a `SWEEP` if not given.
             anew: run it even if it has run before.
         """
 
@@ -234,7 +234,7 @@ class Engine:
                 return work(job, loaded, corpus)
 
         key = _make_key(kind, view if kind == "plan" else _without_plan(view), more)
-        lasting = (LASTING if priority >= SWEEP else BRIEF) if patience is None else patience
+        lasting = (LASTING if priority == SWEEP else BRIEF) if patience is None else patience
         return self.worker.ask(
             owner, slot or kind, key, title, run, priority, lambda: self.resident.has(view.spec), lasting, anew
         )

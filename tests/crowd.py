@@ -158,7 +158,7 @@ def stand(tiny: Tiny, cache: Path, seconds: float) -> Stand:
 async def _warm(url: str, models: list[str]) -> None:
     for model in models:
         async with User(url, model=model, **TEXT) as user:
-            await user.turn_off("none", 900)
+            await _read(user, "none", 900, Outcome())
 
 
 async def _settle(url: str, process: psutil.Process, descriptors: int, limit: float = 180) -> Held:

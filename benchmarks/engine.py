@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from explorer.checkpoints import DEFAULT_MODEL
 from explorer.loading import LoadedModel, load, quieten_libraries
-from explorer.masks import Mask
+from explorer.masks import NONE, Mask
 from explorer.prefixes import Prefixes
 from explorer.races import race
 from explorer.records import Corpus, ModelSpec
@@ -51,6 +51,7 @@ def run() -> Iterator[Row]:
     yield from _measure(loaded, corpus)
     yield from _toggle(loaded, corpus)
     yield from _leave_one_out(loaded)
+    yield from _one_shape(loaded, corpus)
     yield "peak memory beyond the weights, libraries included", f"{_peak_beyond_weights() / 2**30:.2f} GiB", "1.5 GiB"
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "explorer", "info"], check=True, stdout=subprocess.DEVNULL)
@@ -106,7 +107,7 @@ def _leave_one_out(loaded: LoadedModel) -> Iterator[Row]:
     exact = seconds(lambda: score(loaded, corpus, masks, stores[0], "calibration"), 1)
     plain += full_forwards()
     start = time.perf_counter()
-    found = race(masks, losses, len(corpus.calibration))
+    found = race(masks, losses, len(corpus.calibration), together=loaded.batches.rows(corpus.window))
     raced = time.perf_counter() - start
     plain += full_forwards()
     best = min(score(loaded, corpus, masks, stores[0], "calibration"), key=lambda s: s.total_nats)
@@ -120,6 +121,23 @@ def _leave_one_out(loaded: LoadedModel) -> Iterator[Row]:
     )
     stored = seconds(lambda: score(loaded, corpus, masks, stores[0], "calibration"))
     yield "stored answer, 60 masks", f"{1000 * stored:.0f} ms", "50 ms"
+
+
+def _one_shape(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
+    """What it costs that all batches have the shape of the quickest answer, and by how much shapes differ."""
+
+    def run(tokens: int) -> np.ndarray:
+        loaded.batches.tokens = tokens
+        return score(loaded, corpus, [NONE], Store(None))[0].nats
+
+    usual = loaded.batches.tokens
+    times = [(seconds(lambda: run(usual), 1), seconds(lambda: run(2 * usual), 1)) for _ in range(6)][1:]
+    ratio = median(ours for ours, _ in times) / median(larger for _, larger in times)
+    nats = np.stack([run(count) for count in (256, 512, 1024, 2048)])
+    loaded.batches.tokens = usual
+    yield f"batches of {usual:,} tokens / of {2 * usual:,}, both full", f"{ratio:.2f}", "1.05"
+    apart = float((np.ptp(nats, axis=0) / nats.mean(axis=0)).max())
+    yield f"the same window in batches of 256 to 2,048 tokens, {loaded.dtype}", f"nats {apart:.1e} apart", ""
 
 
 _PEAK = """

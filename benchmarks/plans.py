@@ -59,7 +59,9 @@ def _greedy(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
     for confidence in (0.95, 1.0):
         losses = find_losses(loaded, corpus, Store(None))
         start = time.perf_counter()
-        found[confidence] = Search(units, losses, len(corpus.calibration), STEPS, confidence).greedy()
+        found[confidence] = Search(
+            units, losses, len(corpus.calibration), STEPS, confidence, together=loaded.batches.rows(corpus.window)
+        ).greedy()
         took[confidence] = time.perf_counter() - start
         plain.append(_time_plainly(loaded, ids, [Mask(found[confidence].masks[5].sites | u.sites) for u in sample]))
     candidates = sum(len(units) - step for step in range(STEPS))

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from explorer.errors import ModelError, first_line
 from explorer.guarding import guarded
 from explorer.hub import FORMS, download
+from explorer.partials import make_partial
 from explorer.paths import expand
 from explorer.reading import exists, is_file, read_json
 from explorer.records import Progress, unreported
@@ -217,11 +217,10 @@ def _dequantize(parts: list[Path], folder: Path, progress: Progress) -> None:
             f"{free / 1e9:.1f} GB free of about {needed / 1e9:.1f} GB needed",
             "Free some, or name another place with --cache",
         )
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    partial, lock = make_partial(folder.parent, folder=True)
     try:
         with guarded("Cannot read the GGUF file", "Use a GGUF of a supported family"):
             write_folder(parts[0], partial, progress)
-        os.chmod(partial, 0o755)
         if not folder.is_dir():
             os.replace(partial, folder)
         progress(1, 1, f"Wrote {folder.name}")
@@ -229,3 +228,4 @@ def _dequantize(parts: list[Path], folder: Path, progress: Progress) -> None:
         raise ModelError("Cannot dequantize the GGUF file", first_line(error), "Free some space") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(lock)

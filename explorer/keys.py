@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 #: Raised when the definition of a stored number changes, so that it is computed anew.
 EDITIONS = {
@@ -29,12 +33,12 @@ def describe_libraries() -> str:
     return ", ".join(f"{name} {'.'.join(version(name).split('.')[:2])}" for name in names)
 
 
-def describe_processor(device_type: str) -> str:
-    """What computes: a GPU's name, or a CPU with what decides its kernels."""
+def describe_processor(device: torch.device) -> str:
+    """What computes: a GPU by its name, or a CPU with what decides its kernels."""
     import torch
 
-    if device_type == "cuda":
-        return torch.cuda.get_device_name()
+    if device.type != "cpu":
+        return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device.type
     able = torch.cpu.get_capabilities()
     extra = [name for name in ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16") if able.get(name)]
-    return " ".join([device_type, torch.backends.cpu.get_cpu_capability(), *extra])
+    return " ".join(["cpu", torch.backends.cpu.get_cpu_capability(), *extra])

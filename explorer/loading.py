@@ -111,7 +111,7 @@ class LoadedModel:
             model=self.digest,
             dtype=self.dtype,
             quantize=self.spec.quantize,
-            processor=describe_processor(self.device.type),
+            processor=describe_processor(self.device),
             attention=str(self.model.config._attn_implementation),
             rows=str(rows),
             libraries=describe_libraries(),
@@ -149,8 +149,27 @@ def quieten_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unreported) -> LoadedModel:
+def look(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unreported) -> Checkpoint:
+    """Find a model's files, fetched if need be, and see that they could be loaded; nothing is.
+
+    Raises:
+        ModelError: no such model, pickled weights, not a causal language model.
+        DeviceError: no such device.
+    """
+    placement = place(spec.device)
+    checkpoint = find_checkpoint(spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress)
+    _check_causal(checkpoint.config, spec)
+    pick_dtype(spec.dtype, placement.device, None)
+    return checkpoint
+
+
+def load(
+    spec: ModelSpec, store: Store, cache: Path, progress: Progress = unreported, checkpoint: Checkpoint | None = None
+) -> LoadedModel:
     """Load a model, wrap its sites, and check that re-running its layers gives its own logits.
+
+    Args:
+        checkpoint: what `look` found; it is looked for if not given.
 
     Raises:
         ModelError: no such model, pickled or damaged weights, not a causal language model.
@@ -158,8 +177,7 @@ def load(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
         DeviceError: no such device, or out of memory.
     """
     placement = place(spec.device)
-    checkpoint = find_checkpoint(spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress)
-    _check_causal(checkpoint.config, spec)
+    checkpoint = checkpoint or look(spec, store, cache, progress)
     declared = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
     dtype = pick_dtype(spec.dtype, placement.device, declared)
     if spec.device == "auto" and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device):

@@ -83,7 +83,7 @@ def race(
 
     Args:
         candidates: distinct masks.
-        losses: answers for slices of range(n_windows), each asked for once.
+        losses: answers for slices of range(n_windows), each asked for once, but for where the best overflow.
         n_windows: how many windows there are.
         confidence: of the one-sided interval by which a candidate is dropped; 1 drops none, and is exact.
         keep: how many of the best are wanted.
@@ -114,6 +114,8 @@ def race(
             f"{len(alive)} of {len(candidates)} candidates left",
         )
     best = found.sum(axis=1).argsort(kind="stable")[:keep]
+    if len(alive) < len(candidates) and not np.isfinite(found[best]).all():  # one that was dropped may be finite
+        return race(candidates, losses, n_windows, 1.0, keep, progress)
     winners, order = tuple(candidates[int(i)] for i in alive[best]), np.lexsort((behind, -scored))
     return Race(winners, found[best], tuple(map(int, scored)), tuple(map(int, order)), n_windows)
 

@@ -6,24 +6,27 @@ their place and renamed.
 
 from __future__ import annotations
 
+import fcntl
+import io
 import math
 import os
+import secrets
 import sqlite3
 import sys
-import tempfile
 import threading
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from explorer.errors import ExplorerError
+from explorer.partials import remove_leftovers, written_whole
 
 #: Raised when the tables below change; a database of another layout is set aside.
 LAYOUT = 2
+
+_REMEDY = "Try again, or name another with --cache"
 
 #: What is not finite is NULL.
 _TABLES = (
@@ -64,20 +67,24 @@ class Store:
                 raise CacheError(
                     "Cannot use the cache folder", f"{folder} ({error.strerror})", "Name another with --cache"
                 ) from None
+            for name in ("arrays", "models"):
+                remove_leftovers(folder / name)
         try:
             self._db = self._open()
-        except sqlite3.DatabaseError:
-            self._set_aside("could not be read")
-            self._db = self._open()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise CacheError("Cannot read the cache", f"{folder} ({error})", _REMEDY) from error
+            self._db = self._renew("could not be read")
         except _OtherLayout as other:
-            self._set_aside(f"has layout {other}, not {LAYOUT}")
-            self._db = self._open()
+            self._db = self._renew(f"has layout {other}, not {LAYOUT}")
 
     def _open(self) -> sqlite3.Connection:
         target = ":memory:" if self.folder is None else self.folder / "scores.sqlite"
         try:
+            if isinstance(target, Path):  # SQLite would make it readable to all, and writable to none but its owner
+                os.close(os.open(target, os.O_CREAT | os.O_RDWR, 0o666))
             db = sqlite3.connect(target, timeout=60, check_same_thread=False, isolation_level=None)
-        except sqlite3.OperationalError as error:
+        except (OSError, sqlite3.OperationalError) as error:
             raise CacheError(
                 "Cannot open the cache", f"{target} ({error})", "Name another folder with --cache"
             ) from None
@@ -107,12 +114,42 @@ class Store:
         db.execute(f"PRAGMA user_version={LAYOUT}")
         db.execute("COMMIT")
 
+    def _renew(self, why: str) -> sqlite3.Connection:
+        """Open the database once more, and set it aside first unless another process just did."""
+        assert self.folder is not None
+        lock = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (whole := self._open_whole()) is not None:
+                return whole
+            self._set_aside(why)
+            return self._open()
+        finally:
+            os.close(lock)
+
+    def _open_whole(self) -> sqlite3.Connection | None:
+        """Open the database if nothing is wrong with it."""
+        try:
+            db = self._open()
+        except (sqlite3.DatabaseError, _OtherLayout):
+            return None
+        with suppress(sqlite3.DatabaseError):
+            if db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+                return db
+        db.close()
+        return None
+
     def _set_aside(self, why: str) -> None:
         assert self.folder is not None
-        broken = Path(tempfile.mkdtemp(prefix="broken-", dir=self.folder))
-        for name in ("scores.sqlite", "scores.sqlite-wal", "scores.sqlite-shm"):
-            if (self.folder / name).exists():
-                os.replace(self.folder / name, broken / name)
+        broken = self.folder / f"broken-{secrets.token_hex(4)}"
+        try:
+            broken.mkdir()
+            for name in ("scores.sqlite", "scores.sqlite-wal", "scores.sqlite-shm"):
+                with suppress(FileNotFoundError):
+                    os.replace(self.folder / name, broken / name)
+        except OSError as error:
+            found = f"{self.folder} {why}, and could not be set aside ({error.strerror})"
+            raise CacheError("Cannot use the cache", found, "Name another with --cache") from None
         print(f"The cache {why} and was set aside in {broken}; starting an empty one.", file=sys.stderr)
 
     @contextmanager
@@ -172,16 +209,18 @@ class Store:
             db.executemany(query, [(context, *row[:2], *map(_write_number, row[2:])) for row in rows])
 
     def _read(self, query: str, values: tuple) -> list[tuple]:
-        """Return a query's rows; a database that turns out damaged is set aside, and has none."""
+        """Return a query's rows; a database that turns out damaged is set aside, and has none.
+
+        Raises CacheError where it is whole, but cannot be read now: locked, closed, or on a disk that fails.
+        """
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
-            except sqlite3.DatabaseError:
-                if self.folder is None:
-                    raise
+            except sqlite3.Error as error:
+                if self.folder is None or not _is_damage(error):
+                    raise CacheError("Cannot read the cache", f"{self.folder} ({error})", _REMEDY) from error
                 self._db.close()
-                self._set_aside("could not be read")
-                self._db = self._open()
+                self._db = self._renew("could not be read")
                 return []
 
     def add_nats(self, context: str, rows: Iterable[tuple[str, str, float]]) -> None:
@@ -202,17 +241,29 @@ class Store:
         return digest
 
     def arrays(self, key: str) -> dict[str, np.ndarray] | None:
-        """Return stored arrays by name, or None."""
+        """Return stored arrays by name, or None. A file that does not hold what was stored is removed.
+
+        Raises CacheError where there is one that cannot be read now.
+        """
         if self.folder is None:
             return self._arrays.get(key)
         path = self.folder / "arrays" / f"{key}.npz"
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
+            with path.open("rb") as file:
+                before, content = os.fstat(file.fileno()), file.read()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
-            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CacheError("Cannot read the cache", f"{path} ({error.strerror or error})", _REMEDY) from None
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return dict(arrays)
+        except MemoryError:
+            raise
+        except Exception:  # what is no archive fails in as many ways as it has bytes
+            with suppress(OSError):
+                if os.path.samestat(before, path.stat()):  # it may have been written anew
+                    path.unlink()
             return None
 
     def add_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -223,19 +274,19 @@ class Store:
         folder = self.folder / "arrays"
         try:
             folder.mkdir(exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, suffix=".partial", delete=False) as file:
-                try:
-                    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-                    file.flush()
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
-            os.replace(file.name, folder / f"{key}.npz")
+            with written_whole(folder / f"{key}.npz") as partial, partial.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         except OSError as error:
             found = f"{folder} ({error.strerror or error})"
             raise CacheError(
                 "Cannot write the cache", found, "Free some space, or name another with --cache"
             ) from error
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether an error says that the file is not, or no longer, a database."""
+    code = getattr(error, "sqlite_errorcode", None)  # an extended one has the primary one in its low byte
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _write_number(number: float) -> float | None:

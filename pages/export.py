@@ -31,11 +31,9 @@ def main(view: View) -> None:
     overwrite = st.checkbox("Replace a checkpoint that is there")
     refused = bool(outlooks[chosen].refused)
     if st.button("Export", type="primary", disabled=refused or folder is None) and folder is not None:
-        run = st.session_state.get("export_run", 0) + 1
-        st.session_state.export_run = run
         engine.worker.forget_failed()
-        st.session_state.export_job = engine.export(owner, view, chosen, folder, overwrite, run)
-    job = st.session_state.get("export_job")
+        st.session_state.export_job = engine.export(owner, view, chosen, folder, overwrite)
+    job = st.session_state.get("export_job") or engine.find_export(owner, view)
     if job is not None and ready(job, again=False):
         draw_exported(job.result)
 

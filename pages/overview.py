@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import streamlit as st
 
+from explorer.checks import find_faults
 from explorer.masks import NONE
+from ui.coming import bring, draw_fault, refuse
 from ui.engine import Facts, View
 from ui.figures import describe_bytes, describe_flops
 from ui.frame import Frame, framed, offer_way_back
 from ui.plain import plain
 from ui.readout import draw_readout
-from ui.session import MOST_TOKENS, get_engine, get_owner, get_permissions, set_view
+from ui.session import MOST_TOKENS, get_engine, get_owner, get_permissions
 from ui.skeleton import draw_skeleton
 from ui.waiting import ready
 
@@ -73,17 +75,22 @@ def _draw_form(view: View) -> None:
     with st.form("load", border=True):
         st.subheader("Load another", anchor=False)
         model = st.text_input("Model", view.model, help="A hub id, a folder of safetensors, or a .gguf file")
+        draw_fault("model")
         text = st.text_input(
             "Text",
             view.text,
             help="python-docs, wikitext2, c4, a file, hf:DATASET:CONFIG:SPLIT:COLUMN or tokens:FILE.json",
         )
+        draw_fault("text")
         left, right = st.columns(2)
         tokens = left.number_input("Tokens in each split", 2, MOST_TOKENS, view.tokens, 256)
         window = right.number_input("Window", 2, MOST_TOKENS, view.window, 64)
+        draw_fault("window")
         dtype = left.selectbox("Precision", DTYPES, _index(DTYPES, view.dtype))
         quantize = right.selectbox("Quantize", QUANTIZATIONS, _index(QUANTIZATIONS, view.quantize), help=_QUANTIZE_HELP)
+        draw_fault("dtype", "quantize")
         device = st.text_input("Device", view.device, help="auto, cpu, cuda, cuda:i, or map: spread over all there is")
+        draw_fault("device")
         if st.form_submit_button("Load", type="primary"):
             get_engine().worker.forget_failed()
             get_permissions().agree("model", model.strip())
@@ -98,7 +105,10 @@ def _draw_form(view: View) -> None:
                 device=device.strip(),
                 quantize=quantize,
             )
-            set_view(chosen if chosen.spec == view.spec else replace(chosen, mask=NONE))
+            if faults := find_faults(chosen.spec, chosen.text, chosen.tokens, chosen.window):
+                refuse(faults)
+            else:
+                bring(chosen if chosen.spec == view.spec else replace(chosen, mask=NONE))
             st.rerun()
 
 

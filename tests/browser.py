@@ -43,7 +43,7 @@ def serve(*, log: Path | None = None, descriptors: int | None = None, **environm
         server = subprocess.Popen(
             [*limit, sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
             cwd=Path(__file__).parent.parent,
-            env={"EXPLORER_MODELS": _FOLDERS, "EXPLORER_TEXTS": _FOLDERS, **os.environ, **environment},
+            env={**os.environ, "EXPLORER_MODELS": _FOLDERS, "EXPLORER_TEXTS": _FOLDERS, **environment},
             stdout=said,
             stderr=said,
         )

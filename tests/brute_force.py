@@ -75,18 +75,18 @@ def logits(model: Any, ids: np.ndarray) -> torch.Tensor:
     return model(torch.from_numpy(ids), use_cache=False).logits
 
 
-def window_nats(model: Any, ids: np.ndarray) -> np.ndarray:
-    """Nats of each window from its full logits, one window at a time, in float64."""
-    return np.array(
-        [
-            F.cross_entropy(logits(model, row[None])[0, :-1].double(), torch.from_numpy(row[1:]), reduction="sum")
-            for row in ids
-        ]
-    )
+def window_nats(model: Any, ids: np.ndarray, at_once: int = 1) -> np.ndarray:
+    """Nats of each window from its full logits, in float64; so many windows in every batch, the last one repeated."""
+    found = []
+    for start in range(0, len(ids), at_once):
+        rows = [min(start + i, len(ids) - 1) for i in range(at_once)]
+        for row, out in zip(rows[: len(ids) - start], logits(model, ids[rows]), strict=False):
+            found.append(F.cross_entropy(out[:-1].double(), torch.from_numpy(ids[row, 1:]), reduction="sum"))
+    return np.array(found)
 
 
-def perplexity(model: Any, ids: np.ndarray) -> float:
-    return math.exp(window_nats(model, ids).sum() / (ids.shape[0] * (ids.shape[1] - 1)))
+def perplexity(model: Any, ids: np.ndarray, at_once: int = 1) -> float:
+    return math.exp(window_nats(model, ids, at_once).sum() / (ids.shape[0] * (ids.shape[1] - 1)))
 
 
 @torch.no_grad()

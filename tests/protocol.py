@@ -60,7 +60,7 @@ class User:
     async def turn_off(self, mask: str, limit: float = 300) -> tuple[str, float]:
         """Go to a mask; return its exact readout, and the seconds until it was there."""
         start = time.monotonic()
-        self.mask = mask
+        self.mask, self.shown, self.readout = mask, "", ""
         await self._ask()
         async with asyncio.timeout(limit):
             while not (self.shown == mask and EXACT.fullmatch(self.readout)):

@@ -125,10 +125,42 @@ def test_a_model_that_does_not_exist_is_one_line_and_loses_nothing(page: Page, u
     page.get_by_label("Model", exact=True).fill("./no/<b>such</b>/model")
     page.get_by_role("button", name="Load", exact=True).click()
     expect(page.get_by_text("No such model: ./no/<b>such</b>/model").first).to_be_visible()
+    removed(page, "4")
+    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")  # nobody's queue was asked
     page.get_by_role("link", name="Prune", exact=True).click()
-    page.get_by_role("button", name=re.compile("Back to SmolLM2")).click()
     removed(page, "4")
     readout(page)
+    expect(page.get_by_text("No such model")).to_have_count(0)
+
+
+def test_the_view_stays_until_another_has_loaded(page: Page, url: str, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1}
+    (damaged / "config.json").write_text(json.dumps(config))
+    (damaged / "model.safetensors").write_bytes(b"no tensors")
+    page.goto(f"{url}/?mask=4")
+    before = readout(page)
+    page.get_by_label("Text", exact=True).fill("./none.txt")
+    page.get_by_label("Device", exact=True).fill("tpu")
+    page.get_by_role("button", name="Load", exact=True).click()
+    expect(page.get_by_text("No such text")).to_be_visible()
+    expect(page.get_by_text("Unknown device")).to_be_visible()
+    page.get_by_label("Text", exact=True).fill("python-docs")
+    page.get_by_label("Device", exact=True).fill("auto")
+    page.get_by_label("Model", exact=True).fill(str(damaged))
+    page.get_by_role("button", name="Load", exact=True).click()
+    expect(page.get_by_text("Unknown device")).to_have_count(0)
+    expect(page.get_by_test_id("stForm").get_by_role("alert")).to_be_visible()  # it could not be loaded after all
+    removed(page, "4")
+    assert readout(page) == before
+    expect(page).to_have_url(re.compile("model=SmolLM2-135M-Instruct"))
+    page.goto(f"{url}/prune?model={damaged}&mask=4")
+    expect(page.get_by_role("link", name="Load another model or text")).to_be_visible()
+    page.get_by_role("link", name="Overview", exact=True).click()
+    page.get_by_label("Model", exact=True).fill("SmolLM2-135M-Instruct")
+    page.get_by_role("button", name="Load", exact=True).click()
+    assert readout(page) == before
 
 
 def test_an_export_is_written_and_proven(page: Page, url: str, exports: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 from explorer.generation import generate
 from explorer.loading import LoadedModel
 from explorer.masks import NONE, Mask
+from explorer.plans import PlanSpec
 from explorer.records import Corpus
 from explorer.scoring import score
 from explorer.similarity import measure
@@ -21,6 +23,7 @@ from explorer.store import Store
 from tests.test_jobs import WAIT, wait
 from tests.tiny_models import WINDOW, Tiny
 from ui.engine import Engine, View
+from ui.findings import ask_interactions
 from ui.jobs import Job
 
 MASK = Mask.parse("a1,3")
@@ -44,8 +47,8 @@ class Barrier:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Engine, view: View, layer: int) -> None:
         wait(engine.facts("ann", view))
         self.reached, self.go_on = threading.Event(), threading.Event()
-        assert engine._loaded is not None
-        inner = engine._loaded.hooks.layers[layer].mlp.act_fn.forward
+        assert engine.resident.loaded is not None
+        inner = engine.resident.loaded.hooks.layers[layer].mlp.act_fn.forward
 
         def forward(*args: Any) -> Any:
             if not self.reached.is_set():
@@ -53,7 +56,7 @@ class Barrier:
                 assert self.go_on.wait(WAIT)
             return inner(*args)
 
-        monkeypatch.setattr(engine._loaded.hooks.layers[layer].mlp.act_fn, "forward", forward)
+        monkeypatch.setattr(engine.resident.loaded.hooks.layers[layer].mlp.act_fn, "forward", forward)
 
 
 def watch(job: Job, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -122,8 +125,8 @@ def test_a_cancelled_measurement_stops_at_the_next_layer(
     sweep = engine.redundancy("ann", view)
     assert barrier.reached.wait(WAIT)
     runs: list[int] = []
-    assert engine._loaded is not None
-    engine._loaded.hooks.layers[1].self_attn.register_forward_pre_hook(lambda *_: runs.append(1))
+    assert engine.resident.loaded is not None
+    engine.resident.loaded.hooks.layers[1].self_attn.register_forward_pre_hook(lambda *_: runs.append(1))
     engine.worker.decline("ann", sweep)
     barrier.go_on.set()
     assert wait(sweep).state == "cancelled"
@@ -132,14 +135,84 @@ def test_a_cancelled_measurement_stops_at_the_next_layer(
 
 def test_another_model_takes_the_place_of_the_one_before(engine: Engine, view: View, tiny: Tiny) -> None:
     wait(engine.facts("ann", view))
-    first = engine._loaded
+    first = engine.resident.loaded
     assert first is not None
     wait(engine.facts("ann", replace(view, model=str(tiny.folder("gpt2")))))
     assert first.model is None
-    assert engine._loaded is not first
+    assert engine.resident.loaded is not first
 
 
-def test_hooks_check_before_every_layer_that_runs(llama: LoadedModel, llama_corpus: Corpus) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "./no/such/model"},
+        {"model": "no-such-org/no-such-model"},
+        {"device": "cuda:99"},
+        {"dtype": "float7"},
+        {"model": "gpt2 of the fixture", "text": "./no/such/text.txt"},
+    ],
+)
+def test_what_cannot_be_loaded_takes_nobodys_model_away(
+    engine: Engine, view: View, tiny: Tiny, changes: dict[str, str]
+) -> None:
+    wait(engine.facts("ann", view))
+    before = engine.resident.loaded
+    if "gpt2" in changes.get("model", ""):
+        changes = {**changes, "model": str(tiny.folder("gpt2"))}
+    assert wait(engine.facts("bob", replace(view, **changes))).state == "failed"
+    assert engine.resident.loaded is before
+    assert before is not None
+    assert before.model is not None
+
+
+def test_a_model_whose_weights_are_damaged_is_refused_and_the_next_ask_loads_again(
+    engine: Engine, view: View, tiny: Tiny, tmp_path: Path
+) -> None:
+    found = wait(engine.score("ann", view)).result
+    damaged = shutil.copytree(tiny.folder("llama"), tmp_path / "damaged", ignore=shutil.ignore_patterns("cache"))
+    (damaged / "model.safetensors").write_bytes(b"x" * 100)
+    job = wait(engine.facts("bob", replace(view, model=str(damaged))))
+    assert job.state == "failed"
+    assert len(str(job.error).splitlines()) == 1
+    again = wait(engine.score("ann", replace(view, mask=NONE)))
+    np.testing.assert_array_equal(again.result.nats, found.unpruned.nats)
+
+
+def test_an_export_is_found_again_by_who_comes_back(engine: Engine, view: View, tmp_path: Path) -> None:
+    assert engine.find_export("ann", view) is None
+    out = tmp_path / "out"
+    job = engine.export("ann", view, "recipe", out, False)
+    after_reload = replace(view, plan=PlanSpec("magnitude"))  # which page and plan were shown does not matter
+    assert engine.find_export("ann again", after_reload) is job
+    assert ("ann again", "export") in job.holders
+    wait(job)
+    assert engine.find_export("ann again", view) is job
+    assert engine.find_export("ann again", replace(view, mask=NONE)) is None
+    second = engine.export("ann", view, "recipe", out, False)
+    assert second is not job, "asked for again, it is written again"
+    assert "not empty" in str(wait(second).error)
+    assert engine.find_export("bob", view) is second
+
+
+def test_long_work_has_patience_and_what_is_soon_done_has_little(engine: Engine, view: View) -> None:
+    long = [engine.redundancy("ann", view), engine.plan("ann", view), ask_interactions(engine, "ann", view, "layer")]
+    brief = [engine.score("ann", view), engine.sample("ann", "s", view, "x", 1, False), engine.facts("ann", view)]
+    assert {job.patience for job in long} == {600.0}
+    brief.append(engine.singles("ann", view, 4))  # nobody asked for them
+    assert all(0 < job.patience < 60 for job in brief)
+
+
+def test_the_engine_tells_how_the_worker_does(engine: Engine, view: View) -> None:
+    wait(engine.facts("ann", view))
+    health = engine.health()
+    assert (health["ok"], health["queued"]) == (True, 0)
+    assert 0 <= health["beats_ago"] < WAIT
+
+
+def test_hooks_check_before_every_layer_that_runs(
+    llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama.batches, "tokens", 8 * WINDOW)
     checks: list[int] = []
     with llama.hooks.checking(lambda: checks.append(1)):
         score(llama, llama_corpus, [Mask.parse("2")], Store(None))

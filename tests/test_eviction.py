@@ -125,7 +125,9 @@ def test_choices() -> None:
     evict([Holding("arrays", Path("/nonexistent/x.npz"), 1, 0)])
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30d", 30 * DAY), ("1.5w", 10.5 * DAY), ("90m", 5400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30d", 30 * DAY), ("12h", 12 * 3600), ("1.5w", 10.5 * DAY), ("90m", 5400)]
+)
 def test_ages(text: str, seconds: float) -> None:
     assert read_age(text) == seconds
 

@@ -9,10 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
+from explorer import decode_speed
 from explorer.caches import measure_cache
 from explorer.costs import take_inventory
 from explorer.errors import ExportError
-from explorer.export import evidence, export, plan_export
+from explorer.export import export, plan_export
 from explorer.loading import LoadedModel, load
 from explorer.masks import Mask
 from explorer.records import ModelSpec
@@ -27,7 +28,7 @@ _FIXED = "diffllama"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "SPEED_TOKENS", 2)
+    monkeypatch.setattr(decode_speed, "TOKENS", 2)
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ import json, sys
 from explorer.errors import TextError
 from explorer.texts import find_text
 try:
-    print(json.dumps(list(find_text("hf:org/data").calibration())))
+    print(json.dumps("".join(find_text("hf:org/data", str).calibration()).split("\\n\\n")))
 except TextError as error:
     print(json.dumps(str(error)))
 """

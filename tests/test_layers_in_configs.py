@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from explorer import decode_speed
 from explorer.anatomy import FAMILIES
 from explorer.costs import take_inventory
 from explorer.errors import ExportError
-from explorer.export import evidence, export, plan_export
+from explorer.export import export, plan_export
 from explorer.export.layout import Layout
 from explorer.export.slicing import slice_config
 from explorer.loading import LoadedModel
@@ -29,7 +30,7 @@ _KEPT = [0, 2, 3, 5]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "SPEED_TOKENS", 2)
+    monkeypatch.setattr(decode_speed, "TOKENS", 2)
 
 
 def slice_six(**keys: Any) -> dict[str, Any]:

@@ -125,6 +125,9 @@ def test_the_root_of_the_file_system_is_no_working_folder(house: Path, monkeypat
         ("text", "\0"),
         ("text", "hf:"),
         ("text", "tokens:"),
+        ("model", "é" * 200),
+        ("text", "a" * 256 + ".txt"),
+        ("text", "\ud800"),
         ("text", "hf:a\0"),
     ],
 )

@@ -1,1 +1,16 @@
-"""What the pages share: session, jobs, frame and the layer strip. Streamlit lives here and in pages/."""
+"""What the pages share: session, jobs, frame and the layer strip. Streamlit lives here and in pages/.
+
+What several threads use is imported here, whole, before any of them can go on: the scripts of sessions, each a thread,
+and the worker. A module that one thread imports is there in part for another that only looks whether it is loaded, as
+plotly and Streamlit look for pandas.
+"""
+
+import numpy
+import pandas
+import PIL.Image
+import plotly.graph_objects
+import plotly.io
+import pyarrow
+import transformers
+
+__all__ = ["PIL", "numpy", "pandas", "plotly", "pyarrow", "transformers"]

@@ -21,7 +21,7 @@ from ui.findings import ask_paces
 from ui.jobs import Job
 from ui.plain import plain
 from ui.plots import draw_plot
-from ui.session import get_engine, get_owner, take_to_prune
+from ui.session import get_engine, get_owner, get_view, take_to_prune
 from ui.uploads import upload
 from ui.waiting import draw_state, follow, ready
 
@@ -35,7 +35,7 @@ def choose_specs() -> list[PlanSpec]:
         unit = st.segmented_control("Remove", UNITS, default="layer", required=True, key="plans unit")
         offered = [name for name, method in METHODS.items() if unit in method.units]
         chosen = st.multiselect(
-            "Methods", offered, [name for name in _AT_FIRST if name in offered],
+            "Methods", offered, _choose_at_first(unit, offered),
             format_func=lambda name: METHODS[name].label, key=f"methods {unit}", placeholder="Tick methods",
         )  # fmt: skip
     with st.expander("Options"):
@@ -64,6 +64,17 @@ def choose_specs() -> list[PlanSpec]:
             st.error(plain(str(error)))
             return []
     return specs
+
+
+def _choose_at_first(unit: str, offered: Sequence[str]) -> list[str]:
+    """Methods that a session begins with: a few, and those that are being planned, as by a page that was reloaded."""
+    at_first: dict[str, list[str]] = st.session_state.setdefault("methods at first", {})
+    if unit not in at_first:
+        source, runs = get_view().source, get_engine().runs
+        at_first[unit] = [
+            name for name in offered if name in _AT_FIRST or runs("curve", source, (str(PlanSpec(name, unit)),))
+        ]
+    return at_first[unit]
 
 
 def read_plans(n_layers: int) -> list[Plan]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,22 @@ from explorer.export.checkpoint import Exported
 from explorer.generation import generate
 from explorer.importance import find_units
 from explorer.ladders import score_coarsely
-from explorer.loading import LoadedModel, load, quieten_libraries
+from explorer.loading import LoadedModel, quieten_libraries
 from explorer.masks import NONE, PARTS, Mask
-from explorer.memory import free_bytes
-from explorer.paths import expand
+from explorer.modes import plain_modes
 from explorer.planning import make_plan
 from explorer.plans import Plan, PlanSpec
-from explorer.prefixes import Prefixes
-from explorer.records import Corpus, ModelSpec, Progress, Redundancy, Sample, Score
+from explorer.records import Corpus, ModelSpec, Redundancy, Sample, Score
 from explorer.scoring import Live, score
 from explorer.similarity import measure
 from explorer.store import Store
 from ui.jobs import IDLE, READOUT, SAMPLE, SWEEP, Job
+from ui.keys import Part, make_job_key
+from ui.resident import Resident, stamp
 from ui.worker import Worker
 
-#: States kept between live scores take an eighth of the free memory, and no more than this.
-MOST_PREFIX_BYTES = {"cpu": 2**30, "cuda": 2**36}
+#: Seconds that work goes on when the browsers that asked for it have gone: what is soon done again, and what is long.
+BRIEF, LASTING = 10.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -103,21 +104,23 @@ class Engine:
         changed: Callable[[Job, bool], None] = lambda job, moved: None,
     ) -> None:
         quieten_libraries()
-        self.cache, self.store, self.worker = cache, Store(cache), Worker(alive, changed)
-        self._loaded: LoadedModel | None = None
-        self._prefixes = Prefixes(0)
-        self._loaded_stamp: _Stamp = ()
-        self._corpora: OrderedDict[tuple[View, _Stamp], Corpus] = OrderedDict()
+        self.cache, self.store, self.worker = cache, Store(cache), Worker(alive, changed, plain_modes)
+        self.resident = Resident(self.store, cache)
+        self._exports: OrderedDict[View, Job] = OrderedDict()
 
-    def facts(self, owner: str, view: View) -> Job:
+    def health(self) -> dict[str, Any]:
+        """Tell whether jobs are worked on: ok, busy, queued, and beats_ago in seconds."""
+        return asdict(self.worker.health())
+
+    def facts(self, owner: str, view: View, slot: str = "facts") -> Job:
         """Ask for what there is to know about the view's model and text."""
-        return self.ask(owner, "facts", view.source, f"Loading {view.model}", READOUT, _take_facts)
+        return self.ask(owner, "facts", view.source, f"Loading {view.model}", READOUT, _take_facts, slot=slot)
 
     def score(self, owner: str, view: View, slot: str = "score") -> Job:
         """Ask for the Score of the view's mask on the held-out windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            live = Live(self._prefixes, lambda estimates: job.show(*estimates))
+            live = Live(self.resident.prefixes, lambda estimates: job.show(*estimates))
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
@@ -129,7 +132,7 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Redundancy:
             return measure(loaded, corpus, self.store, job.progress)
 
-        return self.ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work, slot=slot)
+        return self.ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work, slot=slot, patience=LASTING)
 
     def plan(self, owner: str, view: View) -> Job:
         """Ask for the view's Plan."""
@@ -177,15 +180,31 @@ class Engine:
 
         return self.ask(owner, "outlook", view, "Planning the export", READOUT, work, formats)
 
-    def export(self, owner: str, view: View, format: str, out: Path, overwrite: bool, run: int) -> Job:
-        """Ask for an export; `run` tells one press of the button from another."""
+    def export(self, owner: str, view: View, format: str, out: Path, overwrite: bool) -> Job:
+        """Ask for an export, anew if it has been written before."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Exported:
             options: dict[str, Any] = {"format": format, "overwrite": overwrite, "progress": job.progress}
             return export(loaded, view.mask, out, corpus, self.store, **options)
 
-        more = (owner, format, out, overwrite, run)
-        return self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, more)
+        more = (format, str(out), overwrite)
+        job = self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, more, anew=True)
+        self._exports[_without_plan(view)] = job
+        while len(self._exports) > 64:
+            self._exports.popitem(last=False)
+        return job
+
+    def find_export(self, owner: str, view: View) -> Job | None:
+        """Find and hold a view's last export that runs, or ended lately: its browser may have been reloaded."""
+        job = self._exports.get(_without_plan(view))
+        if job is None or job.state == "cancelled" or job.doomed or time.monotonic() - job.ended > LASTING:
+            return None
+        return self.worker.hold(owner, "export", job)
+
+    def runs(self, kind: str, view: View, more: Part = ()) -> bool:
+        """Tell whether such work is on its way, whoever asked for it: a page that was reloaded can show it again."""
+        job = self.worker.find(_make_key(kind, _without_plan(view), more))
+        return job is not None and job.active and not job.doomed
 
     def ask(
         self,
@@ -195,50 +214,30 @@ class Engine:
         title: str,
         priority: int,
         work: Callable[[Job, LoadedModel, Corpus], Any],
-        more: tuple[Any, ...] = (),
+        more: Part = (),
         slot: str | None = None,
+        patience: float | None = None,
+        anew: bool = False,
     ) -> Job:
-        """Ask the worker for work on the view's model and text; kind, view and `more` are its key."""
+        """Ask the worker for work on the view's model and text; kind, view and `more` are its key.
+
+        Args:
+            patience: seconds that it outlives its browsers; `LASTING` for a `SWEEP` if not given.
+            anew: run it even if it has run before.
+        """
 
         def run(job: Job) -> Any:
-            loaded = self._load(view.spec, job.progress)
-            corpus = self._corpus(loaded, view.source)
+            loaded = self.resident.load(view.spec, view.text, job.progress)
+            corpus = self.resident.cut(loaded, view.text, view.tokens, view.window)
             job.open = True
             with loaded.hooks.checking(job.check):
                 return work(job, loaded, corpus)
 
-        shown = view if kind == "plan" else replace(view, plan=PlanSpec())
-        key = repr((kind, shown, _stamp(view.model), _stamp(view.text), *more))
-        return self.worker.ask(owner, slot or kind, key, title, run, priority, lambda: self._has(view.spec))
-
-    def _has(self, spec: ModelSpec) -> bool:
-        """Tell whether this very model is in memory."""
-        loaded = self._loaded
-        return loaded is not None and loaded.spec == spec and self._loaded_stamp == _stamp(spec.model)
-
-    def _load(self, spec: ModelSpec, progress: Progress) -> LoadedModel:
-        """Return the model, letting the one in memory go first if it is another."""
-        if self._loaded is None or not self._has(spec):
-            if self._loaded is not None:
-                self._loaded.unload()
-                self._loaded = None
-                self._corpora.clear()
-                self._prefixes = Prefixes(0)
-            stamp = _stamp(spec.model)
-            self._loaded, self._loaded_stamp = load(spec, self.store, self.cache, progress), stamp
-            kind = self._loaded.device.type
-            self._prefixes = Prefixes(
-                min(MOST_PREFIX_BYTES.get(kind, MOST_PREFIX_BYTES["cpu"]), free_bytes(self._loaded.device) // 8)
-            )
-        return self._loaded
-
-    def _corpus(self, loaded: LoadedModel, source: View) -> Corpus:
-        key = source, _stamp(source.text)
-        if key not in self._corpora:
-            self._corpora[key] = loaded.tokenize(source.text, source.tokens, source.window)
-            while len(self._corpora) > 8:
-                self._corpora.popitem(last=False)
-        return self._corpora[key]
+        key = _make_key(kind, view if kind == "plan" else _without_plan(view), more)
+        lasting = (LASTING if priority == SWEEP else BRIEF) if patience is None else patience
+        return self.worker.ask(
+            owner, slot or kind, key, title, run, priority, lambda: self.resident.has(view.spec), lasting, anew
+        )
 
 
 def list_singles(n_layers: int) -> list[Mask]:
@@ -246,17 +245,15 @@ def list_singles(n_layers: int) -> list[Mask]:
     return [mask for part in PARTS for mask in find_units(n_layers, part)]
 
 
-_Stamp = tuple[tuple[str, int, int], ...]
+def _make_key(kind: str, view: View, more: Part) -> str:
+    spec = {name: str(value) for name, value in asdict(view.spec).items()}
+    mask, plan, files = str(view.mask), str(view.plan), (stamp(view.model), stamp(view.text))
+    text = (view.text, view.tokens, view.window)
+    return make_job_key(kind, model=list(spec.items()), text=text, mask=mask, plan=plan, files=files, more=more)
 
 
-def _stamp(name: str) -> _Stamp:
-    """Sizes and times of the files that a text or model of this machine is made of: changed files are other work."""
-    path = expand(name.removeprefix("tokens:"))
-    try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    except (OSError, ValueError):
-        return ()
+def _without_plan(view: View) -> View:
+    return replace(view, plan=PlanSpec())
 
 
 def _look_ahead(loaded: LoadedModel, mask: Mask, format: str) -> Outlook:

@@ -19,7 +19,7 @@ from explorer.planning import make_plan
 from explorer.plans import Plan, PlanSpec
 from explorer.records import Corpus
 from explorer.scoring import score_tokens
-from ui.engine import Engine, View
+from ui.engine import LASTING, Engine, View
 from ui.jobs import IDLE, READOUT, SAMPLE, SWEEP, Job
 
 _PERMUTATIONS = 4  # drawn for Shapley values
@@ -53,7 +53,9 @@ def ask_interactions(engine: Engine, owner: str, view: View, unit: str) -> Job:
         units = find_units(loaded.n_layers, unit)
         return interact(units, losses, len(corpus.calibration), corpus.window - 1, job.show, job.progress)
 
-    return engine.ask(owner, "interactions", view.source, f"All pairs of {unit}s", IDLE, work, (unit,))
+    return engine.ask(
+        owner, "interactions", view.source, f"All pairs of {unit}s", IDLE, work, (unit,), patience=LASTING
+    )
 
 
 @dataclass(frozen=True)

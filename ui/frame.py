@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from explorer.masks import Mask
+from ui.broken import draw_broken
+from ui.coming import draw_coming
 from ui.copylink import copy_link
 from ui.engine import Facts, View
 from ui.figures import describe_score
@@ -17,7 +19,7 @@ from ui.plain import plain
 from ui.question import draw_question
 from ui.session import get_engine, get_owner, get_question, get_view, notify, read_notices, set_view, write_url
 from ui.skeleton import draw_skeleton
-from ui.waiting import ready
+from ui.waiting import draw_queue, ready
 from ui.watching import panel, turn_page, watch
 
 
@@ -52,13 +54,17 @@ def framed(page: str) -> Iterator[Frame]:
         st.stop()
     write_url(view)
     engine, owner = get_engine(), get_owner()
-    engine.worker.begin_page(owner)
+    engine.worker.begin_page(owner, page)
     facts_job = engine.facts(owner, view)
     if facts_job.state == "done":
-        view = _fit_mask(view, facts_job.result)
+        view = st.session_state.view_loaded = _fit_mask(view, facts_job.result)
+    draw_coming(page)
     frame = Frame(page, view, facts_job)
     panel("header", lambda: _draw_header(page, facts_job))
-    yield frame
+    try:
+        yield frame
+    except Exception as error:
+        draw_broken(error, page)
     _end_page()
 
 
@@ -82,8 +88,8 @@ def require_facts(frame: Frame) -> Facts:
 
 
 def offer_way_back() -> None:
-    """Offer the view before the one that failed to load."""
-    before = st.session_state.get("view_before")
+    """Offer the last view that loaded."""
+    before = st.session_state.get("view_loaded")
     if before is not None and st.button(plain(f"Back to {before.model}, {before.text}")):
         st.session_state.view = before
         st.rerun()
@@ -145,8 +151,5 @@ def _describe_score(job: Job) -> str:
 
 
 def _draw_queue() -> None:
-    waiting = [job for job in get_engine().worker.waiting() if watch(job, states_only=True).active]
-    more = f" · {len(waiting) - 6} more" if len(waiting) > 6 else ""
-    words = " · ".join(f"{job.title} ({job.state})" for job in waiting[:6]) + more
     with st.container(key="queue"):
-        st.caption("Queue: " + plain(words or "empty"))
+        draw_queue()

@@ -25,7 +25,7 @@ def choose_measures(view: View) -> list[Importance]:
     names = st.multiselect(
         "Measures",
         list(MEASURES),
-        default=list(_AT_FIRST),
+        default=_choose_at_first(view),
         format_func=lambda name: MEASURES[name].label,
         key="measures",
         placeholder="Choose what to measure",
@@ -36,6 +36,15 @@ def choose_measures(view: View) -> list[Importance]:
         if ready(job):
             found += job.result
     return found
+
+
+def _choose_at_first(view: View) -> list[str]:
+    """Measures that a session begins with: a few, and those that are being taken, as by a page that was reloaded."""
+    state, runs = st.session_state, get_engine().runs
+    if "measures at first" not in state:
+        others = [name for name in MEASURES if name not in _AT_FIRST]
+        state["measures at first"] = [*_AT_FIRST, *(n for n in others if runs("importance", view.source, (n,)))]
+    return state["measures at first"]
 
 
 def draw_layers(view: View) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +26,7 @@ class Job:
         work: does it.
         priority: smaller goes first.
         fits: tells whether it could run inside another job now.
+        patience: seconds that it goes on after all who wanted it have left.
     """
 
     def __init__(
@@ -32,8 +36,12 @@ class Job:
         work: Callable[[Job], Any],
         priority: int = SWEEP,
         fits: Callable[[], bool] = lambda: False,
+        patience: float = 0.0,
     ) -> None:
         self.key, self.title, self.work, self.priority, self.fits = key, title, work, priority, fits
+        self.patience = patience
+        self.page = ""  # set by the worker: where it was asked for first
+        self.ended = math.inf  # when, by the monotonic clock
         self.changed: Callable[[Job, bool], None] = lambda job, moved: None  # set by the worker; moved: to a new state
         self._state = "queued"
         self.done, self.total, self.what = 0, 0, title
@@ -54,7 +62,16 @@ class Job:
     @state.setter
     def state(self, state: str) -> None:
         self._state = state
-        self.changed(self, True)
+        if not self.active:
+            self.ended = time.monotonic()
+        self._tell(True)
+
+    def _tell(self, moved: bool) -> None:
+        """Tell whoever listens; what a listener breaks is not the work's."""
+        try:
+            self.changed(self, moved)
+        except BaseException:
+            traceback.print_exc(file=sys.stderr)
 
     @property
     def active(self) -> bool:
@@ -81,13 +98,13 @@ class Job:
         if (total, what) != (self.total, self.what) or done < self.done:
             self._clock = _Clock(done)
         self.done, self.total, self.what = done, total, what
-        self.changed(self, False)
+        self._tell(False)
         self.check()
 
     def show(self, partial: Any) -> None:
         """Show an unfinished result. Raises Cancelled if nobody wants it any more."""
         self.partial = partial
-        self.changed(self, False)
+        self._tell(False)
         self.check()
 
     def check(self) -> None:

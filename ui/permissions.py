@@ -108,7 +108,7 @@ def _is_there(name: str) -> bool:
 
 def _resolve(name: str) -> Path:
     try:
-        if not name:
+        if not name or max(map(len, map(os.fsencode, name.split("/")))) > 255:
             raise ValueError
         return expand(name).resolve()
     except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle

@@ -43,15 +43,8 @@ def get_engine() -> Engine:
     """Return the one engine of this server."""
     cache = Path(os.environ.get("EXPLORER_CACHE") or "cache")
     engine = Engine(cache, runtime.get_instance().is_active_session, get_watchers().changed)
-    report_by(getattr(engine, "health", lambda: _look_at(engine)))
+    report_by(engine.health)
     return engine
-
-
-def _look_at(engine: Engine) -> dict[str, Any]:
-    """Tell how much waits for the worker, and whether it works."""
-    waiting = engine.worker.waiting()
-    queued = sum(job.state == "queued" for job in waiting)
-    return {"ok": True, "queued": queued, "busy": queued < len(waiting)}
 
 
 def get_owner() -> str:
@@ -128,8 +121,6 @@ def answer(question: Question, agreed: bool) -> None:
 
 def set_view(view: View) -> None:
     """Change this session's view."""
-    if view.source != st.session_state.view.source:
-        st.session_state.view_before = st.session_state.view
     st.session_state.view = view
     notify([])
 

@@ -80,6 +80,30 @@ def describe_progress(job: Job) -> str:
     return words if left is None else f"{words}, {describe_seconds(left)} left"
 
 
+def describe_queued(job: Job) -> str:
+    """Say in a few words what a job of anybody's is, where it was asked for, and when it will be there."""
+    words = [job.title, *([f"from {job.page.capitalize()}"] if job.page else [])]
+    if get_engine().worker.is_orphan(job):
+        words.append("its browser has left")
+    left = job.seconds_left
+    if job.state == "running" and left is not None:
+        words.append(f"{describe_seconds(left)} left")
+    else:
+        words.append(job.state)
+    return " · ".join(words)
+
+
+def draw_queue(most: int = 6) -> None:
+    """Draw what everybody waits for; what nobody who is there wants any more can be stopped by anybody."""
+    worker = get_engine().worker
+    waiting = [job for job in worker.waiting() if watch(job, slowly=True).active]
+    more = [f"{len(waiting) - most} more"] if len(waiting) > most else []
+    st.caption("Queue: " + plain("; ".join([*map(describe_queued, waiting[:most]), *more]) or "empty"))
+    for job in waiting[:most]:
+        if worker.is_orphan(job):
+            st.button(plain(f"Stop {job.title}"), key=f"stop {job.key}", on_click=worker.dismiss, args=(job,))
+
+
 def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:
     """Draw something, and again while any of the jobs that it shows is active; then run the page once more."""
     shown = list(jobs)

@@ -15,11 +15,13 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState, get_script_run_ctx
 
+from ui.broken import draw_broken
 from ui.jobs import Job
 from ui.runs import Session, correct_runs
 
 PACE = 0.2  # seconds between two runs of a panel while a job gets on; its end is shown at once
 PATIENCE = 10.0  # seconds that a browser gets to show another page; it needs a tenth
+SLOW = 2.0  # seconds between two runs of a panel that need not be up to date
 UNHURRIED = 1.0  # seconds between two runs of such a page while a job gets on
 _BUSY = 0.02  # seconds until a session that runs its script is asked again
 
@@ -31,6 +33,7 @@ class Watchers:
         self._lock = threading.Lock()
         self._shown: dict[str, dict[str, set[Job]]] = defaultdict(dict)  # session -> panel -> jobs
         self._states: dict[str, dict[str, set[Job]]] = defaultdict(dict)  # the same, for jobs whose states alone count
+        self._slowly: dict[str, dict[str, set[Job]]] = defaultdict(dict)  # the same, for panels that take their time
         self._named: dict[tuple[str, str], str] = {}
         self._due: dict[str, set[str]] = defaultdict(set)
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -42,7 +45,8 @@ class Watchers:
         """Forget what a panel showed: it is drawn anew."""
         with self._lock:
             self._named[session, name] = panel
-            self._shown[session][panel], self._states[session][panel] = set(), set()
+            for table in (self._shown, self._states, self._slowly):
+                table[session][panel] = set()
         if self._loop is None:
             found = Session(session)
             self._loop = None if found.gone else found.loop
@@ -66,10 +70,11 @@ class Watchers:
         """
         return time.monotonic() < self._pages.get(session, ("", 0))[1]
 
-    def watch(self, session: str, panel: str, job: Job, states_only: bool) -> None:
-        """Run the panel again when the job gets on, or only when its state changes."""
+    def watch(self, session: str, panel: str, job: Job, states_only: bool, slowly: bool = False) -> None:
+        """Run the panel again when the job gets on, or only when its state changes, or at leisure."""
+        table = self._slowly if slowly else self._states if states_only else self._shown
         with self._lock:
-            (self._states if states_only else self._shown)[session].setdefault(panel, set()).add(job)
+            table[session].setdefault(panel, set()).add(job)
 
     def wake(self, session: str, names: Iterable[str]) -> None:
         """Run panels of a session again, by name; those that its page lacks are left out."""
@@ -86,16 +91,22 @@ class Watchers:
             self._loop.call_soon_threadsafe(work)
 
     def _spread(self, job: Job, moved: bool, pause: float) -> None:
+        tables = (
+            (self._shown, pause),
+            (self._states, pause if moved else None),
+            (self._slowly, pause if moved else SLOW),
+        )
         with self._lock:
             lookers = [
-                (session, panel)
-                for table in ((self._shown, self._states) if moved else (self._shown,))
+                (session, panel, wait)
+                for table, wait in tables
+                if wait is not None
                 for session, panels in table.items()
                 for panel, jobs in panels.items()
                 if job in jobs
             ]
-        for session, panel in lookers:
-            self._plan(session, {panel}, pause)
+        for session, panel, wait in lookers:
+            self._plan(session, {panel}, wait)
 
     def _plan(self, session: str, panels: set[str], pause: float) -> None:
         """Run panels after a pause since the session's last run; an earlier time wins."""
@@ -139,6 +150,7 @@ class Watchers:
     def _drop(self, session: str) -> None:
         self._shown.pop(session, None)
         self._states.pop(session, None)
+        self._slowly.pop(session, None)
         self._named = {key: panel for key, panel in self._named.items() if key[0] != session}
 
 
@@ -152,7 +164,8 @@ def get_watchers() -> Watchers:
 def panel(name: str, draw: Callable[[], None]) -> None:
     """Draw a part of the page that runs again by itself whenever a job that it watches gets on.
 
-    `draw` draws something every time: of a fragment that draws nothing the browser keeps what was there before.
+    `draw` draws something every time: of a fragment that draws nothing the browser keeps what was there before. What it
+    raises is shown in its place, and the rest of the page goes on.
     """
 
     @st.fragment
@@ -160,16 +173,24 @@ def panel(name: str, draw: Callable[[], None]) -> None:
         context, fragment = get_script_run_ctx(), ThreadState.get().fragment_id
         if context is not None and fragment is not None:
             get_watchers().begin(context.session_id, fragment, name)
-        draw()
+        try:
+            draw()
+        except Exception as error:
+            draw_broken(error, name)
 
     run()
 
 
-def watch(job: Job, states_only: bool = False) -> Job:
-    """Have the panel that is being drawn run again when a job gets on. Read the job's state after this call."""
+def watch(job: Job, states_only: bool = False, slowly: bool = False) -> Job:
+    """Have the panel that is being drawn run again when a job gets on. Read the job's state after this call.
+
+    Args:
+        states_only: only when its state changes.
+        slowly: not more often than every other second, but for its state.
+    """
     context, fragment = get_script_run_ctx(), ThreadState.get().fragment_id
     if context is not None and fragment is not None:
-        get_watchers().watch(context.session_id, fragment, job, states_only)
+        get_watchers().watch(context.session_id, fragment, job, states_only, slowly)
     return job
 
 

@@ -31,7 +31,9 @@ def serving() -> dict[str, Any]:
         _quieten()
         arrivals.stand_before(asyncio.get_running_loop())  # the server listens after this
         print(door.greet(st.get_option("server.port"), bool(st.get_option("server.sslCertFile"))), flush=True)
+        tidying = asyncio.create_task(connections.tidy())
         yield
+        tidying.cancel()
 
     return {
         "middleware": [Middleware(Guard, door=door, connections=connections)],

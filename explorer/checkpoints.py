@@ -17,7 +17,7 @@ from explorer.guarding import guarded
 from explorer.hub import FORMS, download
 from explorer.partials import make_partial
 from explorer.paths import expand
-from explorer.reading import exists, is_file, read_json
+from explorer.reading import LARGE, exists, is_file, is_special, read_json
 from explorer.records import Progress, unreported
 from explorer.schema import check_config, check_size
 from explorer.store import Store
@@ -29,7 +29,6 @@ DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 _READING = "r2"
 
 _INDEX = "model.safetensors.index.json"
-_LARGEST_INDEX = 64 << 20  # bytes: a mixture of many experts has a hundred thousand tensors
 _ADAPTER = "adapter_config.json"
 _SHARDS = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -72,7 +71,7 @@ class Checkpoint:
         return self._read_index(index) if index.is_file() else []
 
     def _read_index(self, index: Path) -> list[Path]:
-        document = read_json(index, ModelError, "Cannot read the index of the weights", "Copy it again", _LARGEST_INDEX)
+        document = read_json(index, ModelError, "Cannot read the index of the weights", "Copy it again", LARGE)
         try:
             names = sorted({str(name) for name in document["weight_map"].values()})
             document["metadata"]  # transformers takes no index without
@@ -152,6 +151,8 @@ def find_checkpoint(
 
 def _checked(checkpoint: Checkpoint) -> Checkpoint:
     folder = checkpoint.folder
+    if special := sorted(path.name for path in folder.iterdir() if is_special(path)):
+        raise ModelError("Not a model folder", f"{special[0]} is no regular file", "Copy the files of the model")
     if (folder / _ADAPTER).is_file() and not (folder / "config.json").exists():
         raise ModelError("The folder holds an adapter, no model", str(folder), "Merge it into its base model first")
     read_config(folder)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from explorer.errors import TextError, first_line
 from explorer.paths import expand
+from explorer.reading import Unreadable, read_text
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"
 _HUB_NAME = re.compile(rf"{_PART}(/{_PART})?")
@@ -54,8 +55,8 @@ def _check_folder(name: str) -> str:
             raise TextError("No such data set", repr(name[:80]), _REMEDY)
         for file in _DESCRIPTIONS:
             if (folder / file).is_file():
-                _check(name, file, (folder / file).read_text(encoding="utf-8"), "")
-    except (OSError, ValueError) as error:
+                _check(name, file, read_text(folder / file), "")
+    except (OSError, ValueError, Unreadable) as error:
         raise TextError("Cannot read the data set", f"{name[:80]!r} ({first_line(error)})", _REMEDY) from None
     return str(folder.absolute())
 

@@ -19,6 +19,9 @@ from explorer.errors import ExplorerError
 #: Bytes of a plan, recipe or config at the most.
 SMALL = 8 << 20
 
+#: Bytes of a tokenizer or an index of tensors at the most.
+LARGE = 64 << 20
+
 
 class Unreadable(Exception):
     """A file cannot be read; the text says why, in a few words."""
@@ -32,6 +35,15 @@ def is_file(path: str | Path) -> bool:
 def exists(path: str | Path) -> bool:
     """Tell whether there is something; a name that no file can have names nothing."""
     return os.path.exists(path)
+
+
+def is_special(path: Path) -> bool:
+    """Tell whether there is something to be opened that is no regular file: a pipe, a device, a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ _Name = Annotated[str, Field(max_length=200)]
 _Layers = Annotated[int, Field(ge=1, le=MOST_LAYERS)]
 _Size = Annotated[int, Field(ge=1, le=1 << 24)]
 _Count = Annotated[int, Field(ge=0, le=1 << 31)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Each = TypeVar("_Each")
 _OneOrEach: TypeAlias = _Each | list[_Each | None]  # some families give one for each layer
@@ -64,10 +65,10 @@ class _Fields(BaseModel):
     rope_theta: _Positive | None = None
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
-    rms_norm_eps: float | None = None
-    layer_norm_eps: float | None = None
-    layer_norm_epsilon: float | None = None
-    initializer_range: float | None = None
+    rms_norm_eps: _Finite | None = None
+    layer_norm_eps: _Finite | None = None
+    layer_norm_epsilon: _Finite | None = None
+    initializer_range: _Finite | None = None
     tie_word_embeddings: bool | None = None
     use_cache: bool | None = None
     bos_token_id: _OneOrEach[int] | None = None

@@ -19,6 +19,7 @@ from explorer.errors import Cancelled, DeviceError, ExplorerError, ModelError, f
 from explorer.leftovers import Leftovers, sort_leftovers
 from explorer.partials import make_partial, remove_leftovers
 from explorer.paths import OFFLOADED
+from explorer.reading import Unreadable, read_text
 
 #: transformers' own implementations of attention and experts, which a config may ask for.
 _OWN = (None, "eager", "sdpa", "grouped_mm", "batched_mm")
@@ -183,8 +184,8 @@ def _plain_generation(folder: Path, config: Any) -> Any:
     from transformers import GenerationConfig
 
     try:
-        written = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        written = json.loads(read_text(folder / "generation_config.json"))
+    except (Unreadable, ValueError, RecursionError):
         written = None
     usable = _usable_ends(written.get("eos_token_id")) if isinstance(written, dict) else []
     decoder = config.get_text_config(decoder=True)

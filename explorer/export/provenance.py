@@ -8,6 +8,7 @@ from pathlib import Path
 
 from explorer.checkpoints import Checkpoint
 from explorer.export.gguf.model import read_gguf
+from explorer.reading import Unreadable, read_text
 
 _FRONT = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -43,8 +44,8 @@ def find_provenance(checkpoint: Checkpoint) -> Provenance:
 def _read_license(card: Path) -> str | None:
     """Return the licence that a card's front matter names."""
     try:
-        front = _FRONT.match(card.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        front = _FRONT.match(read_text(card))
+    except Unreadable:
         return None
     named = re.search(r"^license:\s*[\"']?([\w.+-]{1,64})", front[1], re.MULTILINE) if front else None
     return named[1] if named else None

@@ -10,6 +10,7 @@ from gguf import GGUFValueType, SpecialVocab, TokenType
 from explorer.errors import ExportError
 from explorer.export.gguf.model import Field
 from explorer.loading import LoadedModel
+from explorer.reading import LARGE, Unreadable, read_text
 
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -26,8 +27,8 @@ def make_tokens(loaded: LoadedModel) -> dict[str, Field]:
     """
     folder = loaded.checkpoint.folder
     try:
-        document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = json.loads(read_text(folder / "tokenizer.json", LARGE))
+    except (Unreadable, ValueError, RecursionError):
         raise _refuse("there is no tokenizer.json") from None
     if document["model"]["type"] != "BPE" or document["model"].get("byte_fallback"):
         raise _refuse("it is no byte-level BPE")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
@@ -21,6 +22,14 @@ from tests.browser import open_browser, open_page, serve
 from tests.tiny_models import FAMILIES, REPOSITORY, WINDOW, Tiny
 
 torch.set_num_threads(1)  # tiny models lose more to threads than they gain
+
+
+@pytest.fixture(autouse=True)
+def own_main() -> Iterator[None]:
+    """Give `__main__` back: Streamlit puts its script there, and processes that are started later would run it."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(scope="session")

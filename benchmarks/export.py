@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.engine import CACHE, Row
 from explorer.anatomy import Family
@@ -46,9 +46,12 @@ def _stand_in(checkpoint: Checkpoint) -> Any:
     """What planning asks of a loaded model; the weights are not needed for it."""
     config = LlamaConfig(**{key: value for key, value in checkpoint.config.items() if key != "architectures"})
     spec = ModelSpec(checkpoint.name)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
     return SimpleNamespace(
         checkpoint=checkpoint,
         config=config,
+        model=model,
         family=Family(),
         n_layers=config.num_hidden_layers,
         spec=spec,

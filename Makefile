@@ -29,7 +29,7 @@ test: .venv/.installed-dev
 
 test-interop: .venv/.installed-dev .venv-interop/.installed
 	$(BIN)/python -m explorer prepare
-	INTEROP=$(CURDIR)/.venv-interop/bin/python $(BIN)/python -m pytest tests/interop.py
+	INTEROP=$(CURDIR)/.venv-interop/bin/python $(BIN)/python -m pytest tests/export/interop.py
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -38,11 +38,11 @@ check: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m tests.performance
 
 findings: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare
-	$(BIN)/python -m benchmarks.findings
+	$(BIN)/python -m tests.performance.findings
 
 screenshots: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare

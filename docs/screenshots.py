@@ -8,7 +8,7 @@ from playwright.sync_api import Page
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
-from tests.browser import open_browser, serve  # noqa: E402
+from tests.support.browser import open_browser, serve  # noqa: E402
 
 PAGES = {"redundancy": "", "prune": "?mask=25,a26,m17", "overview": "", "export": "?mask=25,a26", "plans": ""}
 PINNED = ("a25-26", "25,a26,m17", "10-12")

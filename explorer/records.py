@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from explorer.masks import NONE, Mask
+from explorer.masks.mask import NONE, Mask
 
 Split = Literal["calibration", "held-out"]
 Interval = tuple[float, float]

@@ -7,13 +7,13 @@ from pathlib import Path
 import streamlit as st
 
 from explorer.errors import ExportError
-from ui.engine import Outlook, View
-from ui.exports import get_exports, place_export
-from ui.frame import framed, require_facts
-from ui.plain import plain
-from ui.session import get_engine, get_owner
-from ui.targets import OFFERED, choose_target, draw_exported, draw_target
-from ui.waiting import ready
+from explorer.execution.engine import Outlook, View
+from ui.export.export_folder import get_exports, place_export
+from ui.export.format_choice import OFFERED, choose_target, draw_exported, draw_target
+from ui.frame.frame import framed, require_facts
+from ui.live.waiting import ready
+from ui.parts.escape_markdown import plain
+from ui.view.session import get_engine, get_owner
 
 
 def main(view: View) -> None:

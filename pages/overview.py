@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import streamlit as st
 
-from explorer.checks import find_faults
-from explorer.masks import NONE
-from ui.coming import bring, draw_fault, refuse
-from ui.engine import Facts, View
-from ui.figures import describe_bytes, describe_flops
-from ui.frame import Frame, framed, offer_way_back
-from ui.plain import plain
-from ui.readout import draw_readout
-from ui.session import MOST_TOKENS, get_engine, get_owner, get_permissions
-from ui.skeleton import draw_skeleton
-from ui.waiting import ready
+from explorer.execution.engine import Facts, View
+from explorer.masks.mask import NONE
+from explorer.model.preflight import find_faults
+from ui.frame.frame import Frame, framed, offer_way_back
+from ui.live.waiting import ready
+from ui.overview.readout import draw_readout
+from ui.parts.escape_markdown import plain
+from ui.parts.number_format import describe_bytes, describe_flops
+from ui.parts.skeleton import draw_skeleton
+from ui.view.loading_view import bring, draw_fault, refuse
+from ui.view.session import MOST_TOKENS, get_engine, get_owner, get_permissions
 
 
 def main(frame: Frame) -> None:

@@ -2,11 +2,11 @@
 
 import streamlit as st
 
-from ui.contest import choose_specs, draw_contest, read_plans
-from ui.engine import Facts, View
-from ui.findings import ask_curve
-from ui.frame import framed, require_facts
-from ui.session import get_engine, get_owner
+from explorer.execution.engine import Facts, View
+from explorer.execution.requests import ask_curve
+from ui.frame.frame import framed, require_facts
+from ui.plans.plan_comparison import choose_specs, draw_contest, read_plans
+from ui.view.session import get_engine, get_owner
 
 
 def main(view: View, facts: Facts) -> None:

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from ui.engine import Facts
-from ui.frame import framed, require_facts
-from ui.instrument import draw_instrument
-from ui.pins import draw_pinning
-from ui.samples import draw_samples
-from ui.watching import panel
+from explorer.execution.engine import Facts
+from ui.compare.pins import draw_pinning
+from ui.frame.frame import framed, require_facts
+from ui.live.live_panels import panel
+from ui.prune.instrument import draw_instrument
+from ui.prune.samples import draw_samples
 
 
 def main(facts: Facts) -> None:

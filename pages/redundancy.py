@@ -2,13 +2,13 @@
 
 import streamlit as st
 
-from ui.beside import draw_beside
-from ui.blocks import draw_blocks
-from ui.engine import Facts, View
-from ui.frame import framed, require_facts
-from ui.importances import draw_layers, draw_measures
-from ui.pairs import draw_interactions
-from ui.passages import draw_passage
+from explorer.execution.engine import Facts, View
+from ui.frame.frame import framed, require_facts
+from ui.redundancy.blocks import draw_blocks
+from ui.redundancy.importances import draw_layers, draw_measures
+from ui.redundancy.interaction_map import draw_interactions
+from ui.redundancy.passages import draw_passage
+from ui.redundancy.text_comparison import draw_beside
 
 VIEWS = ("Blocks", "Layers", "Measures", "Pairs", "Tokens", "Side by side")
 

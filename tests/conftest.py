@@ -14,12 +14,12 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
-from explorer.checkpoints import DEFAULT_MODEL
-from explorer.loading import LoadedModel, load
+from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.model.loading import LoadedModel, load
 from explorer.records import Corpus, ModelSpec
-from explorer.store import Store
-from tests.browser import open_browser, open_page, serve
-from tests.tiny_models import FAMILIES, REPOSITORY, WINDOW, Tiny
+from explorer.storage.store import Store
+from tests.support.browser import open_browser, open_page, serve
+from tests.support.tiny_models import FAMILIES, REPOSITORY, WINDOW, Tiny
 
 torch.set_num_threads(1)  # tiny models lose more to threads than they gain
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from explorer.errors import Cancelled, ModelError, TextError
 from explorer.guarding import guarded, is_panic
-from tests.tiny_models import Tiny, load_folder, make_tokenizer
+from tests.support.tiny_models import Tiny, load_folder, make_tokenizer
 
 
 def _panic() -> BaseException:

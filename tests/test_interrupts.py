@@ -14,8 +14,8 @@ import pytest
 
 from explorer import interrupts
 from explorer.cli import main
-from explorer.store import Store
-from tests.tiny_models import REPOSITORY, WINDOW, Tiny
+from explorer.storage.store import Store
+from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
 
 
 def _start(words: list[str], **options: object) -> subprocess.Popen[str]:
@@ -98,7 +98,7 @@ def test_whatever_an_interrupt_turns_into_it_is_told_as_one(
         except KeyboardInterrupt:
             raise OSError("the library's own words") from None
 
-    monkeypatch.setattr("explorer.cli.caching.take_stock", fail)
+    monkeypatch.setattr("explorer.cli.cache.take_stock", fail)
     monkeypatch.setattr(sys, "argv", ["explorer", "cache", "--cache", str(tmp_path)])
     with pytest.raises(SystemExit) as exit_:
         main()

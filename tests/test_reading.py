@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from explorer.checkpoints.config_schema import check_config, check_size
 from explorer.errors import ExplorerError, PlanError, escape, first_line, shorten
-from explorer.masks import Mask
-from explorer.measures import Importance
-from explorer.plans import Plan, PlanSpec
+from explorer.masks.mask import Mask
+from explorer.measures.importance import Importance
+from explorer.plans.plan import Plan, PlanSpec
 from explorer.reading import Unreadable, is_special, read_json, read_text
-from explorer.schema import check_config, check_size
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_masks_take_no_longer_than_their_text() -> None:
 def test_plans_are_checked_before_they_take_memory(
     layers: int, masks: list[str], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("explorer.plans._MOST_SITES", 100_000)
+    monkeypatch.setattr("explorer.plans.plan._MOST_SITES", 100_000)
     described: Any = {"plan": str(PlanSpec()), "layers": layers, "steps": [{"mask": mask} for mask in masks]}
     tracemalloc.start()
     with pytest.raises(PlanError, match=f"(?i){why}"):
@@ -152,7 +152,7 @@ def test_draws_are_held_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.random.default_rng(0).normal(size=(9, 50))
     found = Importance("loss", "layer", samples.mean(0), samples)
     whole = found.intervals(500, 3), found.among_least(5, 500, 3)
-    monkeypatch.setattr("explorer.measures._HELD", 600)
+    monkeypatch.setattr("explorer.measures.importance._HELD", 600)
     parts = found.intervals(500, 3), found.among_least(5, 500, 3)
     np.testing.assert_allclose(parts[0], whole[0], rtol=1e-12)
     np.testing.assert_array_equal(parts[1], whole[1])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from explorer.masks import Mask
+from explorer.masks.mask import Mask
 from explorer.records import Redundancy, Score, Windows
 
 TOKENS = 31

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explorer.charts.style import SCALE, lay_out, mark, tick_step
-from explorer.curves import Curve
-from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.plans.curve import Curve
 from explorer.records import Costs
 
 #: Masks -> costs.

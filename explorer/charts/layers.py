@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explorer.charts.style import COLOURS, DIVERGING, SYMBOLS, UNIT_LABELS, lay_out, mark, tick_step
-from explorer.measures import MEASURES, Importance
-from explorer.rankings import Agreement
+from explorer.measures.importance import MEASURES, Importance
+from explorer.numerics.rank_correlation import Agreement
 from explorer.records import Redundancy
 
 

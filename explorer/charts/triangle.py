@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explorer.charts.style import DIVERGING, SCALE, UNIT_LABELS, lay_out, tick_step
-from explorer.importance import find_intervals
+from explorer.measures.measure import find_intervals
 from explorer.records import Redundancy
 
 TOKEN_LABELS = {

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from explorer.checkpoints import DEFAULT_MODEL
-from explorer.corpus import check_window
-from explorer.costs import Inventory, take_inventory
+from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.errors import PlanError, escape
-from explorer.masks import Mask
-from explorer.partials import remove_leftovers
+from explorer.masks.mask import Mask
+from explorer.model.costs import Inventory, take_inventory
 from explorer.paths import OFFLOADED
-from explorer.plans import Plan
+from explorer.plans.plan import Plan
 from explorer.records import Corpus, Costs, ModelSpec
-from explorer.store import Store
-from explorer.texts import DEFAULT_TEXT
+from explorer.storage.partial_files import remove_leftovers
+from explorer.storage.store import Store
+from explorer.text.sources import DEFAULT_TEXT
+from explorer.text.tokenize import check_window
 
 if TYPE_CHECKING:
-    from explorer.loading import LoadedModel
+    from explorer.model.loading import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Work:
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model in memory."""
-        from explorer.loading import load, quieten_libraries
+        from explorer.model.loading import load, quieten_libraries
 
         if not self.settings.text.startswith("tokens:"):
             check_window(self.settings.window, self.settings.tokens, None)

@@ -1,6 +1,6 @@
 """checkpoint files, Mask -> checkpoint files, reloaded and compared."""
 
-from explorer.export.checkpoint import export
-from explorer.export.plan import plan_export
+from explorer.export.export import export
+from explorer.export.layouts import plan_export
 
 __all__ = ["export", "plan_export"]

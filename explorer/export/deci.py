@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from explorer.anatomy import find_base_type, has_own_head
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
-from explorer.export.remote import Names
-from explorer.loading import LoadedModel
-from explorer.masks import Site
+from explorer.export.remote_code import Names
+from explorer.masks.mask import Site
+from explorer.model.architecture import find_base_type, has_own_head
+from explorer.model.loading import LoadedModel
 
 #: What goes with a site, beside its module.
 NORMS: dict[str, tuple[str, ...]] = {"attention": ("input_layernorm",), "mlp": ("post_attention_layernorm",)}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from explorer.anatomy import Family
 from explorer.errors import ExportError
-from explorer.export.naming import Naming
-from explorer.masks import PARTS, Mask, Site
+from explorer.export.tensor_names import Naming
+from explorer.masks.mask import PARTS, Mask, Site
+from explorer.model.architecture import Family
 
 
 def _as_it_is(name: str) -> str:

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.anatomy import find_anatomy
-from explorer.batches import cut, fill
-from explorer.descent import descend
-from explorer.devices import Placement
-from explorer.dissection import find_updates
 from explorer.errors import DeviceError, ExportError, ModelError
-from explorer.export.evidence import Verification
+from explorer.evaluation.perplexity import blocks, find_nats
+from explorer.evaluation.prefix_tree import descend
+from explorer.export.measurements import Verification
 from explorer.export.planned import ExportPlan, Reload
-from explorer.hooks import Hooks
-from explorer.loading import LoadedModel
-from explorer.masks import NONE, Mask
+from explorer.masks.mask import NONE, Mask
+from explorer.model.architecture import find_anatomy
+from explorer.model.batch_shape import cut, fill
+from explorer.model.dissection import find_updates
+from explorer.model.loading import LoadedModel
+from explorer.model.placement import Placement
+from explorer.model.weights import read_weights
+from explorer.model.wrappers import Hooks
 from explorer.records import Corpus, Progress, Score, unreported
-from explorer.scoring import blocks, find_nats
-from explorer.weights import read_weights
 
 _UNITS = 16  # in the last place of the largest logit
 _OTHER_RUNTIME = 0.1  # nats a token; it multiplies with quantized activations

@@ -21,14 +21,14 @@ from gguf import (
 from gguf.constants import GGML_QUANT_SIZES
 from safetensors import safe_open
 
-from explorer.anatomy import has_own_head
 from explorer.errors import ExportError
 from explorer.export.deci import uses_window
 from explorer.export.gguf.model import Field, GgufModel, Tensor
 from explorer.export.gguf.rope import NAME as ROPE
 from explorer.export.gguf.rope import can_scale, find_factors
 from explorer.export.gguf.tokens import make_tokens
-from explorer.loading import LoadedModel
+from explorer.model.architecture import has_own_head
+from explorer.model.loading import LoadedModel
 
 _TYPES = {
     "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),

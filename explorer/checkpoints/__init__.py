@@ -1,0 +1,1 @@
+"""A model's name -> a folder of safetensors whose config can be trusted."""

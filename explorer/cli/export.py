@@ -1,0 +1,93 @@
+"""export: the smaller checkpoint, proven."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from explorer.cli.verb import MaskOption, PlanOption, StepOption, verb
+from explorer.cli.work import Work
+from explorer.plans.plan import Plan
+
+
+@verb
+def export(
+    work: Work,
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    mask: MaskOption = "none",
+    plan: PlanOption = None,
+    step: StepOption = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            help="auto, transformers, transformers-zeroed, deci, pruned-remote-code, gguf, gguf-f16, gguf-bf16, "
+            "gguf-q8_0, mergekit or recipe."
+        ),
+    ] = "auto",
+    recipe: Annotated[
+        Path | None, typer.Option(help="recipe.json of an export, instead of model, text and mask.")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(help="OWNER/NAME to upload the export to, as a private repository.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see that repository.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")] = False,
+) -> tuple[dict[str, Any], str]:
+    """Write the pruned checkpoint, reload it, and compare it with what was measured."""
+    from explorer.export import export as export_checkpoint
+    from explorer.export.describe.push import Destination
+    from explorer.export.measurements import describe_proof
+
+    destination = Destination(push_to_hub, public) if push_to_hub else None
+    planned = None if plan is None else Plan.load(plan).describe() | {"step": step}
+    if recipe is not None:
+        mask, format, planned = _follow(work, recipe, mask, format, plan is not None)
+    chosen = work.mask(mask, plan, step)
+    made = export_checkpoint(
+        work.loaded,
+        chosen,
+        out,
+        work.corpus,
+        work.store,
+        format=format,
+        plan=planned,
+        overwrite=overwrite,
+        progress=work.progress,
+    )
+    proof = made.evidence.proof
+    answer: dict[str, Any] = {
+        "out": str(made.out),
+        "format": made.format.name,
+        "mask": str(chosen),
+        "bytes": made.bytes,
+        "layers": made.layers,
+        "measured": made.evidence.describe(),
+        "verify": describe_proof(proof),
+        "command": made.command,
+        "hub": destination and destination.upload(made.out),
+    }
+    words = f"Wrote {made.out}: {made.format.name}, {made.layers} layers, {made.bytes:,} bytes of weights"
+    if proof is not None:
+        words += (
+            f"\nReloaded by {proof.loader}: largest logit difference {proof.max_abs_logit_difference:.3g}, "
+            f"perplexity {proof.perplexity_reloaded:.4f}, measured {proof.perplexity_masked:.4f}"
+        )
+    return answer, f"{words}\nUploaded to {answer['hub']}" if destination else words
+
+
+def _follow(work: Work, path: Path, mask: str, format: str, planned: bool) -> tuple[str, str, dict[str, Any] | None]:
+    """Take model and text from a recipe; return its mask, its format unless another was asked for, and its plan."""
+    from explorer.export.describe.recipe import read_recipe
+
+    if mask != "none" or planned:
+        raise typer.BadParameter("the recipe has a mask of its own", param_hint="--mask or --plan")
+    recipe = read_recipe(path)
+    names = ("model", "text", "tokens", "window", "bos", "dtype", "quantize", "trust_remote_code")
+    if recipe.trust_remote_code and not work.settings.trust_remote_code:
+        raise typer.BadParameter("the recipe's model brings code: add --trust-remote-code if you trust it")
+    work.settings = replace(work.settings, **{name: getattr(recipe, name) for name in names})
+    recipe.check_model(work.loaded)
+    return recipe.mask, recipe.format if format == "auto" else format, recipe.plan

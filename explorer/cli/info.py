@@ -1,0 +1,98 @@
+"""prepare, info, corpus: what there is, before anything is measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from explorer.checkpoints.resolve import find_checkpoint
+from explorer.cli.verb import MaskOption, describe_corpus, verb
+from explorer.cli.work import Work
+from explorer.masks.mask import Mask
+from explorer.records import Costs
+
+if TYPE_CHECKING:
+    from explorer.model.costs import Inventory
+
+
+@verb
+def prepare(work: Work) -> tuple[dict[str, Any], str]:
+    """Convert or download the model into the cache, without loading it."""
+    s = work.settings
+    found = find_checkpoint(s.model, work.store, s.cache, trust_remote_code=s.trust_remote_code, progress=work.progress)
+    return {"model": s.model, "folder": str(found.folder)}, f"{s.model} is ready in {found.folder}"
+
+
+@verb
+def info(
+    work: Work,
+    mask: MaskOption = "none",
+    config_only: Annotated[
+        bool, typer.Option("--config-only", help="From the config alone: no weights; --model may be a config file.")
+    ] = False,
+) -> tuple[dict[str, Any], str]:
+    """Describe the model: size, precision, KV cache, with and without what the mask turns off; and its sites."""
+    answer, inventory = _look_at_config(work) if config_only else _look_at_model(work)
+    off = Mask.parse(mask).checked(answer["layers"])
+    answer |= {"mask": str(off), **_describe_costs(inventory.costs(off, work.settings.window))}
+    shown = {name: value for name, value in answer.items() if name != "bytes_at"}
+    shown |= {f"weights in {bits} bits": f"{count / 1e9:,.2f} GB" for bits, count in answer["bytes_at"].items()}
+    rows = [
+        (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value) for name, value in shown.items()
+    ]
+    notices = [] if config_only else list(work.loaded.notices)
+    return answer | {"sites": inventory.sites(), "notices": notices}, "\n".join(
+        f"{name:<20}{value}" for name, value in rows
+    )
+
+
+def _look_at_model(work: Work) -> tuple[dict[str, Any], Inventory]:
+    from explorer.model.costs import take_inventory
+
+    loaded = work.loaded
+    about: dict[str, Any] = {
+        "model": loaded.spec.model,
+        "architecture": type(loaded.model).__name__,
+        "layers": loaded.n_layers,
+        "dtype": loaded.dtype,
+        "quantize": loaded.spec.quantize,
+        "device": str(loaded.device),
+        "digest": loaded.digest,
+    }
+    return about, take_inventory(loaded.model, loaded.family)
+
+
+def _look_at_config(work: Work) -> tuple[dict[str, Any], Inventory]:
+    from explorer.model.config_only import take_inventory_of_config
+
+    s = work.settings
+    if s.quantize != "none":
+        raise typer.BadParameter("a config alone says nothing of quantized weights", param_hint="--quantize")
+    architecture, inventory = take_inventory_of_config(s.model, s.dtype, work.store, s.cache, s.trust_remote_code)
+    return {"model": s.model, "architecture": architecture, "layers": len(inventory.layers)}, inventory
+
+
+def _describe_costs(costs: Costs) -> dict[str, Any]:
+    return {
+        "parameters": costs.parameters,
+        "bytes": costs.bytes,
+        "bytes_at": {str(bits): costs.bytes_at(bits) for bits in (16, 8, 4)},
+        "kv_bytes_per_token": costs.kv_bytes_per_token,
+        "flops_per_token": costs.flops_per_token,
+    }
+
+
+@verb
+def corpus(work: Work) -> tuple[dict[str, Any], str]:
+    """Print the token ids of the calibration and the held-out windows."""
+    made = work.corpus
+    answer: dict[str, Any] = {
+        **describe_corpus(made),
+        "calibration": made.calibration.ids,
+        "held_out": made.held_out.ids,
+    }
+    return answer, (
+        f"{made.name}: {len(made.calibration)} calibration and {len(made.held_out)} held-out windows, "
+        f"{made.protocol}\ndigest {made.digest} (--json prints the ids)"
+    )

@@ -1,0 +1,164 @@
+"""measure, interactions: where the model would hardly miss a layer, an attention or an MLP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from explorer.cli.verb import describe_corpus, verb
+from explorer.cli.work import Work
+from explorer.measures.importance import MEASURES, Importance
+from explorer.plans.plan import MOST_SEED
+from explorer.records import Corpus, Redundancy
+
+_MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + "; or all."
+
+
+@verb
+def measure(
+    work: Work,
+    measures: Annotated[str, typer.Option(help=_MEASURES_HELP)] = "block-influence",
+    bootstrap: Annotated[int, typer.Option(help="Resampled texts behind each interval.", min=2, max=100_000)] = 1000,
+    texts: Annotated[
+        list[str], typer.Option("--texts", metavar="A B ...", help="Texts side by side, in place of --text.")
+    ] = [],  # noqa: B006
+    permutations: Annotated[int, typer.Option(help="Orders drawn for Shapley values.", min=1, max=10_000)] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0, max=MOST_SEED)] = 0,
+) -> tuple[dict[str, Any], str]:
+    """Measure every layer, attention and MLP on the calibration windows, with intervals."""
+    from explorer.measures.measure import check_measures, measure_importance
+    from explorer.measures.similarity import measure as measure_similarity
+
+    names = list(MEASURES) if measures.strip() == "all" else [name.strip() for name in measures.split(",")]
+    check_measures(names)
+    answers: list[dict[str, Any]] = []
+    importances: list[list[Importance]] = []
+    for corpus in work.corpora(texts):
+        found = measure_similarity(work.loaded, corpus, work.store, work.progress)
+        importances.append(
+            measure_importance(
+                work.loaded, corpus, names, work.store, work.progress, permutations=permutations, seed=seed
+            )
+        )
+        described = {
+            "angular_distance_ci95": {token: _describe_rows(found, token, bootstrap, seed) for token in found.angular},
+            "measures": _describe(importances[-1], bootstrap, seed),
+        }
+        answers.append(_describe_redundancy(found, corpus) | described)
+    answer = {"model": work.settings.model, "dtype": work.loaded.dtype, **answers[0]}
+    tables = [_write_table(each, work.loaded.n_layers, bootstrap, seed) for each in importances]
+    if len(answers) == 1:
+        return answer, "\n".join(tables[0])
+    agreement = _describe_agreement(importances)
+    lines = [line for text, table in zip(texts, tables, strict=True) for line in (text, *table, "")]
+    return answer | {"texts": answers, "agreement": agreement}, "\n".join([*lines, *_write_agreement(agreement, texts)])
+
+
+@verb
+def interactions(
+    work: Work, unit: Annotated[str, typer.Option(help="layer or site.")] = "layer"
+) -> tuple[dict[str, Any], str]:
+    """Score all pairs of layers, or of sites: what two removals cost beyond what each costs alone."""
+    from explorer.measures.interactions import interact
+    from explorer.measures.measure import find_losses, find_units
+
+    if unit not in ("layer", "site"):
+        raise typer.BadParameter(f"{unit!r} is not layer or site", param_hint="--unit")
+    corpus, units = work.corpus, find_units(work.loaded.n_layers, unit)
+    losses = find_losses(work.loaded, corpus, work.store)
+    found = interact(units, losses, len(corpus.calibration), corpus.window - 1, progress=work.progress)
+    answer: dict[str, Any] = {
+        "model": work.settings.model,
+        "corpus": describe_corpus(corpus),
+        "unit": unit,
+        "units": [str(mask) for mask in units],
+        "singles": found.singles,
+        "pairs": found.pairs,
+    }
+    upper = np.where(np.triu(np.ones_like(found.pairs), 1) > 0, found.pairs, np.nan)
+    order = np.argsort(upper, axis=None)
+    known = order[: np.isfinite(upper).sum()]
+    lines = ["pair          interaction, nats a token"]
+    for index in dict.fromkeys([*known[:8], *known[-8:]]):
+        i, j = np.unravel_index(index, upper.shape)
+        lines.append(f"{units[i]!s:<6}{units[j]!s:<8}{upper[i, j]:+.4f}")
+    return answer, "\n".join(lines)
+
+
+def _describe_rows(found: Redundancy, token: str, bootstrap: int, seed: int) -> list[Any] | None:
+    """Intervals of the angular distances, in rows as the distances are."""
+    from explorer.measures.measure import find_intervals
+
+    intervals, n = find_intervals(found, token, bootstrap, seed), found.n_layers
+    if intervals is None:
+        return None
+    return [[intervals[at, at + size] for at in range(n - size + 1)] for size in range(1, n + 1)]
+
+
+def _describe_redundancy(found: Redundancy, corpus: Corpus) -> dict[str, Any]:
+    from explorer.measures.similarity import TOKEN_CHOICES, UNITS
+
+    return {
+        "corpus": describe_corpus(corpus),
+        "tokens": found.tokens,
+        "angular_distance": {choice: found.angular_distance(choice) for choice in TOKEN_CHOICES},
+        "best_start": {choice: found.best_starts(choice) for choice in TOKEN_CHOICES},
+        "block_influence": {unit: found.block_influence(unit) for unit in UNITS},
+        "block_influence_without_first": {unit: found.block_influence(unit, True) for unit in UNITS},
+        "residual_norm": {"mean": found.residual_norms(), "mean_without_first": found.residual_norms(True)},
+    }
+
+
+def _describe(found: list[Importance], bootstrap: int, seed: int) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    for each in found:
+        among = max(1, len(each.values) // 4)
+        described.setdefault(each.measure, {})[each.unit] = {
+            "values": each.values,
+            "ci95": each.intervals(bootstrap, seed),
+            "order": each.order,
+            "among_least": {"k": among, "share": each.among_least(among, bootstrap, seed)},
+        }
+    return described
+
+
+def _describe_agreement(importances: list[list[Importance]]) -> dict[str, Any]:
+    """Correlate the texts' rankings, measure by measure."""
+    from explorer.numerics.rank_correlation import correlate
+
+    described: dict[str, Any] = {}
+    for rankings in zip(*importances, strict=True):
+        agreement = correlate(rankings)
+        described.setdefault(rankings[0].measure, {})[rankings[0].unit] = {
+            "spearman": agreement.spearman,
+            "kendall": agreement.kendall,
+        }
+    return described
+
+
+def _write_agreement(agreement: dict[str, Any], texts: list[str]) -> list[str]:
+    """Write how far the rankings of each text agree with those of the first."""
+    lines = [f"Spearman's rank correlation with {texts[0]}"]
+    for measure, units in agreement.items():
+        for unit, found in units.items():
+            others = "  ".join(
+                f"{text} {value:+.3f}" for text, value in zip(texts[1:], found["spearman"][0, 1:], strict=True)
+            )
+            lines.append(f"{measure} {unit}: {others}")
+    return lines
+
+
+def _write_table(found: list[Importance], n_layers: int, bootstrap: int, seed: int) -> list[str]:
+    columns = [(f"{each.measure} {each.unit}", each, each.intervals(bootstrap, seed)) for each in found]
+    widths = [max(len(title), 10 if intervals is None else 30) for title, _, intervals in columns]
+    lines = ["layer  " + "  ".join(title.ljust(width) for (title, *_), width in zip(columns, widths, strict=True))]
+    for layer in range(n_layers):
+        cells = [
+            f"{each.values[layer]:.4g}"
+            + ("" if intervals is None else f" [{intervals[layer, 0]:.4g}, {intervals[layer, 1]:.4g}]")
+            for _, each, intervals in columns
+        ]
+        lines.append(f"{layer:>5}  " + "  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip())
+    return lines

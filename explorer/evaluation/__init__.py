@@ -1,0 +1,1 @@
+"""What a mask costs: negative log-likelihood, divergence, text, decode speed."""

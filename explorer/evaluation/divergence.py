@@ -1,0 +1,163 @@
+"""LoadedModel, Corpus, [Mask] -> [Divergence]: how far predictions move, beyond what the loss says.
+
+The unpruned logits of a block of positions are computed once and compared with those of every mask; no logits are
+kept, only last hidden states.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from explorer.evaluation.perplexity import blocks
+from explorer.evaluation.prefix_tree import descend
+from explorer.masks.mask import NONE, Mask
+from explorer.model.batch_shape import cut, fill
+from explorer.model.loading import LoadedModel
+from explorer.model.wrappers import Hooks
+from explorer.records import Corpus, Interval, Progress, Split, t_interval, unreported
+from explorer.storage.store import Store
+
+#: Bytes of last hidden states that wait to be compared.
+_WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}
+
+_Ended = tuple[list[Mask], Tensor]  # masks, and their last layer's output
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """How far a mask's predictions are from the unpruned model's, on each window.
+
+    Args:
+        mask: the sites that were off.
+        kl: (n_windows,) float64, KL(unpruned || masked) in nats, summed over the predicted tokens; infinite, as the
+            others, where the arithmetic of either overflowed.
+        distance: (n_windows,) float64, L2 norm of the difference of logits, summed over them.
+        agreeing: (n_windows,) float64, how many have the same most likely token.
+        tokens: predicted tokens in each window.
+    """
+
+    mask: Mask
+    kl: np.ndarray
+    distance: np.ndarray
+    agreeing: np.ndarray
+    tokens: int
+
+    @property
+    def kl_per_token(self) -> float:
+        """Mean KL divergence from the unpruned model, nats a token."""
+        return float(self.kl.mean()) / self.tokens
+
+    @property
+    def kl_ci95(self) -> Interval | None:
+        """95% t-interval of the same over windows; None with fewer than two windows."""
+        return t_interval(self.kl / self.tokens)
+
+    @property
+    def logit_distance(self) -> float:
+        """Mean L2 distance of the logits of a token (Siddiqui et al., arXiv:2407.16286)."""
+        return float(self.distance.mean()) / self.tokens
+
+    @property
+    def agreement(self) -> float:
+        """Share of tokens whose most likely next token stays the same."""
+        return float(self.agreeing.mean()) / self.tokens
+
+
+def compare(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    masks: Sequence[Mask],
+    store: Store,
+    split: Split = "held-out",
+    progress: Progress = unreported,
+    rows: slice = slice(None),
+) -> list[Divergence]:
+    """Compare masks with the unpruned model on one split, in the order given. What is stored is not computed again.
+
+    The nats of the same masks are stored along the way, for `score`.
+
+    KL divergence from the unpruned model, top-1 agreement, and the logit distance of Siddiqui et al.
+    (arXiv:2407.16286): the mean over tokens of the L2 norm of the difference of pre-softmax logits.
+
+    Raises:
+        MaskError: a mask names a layer that the model lacks.
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` raised it; what was finished stays stored.
+    """
+    windows = corpus.split(split)[rows]
+    asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in masks))
+
+    def work(size: int) -> list[Divergence]:
+        context = loaded.context(size)
+        known = {mask: store.divergences(context, windows.digests, str(mask)) for mask in asked}
+        total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
+        for part in cut(len(windows), size):
+            digests = windows.digests[part]
+            missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
+            if not missing:
+                continue
+            ids = fill(windows.ids[part], size, loaded.device)
+            for mask, batch in _compare_batch(loaded.hooks, ids, missing):
+                found = batch[: len(digests)]
+                values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
+                store.add_divergences(context, [(digest, str(mask), *each) for digest, each in values.items()])
+                scored = store.nats(context, digests, str(mask))
+                nats = dict(zip(digests, found[:, 0].tolist(), strict=True))
+                sound = {digest: n for digest, n in nats.items() if digest not in scored and math.isfinite(n)}
+                store.add_nats(context, [(digest, str(mask), n) for digest, n in sound.items()])
+                if mask not in known:  # the unpruned model, which came along
+                    continue
+                known[mask].update(values)
+                done += len(digests)
+                progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
+        return [_assemble(mask, known[mask], windows.digests, corpus.window - 1) for mask in masks]
+
+    return loaded.batches.run(work, corpus.window)
+
+
+def _assemble(mask: Mask, known: dict[str, tuple[float, ...]], digests: Sequence[str], tokens: int) -> Divergence:
+    values = np.array([known[digest] for digest in digests])
+    return Divergence(mask, values[:, 0], values[:, 1], values[:, 2], tokens)
+
+
+@torch.inference_mode()
+def _compare_batch(hooks: Hooks, ids: Tensor, masks: Sequence[Mask]) -> Iterator[tuple[Mask, np.ndarray]]:
+    """Yield the empty mask and each mask with (nats, kl, distance, agreeing) of every window, (batch, 4) float64."""
+    trace = hooks.trace(ids)
+    ((_, base),) = descend(hooks, trace, [NONE], None)
+    limit = _WAITING_BYTES.get(base.device.type, _WAITING_BYTES["cpu"])
+    waiting: list[_Ended] = [([NONE], base)]
+    for group in descend(hooks, trace, [mask for mask in masks if mask], None):
+        waiting.append(group)
+        if len(waiting) * base.nbytes > limit:
+            yield from _read(hooks, base, waiting, ids)
+            waiting = []
+    yield from _read(hooks, base, waiting, ids)
+
+
+def _read(hooks: Hooks, base: Tensor, waiting: Sequence[_Ended], ids: Tensor) -> Iterator[tuple[Mask, np.ndarray]]:
+    """Compare last hidden states (batch, window, width) with the unpruned ones, block by block of positions."""
+    unpruned, *others = [hooks.finish(hidden)[:, :-1] for hidden in (base, *(hidden for _, hidden in waiting))]
+    targets = ids[:, 1:].to(base.device)
+    found = torch.zeros((len(waiting), 4, *targets.shape), dtype=torch.float64)
+    for block in blocks(hooks, targets.shape, base.device.type):
+        logits = hooks.logits(unpruned[block].flatten(0, 1)).float()
+        logs, shape = logits.log_softmax(-1), targets[block].shape
+        for values, other in zip(found, others, strict=True):
+            moved = hooks.logits(other[block].flatten(0, 1)).float()
+            nats = F.cross_entropy(moved, targets[block].flatten().to(moved.device), reduction="none")
+            kl = F.kl_div(moved.log_softmax(-1), logs, reduction="none", log_target=True).sum(-1)
+            same = moved.argmax(-1) == logits.argmax(-1)
+            of_tokens = torch.stack([x.double() for x in (nats, kl, (moved - logits).norm(dim=-1), same)])
+            values[:, *block] = of_tokens.view(4, *shape).cpu()
+    for (masks, _), values in zip(waiting, found, strict=True):
+        sums = torch.stack([each.sum(1) for each in values], dim=1).numpy()  # each as `score` sums it, to the last bit
+        sums[~np.isfinite(sums).all(axis=1)] = np.inf
+        yield from ((mask, sums) for mask in masks)

@@ -1,0 +1,207 @@
+"""LoadedModel, Mask, prompt -> text, with a KV cache that has no place for attention that is off."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.cache_utils import DummyLayer
+
+from explorer.errors import TextError
+from explorer.masks.mask import Mask
+from explorer.model.loading import LoadedModel
+from explorer.records import Sample
+from explorer.stopwatch import timing
+from explorer.text.chat_template import ChatTemplate
+from explorer.text.encoding import check_ids, decode, encode
+
+#: Told the text so far after every token. It may raise `Cancelled` to stop.
+Listener = Callable[[str], None]
+
+
+@torch.inference_mode()
+def generate(
+    loaded: LoadedModel,
+    mask: Mask,
+    prompt: str,
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    seed: int = 0,
+    chat: bool = False,
+    listener: Listener | None = None,
+) -> Sample:
+    """Write on from a prompt under a mask: greedy at temperature 0, else sampled from the seed.
+
+    Nothing of the checkpoint's generation config changes what that means but the tokens that end a text. Where a logit
+    is not a number or infinite, the text ends before, and the sample says that it overflowed.
+
+    Args:
+        chat: put the prompt in the tokenizer's chat template as the user's turn.
+        listener: told the text so far after every token.
+
+    Raises:
+        MaskError: the mask names a layer that the model lacks.
+        TextError: the prompt is empty, or too long for the model's positions; or the temperature is too low.
+    """
+    ids = _encode(loaded, prompt, chat)
+    if loaded.positions is not None and ids.shape[1] + max_new_tokens > loaded.positions:
+        raise TextError(
+            "The text would outgrow the model's positions",
+            f"{ids.shape[1]} + {max_new_tokens} tokens of {loaded.positions}",
+            "Shorten the prompt or ask for fewer tokens",
+        )
+    sampling = _sampling(temperature)
+    devices = [loaded.device] if loaded.device.type == "cuda" else []
+    with loaded.hooks.masked(mask.checked(loaded.n_layers)), torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        prompt_perplexity = _measure_prompt(loaded, ids)
+        start = time.perf_counter()
+        output, overflow = _write(loaded, mask, ids, max_new_tokens, listener, **sampling)
+        seconds = time.perf_counter() - start
+    new = output[ids.shape[1] :].tolist()
+    return Sample(prompt, mask, _decode(loaded.tokenizer, new), tuple(new), seconds, prompt_perplexity, overflow)
+
+
+@torch.inference_mode()
+def time_decoding(loaded: LoadedModel, mask: Mask, tokens: int) -> float | None:
+    """Time decoded tokens per second under a mask, once, one text at a time, after a short prompt.
+
+    The first token, which follows the prompt, is not counted. None if other work was let in meanwhile, or
+    the arithmetic overflows.
+    """
+    times: list[float] = []
+    ids = _encode(loaded, "Once upon a time", chat=False)
+    with loaded.hooks.masked(mask.checked(loaded.n_layers)), timing() as watch:
+        tick = lambda text: times.append(time.perf_counter())  # noqa: E731
+        _write(loaded, mask, ids, tokens, tick, min_new_tokens=tokens, **_sampling(0))
+    return None if watch.stood or len(times) < 2 else (len(times) - 1) / (times[-1] - times[0])
+
+
+def _write(
+    loaded: LoadedModel, mask: Mask, ids: torch.Tensor, tokens: int, listener: Listener | None, **more: Any
+) -> tuple[torch.Tensor, bool]:
+    """Return the ids of a prompt and of what the model, masked by the caller, writes on; and whether it overflowed."""
+    config = GenerationConfig(
+        max_new_tokens=tokens,
+        use_cache=True,
+        eos_token_id=_find_ends(loaded) or None,
+        pad_token_id=_pad_token(loaded.tokenizer),
+        **more,
+    )
+    try:
+        written = loaded.model.generate(
+            ids,
+            generation_config=config,
+            attention_mask=torch.ones_like(ids),
+            past_key_values=make_cache(loaded, mask),
+            logits_processor=LogitsProcessorList([_Finite()]),
+            stopping_criteria=StoppingCriteriaList([_Listening(loaded.tokenizer, ids.shape[1], listener)]),
+        )
+    except _Overflow as overflow:
+        return overflow.ids[0], True
+    return written[0], False
+
+
+def _find_ends(loaded: LoadedModel) -> list[int]:
+    """Return the tokens that end a text: the tokenizer's, and those of the checkpoint's generation config."""
+    named = loaded.model.generation_config.eos_token_id
+    entries = [loaded.tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])]
+    return sorted({entry for entry in entries if entry is not None})
+
+
+class _Overflow(Exception):
+    """A logit is not finite; `ids` (1, length) are the prompt's and what was written until then."""
+
+    def __init__(self, ids: torch.Tensor) -> None:
+        self.ids = ids
+
+
+class _Finite(LogitsProcessor):
+    """Leaves logits as they are, and ends a text before a token would be chosen by what is no number."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not torch.isfinite(scores.max()):  # NaN if one is
+            raise _Overflow(input_ids)
+        return scores
+
+
+def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
+    """Return the perplexity of a prompt (1, length) under the mask of the caller: None for a single token.
+
+    It is infinite if a logit overflows.
+    """
+    if ids.shape[1] < 2:
+        return None
+    logits = loaded.model(ids, use_cache=False).logits[0, :-1].float()
+    nats = float(F.cross_entropy(logits, ids[0, 1:].to(logits.device)))
+    return math.exp(min(nats, 700.0)) if math.isfinite(nats) else math.inf
+
+
+def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
+    """Make a KV cache that holds nothing for attention that is off, and keeps every layer's index.
+
+    With all attention off one empty layer stays, to be asked for its length.
+    """
+    cache = DynamicCache(config=loaded.model.config)
+    off = [layer for layer in range(loaded.n_layers) if mask.off(layer)[0]]
+    for layer in off[: loaded.n_layers - 1] if len(off) == loaded.n_layers else off:
+        cache.layers[layer] = DummyLayer()
+    return cache
+
+
+def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:
+    """Return the prompt's ids (1, length), with what the tokenizer adds."""
+    if not prompt.strip():
+        raise TextError("The prompt is empty", repr(prompt), "Write some words to go on from")
+    if chat and loaded.tokenizer.chat_template is None:
+        raise TextError("The model has no chat template", loaded.spec.model, "Leave the chat template off")
+    text = prompt = prompt.encode(errors="replace").decode()
+    if chat:
+        with ChatTemplate(loaded.tokenizer) as template:
+            text = template.write([{"role": "user", "content": prompt}], goes_on=True)
+    ids = encode(loaded.tokenizer, text, return_tensors="pt", add_special_tokens=not chat).input_ids
+    if ids.numel() == 0:
+        raise TextError("The tokenizer makes no token of the prompt", repr(prompt), "Write other words to go on from")
+    check_ids(loaded.tokenizer, ids[0].tolist(), loaded.vocabulary)
+    return ids.to(loaded.device)
+
+
+def _decode(tokenizer: Any, ids: list[int]) -> str:
+    return decode(tokenizer, ids, skip_special_tokens=True)
+
+
+def _sampling(temperature: float) -> dict[str, Any]:
+    if temperature <= 0:
+        return {"do_sample": False}
+    if temperature < 1e-5:
+        raise TextError("The temperature is too low to sample by", str(temperature), "Use 0, or 1e-5 and more")
+    return {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
+
+
+def _pad_token(tokenizer: Any) -> int | None:
+    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+class _Listening(StoppingCriteria):
+    """Never stops; tells the listener the text after every token."""
+
+    def __init__(self, tokenizer: Any, prompt_length: int, listener: Listener | None) -> None:
+        self.tokenizer, self.prompt_length, self.listener = tokenizer, prompt_length, listener
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        if self.listener:
+            self.listener(_decode(self.tokenizer, input_ids[0, self.prompt_length :].tolist()))
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

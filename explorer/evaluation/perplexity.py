@@ -1,0 +1,290 @@
+"""LoadedModel, Corpus, [Mask] -> [Score]: many masks at once, shared prefixes computed once.
+
+Masks that agree up to a layer share everything before it. A batch of windows goes down the tree of masks, each
+distinct prefix run once, with the keyword arguments that the model itself passes to its layers. The arithmetic of a
+mask is the same whatever it shares, and every batch has one shape, so the numbers do not depend on what was asked
+together, how, or before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from explorer.evaluation.hidden_state_cache import Prefixes
+from explorer.evaluation.prefix_tree import Kept, descend
+from explorer.masks.mask import NONE, Mask
+from explorer.model.batch_shape import cut, fill
+from explorer.model.loading import LoadedModel
+from explorer.model.wrappers import Hooks, Trace
+from explorer.records import Corpus, Estimate, Overflow, Progress, Score, Split, Windows, unreported
+from explorer.storage.store import Store
+
+#: Bytes of float32 logits in memory at once. What malloc hands out again without new pages is below 32 MiB.
+LOGIT_BYTES = {"cpu": 24 * 2**20, "cuda": 2**29}
+
+
+@dataclass(frozen=True)
+class Live:
+    """What makes an answer quick that somebody waits for.
+
+    Args:
+        prefixes: states kept from the masks before, used and added to.
+        listener: told the estimates, in the order of the masks, after each batch but the last.
+    """
+
+    prefixes: Prefixes
+    listener: Callable[[list[Estimate]], None]
+
+
+def score(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    masks: Sequence[Mask],
+    store: Store,
+    split: Split = "held-out",
+    progress: Progress = unreported,
+    live: Live | None = None,
+    rows: slice = slice(None),
+) -> list[Score]:
+    """Score masks on one split, in the order given. What the store has is not computed again.
+
+    Perplexity is over non-overlapping windows; a window of W ids predicts W-1. A mask's nats on a batch of windows
+    are stored as soon as they are known. Where the arithmetic overflows, the nats are infinite.
+
+    Args:
+        loaded: the model.
+        corpus: the text.
+        masks: what is off; the unpruned model is scored as well.
+        store: where nats are kept.
+        split: which windows.
+        progress: told how many (mask, window) pairs are done.
+        live: makes a single answer quick.
+        rows: only these windows of the split.
+
+    Raises:
+        MaskError: a mask names a layer that the model lacks.
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` or the listener raised it; what was finished stays stored.
+    """
+    windows = corpus.split(split)[rows]
+    asked = list(dict.fromkeys([NONE, *(mask.checked(loaded.n_layers) for mask in masks)]))
+
+    def work(size: int) -> _Scores:
+        scores = _Scores(loaded, windows, store, size)
+        scores.look_up(asked)
+        _Work(scores, progress, live, masks).run()
+        return scores
+
+    relieve = live.prefixes.shrink if live else lambda: None
+    scores = loaded.batches.run(work, windows.ids.shape[1], relieve)
+    return [scores.of(mask) for mask in masks]
+
+
+def recall(
+    loaded: LoadedModel, corpus: Corpus, masks: Sequence[Mask], store: Store, split: Split = "held-out"
+) -> dict[Mask, Score]:
+    """Return the scores of those masks that the store knows on every window of a split; compute nothing."""
+    windows = corpus.split(split)
+    scores = _Scores(loaded, windows, store, loaded.batches.rows(corpus.window))
+    scores.look_up([NONE, *masks])
+    whole = {mask for mask, nats in scores.known.items() if all(digest in nats for digest in windows.digests)}
+    return {mask: scores.of(mask) for mask in masks if {mask, NONE} <= whole}
+
+
+@dataclass
+class _Scores:
+    """Nats of masks on some windows, as far as they are known, for batches of one size."""
+
+    loaded: LoadedModel
+    windows: Windows
+    store: Store
+    size: int
+    known: dict[Mask, dict[str, float]] = field(default_factory=dict)  # mask -> window digest -> nats
+
+    @cached_property
+    def context(self) -> str:
+        """Key of everything but window and mask that decides the nats."""
+        return self.loaded.context(self.size)
+
+    def look_up(self, masks: Iterable[Mask]) -> None:
+        """Take what the store knows of some masks."""
+        for mask in masks:
+            self.known[mask] = self.store.nats(self.context, self.windows.digests, str(mask))
+
+    def add(self, mask: Mask, digests: Sequence[str], nats: np.ndarray, overflows: dict[int, int]) -> None:
+        """Store a mask's nats on some windows, and for those that overflowed, by place, the first layer that did."""
+        layers = [(digests[place], str(mask), layer) for place, layer in overflows.items()]
+        if layers:
+            self.store.add_overflows(self.context, layers)
+        found = dict(zip(digests, nats.tolist(), strict=True))
+        self.store.add_nats(self.context, [(digest, str(mask), n) for digest, n in found.items()])
+        self.known[mask].update(found)
+
+    def missing(self) -> dict[tuple[Mask, ...], list[int]]:
+        """Group the distinct windows by the masks that have not been scored on them."""
+        groups: dict[tuple[Mask, ...], list[int]] = defaultdict(list)
+        for digest, index in {d: i for i, d in reversed(list(enumerate(self.windows.digests)))}.items():
+            absent = tuple(mask for mask, nats in self.known.items() if digest not in nats)
+            if absent:
+                groups[absent].append(index)
+        return {masks: sorted(rows) for masks, rows in groups.items()}
+
+    def of(self, mask: Mask, rows: Sequence[int] | None = None) -> Score:
+        """Return the score of a mask on some windows; on all of them if they are not named."""
+        chosen = list(range(len(self.windows)) if rows is None else rows)
+        digests = [self.windows.digests[i] for i in chosen]
+        nats, base = (np.array([self.known[m][digest] for digest in digests]) for m in (mask, NONE))
+        return Score(
+            mask,
+            nats,
+            base,
+            self.windows.ids.shape[1] - 1,
+            self.windows.text_bytes[chosen],
+            self._overflow(mask, digests, nats),
+            self._overflow(NONE, digests, base),
+        )
+
+    def _overflow(self, mask: Mask, digests: list[str], nats: np.ndarray) -> Overflow | None:
+        if np.isfinite(nats).all():
+            return None
+        layer = self.store.overflow(self.context, digests, str(mask))
+        return Overflow(self.loaded.dtype, layer, self.loaded.n_layers)
+
+
+@dataclass
+class _Work:
+    """Scores what is missing, batch by batch; stores each mask's nats on a batch when they are known."""
+
+    scores: _Scores
+    progress: Progress
+    live: Live | None
+    asked: Sequence[Mask]
+    done: int = 0
+
+    def run(self) -> None:
+        """Score all that is missing."""
+        groups = self.scores.missing()
+        self.total = sum(len(masks) * len(rows) for masks, rows in groups.items())
+        for masks, rows in groups.items():
+            self._run_group(list(masks), rows)
+
+    def _run_group(self, masks: list[Mask], rows: list[int]) -> None:
+        """Score masks on some windows; tell the listener about all the masks that were asked for."""
+        scores, live, loaded = self.scores, self.live, self.scores.loaded
+        what = f"Scoring {len(masks)} mask{'s' * (len(masks) > 1)}"
+        self.progress(self.done, self.total, what)
+        for part in cut(len(rows), scores.size):
+            chosen = rows[part]
+            digests = [scores.windows.digests[i] for i in chosen]
+            ids = fill(scores.windows.ids[chosen], scores.size, loaded.device)
+            for mask, nats, overflows in score_batch(loaded.hooks, ids, masks, live.prefixes if live else None):
+                real = {place: layer for place, layer in overflows.items() if place < len(chosen)}
+                scores.add(mask, digests, nats[: len(chosen)], real)
+                self.done += len(chosen)
+                self.progress(self.done, self.total, what)
+            if live and self.done < self.total:
+                live.listener([self._estimate(mask) for mask in self.asked])
+
+    def _estimate(self, mask: Mask) -> Estimate:
+        """Estimate a mask that was asked for; after any batch it is known on that batch's windows at least."""
+        digests, known = self.scores.windows.digests, self.scores.known
+        rows = [i for i, d in enumerate(digests) if d in known[mask] and d in known[NONE]]
+        base = [known[NONE][d] for d in digests if d in known[NONE]]
+        tokens = self.scores.windows.ids.shape[1] - 1
+        return Estimate(self.scores.of(mask, rows), math.fsum(base) / len(base) / tokens, len(digests))
+
+
+@torch.inference_mode()
+def score_batch(
+    hooks: Hooks, ids: Tensor, masks: Sequence[Mask], prefixes: Prefixes | None = None
+) -> Iterator[tuple[Mask, np.ndarray, dict[int, int]]]:
+    """Yield each mask with the nats (batch,) float64 of windows ids (batch, window), in the order of the tree.
+
+    And, for windows that overflowed, by place: the first layer whose output is not finite, or L.
+    """
+    trace = hooks.trace(ids)
+    for group, hidden in descend(hooks, trace, list(masks), Kept(prefixes, ids) if prefixes else None):
+        nats = window_nats(hooks, hidden, ids)
+        overflows = {} if np.isfinite(nats).all() else _find_overflows(hooks, trace, group[0], np.isinf(nats))
+        for mask in group:
+            yield mask, nats, overflows
+
+
+def _find_overflows(hooks: Hooks, trace: Trace, mask: Mask, windows: np.ndarray) -> dict[int, int]:
+    """Find, for each of the windows (batch,) bool that overflowed, the first layer whose output is not finite, or L."""
+    found = dict.fromkeys(map(int, np.flatnonzero(windows)), len(hooks.layers))
+    hidden = trace.hidden
+    with hooks.masked(mask):
+        for layer, call in enumerate(trace.calls):
+            hidden = hooks.run_layer(layer, hidden, call)
+            sound = hidden.flatten(1).isfinite().all(1).tolist()
+            found.update({place: layer for place in found if not sound[place] and found[place] == len(hooks.layers)})
+    return found
+
+
+@torch.inference_mode()
+def score_tokens(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> np.ndarray:
+    """Return the nats of each predicted token (windows, window - 1) float64 of ids (windows, window), nothing stored.
+
+    Infinite where the arithmetic overflowed.
+
+    Raises:
+        MaskError: the mask names a layer that the model lacks.
+        DeviceError: out of memory with a single window.
+    """
+    mask = mask.checked(loaded.n_layers)
+
+    def work(size: int) -> np.ndarray:
+        return np.concatenate([score_part(ids[part], size) for part in cut(len(ids), size)])
+
+    def score_part(part: np.ndarray, size: int) -> np.ndarray:
+        tokens = fill(part, size, loaded.device)
+        ((_, hidden),) = descend(loaded.hooks, loaded.hooks.trace(tokens), [mask], None)
+        return token_nats(loaded.hooks, hidden, tokens)[: len(part)].cpu().numpy()
+
+    return loaded.batches.run(work, ids.shape[1])
+
+
+def window_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> np.ndarray:
+    """Sum the nats of each window's predicted tokens, (batch,) float64, from the last layer's output."""
+    return token_nats(hooks, hidden, ids).sum(1).cpu().numpy()
+
+
+def token_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> Tensor:
+    """Nats of each predicted token (batch, window - 1), float64, infinite where the arithmetic overflowed.
+
+    Logits exist for a few positions at a time.
+    """
+    finished, targets = hooks.finish(hidden)[:, :-1], ids[:, 1:].to(hidden.device)
+    nats = torch.empty(targets.shape, dtype=torch.float64, device=hidden.device)
+    for block in blocks(hooks, targets.shape, hidden.device.type):
+        nats[block] = find_nats(hooks.logits(finished[block].flatten(0, 1)), targets[block]).to(nats.device)
+    return nats
+
+
+def find_nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats (batch, positions) float64 of targets (batch, positions), from logits (batch * positions, vocabulary).
+
+    Infinite where the logits are not finite.
+    """
+    losses = F.cross_entropy(logits.float(), targets.flatten().to(logits.device), reduction="none")
+    return losses.double().view(targets.shape).nan_to_num(nan=math.inf, posinf=math.inf)
+
+
+def blocks(hooks: Hooks, shape: Sequence[int], device: str) -> Iterator[tuple[slice, slice]]:
+    """Cut (batch, positions) into blocks whose float32 logits are few enough to be in memory at once."""
+    rows, length = shape
+    positions = max(1, LOGIT_BYTES.get(device, LOGIT_BYTES["cpu"]) // (4 * hooks.vocabulary))
+    step = max(1, positions // length)
+    for top in range(0, rows, step):
+        for left in range(0, length, positions):
+            yield slice(top, min(top + step, rows)), slice(left, min(left + positions, length))

@@ -1,0 +1,61 @@
+"""Windows, [Mask] -> the last layer's output under each: the tree of masks, each distinct prefix run once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from explorer.evaluation.hidden_state_cache import Prefixes
+from explorer.masks.mask import Mask
+from explorer.model.wrappers import Hooks, Trace
+
+
+class Kept:
+    """The states kept for one batch of windows ids (batch, window)."""
+
+    def __init__(self, prefixes: Prefixes, ids: Tensor) -> None:
+        self.prefixes = prefixes
+        self.windows = hashlib.sha256(ids.cpu().numpy().tobytes() + str(tuple(ids.shape)).encode()).hexdigest()
+
+    def starts(self, masks: list[Mask], n_layers: int) -> list[tuple[int, Tensor, list[Mask]]]:
+        """Return where masks start that need not start at layer 0, and take those out of the list."""
+        found = [(mask, self.prefixes.deepest(self.windows, mask, n_layers)) for mask in masks]
+        masks[:] = [mask for mask, start in found if start is None]
+        return [(*start, [mask]) for mask, start in found if start is not None]
+
+    def keep(self, layer: int, mask: Mask, hidden: Tensor) -> None:
+        """Keep the input of a layer under a mask for the next ones."""
+        self.prefixes.keep(self.windows, layer, mask, hidden)
+
+
+def descend(hooks: Hooks, trace: Trace, masks: list[Mask], kept: Kept | None) -> Iterator[tuple[list[Mask], Tensor]]:
+    """Yield masks with their last layer's output, running each distinct prefix once.
+
+    Of the branches at a fork the fullest is taken last: what waits on the stack then is the states of a few forks,
+    not of every layer.
+    """
+    n_layers = len(hooks.layers)
+    stack = kept.starts(masks, n_layers) if kept else []
+    stack += [(0, trace.hidden, masks)] if masks else []
+    while stack:
+        layer, hidden, group = stack.pop()
+        while layer < n_layers:
+            group, *others = _fork(group, layer)
+            stack += [(layer, hidden, other) for other in reversed(others)]
+            with hooks.masked(group[0]):
+                hidden = hooks.run_layer(layer, hidden, trace.calls[layer])
+            layer += 1
+            if kept:
+                kept.keep(layer, group[0], hidden)
+        yield group, hidden
+
+
+def _fork(masks: list[Mask], layer: int) -> list[list[Mask]]:
+    """Part masks by what is off in a layer, the smallest part first."""
+    parts: dict[tuple[bool, bool], list[Mask]] = defaultdict(list)
+    for mask in masks:
+        parts[mask.off(layer)].append(mask)
+    return sorted(parts.values(), key=len)

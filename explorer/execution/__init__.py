@@ -1,0 +1,1 @@
+"""Who runs the work: jobs, one worker, the one model in memory."""

@@ -1,0 +1,281 @@
+"""What the worker does: the library's functions over the one model in memory. Imports no Streamlit."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import ExportError
+from explorer.evaluation.decode_speed import DecodeSpeed, measure_decode_speed
+from explorer.evaluation.generation import generate
+from explorer.evaluation.perplexity import Live, score
+from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
+from explorer.execution.job_keys import Part, make_job_key
+from explorer.execution.resident_model import Resident, stamp
+from explorer.execution.worker import Worker
+from explorer.export import export, plan_export
+from explorer.export.export import Exported
+from explorer.masks.mask import NONE, PARTS, Mask
+from explorer.measures.measure import find_units
+from explorer.measures.similarity import measure
+from explorer.model.costs import Inventory, take_inventory
+from explorer.model.loading import LoadedModel, quieten_libraries
+from explorer.model.torch_modes import plain_modes
+from explorer.plans.make import make_plan
+from explorer.plans.plan import Plan, PlanSpec
+from explorer.plans.plan_scores import score_coarsely
+from explorer.records import Corpus, ModelSpec, Redundancy, Sample, Score
+from explorer.storage.store import Store
+
+#: Seconds that work goes on when the browsers that asked for it have gone: what is soon done again, and what is long.
+BRIEF, LASTING = 10.0, 600.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What a user looks at: everything that the URL holds."""
+
+    model: str
+    text: str
+    tokens: int
+    window: int
+    dtype: str
+    device: str
+    quantize: str
+    mask: Mask
+    plan: PlanSpec = field(default_factory=PlanSpec)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model to load. Code from a model is never run for a link."""
+        return ModelSpec(self.model, self.dtype, self.device, quantize=self.quantize)
+
+    @property
+    def source(self) -> View:
+        """The view without its mask and plan: the model and the text."""
+        return replace(self, mask=NONE, plan=PlanSpec())
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the pages show of the model and the text."""
+
+    architecture: str
+    n_layers: int
+    precision: str
+    device: str
+    inventory: Inventory
+    chat: bool
+    text: str
+    protocol: str
+    window: int
+    held_out_tokens: int
+    calibration_tokens: int
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What an export would write in one format.
+
+    Args:
+        bytes: of weights.
+        zeroed: sites that are written as zeros.
+        refused: why it cannot be written, if it cannot.
+    """
+
+    bytes: int = 0
+    layers: int = 0
+    zeroed: int = 0
+    refused: str = ""
+
+
+class Engine:
+    """Turns what the pages ask into jobs for the worker. Only the worker's thread touches the model."""
+
+    def __init__(
+        self,
+        cache: Path,
+        alive: Callable[[str], bool],
+        changed: Callable[[Job, bool], None] = lambda job, moved: None,
+    ) -> None:
+        quieten_libraries()
+        self.cache, self.store, self.worker = cache, Store(cache), Worker(alive, changed, plain_modes)
+        self.resident = Resident(self.store, cache)
+        self._exports: OrderedDict[View, Job] = OrderedDict()
+
+    def health(self) -> dict[str, Any]:
+        """Tell whether jobs are worked on: ok, busy, queued, and beats_ago in seconds."""
+        return asdict(self.worker.health())
+
+    def facts(self, owner: str, view: View, slot: str = "facts") -> Job:
+        """Ask for what there is to know about the view's model and text."""
+        return self.ask(owner, "facts", view.source, f"Loading {view.model}", READOUT, _take_facts, slot=slot)
+
+    def score(self, owner: str, view: View, slot: str = "score") -> Job:
+        """Ask for the Score of the view's mask on the held-out windows."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
+            live = Live(self.resident.prefixes, lambda estimates: job.show(*estimates))
+            return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
+
+        title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
+        return self.ask(owner, "score", view, title, READOUT, work, slot=slot)
+
+    def redundancy(self, owner: str, view: View, slot: str = "redundancy") -> Job:
+        """Ask for the Redundancy of the view's model on the calibration windows."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Redundancy:
+            return measure(loaded, corpus, self.store, job.progress)
+
+        return self.ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work, slot=slot, patience=LASTING)
+
+    def plan(self, owner: str, view: View) -> Job:
+        """Ask for the view's Plan."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Plan:
+            return make_plan(loaded, corpus, view.plan, self.store, job.progress)
+
+        return self.ask(owner, "plan", replace(view, mask=NONE), f"Plan {view.plan}", SWEEP, work)
+
+    def ladder(self, owner: str, view: View, plan: Plan) -> Job:
+        """Ask for the held-out Scores of a plan's masks, by mask; those known so far are the partial result."""
+        return self._scores(owner, "ladder", view, plan.masks, f"Scores along {plan.spec}", SWEEP)
+
+    def singles(self, owner: str, view: View, n_layers: int) -> Job:
+        """Ask for the Scores with a single site off, by mask, when nothing else is to be done."""
+        return self._scores(owner, "singles", view, list_singles(n_layers), "Damage of single sites", IDLE)
+
+    def _scores(self, owner: str, kind: str, view: View, masks: Sequence[Mask], title: str, priority: int) -> Job:
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, Score]:
+            return score_coarsely(loaded, corpus, masks, self.store, job.progress, job.show)
+
+        return self.ask(owner, kind, view.source, title, priority, work, tuple(map(str, masks)))
+
+    def pace(self, owner: str, view: View, run: int) -> Job:
+        """Ask for decoded tokens per second, of the whole model and under the mask, measured now."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[DecodeSpeed | None]:
+            return measure_decode_speed(loaded, [NONE, view.mask], job.progress)
+
+        return self.ask(owner, "pace", view, "Decoding speed", READOUT, work, (run,))
+
+    def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
+        """Ask for a greedy Sample; its text so far is the job's partial result."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Sample:
+            return generate(loaded, view.mask, prompt, new_tokens, chat=chat, listener=job.show)
+
+        return self.ask(owner, "sample", view, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
+
+    def outlook(self, owner: str, view: View, formats: tuple[str, ...]) -> Job:
+        """Ask what an export would write: an Outlook for each format."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[str, Outlook]:
+            return {format: _look_ahead(loaded, view.mask, format) for format in formats}
+
+        return self.ask(owner, "outlook", view, "Planning the export", READOUT, work, formats)
+
+    def export(self, owner: str, view: View, format: str, out: Path, overwrite: bool) -> Job:
+        """Ask for an export, anew if it has been written before."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Exported:
+            options: dict[str, Any] = {"format": format, "overwrite": overwrite, "progress": job.progress}
+            return export(loaded, view.mask, out, corpus, self.store, **options)
+
+        more = (format, str(out), overwrite)
+        job = self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, more, anew=True)
+        self._exports[_without_plan(view)] = job
+        while len(self._exports) > 64:
+            self._exports.popitem(last=False)
+        return job
+
+    def find_export(self, owner: str, view: View) -> Job | None:
+        """Find and hold a view's last export that runs, or ended lately: its browser may have been reloaded."""
+        job = self._exports.get(_without_plan(view))
+        if job is None or job.state == "cancelled" or job.doomed or time.monotonic() - job.ended > LASTING:
+            return None
+        return self.worker.hold(owner, "export", job)
+
+    def runs(self, kind: str, view: View, more: Part = ()) -> bool:
+        """Tell whether such work is on its way, whoever asked for it: a page that was reloaded can show it again."""
+        job = self.worker.find(_make_key(kind, _without_plan(view), more))
+        return job is not None and job.active and not job.doomed
+
+    def ask(
+        self,
+        owner: str,
+        kind: str,
+        view: View,
+        title: str,
+        priority: int,
+        work: Callable[[Job, LoadedModel, Corpus], Any],
+        more: Part = (),
+        slot: str | None = None,
+        patience: float | None = None,
+        anew: bool = False,
+    ) -> Job:
+        """Ask the worker for work on the view's model and text; kind, view and `more` are its key.
+
+        Args:
+            patience: seconds that it outlives its browsers; `LASTING` for a `SWEEP` if not given.
+            anew: run it even if it has run before.
+        """
+
+        def run(job: Job) -> Any:
+            loaded = self.resident.load(view.spec, view.text, job.progress)
+            corpus = self.resident.cut(loaded, view.text, view.tokens, view.window)
+            job.open = True
+            with loaded.hooks.checking(job.check):
+                return work(job, loaded, corpus)
+
+        key = _make_key(kind, view if kind == "plan" else _without_plan(view), more)
+        lasting = (LASTING if priority == SWEEP else BRIEF) if patience is None else patience
+        return self.worker.ask(
+            owner, slot or kind, key, title, run, priority, lambda: self.resident.has(view.spec), lasting, anew
+        )
+
+
+def list_singles(n_layers: int) -> list[Mask]:
+    """List the masks with a single site off, attention first."""
+    return [mask for part in PARTS for mask in find_units(n_layers, part)]
+
+
+def _make_key(kind: str, view: View, more: Part) -> str:
+    spec = {name: str(value) for name, value in asdict(view.spec).items()}
+    mask, plan, files = str(view.mask), str(view.plan), (stamp(view.model), stamp(view.text))
+    text = (view.text, view.tokens, view.window)
+    return make_job_key(kind, model=list(spec.items()), text=text, mask=mask, plan=plan, files=files, more=more)
+
+
+def _without_plan(view: View) -> View:
+    return replace(view, plan=PlanSpec())
+
+
+def _look_ahead(loaded: LoadedModel, mask: Mask, format: str) -> Outlook:
+    try:
+        plan = plan_export(loaded, mask, format)
+    except ExportError as error:
+        return Outlook(refused=f"{error.what}: {error.found}.")
+    return Outlook(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
+
+
+def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
+    return Facts(
+        architecture=type(loaded.model).__name__,
+        n_layers=loaded.n_layers,
+        precision=loaded.precision,
+        device=str(loaded.device),
+        inventory=take_inventory(loaded.model, loaded.family),
+        chat=loaded.tokenizer.chat_template is not None,
+        text=corpus.name,
+        protocol=corpus.protocol,
+        window=corpus.window,
+        held_out_tokens=corpus.held_out.ids.size,
+        calibration_tokens=corpus.calibration.ids.size,
+        notices=loaded.notices,
+    )

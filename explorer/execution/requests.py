@@ -1,0 +1,105 @@
+"""What the Redundancy and Plans pages ask the worker for, beyond what every page does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from explorer.evaluation.decode_speed import DecodeSpeed, measure_decode_speed
+from explorer.evaluation.perplexity import score_tokens
+from explorer.execution.engine import LASTING, Engine, View
+from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
+from explorer.masks.mask import NONE, Mask
+from explorer.measures.attention_patterns import Attention, measure_attention
+from explorer.measures.importance import MEASURES, Importance
+from explorer.measures.interactions import Interactions, interact
+from explorer.measures.measure import find_losses, find_units, measure_importance
+from explorer.model.loading import LoadedModel
+from explorer.plans.curve import Curve, trace_curve
+from explorer.plans.make import make_plan
+from explorer.plans.plan import Plan, PlanSpec
+from explorer.records import Corpus
+
+_PERMUTATIONS = 4  # drawn for Shapley values
+
+
+def ask_importance(engine: Engine, owner: str, view: View, name: str, slot: str) -> Job:
+    """Ask for the Importances of one measure, of every unit that it is taken of, on the calibration windows."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[Importance]:
+        return measure_importance(loaded, corpus, [name], engine.store, job.progress, permutations=_PERMUTATIONS)
+
+    priority = SAMPLE if MEASURES[name].kind == "similarity" else SWEEP
+    title = f"Measuring {MEASURES[name].label.lower()}"
+    return engine.ask(owner, "importance", view.source, title, priority, work, (name,), slot)
+
+
+def ask_attention(engine: Engine, owner: str, view: View) -> Job:
+    """Ask where each head attends to."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Attention:
+        return measure_attention(loaded, corpus, engine.store, job.progress)
+
+    return engine.ask(owner, "attention", view.source, "Attention of every head", SWEEP, work)
+
+
+def ask_interactions(engine: Engine, owner: str, view: View, unit: str) -> Job:
+    """Ask for the map of pairs; what is known so far is the job's partial result."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Interactions:
+        losses = find_losses(loaded, corpus, engine.store)
+        units = find_units(loaded.n_layers, unit)
+        return interact(units, losses, len(corpus.calibration), corpus.window - 1, job.show, job.progress)
+
+    return engine.ask(
+        owner, "interactions", view.source, f"All pairs of {unit}s", IDLE, work, (unit,), patience=LASTING
+    )
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A held-out window, token by token.
+
+    Args:
+        texts: of the window's tokens, the first included, which is not predicted.
+        base: nats of each predicted token, in the whole model.
+        masked: the same under the mask.
+    """
+
+    texts: tuple[str, ...]
+    base: np.ndarray
+    masked: np.ndarray
+
+
+def ask_passage(engine: Engine, owner: str, view: View, window: int) -> Job:
+    """Ask what each token of a held-out window costs, whole and under the view's mask."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Passage:
+        ids = corpus.held_out.ids[window]
+        base, masked = (score_tokens(loaded, ids[None], mask)[0] for mask in (NONE, view.mask))
+        return Passage(tuple(loaded.tokenizer.decode([token]) for token in ids), base, masked)
+
+    return engine.ask(owner, "passage", view, f"Window {window + 1} token by token", READOUT, work, (window,))
+
+
+def ask_paces(engine: Engine, owner: str, view: View, masks: Sequence[Mask]) -> Job:
+    """Ask for decoded tokens per second under each mask, measured in turns; None where other work came in between."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, DecodeSpeed | None]:
+        return dict(zip(masks, measure_decode_speed(loaded, masks, job.progress), strict=True))
+
+    names = tuple(map(str, masks))
+    return engine.ask(owner, "paces", view.source, f"Decoding under {len(names)} masks", SWEEP, work, names)
+
+
+def ask_curve(engine: Engine, owner: str, view: View, of: PlanSpec | Plan) -> Job:
+    """Ask for a plan's held-out curve, and first for the plan; a Plan, then the Curve so far, are partial results."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Curve:
+        plan = of if isinstance(of, Plan) else make_plan(loaded, corpus, of, engine.store, job.progress, job.show)
+        return trace_curve(loaded, corpus, plan, engine.store, job.progress, job.show, divergence=True)
+
+    spec, more = (of.spec, (str(of.spec), *map(str, of.masks))) if isinstance(of, Plan) else (of, (str(of),))
+    return engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, more, f"curve {more}")

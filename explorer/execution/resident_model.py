@@ -1,0 +1,83 @@
+"""The one model in memory, and the texts that were cut for it. Only the worker's thread touches it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+from explorer.evaluation.hidden_state_cache import Prefixes
+from explorer.model.loading import LoadedModel, load, look
+from explorer.model.memory import free_bytes
+from explorer.model.preflight import check_text
+from explorer.paths import expand
+from explorer.records import Corpus, ModelSpec, Progress
+from explorer.storage.store import Store
+
+#: States kept between live scores take an eighth of the free memory, and no more than this.
+MOST_PREFIX_BYTES = {"cpu": 2**30, "cuda": 2**36}
+
+_MOST_CORPORA = 8
+
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+class Resident:
+    """Loads what is asked for; what is there stays until something else could take its place.
+
+    Args:
+        store: where digests are kept.
+        cache: where converted models are.
+    """
+
+    def __init__(self, store: Store, cache: Path) -> None:
+        self.store, self.cache = store, cache
+        self.loaded: LoadedModel | None = None
+        self.prefixes = Prefixes(0)
+        self._stamp: Stamp = ()
+        self._corpora: OrderedDict[tuple[str, int, int, Stamp], Corpus] = OrderedDict()
+
+    def has(self, spec: ModelSpec) -> bool:
+        """Tell whether this very model is in memory."""
+        return self.loaded is not None and self.loaded.spec == spec and self._stamp == stamp(spec.model)
+
+    def load(self, spec: ModelSpec, text: str, progress: Progress) -> LoadedModel:
+        """Return the model. One that is in memory is let go for it only when model and text were found.
+
+        Raises ModelError, TextError, UnsupportedModel, DeviceError: see `loading.load`.
+        """
+        check_text(text)
+        if self.loaded is None or not self.has(spec):
+            found = stamp(spec.model)
+            checkpoint = look(spec, self.store, self.cache, progress)
+            self._unload()
+            self.loaded, self._stamp = load(spec, self.store, self.cache, progress, checkpoint), found
+            device = self.loaded.device
+            most = MOST_PREFIX_BYTES.get(device.type, MOST_PREFIX_BYTES["cpu"])
+            self.prefixes = Prefixes(min(most, free_bytes(device) // 8))
+        return self.loaded
+
+    def _unload(self) -> None:
+        loaded, self.loaded = self.loaded, None
+        self._corpora.clear()
+        self.prefixes = Prefixes(0)
+        if loaded is not None:
+            loaded.unload()
+
+    def cut(self, loaded: LoadedModel, text: str, tokens: int, window: int) -> Corpus:
+        """Return a text's windows; those cut last are kept."""
+        key = text, tokens, window, stamp(text)
+        if key not in self._corpora:
+            self._corpora[key] = loaded.tokenize(text, tokens, window)
+            while len(self._corpora) > _MOST_CORPORA:
+                self._corpora.popitem(last=False)
+        return self._corpora[key]
+
+
+def stamp(name: str) -> Stamp:
+    """Sizes and times of the files that a text or model of this machine is made of: changed files are other work."""
+    path = expand(name.removeprefix("tokens:"))
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    except (OSError, ValueError):
+        return ()

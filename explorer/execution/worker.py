@@ -1,0 +1,285 @@
+"""One worker that owns the device and takes jobs by priority; script threads only ask and look.
+
+Jobs are keyed by content: whoever asks for the same work shares one job. A job belongs to its owners, each of whom
+holds it in a named slot; asking for something else in the slot lets go of the older job, and a job that nobody
+holds is cancelled. Owners who left hold on for as long as the job's patience. A running job that is open lets more
+urgent ones in at each of its steps: they run inside it, on the same thread, and it goes on where it was.
+
+Whatever a job raises ends that job alone. Should the thread itself end, the next look at the worker starts another.
+"""
+
+from __future__ import annotations
+
+import atexit
+import heapq
+import itertools
+import sys
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.errors import Cancelled, ExplorerError
+from explorer.execution.failures import explain
+from explorer.execution.job import SWEEP, Job
+from explorer.execution.owners import Owners
+from explorer.stopwatch import standing_still
+
+_KEPT = 256  # finished jobs remembered
+_BEAT = 1.0  # seconds between two beats while there is nothing to do
+
+#: Seconds without a beat after which the worker counts as stuck; some work, as reading weights, has long steps.
+_SILENT = {"idle": 30.0, "busy": 1800.0}
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the worker does.
+
+    Args:
+        ok: its thread lives, and was heard from.
+        busy: something runs.
+        queued: jobs that wait.
+        beats_ago: seconds since the thread was last heard from.
+    """
+
+    ok: bool
+    busy: bool
+    queued: int
+    beats_ago: float
+
+
+class Worker:
+    """A thread that runs jobs one at a time.
+
+    Args:
+        alive: tells whether an owner is still there; what only owners who left hold is cancelled.
+        changed: told a job whenever it gets on, and whether to another state; called from any thread.
+        border: put around every job: what the thread was in the midst of is none of the job's business.
+    """
+
+    def __init__(
+        self,
+        alive: Callable[[str], bool] = lambda owner: True,
+        changed: Callable[[Job, bool], None] = lambda job, moved: None,
+        border: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self._owners, self._changed, self._border = Owners(alive), changed, border
+        self._queue: list[tuple[int, int, Job]] = []
+        self._order = itertools.count()
+        self._ready = threading.Condition()
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._closing = False
+        self._beat = self._reaped = time.monotonic()
+        self._thread = self._start()
+        atexit.register(self.close)
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        thread.start()
+        return thread
+
+    def health(self) -> Health:
+        """Tell how the worker does; a thread that has ended is replaced by this."""
+        with self._ready:
+            self._revive()
+            busy = any(job.state in ("running", "paused") for job in self._jobs.values())
+            queued = sum(job.state == "queued" for _, _, job in self._queue)
+            ago = time.monotonic() - self._beat
+            ok = self._thread.is_alive() and not self._closing and ago < _SILENT["busy" if busy else "idle"]
+            return Health(ok, busy, queued, ago)
+
+    def _revive(self) -> None:
+        """Replace the thread if it has ended; what it was at has failed."""
+        if self._closing or self._thread.is_alive():
+            return
+        print("The worker's thread has ended; another takes its place.", file=sys.stderr)
+        for job in list(self._jobs.values()):
+            if job.state in ("running", "paused"):
+                job.error = ExplorerError("Something broke", "the worker ended", "Run it again")
+                job.state = "failed"
+        self._beat = time.monotonic()
+        self._thread = self._start()
+
+    def ask(
+        self,
+        owner: str,
+        slot: str,
+        key: str,
+        title: str,
+        work: Callable[[Job], Any],
+        priority: int = SWEEP,
+        fits: Callable[[], bool] = lambda: False,
+        patience: float = 0.0,
+        anew: bool = False,
+    ) -> Job:
+        """Return the job for a key, queued now unless somebody asked before, and hold it in the owner's slot.
+
+        Args:
+            patience: seconds that the job goes on after all its owners have left.
+            anew: run it even if it has run before.
+        """
+        with self._ready:
+            self._revive()
+            self._reap()
+            if self._owners.declines(owner, key):
+                declined = Job(key, title, work)
+                declined.cancel()
+                return declined
+            job = self._jobs.get(key)
+            if job is None or job.doomed or (anew and not job.active):
+                job = self._jobs[key] = Job(key, title, work, priority, fits, patience)
+                job.page = self._owners.page_of(owner)
+                job.between, job.changed = self._run_urgent, self._changed
+                heapq.heappush(self._queue, (priority, next(self._order), job))
+                self._ready.notify()
+            self._jobs.move_to_end(key)
+            self._owners.hold(owner, slot, job)
+            while len(self._jobs) > _KEPT and not (oldest := next(iter(self._jobs.values()))).active:
+                del self._jobs[oldest.key]
+            return job
+
+    def decline(self, owner: str, job: Job) -> None:
+        """Let go of a job and do not ask for it again; nobody else holding it, it is cancelled."""
+        with self._ready:
+            self._owners.decline(owner, job)
+
+    def retry(self, owner: str, job: Job) -> None:
+        """Take back `decline`: the owner's next ask runs the job."""
+        with self._ready:
+            self._owners.retry(owner, job)
+
+    def release(self, owner: str, slots: Iterable[str]) -> None:
+        """Let go of what an owner holds in some slots, if anything."""
+        with self._ready:
+            self._owners.release(owner, slots)
+
+    def begin_page(self, owner: str, page: str = "") -> None:
+        """Note from here on which slots an owner's page asks for."""
+        with self._ready:
+            self._owners.begin_page(owner, page)
+
+    def end_page(self, owner: str, keep: frozenset[str]) -> None:
+        """Empty the slots that the owner's page did not ask for, but for those to keep."""
+        with self._ready:
+            self._owners.end_page(owner, keep)
+
+    def is_orphan(self, job: Job) -> bool:
+        """Tell whether a job goes on though all who wanted it have left."""
+        with self._ready:
+            return self._owners.is_orphan(job)
+
+    def dismiss(self, job: Job) -> None:
+        """Stop a job that nobody who is there wants."""
+        with self._ready:
+            self._owners.dismiss(job)
+
+    def hold(self, owner: str, slot: str, job: Job) -> Job:
+        """Hold a job that was found in the owner's slot, as one that was asked for."""
+        with self._ready:
+            self._owners.hold(owner, slot, job)
+            return job
+
+    def find(self, key: str) -> Job | None:
+        """Return the job of a key, if it is remembered."""
+        with self._ready:
+            return self._jobs.get(key)
+
+    def _reap(self) -> None:
+        self._reaped = time.monotonic()
+        self._owners.reap()
+
+    def forget_failed(self) -> None:
+        """Let the next ask for whatever failed run it again."""
+        with self._ready:
+            for job in [job for job in self._jobs.values() if job.state == "failed"]:
+                del self._jobs[job.key]
+
+    def waiting(self) -> list[Job]:
+        """Return the active jobs: those that run, the innermost first, then the others in the order they will."""
+        with self._ready:
+            self._revive()
+            running = [job for job in self._jobs.values() if job.state in ("running", "paused")]
+            running.sort(key=lambda job: job.priority)
+            return running + [job for _, _, job in sorted(self._queue, key=_place) if job.state == "queued"]
+
+    def ahead(self, job: Job) -> int:
+        """Count the jobs that will have run before a queued one; those it can run inside of are not among them."""
+        waiting = self.waiting()
+        before = waiting[: waiting.index(job)] if job in waiting else []
+        return sum(not (other.open and job.priority < other.priority) for other in before)
+
+    def close(self, timeout: float = 10) -> None:
+        """Stop the running job and the thread."""
+        with self._ready:
+            self._closing = True
+            for job in self._jobs.values():
+                job.cancel()
+            self._ready.notify()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._ready:
+                self._beat = time.monotonic()
+                while not self._queue and not self._closing:
+                    self._ready.wait(_BEAT)
+                    self._beat = time.monotonic()
+                if self._closing:
+                    return
+                _, _, job = heapq.heappop(self._queue)
+                if job.state != "queued":
+                    continue
+                job.state = "running"
+            self._run_one(job)
+
+    def _run_urgent(self, running: Job) -> None:
+        """Run the jobs that are more urgent than the running one, inside it, if they fit."""
+        self._beat = time.monotonic()
+        if self._beat > self._reaped + _BEAT:
+            with self._ready:
+                self._reap()
+        while running.open and (urgent := self._take_urgent(running.priority)) is not None:
+            with running.paused(), standing_still():
+                Context().run(self._run_one, urgent)
+
+    def _take_urgent(self, priority: int) -> Job | None:
+        if not self._queue or self._queue[0][0] >= priority:  # seen without the lock: this is asked at every step
+            return None
+        with self._ready:
+            self._queue = sorted((entry for entry in self._queue if entry[2].state == "queued"), key=_place)
+            for place, (_, _, job) in enumerate(self._queue):
+                if job.priority < priority and _fits(job):
+                    del self._queue[place]  # what is left is sorted, so still a heap
+                    job.state = "running"
+                    return job
+        return None
+
+    def _run_one(self, job: Job) -> None:
+        """Run a job to its end. Whatever it raises, were it the end of the interpreter, ends nothing but the job."""
+        try:
+            with self._border():
+                job.result = job.work(job)
+            job.state = "done"
+        except Cancelled:
+            job.state = "cancelled"
+        except BaseException as error:
+            job.error = explain(error)
+            job.state = "failed"
+
+
+def _fits(job: Job) -> bool:
+    try:
+        return job.fits()
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        return False
+
+
+def _place(entry: tuple[int, int, Job]) -> tuple[int, int]:
+    return entry[:2]

@@ -1,0 +1,180 @@
+"""The README.md of an export: what it is, what it costs, how to load it, and the command that made it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from explorer.evaluation.decode_speed import DecodeSpeed
+from explorer.export.describe.commands import describe_loading
+from explorer.export.describe.provenance import Provenance
+from explorer.export.describe.recipe import Recipe
+from explorer.export.measurements import Evidence, Verification
+from explorer.export.planned import ExportPlan
+from explorer.masks.mask import Mask
+from explorer.model.loading import LoadedModel
+from explorer.records import Corpus, Interval
+
+
+def make_command(recipe: Recipe, out: str) -> str:
+    """Write the shell command that makes the same export."""
+    words = ["python", "-m", "explorer", "export", "--model", recipe.model, "--mask", recipe.mask, "--out", out]
+    words += ["--format", recipe.format, "--text", recipe.text, "--tokens", str(recipe.tokens)]
+    words += ["--window", str(recipe.window), "--bos", recipe.bos, "--dtype", recipe.dtype]
+    words += ["--quantize", recipe.quantize] * (recipe.quantize != "none")
+    return shlex.join(words + ["--trust-remote-code"] * recipe.trust_remote_code)
+
+
+def describe_mask(mask: Mask) -> str:
+    """Say in words what a mask turns off."""
+    whole = mask.whole_layers
+    parts = [
+        ("whole layers", sorted(whole)),
+        ("attention of layers", sorted(s.layer for s in mask.sites if s.part == "attention" and s.layer not in whole)),
+        ("MLP of layers", sorted(s.layer for s in mask.sites if s.part == "mlp" and s.layer not in whole)),
+    ]
+    return "; ".join(f"{name} {', '.join(map(str, layers))}" for name, layers in parts if layers) or "nothing"
+
+
+def draw_strip(mask: Mask, n_layers: int) -> list[str]:
+    """Draw attention over MLP along the layers: a block is kept, a dot is removed; the first line counts tens."""
+    rows = [[mask.off(layer)[part] for layer in range(n_layers)] for part in (0, 1)]
+    ruler = "".join(f"{layer:<10}" for layer in range(0, n_layers, 10)).rstrip()
+    return [f"layer     {ruler}"] + [
+        f"{name:<10}" + "".join("·" if off else "█" for off in row)
+        for name, row in zip(("attention", "MLP"), rows, strict=True)
+    ]
+
+
+def make_card(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    planned: ExportPlan,
+    found: Evidence,
+    origin: Provenance,
+    recipe: Recipe,
+    command: str,
+) -> str:
+    """Write the card, in Markdown with the hub's metadata in front."""
+    target, mask, plan = planned.format, planned.layout.mask, recipe.plan
+    name = loaded.spec.model.rstrip("/").rpartition("/")[2]
+    zeroed = describe_mask(Mask(frozenset(planned.layout.zero_sites)))
+    revision = f", revision `{origin.revision}`" if origin.revision else ""
+    sections = [
+        _front(origin, target.kind),
+        [f"# {_code(name)}, pruned"],
+        [
+            f"Base model {_code(origin.base or name)}{revision}, weights {_origin(loaded)}, licence "
+            f"{origin.license or 'not stated by the source'}.",
+        ],
+        [f"Mask `{mask}`: {describe_mask(mask)} removed. Layers count from 0."],
+        _indented(draw_strip(mask, loaded.n_layers)),
+        [f"Format `{target.name}`. Not written: {target.dropped}. Written as zeros: {target.zeroed}."],
+        [f"Here written as zeros, saving neither memory nor compute: {zeroed}."] if planned.layout.zero_sites else [],
+        [f"The mask is a step of this plan: {_code(json.dumps(plan))}."] if plan else [],
+        _table(loaded.precision, found),
+        [
+            f"Perplexity on {_code(corpus.name)}, {found.score.n_tokens:,} held-out tokens, {corpus.protocol}, "
+            f"{loaded.precision} on {loaded.device.type}; intervals are 95% over windows. Tokens a second: greedy, one "
+            "sequence, by Layer Redundancy Explorer on the machine that made this.",
+        ],
+        [_describe_proof(found.proof)],
+        ["## Loading it"],
+        *describe_loading(target.kind),
+        ["## Limits"],
+        _limits(planned, found),
+        ["## Made by"],
+        _indented(command.splitlines()),
+    ]
+    return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+def _origin(loaded: LoadedModel) -> str:
+    source = loaded.checkpoint.dequantized_from
+    return f"of {_code(source.name)}" if source else "as published"
+
+
+def _front(origin: Provenance, kind: str) -> list[str]:
+    library = {"gguf": "gguf", "mergekit": "mergekit"}.get(kind, "transformers")
+    return [
+        "---",
+        f"library_name: {library}",
+        "tags: [pruned]",
+        *([f"base_model: {origin.base}"] if origin.base else []),
+        *([f"license: {origin.license}"] if origin.license else []),
+        "---",
+    ]
+
+
+def _table(precision: str, found: Evidence) -> list[str]:
+    score, base, before, after = found.score, found.score.unpruned, found.before, found.after
+    rows = [
+        ("", "before", "after"),
+        ("---", "---", "---"),
+        (
+            "perplexity",
+            _with_interval(base.perplexity, base.perplexity_ci95),
+            _with_interval(score.perplexity, score.perplexity_ci95),
+        ),
+        ("parameters", f"{before.parameters:,}", f"{after.parameters:,}"),
+        (f"bytes of weights in {precision}", f"{before.bytes:,}", f"{after.bytes:,}"),
+        ("KV cache, bytes per token", f"{before.kv_bytes_per_token:,}", f"{after.kv_bytes_per_token:,}"),
+        ("tokens a second", _describe_speed(found.speed_before), _describe_speed(found.speed_after)),
+    ]
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _describe_speed(speed: DecodeSpeed | None) -> str:
+    return (
+        "not measured" if speed is None else f"{speed.median:.1f} ({speed.interval[0]:.1f} to {speed.interval[1]:.1f})"
+    )
+
+
+def _describe_proof(proof: Verification | None) -> str:
+    if proof is None:
+        return "No weights are written, so nothing was reloaded."
+    words = (
+        f"Reloaded after writing by {proof.loader} and compared with the masked model on those windows: largest logit "
+        f"difference {proof.max_abs_logit_difference:.3g}, perplexity {proof.perplexity_reloaded:.4f} against "
+        f"{proof.perplexity_masked:.4f}."
+    )
+    return words if proof.llama_cpp is None else f"{words} llama.cpp gives {proof.llama_cpp:.4f}."
+
+
+def _limits(planned: ExportPlan, found: Evidence) -> list[str]:
+    windows = len(found.score.nats)
+    return [
+        f"- Perplexity was measured on {windows} window{'s' * (windows != 1)} of one text; nothing else was.",
+        "- Nothing was trained after the removal.",
+        *_tell_left_out(planned),
+        *(["- Weights are rounded to the type of the file's blocks."] if planned.lossy else []),
+        *(
+            ["- The code in this folder runs when it is loaded with trust_remote_code=True; read it first."]
+            if planned.format.kind in ("deci", "pruned-remote-code")
+            else []
+        ),
+    ]
+
+
+def _tell_left_out(planned: ExportPlan) -> list[str]:
+    """Say which tensors of layers after the last one went with the layers that are off."""
+    gone = [name for name in planned.layout.beyond if planned.layout.move(name) is None]
+    if not gone:
+        return []
+    return [
+        f"- {len(gone)} tensors after the last layer, such as {_code(gone[0])}, are left out: they predict further "
+        "tokens from the whole model's last state."
+    ]
+
+
+def _code(text: str) -> str:
+    """Write a name as a code span, whatever is in it."""
+    return "`" + " ".join(text.replace("`", "'").split()) + "`"
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+def _with_interval(value: float, interval: Interval | None) -> str:
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

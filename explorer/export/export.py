@@ -1,0 +1,97 @@
+"""The whole export: refuse early, write beside the target, verify, rename."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from explorer.evaluation.perplexity import score
+from explorer.export.describe.card import make_card, make_command
+from explorer.export.describe.provenance import find_provenance
+from explorer.export.describe.recipe import FILE as RECIPE
+from explorer.export.describe.recipe import Recipe, write_recipe
+from explorer.export.formats import Format
+from explorer.export.layouts import plan_export
+from explorer.export.measurements import Evidence, Verification, gather
+from explorer.export.planned import ExportPlan
+from explorer.export.staging import check_target, remove_leftovers, staged
+from explorer.export.verify import verify
+from explorer.masks.mask import Mask
+from explorer.model.loading import LoadedModel
+from explorer.paths import expand
+from explorer.records import Corpus, Progress, unreported
+from explorer.storage.store import Store
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export that was written and, where it has weights, found equal to what was measured."""
+
+    out: Path
+    format: Format
+    bytes: int
+    layers: int
+    command: str
+    evidence: Evidence
+
+    @property
+    def verification(self) -> Verification:
+        """The proof of a target that has weights."""
+        assert self.evidence.proof is not None
+        return self.evidence.proof
+
+
+def export(
+    loaded: LoadedModel,
+    mask: Mask,
+    out: Path,
+    corpus: Corpus,
+    store: Store,
+    *,
+    format: str = "auto",
+    plan: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress = unreported,
+) -> Exported:
+    """Write what is left under a mask and prove it equal to what was measured.
+
+    Bytes are copied from the checkpoint's files, never from the loaded copy. The target appears only when the reloaded
+    copy has been compared with the masked model.
+
+    Args:
+        format: a name of `formats.FORMATS`, or `auto`.
+        plan: the plan that the mask is a step of, for recipe and card.
+
+    Raises:
+        MaskError, ExportError: refused before anything is written, or written and found different (then removed).
+        Cancelled: `progress` raised it; nothing is left behind.
+    """
+    planned = plan_export(loaded, mask, format)
+    recipe = Recipe.of(loaded, corpus, mask, planned.format.name, plan)
+    command = make_command(recipe, str(out))
+    remove_leftovers(expand(out).absolute().parent)
+    files = loaded.checkpoint
+    sources = [files.folder, *([files.dequantized_from] if files.dequantized_from else [])]
+    out = check_target(out, sources, planned.bytes, overwrite)
+    with staged(out) as folder:
+        _write(planned, folder, progress)
+        (measured,) = score(loaded, corpus, [mask], store, progress=progress)
+        proof = verify(loaded, folder, planned, corpus, measured, progress) if planned.reload else None
+        found = gather(loaded, corpus, measured, planned.layout.written, proof, progress)
+        origin = find_provenance(loaded.checkpoint)
+        (folder / RECIPE).write_text(write_recipe(recipe, origin.revision, found), encoding="utf-8")
+        card = make_card(loaded, corpus, planned, found, origin, recipe, command)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return Exported(out, planned.format, planned.bytes, len(planned.layout.kept), command, found)
+
+
+def _write(plan: ExportPlan, folder: Path, progress: Progress) -> None:
+    written = 0
+
+    def report(size: int) -> None:
+        nonlocal written
+        written += size
+        progress(written, plan.bytes, "Writing weights")
+
+    plan.write(folder, report)

@@ -1,0 +1,174 @@
+"""LoadedModel, Mask, format -> what an export would write, from headers only."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import ExportError
+from explorer.export import deci, mergekit, remote_code
+from explorer.export.config_slicing import slice_config
+from explorer.export.describe.provenance import find_provenance
+from explorer.export.formats import FORMATS, Format, find_format, only_whole_layers
+from explorer.export.gguf import plan_gguf
+from explorer.export.layout import Layout
+from explorer.export.planned import ExportPlan
+from explorer.export.rehearsal import rehearse
+from explorer.export.safetensors import Shard, plan_shards, write_shards
+from explorer.export.staging import CARRIED
+from explorer.export.tensor_names import find_naming
+from explorer.export.verify import reload_checkpoint
+from explorer.masks.mask import Mask
+from explorer.model.architecture import find_base_type, has_own_head
+from explorer.model.loading import LoadedModel
+
+
+def plan_export(loaded: LoadedModel, mask: Mask, format: str = "auto") -> ExportPlan:
+    """Decide what becomes of every tensor, reading headers only.
+
+    What a checkpoint lacks, for it is a pruned one, goes on lacking.
+
+    Raises:
+        MaskError: the mask names a layer that the model lacks.
+        ExportError: no layer is left, or the mask cannot be written exactly in this format.
+    """
+    mask = mask.checked(loaded.n_layers) | loaded.absent
+    target = find_format(format, mask) if not loaded.absent else _find_own_format(loaded, format, mask)
+    if len(mask.whole_layers) == loaded.n_layers:
+        raise ExportError("Nothing is left to export", "every layer is off", "Keep at least one layer")
+    return _PLANNERS[target.kind](loaded, mask, target)
+
+
+def _find_own_format(loaded: LoadedModel, name: str, mask: Mask) -> Format:
+    """Return a target by name for a checkpoint that an export wrote: one that can lack attention and MLPs, too."""
+    own = ("deci",) if loaded.config.model_type == "nemotron-nas" else ("pruned-remote-code", "deci")
+    target = find_format(own[0] if name == "auto" else name, mask)
+    if target.name not in (*own, "recipe"):
+        raise ExportError(
+            "The model is a pruned one", f"it lacks {loaded.absent}", "Use --format " + " or ".join((*own, "recipe"))
+        )
+    return target
+
+
+def _plan_transformers(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+    if target.name == "transformers" and not only_whole_layers(mask):
+        raise ExportError(
+            "The model's own architecture has attention and MLP in every layer",
+            f"{mask} turns off only one of them somewhere",
+            "Use --format transformers-zeroed, deci or pruned-remote-code",
+        )
+    layout = _lay_out(loaded, mask)
+    return _plan_checkpoint(loaded, target, layout, _make_config(loaded, layout), {})
+
+
+def _lay_out(loaded: LoadedModel, mask: Mask, **options: Any) -> Layout:
+    return Layout(loaded.family, mask, loaded.n_layers, naming=find_naming(loaded.model), **options)
+
+
+def _make_config(loaded: LoadedModel, layout: Layout) -> dict[str, Any]:
+    """Return config.json of what is written. Raises ExportError if it would make other layers than those that stay."""
+    config = copy.deepcopy(loaded.checkpoint.config)
+    if loaded.config.tie_word_embeddings and has_own_head(loaded.model):
+        for part in (config, config.get("text_config")):
+            if isinstance(part, dict):
+                part["tie_word_embeddings"] = False  # whoever believes the flag would drop the head
+    if len(layout.kept) < loaded.n_layers:
+        config = slice_config(config, loaded.model.config, layout.kept, layout.move)
+        rehearse(loaded, config, layout)
+    return config
+
+
+def _plan_deci(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+    deci.check_maps(loaded)
+    layout = _lay_out(loaded, mask, drops_sites=True, keeps_first=True, norms=deci.NORMS)
+    config, code = deci.dress_config(_make_config(loaded, layout), loaded, layout)
+    return _plan_checkpoint(loaded, target, layout, config, code, find_base_type(loaded.config.model_type) == "qwen2")
+
+
+def _plan_remote(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+    layout = _lay_out(loaded, mask, drops_sites=True)
+    config, code = remote_code.dress_config(_make_config(loaded, layout), loaded, layout)
+    return _plan_checkpoint(loaded, target, layout, config, code)
+
+
+def _plan_checkpoint(
+    loaded: LoadedModel,
+    target: Format,
+    layout: Layout,
+    config: dict[str, Any],
+    code: dict[str, str],
+    adds_output_bias: bool = False,
+) -> ExportPlan:
+    if layout.zero_sites and "quantization_config" in loaded.checkpoint.config:
+        raise ExportError(
+            "Quantized weights cannot be zeroed", "the checkpoint is quantized", "Export from the 16-bit original"
+        )
+    shards = plan_shards(loaded.checkpoint.weights, layout.place)
+    layout.check()
+    if adds_output_bias:
+        shards = [shard.with_zeros("q_proj.bias", "o_proj.bias") for shard in shards]
+    return ExportPlan(
+        target,
+        layout,
+        sum(shard.size for shard in shards),
+        partial(_write_checkpoint, loaded.checkpoint.folder, shards, config, code),
+        partial(reload_checkpoint, own_code=bool(code)),
+        "transformers" + ", with the code in the folder" * bool(code),
+    )
+
+
+def _write_checkpoint(
+    source: Path,
+    shards: list[Shard],
+    config: dict[str, Any],
+    code: dict[str, str],
+    folder: Path,
+    report: Callable[[int], None],
+) -> None:
+    carry_along(source, folder)
+    for name, text in {**code, "config.json": json.dumps(config, indent=2) + "\n"}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    write_shards(shards, folder, report)
+
+
+def carry_along(source: Path, folder: Path) -> None:
+    """Copy tokenizer, generation config, code and licence."""
+    for pattern in CARRIED:
+        for path in sorted(source.glob(pattern)):
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
+
+
+def _plan_mergekit(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+    _plan_transformers(loaded, mask, FORMATS["transformers-zeroed"])  # refuses what it cannot hold either
+    layout = _lay_out(loaded, mask)
+    config = _make_config(loaded, layout)
+    source = find_provenance(loaded.checkpoint).base or str(loaded.checkpoint.folder)
+    text = mergekit.make_yaml(loaded, layout, source, config)
+
+    def write(folder: Path, report: Callable[[int], None]) -> None:
+        (folder / mergekit.FILE).write_text(text, encoding="utf-8")
+
+    return ExportPlan(target, layout, 0, write)
+
+
+def _plan_recipe(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+    return ExportPlan(
+        target, Layout(loaded.family, mask, loaded.n_layers, drops_sites=True), 0, lambda folder, report: None
+    )
+
+
+_PLANNERS: dict[str, Callable[[LoadedModel, Mask, Format], ExportPlan]] = {
+    "transformers": _plan_transformers,
+    "transformers-zeroed": _plan_transformers,
+    "deci": _plan_deci,
+    "pruned-remote-code": _plan_remote,
+    "gguf": plan_gguf,
+    "mergekit": _plan_mergekit,
+    "recipe": _plan_recipe,
+}

@@ -1,0 +1,84 @@
+"""Layout, config -> a config and two Python files with which transformers loads any mask, with real savings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import transformers
+
+from explorer.errors import ExportError
+from explorer.export.layout import Layout
+from explorer.masks.mask import PARTS
+from explorer.model.architecture import find_base_type
+from explorer.model.loading import LoadedModel
+
+_SHIPPED = Path(__file__).parent / "shipped"
+
+
+def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return config.json and the Python files (name -> text) of `pruned-remote-code`.
+
+    Raises ExportError: the model's class is not one of transformers' own.
+    """
+    base, base_config = map(_find_native, (type(loaded.model), type(loaded.config)))
+    if base is None or base_config is None or "text_config" in config:
+        raise ExportError(
+            "No code can be written for this model",
+            f"{type(loaded.model).__name__} is not a plain text class of transformers",
+            "Use --format transformers-zeroed",
+        )
+    family = loaded.family
+    pruned: dict[str, Any] = {
+        "layers": family.layers,
+        **{part: list(family.modules(part)) for part in PARTS},
+        "off": [str(layout.new_site(site)) for site in sorted(layout.dropped_sites)],
+        "returns": {str(layout.new_site(site)): loaded.hooks.returns(site) for site in sorted(layout.dropped_sites)},
+        "residual_inside": family.residual_inside,
+    }
+    model_type = find_base_type(config["model_type"])
+    names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", f"pruned-{model_type}")
+    code = names.write_code(base, base_config, model_type)
+    return {**config, **names.entries, "pruned": pruned}, code
+
+
+def _find_native(made: type) -> str | None:
+    """Name of the class of transformers that a class is, or, if an earlier export wrote it, that it is a child of."""
+    name = made.__name__.removeprefix("Pruned")
+    return name if getattr(transformers, name, None) in made.__mro__[:2] else None
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the code that goes into a folder is called.
+
+    The model type is one of its own: under a native one those who do not trust the code would get random layers.
+    """
+
+    module: str
+    model: str
+    config: str
+    model_type: str
+
+    @property
+    def entries(self) -> dict[str, Any]:
+        """The entries of config.json that point to the code."""
+        return {
+            "architectures": [self.model],
+            "model_type": self.model_type,
+            "auto_map": {
+                "AutoConfig": f"configuration_{self.module}.{self.config}",
+                "AutoModelForCausalLM": f"modeling_{self.module}.{self.model}",
+            },
+        }
+
+    def write_code(self, base: str, base_config: str, base_model_type: str) -> dict[str, str]:
+        """Return the two Python files (name -> text), over classes and model type of transformers."""
+        values = asdict(self) | {"base": base, "base_config": base_config, "base_model_type": base_model_type}
+        sources = (f"configuration_{self.module}.py", "modeling.py")
+        texts = [
+            Template((_SHIPPED / f"{name}.txt").read_text(encoding="utf-8")).substitute(values) for name in sources
+        ]
+        return dict(zip((f"configuration_{self.module}.py", f"modeling_{self.module}.py"), texts, strict=True))

@@ -1,0 +1,1 @@
+"""What is off: sites, masks, the units that can be removed."""

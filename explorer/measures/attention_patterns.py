@@ -1,0 +1,84 @@
+"""LoadedModel, Corpus -> where each head looks: entropy of attention, and the share of the first token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.errors import UnsupportedModel
+from explorer.measures.importance import Importance
+from explorer.model.batch_shape import fill
+from explorer.model.loading import LoadedModel
+from explorer.records import Corpus, Progress, unreported
+from explorer.storage.keys import make_key
+from explorer.storage.store import Store
+
+
+@dataclass(frozen=True)
+class Attention:
+    """How each head attends, per window; tokens that see only themselves, the first ones, are left out.
+
+    Args:
+        entropy: (n_windows, L, heads), entropy of a token's attention in nats, averaged over tokens.
+        first: (n_windows, L, heads), share of attention on the first token, averaged over tokens.
+    """
+
+    entropy: np.ndarray
+    first: np.ndarray
+
+    def importances(self) -> list[Importance]:
+        """Both, averaged over heads."""
+        named = (("attention-entropy", self.entropy), ("attention-sink", self.first))
+        return [Importance(name, "attention", each.mean((0, 2)), each.mean(2)) for name, each in named]
+
+
+def measure_attention(loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress = unreported) -> Attention:
+    """Measure the attention of every head on the calibration windows. What is stored is returned at once.
+
+    Explains why an attention is idle: a head that rests on the first token (an attention sink, Xiao et al.,
+    arXiv:2309.17453) adds little; a flat one adds an average.
+
+    Raises:
+        UnsupportedModel: the model's attention does not give its weights.
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` raised it; nothing is stored.
+    """
+    key = make_key("attention", context=loaded.context(1), corpus=corpus.digest)
+    arrays = store.arrays(key)
+    if arrays is None:
+        arrays = loaded.batches.run(lambda size: _measure(loaded, corpus, progress), corpus.window)
+        store.add_arrays(key, arrays)
+    return Attention(arrays["entropy"], arrays["first"])
+
+
+@torch.inference_mode()
+def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[str, np.ndarray]:
+    windows = corpus.calibration
+    found: list[Tensor] = []
+    for row in range(len(windows)):  # a window's weights are large enough
+        progress(row, len(windows), "Measuring attention")
+        layers: dict[int, Tensor] = {}
+
+        def take(layer: int, weights: Tensor, layers: dict[int, Tensor] = layers) -> None:
+            layers[layer] = _reduce(weights).cpu()
+
+        loaded.hooks.attend(fill(windows.ids[row : row + 1], 1, loaded.device), take)
+        if len(layers) < loaded.n_layers:
+            found_words = f"{len(layers)} of {loaded.n_layers} layers give them"
+            raise UnsupportedModel(
+                "The model does not give its attention weights", found_words, "Leave this measure out"
+            )
+        found.append(torch.stack([layers[layer] for layer in range(loaded.n_layers)], dim=2))
+    progress(len(windows), len(windows), "Measuring attention")
+    entropy, first = torch.cat(found, dim=1).double().numpy()
+    return {"entropy": entropy, "first": first}
+
+
+def _reduce(weights: Tensor) -> Tensor:
+    """(2, batch, heads): entropy and share of the first token, from attention weights (batch, heads, to, from)."""
+    later = weights[:, :, 1:].float()
+    entropy = torch.special.entr(later).sum(-1).mean(-1)
+    return torch.stack([entropy, later[..., 0].mean(-1)])

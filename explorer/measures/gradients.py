@@ -1,0 +1,194 @@
+"""LoadedModel, Corpus -> the first-order and the zeroth-order guess at a weight's worth: Taylor+ and Magnitude+.
+
+The backward pass goes layer by layer: states at the layers' boundaries are kept, each layer is run again with a
+graph of its own, and its gradients are used up before the next layer's exist. A whole model's gradients are never
+in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from explorer.errors import UnsupportedModel
+from explorer.evaluation.perplexity import blocks
+from explorer.masks.mask import NONE, PARTS
+from explorer.measures.importance import Importance, jackknife
+from explorer.model.batch_shape import cut, fill
+from explorer.model.loading import LoadedModel
+from explorer.model.wrappers import Trace
+from explorer.records import Corpus, Progress, unreported
+
+_GROUPS = 8  # of windows, whose gradients of one layer are kept apart for the jackknife
+
+#: Sums over a layer's weights: (layer, attention, mlp).
+Sums = np.ndarray
+
+
+def measure_magnitude(loaded: LoadedModel) -> list[Importance]:
+    """Sum of |W| over the weights of each layer and site, norms included (Magnitude+ of arXiv:2402.02834).
+
+    Raises:
+        UnsupportedModel: the weights are quantized, or not all in memory.
+    """
+    _check_weights(loaded)
+    sums = np.stack(
+        [_sum_up(loaded, layer, lambda _, weight: weight.float().abs()) for layer in range(loaded.n_layers)]
+    )
+    return [Importance("magnitude", unit, sums[:, i]) for i, unit in enumerate(("layer", *PARTS))]
+
+
+def measure_taylor(
+    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1
+) -> list[Importance]:
+    """Sum of |W dL/dW| over the weights of each layer and site (Taylor+ of Shortened LLaMA, arXiv:2402.02834).
+
+    L is the mean loss of a predicted token of the calibration windows; the gradient is that of all of them, as in the
+    authors' code, biases left out. Samples are jackknife pseudo-values over at most eight groups of windows. Where the
+    arithmetic overflows there is NaN.
+
+    Args:
+        size: windows in a batch.
+
+    Raises:
+        UnsupportedModel: the weights are quantized, or not all in memory.
+        Cancelled: `progress` raised it.
+    """
+    _check_weights(loaded)
+    groups = [ids for ids in np.array_split(corpus.calibration.ids, _GROUPS) if len(ids)]
+    with torch.no_grad():
+        passes = [[_run_forward(loaded, ids[part], size) for part in cut(len(ids), size)] for ids in groups]
+    counts = np.array([ids[:, 1:].size for ids in groups])
+    found = np.zeros((loaded.n_layers, 3))
+    samples = np.zeros((len(groups), loaded.n_layers, 3))
+    for done, layer in enumerate(range(loaded.n_layers - 1, -1, -1)):
+        progress(done, loaded.n_layers, "Gradients, layer by layer")
+        grads = [_add_up(_run_backward(loaded, layer, each) for each in group) for group in passes]
+        found[layer], samples[:, layer] = _weigh(loaded, layer, grads, counts)
+    progress(loaded.n_layers, loaded.n_layers, "Gradients, layer by layer")
+    return [Importance("taylor", unit, found[:, i], samples[:, :, i]) for i, unit in enumerate(("layer", *PARTS))]
+
+
+def _check_weights(loaded: LoadedModel) -> None:
+    weights = [weight for layer in loaded.hooks.layers for weight in layer.parameters()]
+    if loaded.spec.quantize != "none" or any(w.is_meta or not w.is_floating_point() for w in weights):
+        raise UnsupportedModel(
+            "Weights cannot be weighed", "they are quantized or not in memory", "Load it with --quantize none"
+        )
+
+
+@dataclass
+class _Pass:
+    """One batch of windows on its way back.
+
+    Args:
+        trace: the layers' arguments.
+        states: inputs of the layers not yet gone back through.
+        slope: gradient of the summed nats with respect to the output of the last of these layers.
+    """
+
+    trace: Trace
+    states: list[Tensor]
+    slope: Tensor
+
+
+def _run_forward(loaded: LoadedModel, windows: np.ndarray, size: int) -> _Pass:
+    hooks, ids = loaded.hooks, fill(windows, size, loaded.device)
+    trace = hooks.trace(ids)
+    states = [trace.hidden]
+    with hooks.masked(NONE):
+        for layer, call in enumerate(trace.calls):
+            states.append(hooks.run_layer(layer, states[-1], call))
+    slope = _find_slope(loaded, states[-1], ids)
+    slope[len(windows) :] = 0  # what fills the batch up
+    return _Pass(trace, states[:-1], slope)
+
+
+def _add_up(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Sum the gradients of some batches, weight by weight."""
+    total = next(gradients)
+    for more in gradients:
+        for name, gradient in more.items():
+            total[name] = total[name].float() + gradient
+    return total
+
+
+@torch.enable_grad()
+def _find_slope(loaded: LoadedModel, hidden: Tensor, ids: Tensor) -> Tensor:
+    """Gradient of the summed nats with respect to the last layer's output; logits exist for a few positions."""
+    hooks, hidden = loaded.hooks, hidden.detach().requires_grad_()
+    finished = hooks.finish(hidden)
+    slope = torch.zeros_like(finished)
+    targets = ids[:, 1:].to(finished.device)
+    for block in blocks(hooks, targets.shape, finished.device.type):
+        part = finished[:, :-1][block].detach().requires_grad_()
+        logits = hooks.logits(part.flatten(0, 1)).float()
+        nats = F.cross_entropy(logits, targets[block].flatten().to(logits.device), reduction="sum")
+        (slope[:, :-1][block],) = torch.autograd.grad(nats, part)
+    return torch.autograd.grad(finished, hidden, slope)[0]
+
+
+@torch.enable_grad()
+def _run_backward(loaded: LoadedModel, layer: int, passed: _Pass) -> dict[str, Tensor]:
+    """Go back through a layer; return the gradients of its weights."""
+    weights = _weights(loaded.hooks.layers[layer])
+    hidden = passed.states.pop().detach().requires_grad_()
+    with _differentiable(weights.values()), loaded.hooks.masked(NONE):
+        output = loaded.hooks.run_layer(layer, hidden, passed.trace.calls[layer])
+        wanted = [hidden, *weights.values()]
+        slopes = torch.autograd.grad(output, wanted, passed.slope.to(output.device), allow_unused=True)
+    passed.slope = slopes[0]
+    pairs = zip(weights.items(), slopes[1:], strict=True)
+    return {name: torch.zeros_like(weight) if slope is None else slope for (name, weight), slope in pairs}
+
+
+@contextmanager
+def _differentiable(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Let weights, frozen as loaded, have gradients for the time of the block."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    try:
+        for weight in frozen:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
+
+
+def _weights(layer: nn.Module) -> dict[str, Tensor]:
+    return {name: weight for name, weight in layer.named_parameters() if "bias" not in name.rpartition(".")[2]}
+
+
+def _weigh(
+    loaded: LoadedModel, layer: int, grads: list[dict[str, Tensor]], counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of |W dL/dW| (3,) and their pseudo-values over the groups (groups, 3)."""
+    whole = {name: sum(grad[name].float() for grad in grads) for name in grads[0]}
+
+    def statistic(chosen: np.ndarray) -> np.ndarray:
+        left_out = [grad for grad, take in zip(grads, chosen, strict=True) if not take]
+
+        def salience(name: str, weight: Tensor) -> Tensor:
+            slope = whole[name] - sum(grad[name].float() for grad in left_out)
+            return (weight.float() * slope / counts[chosen].sum()).abs()
+
+        return _sum_up(loaded, layer, salience)
+
+    with torch.no_grad():
+        return jackknife(len(grads), statistic)
+
+
+def _sum_up(loaded: LoadedModel, layer: int, salience: Callable[[str, Tensor], Tensor]) -> np.ndarray:
+    """Sum what weights are worth over a layer, its attention and its MLP, (3,) float64."""
+    module, family = loaded.hooks.layers[layer], loaded.family
+    sums = {name: float(salience(name, weight.detach()).double().sum()) for name, weight in _weights(module).items()}
+    of_parts = [
+        sum(value for name, value in sums.items() if name.partition(".")[0] in family.modules(part)) for part in PARTS
+    ]
+    return np.array([sum(sums.values()), *of_parts])

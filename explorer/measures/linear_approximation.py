@@ -1,0 +1,148 @@
+"""LoadedModel, Corpus -> Importance: how much of an update a linear map of the residual stream explains.
+
+Windows of both splits go through the model layer by layer, so that the states of one layer only are in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.masks.mask import NONE, PARTS, Site
+from explorer.measures.importance import Importance, jackknife
+from explorer.model.batch_shape import cut, fill
+from explorer.model.loading import LoadedModel
+from explorer.model.wrappers import Trace
+from explorer.records import Corpus, Progress, Split, unreported
+
+_PENALTIES = np.logspace(-8, 2, 21)  # of ridge regression, times the largest eigenvalue
+
+
+@torch.inference_mode()
+def measure_replaceability(
+    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1
+) -> list[Importance]:
+    """Share of an update that a linear map explains: 1 - sum |f - (B x + b)|^2 / sum |f|^2.
+
+    x is the residual stream before the layer or site and f what it adds. The map is fitted on calibration windows by
+    ridge regression, its penalty by generalised cross-validation (Golub et al., Technometrics 21, 1979), and judged on
+    held-out ones; the first token of each window, whose massive activations would be most of the sums, is left out.
+    An update that is nothing is explained.
+    A linear map in the place of a block: ReplaceMe (arXiv:2505.02819) and Siddiqui et al. (arXiv:2407.16286). Where
+    the arithmetic overflows there is NaN.
+
+    Args:
+        size: windows in a batch.
+
+    Raises:
+        Cancelled: `progress` raised it.
+    """
+    units = ("layer", *PARTS)
+    found, samples = np.zeros((loaded.n_layers, 3)), np.zeros((loaded.n_layers, len(corpus.held_out), 3))
+    calibration, held_out = (_walk(loaded, corpus, split, size) for split in ("calibration", "held-out"))
+    for layer, (fitted, judged) in enumerate(zip(calibration, held_out, strict=True)):
+        progress(layer, loaded.n_layers, "Linear maps, layer by layer")
+        for column, unit in enumerate(units):
+            found[layer, column], samples[layer, :, column] = _explain(fitted.pair(unit), judged.pair(unit))
+    progress(loaded.n_layers, loaded.n_layers, "Linear maps, layer by layer")
+    return [Importance("replaceability", unit, found[:, i], samples[:, :, i].T) for i, unit in enumerate(units)]
+
+
+class _Seen:
+    """What goes in and what is added in one layer, over all windows of a split: (windows, tokens, width) each."""
+
+    def __init__(self, parallel: bool, n_windows: int) -> None:
+        self.parallel, self.n_windows = parallel, n_windows
+        self.hidden: list[Tensor] = []
+        self.updates: dict[str, list[Tensor]] = {part: [] for part in PARTS}
+
+    def enter(self, layer: int, hidden: Tensor) -> None:
+        self.hidden.append(hidden[:, 1:].float())
+
+    def update(self, site: Site, update: Tensor) -> None:
+        self.updates[site.part].append(update[:, 1:].to(torch.float32, copy=True))  # some layers add in place
+
+    def leave(self, layer: int, hidden: Tensor) -> None:
+        pass
+
+    def pair(self, unit: str) -> tuple[Tensor, Tensor]:
+        """The stream before a unit and what the unit adds."""
+        seen = (torch.cat(parts)[: self.n_windows] for parts in (self.hidden, *self.updates.values()))
+        x, a, m = (states.double() for states in seen)
+        if unit == "layer":
+            return x, a + m
+        return (x, a) if unit == "attention" else (x if self.parallel else x + a, m)
+
+
+def _walk(loaded: LoadedModel, corpus: Corpus, split: Split, size: int) -> Iterator[_Seen]:
+    """Yield what is seen in each layer, all windows of a split taking one layer at a time."""
+    hooks, windows = loaded.hooks, corpus.split(split)
+    traces = [hooks.trace(fill(windows.ids[rows], size, loaded.device)) for rows in cut(len(windows), size)]
+    batches: list[tuple[Trace, Tensor]] = [(trace, trace.hidden) for trace in traces]
+    for layer in range(loaded.n_layers):
+        seen = _Seen(loaded.parallel, len(windows))
+        with hooks.observe(seen, NONE):
+            batches = [(trace, hooks.run_layer(layer, hidden, trace.calls[layer])) for trace, hidden in batches]
+        yield seen
+
+
+def _explain(fitted: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]) -> tuple[float, np.ndarray]:
+    """Share of the judged updates' squares that the fitted map explains, and pseudo-values over windows."""
+    if not all(tensor.isfinite().all() for tensor in (*fitted, *judged)):
+        return np.nan, np.full(len(judged[0]), np.nan)
+    weights, bias = fit_ridge(*(tensor.flatten(0, 1) for tensor in fitted))
+    x, f = judged
+    missed = (f - x @ weights - bias).square().sum((1, 2)).cpu().numpy()
+    whole = f.square().sum((1, 2)).cpu().numpy()
+
+    def share(chosen: np.ndarray) -> np.ndarray:
+        return 1 - missed[chosen].sum(keepdims=True) / max(whole[chosen].sum(), 1e-300)
+
+    value, pseudo = jackknife(len(x), share)
+    return float(value[0]), pseudo[:, 0]
+
+
+def fit_ridge(x: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit f ~ x weights + bias by ridge regression, the penalty chosen by generalised cross-validation.
+
+    Args:
+        x: (n, width) float64.
+        f: (n, width_f) float64.
+
+    Returns:
+        weights (width, width_f), bias (width_f,).
+    """
+    n, width = x.shape
+    mean_x, mean_f = x.mean(0), f.mean(0)
+    x, f = x - mean_x, f - mean_f
+    wide = n <= width + 1  # then a map can pass through all points, and the n x n Gram matrix is the smaller one
+    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+    values = values.clamp_min(0)
+    along = vectors.T @ (f if wide else x.T @ f)
+    squares, whole = along.square().sum(1), float(f.square().sum())
+    best, penalty = np.inf, 0.0
+    for candidate in _PENALTIES * float(values[-1].clamp_min(1e-30)):
+        missed, freedom = _judge_penalty(values, squares, whole, candidate, n, wide)
+        if freedom > 0 and (gcv := missed / freedom**2) < best:
+            best, penalty = gcv, candidate
+    solved = vectors @ (along / (values + penalty)[:, None])
+    weights = x.T @ solved if wide else solved
+    return weights, mean_f - mean_x @ weights
+
+
+def _judge_penalty(
+    values: Tensor, squares: Tensor, whole: float, penalty: float, n: int, wide: bool
+) -> tuple[float, float]:
+    """What a penalty leaves of the squares of f, and its degrees of freedom.
+
+    With as many parameters as points both are next to nothing: there they are sums of small terms, not differences of
+    large ones. The smallest eigenvalue is then that of the mean, which is taken off, and no degree of freedom.
+    """
+    left = penalty / (values + penalty)
+    if wide:
+        return float((squares * left.square()).sum()), float(left[1:].sum())
+    missed = whole - float((squares * (1 + left) / (values + penalty)).sum())
+    return missed, n - 1 - len(values) + float(left.sum())

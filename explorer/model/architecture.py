@@ -1,0 +1,214 @@
+"""Where a model keeps its layers, attention and MLP. Architecture knowledge is data: the table below.
+
+A model type that the table lacks is recognised by its structure. Either way the self-check in `loading`
+has the last word.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from explorer.errors import UnsupportedModel
+from explorer.masks.mask import PARTS, Part
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one family of decoders names its parts, and how its layers add to the residual stream.
+
+    Args:
+        layers: path of the list of layers in the causal language model.
+        attention, mlp: names, in a layer, of the modules of the site in the order they run; most have one.
+        attention_out, mlp_out: a pattern for the checkpoint's tensors, named within a layer, that write to the
+            residual stream; zeroed, they turn the site off.
+        attention_norm, mlp_norm: names, in a layer, of a norm between the site and the residual stream.
+        multiplier: name of the layer's attribute that scales what its sites add.
+        residual_inside: a site takes the residual stream as its second argument and returns the sum.
+        recognised: found by structure; whether norms stand between sites and residual stream is not known yet.
+    """
+
+    layers: str = "model.layers"
+    attention: tuple[str, ...] = ("self_attn",)
+    mlp: tuple[str, ...] = ("mlp",)
+    attention_out: str = r"self_attn\.o_proj\..+"
+    mlp_out: str = r"mlp\.down_proj\..+"
+    attention_norm: str | None = None
+    mlp_norm: str | None = None
+    multiplier: str | None = None
+    residual_inside: bool = False
+    recognised: bool = False
+
+    @property
+    def decoder(self) -> str:
+        """Path of the module that runs the layers, and the final norm after them."""
+        return self.layers.rpartition(".")[0]
+
+    def modules(self, part: Part) -> tuple[str, ...]:
+        """Names of a site's modules in a layer."""
+        return self.attention if part == "attention" else self.mlp
+
+    def update(self, part: Part) -> str:
+        """Name of the module in a layer whose output is what the site adds to the residual stream."""
+        norm = self.attention_norm if part == "attention" else self.mlp_norm
+        return norm or self.modules(part)[-1]
+
+    def writes(self, part: Part, tensor: str) -> bool:
+        """Tell whether a tensor of a layer is what the site writes to the residual stream with."""
+        return re.fullmatch(self.attention_out if part == "attention" else self.mlp_out, tensor) is not None
+
+
+_LLAMA = Family()
+_POST_NORM = Family(attention_norm="post_attention_layernorm", mlp_norm="post_feedforward_layernorm")
+_MIXTURE = Family(mlp_out=r"mlp\.(experts\.(\d+\.)?)?down_proj.*")
+_BLOOM = Family(
+    layers="transformer.h",
+    attention=("self_attention",),
+    attention_out=r"self_attention\.dense\..+",
+    mlp_out=r"mlp\.dense_4h_to_h\..+",
+    residual_inside=True,
+)
+
+FAMILIES: dict[str, Family] = {
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "smollm3", "stablelm", "cohere2"), _LLAMA),
+    **dict.fromkeys(("gemma2", "gemma3_text", "olmo2"), _POST_NORM),
+    **dict.fromkeys(("qwen3_moe", "gpt_oss"), _MIXTURE),
+    "mixtral": replace(_MIXTURE, mlp_out=r"block_sparse_moe\.experts\.\d+\.w2\..+|" + _MIXTURE.mlp_out),
+    "granite": Family(multiplier="residual_multiplier"),
+    "starcoder2": Family(mlp_out=r"mlp\.c_proj\..+"),
+    "phi": Family(attention_out=r"self_attn\.dense\..+", mlp_out=r"mlp\.fc2\..+"),
+    "gpt2": Family("transformer.h", ("attn",), ("mlp",), r"attn\.c_proj\..+", r"mlp\.c_proj\..+"),
+    "gpt_neox": Family("gpt_neox.layers", ("attention",), ("mlp",), r"attention\.dense\..+", r"mlp\.dense_4h_to_h\..+"),
+    "opt": Family("model.decoder.layers", ("self_attn",), ("fc1", "fc2"), r"self_attn\.out_proj\..+", r"fc2\..+"),
+    "bloom": _BLOOM,
+    "falcon": replace(_BLOOM, residual_inside=False),
+}
+
+_ATTENTION = re.compile(r"(self_?)?(attn|attention)")
+_MLP = re.compile(r"mlp|ffn|feed_forward|moe|block_sparse_moe")
+_OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|output_linear|w2")
+
+
+def count_layers(config: Any) -> int:
+    """Number of decoder layers that a transformers config declares. Raises UnsupportedModel if it does not."""
+    count = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    if not isinstance(count, int):
+        raise UnsupportedModel(
+            "The config does not say how many layers there are", str(count), "Use a decoder-only model"
+        )
+    return count
+
+
+def find_base_type(model_type: str) -> str:
+    """Return the model type whose code a pruned checkpoint is written over; of any other its own."""
+    return "llama" if model_type == "nemotron-nas" else model_type.removeprefix("pruned-")
+
+
+def find_anatomy(model: nn.Module) -> Family:
+    """Return where this model keeps its parts: from the table, else by structure.
+
+    Raises UnsupportedModel, with what was looked for, if there is no list of layers each with one attention
+    and one MLP.
+    """
+    config: Any = model.config
+    model_type = find_base_type(config.get_text_config(decoder=True).model_type)
+    family = FAMILIES.get(model_type)
+    if family and _has(model, family.layers):
+        return family
+    stacks = _find_stacks(model, count_layers(config))
+    if family:  # the decoder of a model that has more than text
+        for path, stack in stacks:
+            if all(_has(layer, name) for layer in stack for part in PARTS for name in family.modules(part)):
+                return replace(family, layers=path)
+    return _recognise(stacks, model_type, count_layers(config))
+
+
+def has_own_head(model: Any) -> bool:
+    """Tell whether the head's weights are not the embedding's: by what was loaded, whatever the config says."""
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if head is embedding:
+        return False
+    tied: dict[str, str] = getattr(model, "all_tied_weights_keys", None) or {}
+    return not any(model.get_parameter(name) is head for names in tied.items() for name in names)
+
+
+def _has(model: nn.Module, path: str) -> bool:
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
+def _find_stacks(model: Any, n_layers: int) -> list[tuple[str, nn.ModuleList]]:
+    """List the paths of lists of so many modules, of the text's decoder where the model says which one that is."""
+    from torch import nn
+
+    stacks = [
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers
+    ]
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    of_decoder = set(map(id, decoder.modules())) if isinstance(decoder, nn.Module) else set()
+    return [(path, stack) for path, stack in stacks if id(stack) in of_decoder] or stacks
+
+
+def _recognise(stacks: list[tuple[str, nn.ModuleList]], model_type: str, n_layers: int) -> Family:
+    for path, stack in stacks:
+        attention, mlp = _find_child(stack, _ATTENTION), _find_child(stack, _MLP)
+        if attention and mlp:
+            attention_out, mlp_out = (
+                _match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp)
+            )
+            return Family(path, (attention,), (mlp,), attention_out, mlp_out, recognised=True)
+    found = ", ".join(f"{path} ({len(stack)})" for path, stack in stacks) or f"no list of {n_layers} layers"
+    raise UnsupportedModel(
+        f"The architecture {model_type!r} is not known",
+        f"looked for a list of {n_layers} layers, each with one attention and one MLP; {found}",
+        "Use a decoder-only model such as " + ", ".join(sorted(FAMILIES)),
+    )
+
+
+def _find_child(stack: nn.ModuleList, pattern: re.Pattern[str]) -> str | None:
+    """Name of the one child whose name fits, that every layer has, and some with parameters; None if not just one is.
+
+    Where an earlier export took a site out, it has none.
+    """
+    names = [
+        name
+        for name, _ in stack[0].named_children()
+        if pattern.fullmatch(name)
+        and all(_has(layer, name) for layer in stack)
+        and any(has_parameters(layer, name) for layer in stack)
+    ]
+    return names[0] if len(names) == 1 else None
+
+
+def has_parameters(layer: nn.Module, *names: str) -> bool:
+    """Tell whether each of these modules of a layer has any parameters."""
+    return all(next(layer.get_submodule(name).parameters(), None) is not None for name in names)
+
+
+def _match_outputs(name: str, sites: list[nn.Module]) -> str:
+    """Return a pattern for the tensors that a site writes to the residual stream with, in each layer's form.
+
+    Experts, shared ones and dense MLPs each have a projection of their own, a module or a parameter; all are meant.
+    A pattern that no tensor fits is returned where there is none.
+    """
+    paths = {path for site in sites for path in _list_outputs(site)}
+    if len(paths) == 1 and not re.search(r"(^|\.)(\d+|experts)(\.|$)", path := next(iter(paths))):
+        return re.escape(f"{name}.{path}.").replace(r"\_", "_") + ".+"
+    leaves = "|".join(sorted({path.rpartition(".")[2] for path in paths})) or "unknown"
+    return rf"{name}\.(\w+\.)*({leaves})(_(bias|blocks|scales|scale_inv))?(\.\w+)?"
+
+
+def _list_outputs(site: nn.Module) -> list[str]:
+    """Paths, in a site, of modules that look like output projections, and of parameters that no such module holds."""
+    names = [name for name, _ in site.named_modules()]
+    names += [name for name, _ in site.named_parameters() if name.rpartition(".")[2] not in ("weight", "bias")]
+    return [name for name in names if _OUT.fullmatch(name.rpartition(".")[2])]

@@ -1,0 +1,248 @@
+"""ModelSpec -> LoadedModel: load a checkpoint, and refuse what could not be measured correctly."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from explorer.checkpoints.resolve import Checkpoint, find_checkpoint
+from explorer.errors import ModelError
+from explorer.guarding import guarded
+from explorer.masks.mask import PARTS, Mask, Site
+from explorer.model.architecture import Family, find_anatomy
+from explorer.model.batch_shape import Batches, count_bytes_per_token
+from explorer.model.costs import routes_tokens
+from explorer.model.dissection import find_updates
+from explorer.model.memory import free_bytes
+from explorer.model.placement import DTYPES, pick_dtype, place
+from explorer.model.selfcheck import check_hooks
+from explorer.model.weights import read_all_weights
+from explorer.model.wrappers import Hooks
+from explorer.records import Corpus, ModelSpec, Progress, unreported
+from explorer.storage.keys import describe_libraries, describe_processor, make_key
+from explorer.storage.store import Store
+from explorer.text.tokenize import tokenize
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory with all that the rest of the flow needs; the only mutable noun.
+
+    `parallel` tells that attention and MLP of a layer read the same residual stream; `digest` that of the files;
+    `notices` what a user should know of them, a line each; `unused` the tensors in them that the model does not use.
+    """
+
+    spec: ModelSpec
+    checkpoint: Checkpoint
+    model: Any
+    tokenizer: Any
+    family: Family
+    hooks: Hooks
+    parallel: bool
+    digest: str
+    batches: Batches
+    notices: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self.hooks.layers)
+
+    @property
+    def dtype(self) -> str:
+        """Name of the dtype that the weights are in."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def precision(self) -> str:
+        """What the weights are in, in words; with quantized ones, what arithmetic is in too."""
+        return self.dtype if self.spec.quantize == "none" else f"{self.spec.quantize} ({self.dtype})"
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the model's input goes to."""
+        return self.hooks.device
+
+    @property
+    def config(self) -> Any:
+        """The decoder's transformers config."""
+        return self.model.config.get_text_config(decoder=True)
+
+    @property
+    def positions(self) -> int | None:
+        """The longest window that the model takes, where its config says so."""
+        return getattr(self.config, "max_position_embeddings", None)
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding; a tokenizer may have more tokens, and the config fewer."""
+        return self.model.get_input_embeddings().weight.shape[0]
+
+    @cached_property
+    def sites(self) -> list[Site]:
+        """All sites, layer by layer, attention first."""
+        return [Site(layer, part) for layer in range(self.n_layers) for part in PARTS]
+
+    @cached_property
+    def absent(self) -> Mask:
+        """Sites that have no weights, for the checkpoint is a pruned one."""
+        return Mask(frozenset(site for site in self.sites if not self._has_weights(site)))
+
+    def _has_weights(self, site: Site) -> bool:
+        layer, names = self.hooks.layers[site.layer], self.family.modules(site.part)
+        return any(next(getattr(layer, name).parameters(), None) is not None for name in names)
+
+    def context(self, rows: int) -> str:
+        """Key of everything but text and mask that decides a stored number.
+
+        Args:
+            rows: windows in a batch.
+        """
+        return make_key(
+            "numerics",
+            model=self.digest,
+            dtype=self.dtype,
+            quantize=self.spec.quantize,
+            processor=describe_processor(self.device),
+            attention=str(self.model.config._attn_implementation),
+            rows=str(rows),
+            libraries=describe_libraries(),
+        )
+
+    def tokenize(self, text: str, tokens: int, window: int, bos: str = "auto") -> Corpus:
+        """Cut a text into this model's windows; see `corpus.tokenize`."""
+        return tokenize(
+            text,
+            self.tokenizer,
+            tokens=tokens,
+            window=window,
+            bos=bos,
+            positions=self.positions,
+            vocabulary=self.vocabulary,
+        )
+
+    def unload(self) -> None:
+        """Let the weights go."""
+        self.hooks.remove()
+        self.model = self.hooks = None  # type: ignore[assignment]
+        gc.collect()  # modules and their wrappers refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def quieten_libraries() -> None:
+    """Keep transformers and its kin from writing to stderr; what matters is reported as progress or an error."""
+    from transformers.utils import logging as transformers_logging
+
+    warnings.simplefilter("ignore")
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in ("huggingface_hub", "datasets", "httpx", "bitsandbytes", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def look(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unreported) -> Checkpoint:
+    """Find a model's files, fetched if need be, and see that they could be loaded; nothing is.
+
+    Raises:
+        ModelError: no such model, pickled weights, not a causal language model.
+        DeviceError: no such device.
+    """
+    placement = place(spec.device)
+    checkpoint = find_checkpoint(spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress)
+    _check_causal(checkpoint.config, spec)
+    pick_dtype(spec.dtype, placement.device, None)
+    return checkpoint
+
+
+def load(
+    spec: ModelSpec, store: Store, cache: Path, progress: Progress = unreported, checkpoint: Checkpoint | None = None
+) -> LoadedModel:
+    """Load a model, wrap its sites, and check that re-running its layers gives its own logits.
+
+    Args:
+        checkpoint: what `look` found; it is looked for if not given.
+
+    Raises:
+        ModelError: no such model, pickled or damaged weights, not a causal language model.
+        UnsupportedModel: the self-check failed.
+        DeviceError: no such device, or out of memory.
+    """
+    placement = place(spec.device)
+    checkpoint = checkpoint or look(spec, store, cache, progress)
+    declared = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
+    dtype = pick_dtype(spec.dtype, placement.device, declared)
+    if spec.device == "auto" and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device):
+        placement = place("map")
+    progress(0, 3, "Reading the weights")
+    model, unused = read_all_weights(checkpoint, placement, dtype, spec.quantize, spec.trust_remote_code, cache)
+    progress(1, 3, "Reading the tokenizer")
+    tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
+    progress(2, 3, "Checking the model layer by layer")
+    family = find_updates(model, find_anatomy(model))
+    hooks = Hooks(model, family)
+    try:
+        parallel = check_hooks(hooks)
+    except BaseException:
+        hooks.remove()
+        raise
+    per_token = count_bytes_per_token(model.config.get_text_config(decoder=True), dtype.itemsize)
+    stored = checkpoint.config.get("quantization_config") or {}
+    in_8_bits = spec.quantize == "int8" or bool(stored.get("load_in_8bit"))
+    mixture = routes_tokens(hooks.layers, family, model.config.get_text_config(decoder=True))
+    alone = in_8_bits or mixture  # outliers are found, and tokens sent to experts, batch by batch
+    batches = Batches(hooks.device, per_token, alone)
+    digest = checkpoint.digest(store)
+    progress(3, 3, "Ready")
+    notices = (*checkpoint.notices, *unused.notices)
+    return LoadedModel(
+        spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches, notices, unused.tensors
+    )
+
+
+def _count_bytes(checkpoint: Checkpoint, dtype: torch.dtype, quantize: str) -> float:
+    """Bytes that the weights will take, from the size of their files."""
+    declared = DTYPES.get(str(checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")), torch.float32)
+    parameters = sum(path.stat().st_size for path in checkpoint.weights) / declared.itemsize
+    return parameters * {"int8": 1.0, "nf4": 0.56}.get(quantize, dtype.itemsize)
+
+
+def _load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    with guarded("Cannot load the tokenizer", "Add the tokenizer's files to the folder"):
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+        tokenizer("a")
+    return tokenizer
+
+
+def _check_causal(config: dict[str, Any], spec: ModelSpec) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+
+    architectures, model_type = config.get("architectures") or [None], config.get("model_type", "")
+    if not isinstance(architectures, list) or not isinstance(model_type, str):
+        raise ModelError("Cannot read config.json", "architectures is no list, or model_type no text", "Copy it again")
+    declared = architectures[0]
+    if "AutoModelForCausalLM" in (config.get("auto_map") or {}):
+        if spec.trust_remote_code:
+            return
+        if model_type not in CAUSAL:
+            raise ModelError("The model brings its own code", str(declared), "Add --trust-remote-code if you trust it")
+    known = CAUSAL.get(model_type)
+    names = {known} if isinstance(known, str) else set(known or ())
+    if not names:
+        raise ModelError(
+            "Not a causal language model", f"model type {model_type!r}, {declared}", "Use a decoder-only model"
+        )
+    if declared is not None and declared not in names:
+        raise ModelError("Not a causal language model", f"the checkpoint is a {declared}", "Use a decoder-only model")

@@ -1,0 +1,97 @@
+"""Hooks -> whether what the wrappers see and do is what the model is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from explorer.errors import UnsupportedModel
+from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.model.wrappers import Call, Hooks
+
+
+@dataclass
+class _Seen:
+    """One layer's input and what its sites add to it; without a site, its output may overflow."""
+
+    hidden: Tensor
+    updates: dict[str, Tensor]
+    whole: bool
+
+    def enter(self, layer: int, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+    def update(self, site: Site, update: Tensor) -> None:
+        self.updates[site.part] = update.clone()  # some layers add in place
+
+    def leave(self, layer: int, hidden: Tensor) -> None:
+        if self.updates.keys() != set(PARTS):
+            _refuse(f"layer {layer} does not run both its attention and its MLP")
+        if not torch.isfinite(hidden).all():
+            if self.whole:
+                _refuse_overflow(layer, hidden.dtype)
+            return
+        if not _close(sum(map(Tensor.float, self.updates.values()), self.hidden.float()), hidden):
+            _refuse(f"layer {layer} is not its input plus what its attention and MLP add")
+
+
+@torch.inference_mode()
+def check_hooks(hooks: Hooks) -> bool:
+    """Check on a few tokens that what the wrappers see and do is what the model is.
+
+    Re-running the layers one by one gives the model's own logits; a layer's output is its input plus what its
+    sites add; a site that is off adds nothing, and turning it off moves the output if it added something.
+
+    Returns:
+        Whether attention and MLP are parallel: the MLP reads the residual stream before attention is added.
+
+    Raises:
+        UnsupportedModel: one of these does not hold, or the model overflows in its dtype.
+    """
+    model: Any = hooks.model
+    ids = torch.randint(hooks.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(hooks.device)
+    own = model(ids, use_cache=False).logits
+    trace = hooks.trace(ids)
+    if len(trace.calls) != len(hooks.layers):
+        _refuse(f"its forward pass runs {len(trace.calls)} of {len(hooks.layers)} layers")
+    hidden, parallel = trace.hidden, True
+    for layer, call in enumerate(trace.calls):
+        before, (hidden, updates) = hidden, _run_seen(hooks, layer, hidden, call, NONE)
+        for part in PARTS:
+            alone, left = _run_seen(hooks, layer, before, call, Mask(frozenset({Site(layer, part)})))
+            if left[part].any():
+                _refuse(f"{Site(layer, part)} adds to the residual stream when it is off")
+            if torch.equal(alone, hidden) and updates[part].abs().max() > 1e-3 * before.abs().max():
+                _refuse(f"turning {Site(layer, part)} off changes nothing")
+            if part == "attention" and not torch.equal(left["mlp"], updates["mlp"]):
+                parallel = False
+    if not torch.isfinite(own).all():
+        _refuse_overflow(len(trace.calls), own.dtype)
+    if not _close(hooks.logits(hooks.finish(hidden).flatten(0, 1)), own.flatten(0, 1)):
+        _refuse("its layers, run one by one, do not give its logits")
+    return parallel
+
+
+def _run_seen(hooks: Hooks, layer: int, hidden: Tensor, call: Call, mask: Mask) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run one layer under a mask; return its output and what its sites add."""
+    seen = _Seen(hidden, {}, whole=mask == NONE)
+    with hooks.observe(seen, mask):
+        return hooks.run_layer(layer, hidden, call), seen.updates
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two tensors agree to 16 units in the last place of the largest entry."""
+    unit = torch.finfo(b.dtype).eps * max(float(b.abs().max()), 1e-6)
+    return float((a.float() - b.float()).abs().max()) <= 16 * unit
+
+
+def _refuse(found: str) -> NoReturn:
+    raise UnsupportedModel("The model cannot be measured correctly", found, "Use a decoder of a supported family")
+
+
+def _refuse_overflow(layer: int, dtype: torch.dtype) -> NoReturn:
+    name = str(dtype).removeprefix("torch.")
+    raise UnsupportedModel("The model overflows", f"in {name}, from layer {layer}", "Use --dtype bfloat16 or float32")

@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: intervals, resampling, rank correlation, racing, ridge. No torch model in sight."""

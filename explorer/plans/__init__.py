@@ -1,0 +1,1 @@
+"""Which to remove, in which order, until when; the curve of it."""

@@ -1,0 +1,66 @@
+"""Text -> Budget: how much has to go, by layers, sites, parameters, bytes, KV cache or FLOPs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from explorer.errors import PlanError
+from explorer.masks.mask import NONE, Mask
+from explorer.model.costs import Inventory
+from explorer.records import BYTES, Costs
+
+_REMEDY = "Use layers=8, sites=12, parameters=20%, bytes=6GiB, kv=30% or flops=25%"
+_COUNTED, _SHARED = ("layers", "sites"), ("parameters", "bytes", "kv", "flops")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much has to go: a count, a share of what the whole model needs, or bytes that the weights must fit in.
+
+    Args:
+        of: `layers`, `sites`, `parameters`, `bytes`, `kv` or `flops`.
+        amount: layers or sites to remove, the share to remove in (0, 1), or with `fits` bytes that may stay.
+        fits: the amount is what may stay.
+    """
+
+    of: str
+    amount: float
+    fits: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read `layers=8`, `sites=12`, `parameters=20%`, `bytes=6GiB`, `kv=30%`, `flops=25%`. Raises PlanError.
+
+        Numbers have at most 15 digits before and after the point.
+        """
+        match = re.fullmatch(r"(\w+)=([0-9]{1,15}(?:\.[0-9]{1,15})?)([%A-Za-z]*)", text.strip())
+        if match is None:
+            raise PlanError("Malformed budget", repr(text), _REMEDY)
+        of, amount, unit = match[1], float(match[2]), match[3]
+        if of in _COUNTED and not unit and amount >= 1 and amount == int(amount):
+            return cls(of, amount)
+        if of in _SHARED and unit == "%" and 0 < amount < 100:
+            return cls(of, amount / 100)
+        if of == "bytes" and unit in BYTES and amount > 0:
+            return cls(of, amount * BYTES[unit], fits=True)
+        raise PlanError("Malformed budget", repr(text), _REMEDY)
+
+    def met(self, mask: Mask, inventory: Inventory, context: int) -> bool:
+        """Tell whether a mask removes enough, at a context of so many tokens."""
+        if self.of == "layers":
+            return len(mask.whole_layers) >= self.amount
+        if self.of == "sites":
+            return len(mask.sites) >= self.amount
+        before, after = (self._cost(inventory.costs(m, context)) for m in (NONE, mask))
+        if self.fits:
+            return after <= self.amount
+        return before - after >= before * self.amount * (1 - 1e-12)  # 90% of ten is nine, rounded or not
+
+    def _cost(self, costs: Costs) -> int:
+        return {
+            "parameters": costs.parameters,
+            "bytes": costs.bytes,
+            "kv": costs.kv_bytes_per_token,
+            "flops": costs.flops_per_token,
+        }[self.of]

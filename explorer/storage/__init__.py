@@ -1,0 +1,1 @@
+"""What was computed once: keys (one maker), scores, arrays, eviction."""

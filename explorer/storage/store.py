@@ -1,0 +1,297 @@
+"""cache/: what was computed once. SQLite for scores, files for arrays; `keys` makes every key, of content.
+
+Several processes may share one folder: SQLite locks its own file (write-ahead log), arrays are written beside
+their place and renamed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import math
+import os
+import secrets
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from explorer.errors import ExplorerError
+from explorer.storage.partial_files import remove_leftovers, written_whole
+
+#: Raised when the tables below change; a database of another layout is set aside.
+LAYOUT = 2
+
+_REMEDY = "Try again, or name another with --cache"
+
+#: What is not finite is NULL.
+_TABLES = (
+    "nats (context TEXT, window TEXT, mask TEXT, nats REAL, PRIMARY KEY (context, window, mask))",
+    "overflows (context TEXT, window TEXT, mask TEXT, layer INTEGER NOT NULL, PRIMARY KEY (context, window, mask))",
+    "divergences (context TEXT, window TEXT, mask TEXT, kl REAL, distance REAL, "
+    "agreeing REAL, PRIMARY KEY (context, window, mask))",
+    "files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL)",
+)
+
+
+class _OtherLayout(Exception):
+    """A database whose tables are of another version."""
+
+
+class CacheError(ExplorerError):
+    """The cache folder cannot be used."""
+
+
+class Store:
+    """Stored results.
+
+    Args:
+        folder: where they live, made if missing; with None they are kept in memory only, to be lost at the end.
+
+    Raises:
+        CacheError: the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        self._arrays: dict[str, dict[str, np.ndarray]] = {}
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CacheError(
+                    "Cannot use the cache folder", f"{folder} ({error.strerror})", "Name another with --cache"
+                ) from None
+            for name in ("arrays", "models"):
+                remove_leftovers(folder / name)
+        try:
+            self._db = self._open()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise CacheError("Cannot read the cache", f"{folder} ({error})", _REMEDY) from error
+            self._db = self._renew("could not be read")
+        except _OtherLayout as other:
+            self._db = self._renew(f"has layout {other}, not {LAYOUT}")
+
+    def _open(self) -> sqlite3.Connection:
+        target = ":memory:" if self.folder is None else self.folder / "scores.sqlite"
+        try:
+            if isinstance(target, Path):  # SQLite would make it readable to all, and writable to none but its owner
+                os.close(os.open(target, os.O_CREAT | os.O_RDWR, 0o666))
+            db = sqlite3.connect(target, timeout=60, check_same_thread=False, isolation_level=None)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise CacheError(
+                "Cannot open the cache", f"{target} ({error})", "Name another folder with --cache"
+            ) from None
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            self._lay_out(db)
+        except sqlite3.OperationalError as error:
+            db.close()
+            raise CacheError(
+                "Cannot write the cache", f"{target} ({error})", "Name another folder with --cache"
+            ) from None
+        except (sqlite3.DatabaseError, _OtherLayout):
+            db.close()
+            raise
+        return db
+
+    @staticmethod
+    def _lay_out(db: sqlite3.Connection) -> None:
+        """Make the tables, or see that they are of this layout."""
+        db.execute("BEGIN IMMEDIATE")
+        layout = db.execute("PRAGMA user_version").fetchone()[0]
+        if layout != LAYOUT and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            raise _OtherLayout(layout)
+        for table in _TABLES:
+            db.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
+        db.execute(f"PRAGMA user_version={LAYOUT}")
+        db.execute("COMMIT")
+
+    def _renew(self, why: str) -> sqlite3.Connection:
+        """Open the database once more, and set it aside first unless another process just did."""
+        assert self.folder is not None
+        lock = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (whole := self._open_whole()) is not None:
+                return whole
+            self._set_aside(why)
+            return self._open()
+        finally:
+            os.close(lock)
+
+    def _open_whole(self) -> sqlite3.Connection | None:
+        """Open the database if nothing is wrong with it."""
+        try:
+            db = self._open()
+        except (sqlite3.DatabaseError, _OtherLayout):
+            return None
+        with suppress(sqlite3.DatabaseError):
+            if db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+                return db
+        db.close()
+        return None
+
+    def _set_aside(self, why: str) -> None:
+        assert self.folder is not None
+        broken = self.folder / f"broken-{secrets.token_hex(4)}"
+        try:
+            broken.mkdir()
+            for name in ("scores.sqlite", "scores.sqlite-wal", "scores.sqlite-shm"):
+                with suppress(FileNotFoundError):
+                    os.replace(self.folder / name, broken / name)
+        except OSError as error:
+            found = f"{self.folder} {why}, and could not be set aside ({error.strerror})"
+            raise CacheError("Cannot use the cache", found, "Name another with --cache") from None
+        print(f"The cache {why} and was set aside in {broken}; starting an empty one.", file=sys.stderr)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._roll_back()
+                raise CacheError("Cannot write the cache", f"{self.folder} ({error})", "Free some space") from error
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def nats(self, context: str, windows: Iterable[str], mask: str) -> dict[str, float]:
+        """Return window digest -> stored nats under a mask, for the windows that have been scored.
+
+        They are infinite where the model's arithmetic overflowed.
+        """
+        wanted = set(windows)
+        rows = self._read("SELECT window, nats FROM nats WHERE context=? AND mask=?", (context, mask))
+        return {window: _read_number(nats) for window, nats in rows if window in wanted}
+
+    def overflow(self, context: str, windows: Iterable[str], mask: str) -> int | None:
+        """Return the first layer that overflowed on any of the windows under a mask, L for the head, if any."""
+        wanted = set(windows)
+        rows = self._read("SELECT window, layer FROM overflows WHERE context=? AND mask=?", (context, mask))
+        return min((layer for window, layer in rows if window in wanted), default=None)
+
+    def add_overflows(self, context: str, rows: Iterable[tuple[str, str, int]]) -> None:
+        """Store (window digest, mask, layer) rows, all or none."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO overflows VALUES (?, ?, ?, ?)", [(context, *row) for row in rows])
+
+    def divergences(self, context: str, windows: Iterable[str], mask: str) -> dict[str, tuple[float, ...]]:
+        """Return window digest -> stored (kl, distance, agreeing) under a mask, for the windows that have them."""
+        wanted = set(windows)
+        query = "SELECT window, kl, distance, agreeing FROM divergences WHERE context=? AND mask=?"
+        rows = self._read(query, (context, mask))
+        return {window: tuple(map(_read_number, values)) for window, *values in rows if window in wanted}
+
+    def add_divergences(self, context: str, rows: Iterable[tuple[str, str, float, float, float]]) -> None:
+        """Store (window digest, mask, kl, distance, agreeing) rows, all or none."""
+        with self._transaction() as db:
+            query = "INSERT OR REPLACE INTO divergences VALUES (?, ?, ?, ?, ?, ?)"
+            db.executemany(query, [(context, *row[:2], *map(_write_number, row[2:])) for row in rows])
+
+    def _read(self, query: str, values: tuple) -> list[tuple]:
+        """Return a query's rows; a database that turns out damaged is set aside, and has none.
+
+        Raises CacheError where it is whole, but cannot be read now: locked, closed, or on a disk that fails.
+        """
+        with self._lock:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                if self.folder is None or not _is_damage(error):
+                    raise CacheError("Cannot read the cache", f"{self.folder} ({error})", _REMEDY) from error
+                self._db.close()
+                self._db = self._renew("could not be read")
+                return []
+
+    def add_nats(self, context: str, rows: Iterable[tuple[str, str, float]]) -> None:
+        """Store (window digest, mask, nats) rows, all or none."""
+        with self._transaction() as db:
+            found = [(context, window, mask, _write_number(nats)) for window, mask, nats in rows]
+            db.executemany("INSERT OR REPLACE INTO nats VALUES (?, ?, ?, ?)", found)
+
+    def digest(self, path: Path, compute: Callable[[Path], str]) -> str:
+        """Return the digest of a file, computed again only when its size or time of change differ."""
+        status = path.stat()
+        identity = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+        for (digest,) in self._read("SELECT digest FROM files WHERE (path, size, mtime_ns) = (?, ?, ?)", identity):
+            return digest
+        digest = compute(path)
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*identity, digest))
+        return digest
+
+    def arrays(self, key: str) -> dict[str, np.ndarray] | None:
+        """Return stored arrays by name, or None. A file that does not hold what was stored is removed.
+
+        Raises CacheError where there is one that cannot be read now.
+        """
+        if self.folder is None:
+            return self._arrays.get(key)
+        path = self.folder / "arrays" / f"{key}.npz"
+        try:
+            with path.open("rb") as file:
+                before, content = os.fstat(file.fileno()), file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CacheError("Cannot read the cache", f"{path} ({error.strerror or error})", _REMEDY) from None
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return dict(arrays)
+        except MemoryError:
+            raise
+        except Exception:  # what is no archive fails in as many ways as it has bytes
+            with suppress(OSError):
+                if os.path.samestat(before, path.stat()):  # it may have been written anew
+                    path.unlink()
+            return None
+
+    def add_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Store named arrays under a key."""
+        if self.folder is None:
+            self._arrays[key] = dict(arrays)
+            return
+        folder = self.folder / "arrays"
+        try:
+            folder.mkdir(exist_ok=True)
+            with written_whole(folder / f"{key}.npz") as partial, partial.open("wb") as file:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        except OSError as error:
+            found = f"{folder} ({error.strerror or error})"
+            raise CacheError(
+                "Cannot write the cache", found, "Free some space, or name another with --cache"
+            ) from error
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether an error says that the file is not, or no longer, a database."""
+    code = getattr(error, "sqlite_errorcode", None)  # an extended one has the primary one in its low byte
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _write_number(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _read_number(stored: float | None) -> float:
+    return math.inf if stored is None else stored

@@ -1,0 +1,1 @@
+"""A text's name -> token windows."""

@@ -1,0 +1,189 @@
+"""The instrument in a real browser: what is shown at once, what is sent, and that estimates are marked."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Page, expect
+from transformers import LlamaConfig
+
+from tests.support.browser import serve
+from tests.support.tiny_models import FAMILIES, REPOSITORY, WINDOW, make_model, save
+from ui.parts.number_format import describe_bytes
+
+TOKENS = {"tokens": str(3 * WINDOW), "window": str(WINDOW), "dtype": "float32", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve(OMP_NUM_THREADS="1") as address:  # tiny layers lose by threads
+        yield address
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 80 layers."""
+    config = {**FAMILIES["llama"]().to_dict(), "num_hidden_layers": 80, "initializer_range": 0.1}
+    return save(make_model(LlamaConfig(**config)), tmp_path_factory.mktemp("deep"))
+
+
+class Instrument:
+    """The Prune page of a model, and the frames that its browser sends."""
+
+    def __init__(self, page: Page, url: str, model: Path, mask: str = "none", **more: str) -> None:
+        self.page, self.sent = page, 0
+        page.on("websocket", lambda socket: socket.on("framesent", lambda _: self._count()))
+        query = urlencode({**TOKENS, "model": str(model), "mask": mask, **more})
+        page.goto(f"{url}/prune?{query}")
+        self.value, self.tag = page.locator(".instrument .value"), page.locator(".instrument .tag")
+        self.slider = page.get_by_role("slider", name="Pruned along the plan")
+        expect(self.tag).to_have_text("measured")
+
+    def _count(self) -> None:
+        self.sent += 1
+
+    def wait_for_plan(self) -> None:
+        """Wait until every step of the plan is scored, and nothing else is on its way."""
+        expect(self.slider).to_be_enabled()
+        expect(self.page.locator("[data-part=progress]")).to_have_text("")
+        expect(self.page.locator(".st-key-queue")).to_have_text("Queue: empty")
+        self.page.wait_for_timeout(500)
+
+    def switch(self, name: str) -> Any:
+        return self.page.get_by_role("switch", name=name, exact=True)
+
+    def removes(self, mask: str) -> None:
+        expect(self.page.locator(".st-key-frame")).to_contain_text(f"Removed{mask}Perplexity")
+
+
+def ask_command_line(model: Path, *masks: str) -> dict[str, Any]:
+    options = [f"--{name}={value}" for name, value in {**TOKENS, "model": model}.items()]
+    asked = [option for mask in masks for option in ("--mask", mask)]
+    command = [sys.executable, "-m", "explorer", "score", "--json", "--no-cache", *options, *asked]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout
+    return {score["mask"]: score for score in json.loads(found)["scores"]}
+
+
+def drag(page: Page, slider: Any, part: float, release: bool = True) -> list[str]:
+    """Drag the slider's thumb from where it is to a part of the way; return the readouts on the way."""
+    box = slider.bounding_box()
+    assert box is not None
+    value, most = (float(slider.evaluate(f"e => e.{name}")) for name in ("value", "max"))
+    x = lambda share: box["x"] + 8 + (box["width"] - 16) * share  # noqa: E731
+    page.mouse.move(x(value / most), box["y"] + box["height"] / 2)
+    page.mouse.down()
+    seen = []
+    for step in range(1, 21):
+        page.mouse.move(x(value / most + (part - value / most) * step / 20), box["y"] + box["height"] / 2)
+        seen.append(page.locator(".instrument .value").inner_text())
+    if release:
+        page.mouse.up()
+    return seen
+
+
+def test_a_drag_sends_nothing_and_its_release_one_message(page: Page, url: str, deep: Path) -> None:
+    shown = Instrument(page, url, deep)
+    shown.wait_for_plan()
+    sent = shown.sent
+    seen = drag(page, shown.slider, 0.5, release=False)
+    assert len(set(seen)) > 10
+    assert shown.sent == sent
+    expect(shown.tag).to_have_text("measured")
+    page.mouse.up()
+    expect(page.locator("[data-part=step]")).to_contain_text("80 of 160 sites removed, 50.0%")
+    expect(page.locator(".st-key-frame")).not_to_contain_text("Removednone")
+    page.wait_for_timeout(500)
+    assert shown.sent == sent + 1
+    mask = re.search(r"Removed(.+)Perplexity", page.locator(".st-key-frame").inner_text().replace("\n", ""))
+    assert mask is not None
+    found = ask_command_line(deep, mask[1])[mask[1]]
+    assert shown.value.inner_text() == f"{found['perplexity']:,.2f}"
+    low, high = found["perplexity_ci95"]
+    expect(page.locator(".instrument")).to_contain_text(f"95% interval {low:,.2f} to {high:,.2f}")
+
+
+def test_costs_follow_the_mask(page: Page, url: str, deep: Path) -> None:
+    Instrument(page, url, deep, mask="10-19,a30,m31")
+    command = [sys.executable, "-m", "explorer", "info", "--json", f"--model={deep}", f"--window={WINDOW}"]
+    told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout)
+    size = {site["site"]: site["parameters"] for site in told["sites"]}
+    norms = 2 * 32 * 10  # two a layer, of the layers that are gone
+    gone = sum(size[f"{part}{layer}"] for layer in range(10, 20) for part in "am") + size["a30"] + size["m31"] + norms
+    rows = page.locator(".meter tbody tr")
+    left = told["parameters"] - gone
+    assert rows.nth(0).inner_text().split("\t") == [
+        "Parameters", f"{told['parameters']:,}", f"{left:,}", f"{100 * gone / told['parameters']:.1f}%",
+    ]  # fmt: skip
+    assert rows.nth(3).inner_text().split("\t")[2] == describe_bytes(left / 2)
+    before, after = 80 * 2 * 2 * 8 * 4, 69 * 2 * 2 * 8 * 4
+    assert rows.nth(4).inner_text().split("\t")[1:3] == [describe_bytes(before), describe_bytes(after)]
+    page.locator("[data-part=context]").select_option("8192")
+    assert rows.nth(5).inner_text().split("\t")[1:3] == [describe_bytes(8192 * before), describe_bytes(8192 * after)]
+
+
+def test_hand_and_keyboard_set_the_mask_and_take_it_back(page: Page, url: str, deep: Path) -> None:
+    shown = Instrument(page, url, deep)
+    shown.switch("attention of layer 3").click()
+    shown.removes("a3")
+    shown.switch("attention of layer 7").click(modifiers=["Shift"])
+    shown.removes("a3-7")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    shown.removes("a3-8")
+    page.keyboard.press("Shift+ArrowDown")
+    shown.removes("8,a3-7")
+    page.keyboard.press("Shift+ArrowRight")
+    shown.removes("8,a3-7,m9")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    shown.removes("a3-8")
+    page.keyboard.press("Control+Shift+z")
+    shown.removes("8,a3-7")
+    page.get_by_role("button", name="Undo").click()
+    shown.removes("a3-8")
+    shown.slider.focus()
+    page.keyboard.press("Home")
+    shown.removes("none")
+    expect(page.get_by_role("status").filter(has_text="0 of 160 sites removed")).to_have_count(1)
+
+
+def test_an_estimate_is_marked_until_the_exact_value_replaces_it(page: Page, url: str, deep: Path) -> None:
+    shown = Instrument(page, url, deep)
+    shown.wait_for_plan()  # single damages are measured by then
+    page.locator(".instrument").evaluate(
+        """box => {
+          window.seen = [];
+          const look = () => window.seen.push([".value", ".tag"].map((name) => box.querySelector(name).textContent));
+          new MutationObserver(look).observe(box, { subtree: true, childList: true, characterData: true });
+        }"""
+    )
+    top = shown.value.bounding_box()
+    shown.switch("attention of layer 40").click()
+    shown.switch("MLP of layer 41").click()
+    shown.removes("a40,m41")
+    expect(shown.tag).to_have_text("measured")
+    seen = page.evaluate("window.seen")
+    assert sorted({tag for value, tag in seen if value.startswith("≈")}) == ["estimate"]
+    assert all(value.startswith("≈") == (tag == "estimate") for value, tag in seen if tag != "waiting" and value != "…")
+    found = ask_command_line(deep, "a40,m41")["a40,m41"]
+    assert shown.value.inner_text() == f"{found['perplexity']:,.2f}"
+    assert shown.value.bounding_box() == top
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_eighty_layers_fit_without_a_scroll_bar(page: Page, url: str, deep: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    shown = Instrument(page, url, deep)
+    last = shown.switch("MLP of layer 79").bounding_box()
+    assert last is not None
+    assert last["x"] + last["width"] <= width
+    assert last["width"] >= 5
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,196 @@
+"""The Redundancy and Plans pages in a real browser: click a block, measure, compare, download."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.support.browser import serve
+from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
+
+TOKENS = {"tokens": str(4 * WINDOW), "window": str(WINDOW), "dtype": "float32", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serve(OMP_NUM_THREADS="1", EXPLORER_CACHE=str(tmp_path_factory.mktemp("cache"))) as address:
+        yield address
+
+
+@pytest.fixture
+def model(tiny: Tiny) -> Path:
+    return tiny.folder("llama")
+
+
+def visit(page: Page, url: str, name: str, model: Path, mask: str = "none") -> None:
+    page.goto(f"{url}/{name}?{urlencode({**TOKENS, 'model': str(model), 'mask': mask})}")
+
+
+def plot(page: Page, name: str) -> Locator:
+    found = page.locator(f".st-key-plot-{name} .js-plotly-plot")
+    expect(found).to_be_visible()
+    return found
+
+
+def click_cell(page: Page, name: str, trace: int, index: int) -> None:
+    """Click on a point where plotly has drawn it."""
+    drawn = plot(page, name)
+    page.wait_for_function("e => e._fullLayout && e.calcdata", arg=drawn.element_handle())
+    drawn.evaluate("p => p.scrollIntoView({block: 'center'})")
+    page.wait_for_timeout(300)
+    x, y = drawn.evaluate(
+        """(plot, [trace, index]) => {
+            const full = plot._fullData[trace], box = plot.getBoundingClientRect();
+            const xs = plot._fullLayout[full.xaxis.replace("x", "xaxis")];
+            const ys = plot._fullLayout[full.yaxis.replace("y", "yaxis")];
+            return [box.x + xs._offset + xs.d2p(full.x[index]), box.y + ys._offset + ys.d2p(full.y[index])];
+        }""",
+        [trace, index],
+    )
+    page.mouse.click(x, y)
+
+
+def run_cli(model: Path, *words: str) -> dict:
+    options = [f"--{name}={value}" for name, value in {**TOKENS, "model": str(model)}.items()]
+    command = [sys.executable, "-m", "explorer", *words, "--json", "--no-cache", *options]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout)
+
+
+def test_a_block_that_is_clicked_goes_to_prune(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "redundancy", model)
+    targets = plot(page, "angular-distance").evaluate(
+        "p => [...p._fullData[3].x].map((x, i) => [x, p._fullData[3].y[i]])"
+    )
+    click_cell(page, "angular-distance", 3, targets.index([1, 2]))
+    expected = run_cli(model, "measure")["angular_distance"]["last_token"][1][1]
+    expect(page.locator(".st-key-offer")).to_contain_text(f"Layers 1-2: angular distance {expected:.4f}")
+    page.get_by_role("button", name="Remove this block").click()
+    expect(page).to_have_url(re.compile(r"/prune\?.*mask=1-2"))
+
+
+def test_figures_and_tables_can_be_taken_along(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "redundancy", model)
+    plot(page, "angular-distance")
+    contents = {}
+    for label in ("SVG", "PNG", "HTML", "CSV", "JSON"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=label, exact=True).click()
+        assert download.value.suggested_filename == f"angular-distance.{label.lower()}"
+        contents[label] = Path(download.value.path()).read_bytes()
+    assert contents["SVG"].startswith(b"<svg")
+    assert contents["PNG"].startswith(b"\x89PNG")
+    assert b"plotly" in contents["HTML"]
+    assert contents["CSV"].splitlines()[0] == b"start,size,angular distance,best start of its size"
+    assert len(json.loads(contents["JSON"])["start"]) == 4 + 3 + 2 + 1
+
+
+def test_measures_are_shown_beside_each_other(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "redundancy", model)
+    page.get_by_text("Layers", exact=True).click()
+    plot(page, "strips-block-influence")
+    page.get_by_label("Measures").click()
+    page.get_by_role("option", name="Loss without it").click()
+    page.keyboard.press("Escape")
+    page.get_by_text("Measures", exact=True).first.click()  # at once, while the page is drawn anew
+    expect(page.locator(".st-key-plot-rank-correlation")).to_be_visible()
+    drawn = plot(page, "rank-correlation")
+    page.wait_for_function("p => p._fullData && p._fullData[0].z.length === 4", arg=drawn.element_handle())
+
+
+def test_pairs_are_scored_when_asked_for(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "redundancy", model)
+    page.get_by_text("Pairs", exact=True).click()
+    page.get_by_role("button", name="Score all pairs").click()
+    drawn = plot(page, "interactions")
+    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
+    expected = run_cli(model, "interactions")["pairs"]
+    shown = plot(page, "interactions").evaluate("p => p._fullData[0].z")
+    assert drawn
+    assert shown[0][1] == pytest.approx(expected[0][1], abs=1e-5)
+    assert shown[2][3] == pytest.approx(expected[2][3], abs=1e-5)
+
+
+def test_tokens_are_coloured_under_a_mask(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "redundancy", model)
+    page.get_by_text("Tokens", exact=True).click()
+    expect(page.get_by_text("Nothing is removed.")).to_be_visible()
+    visit(page, url, "redundancy", model, "a1,3")
+    page.get_by_text("Tokens", exact=True).click()
+    passage = page.locator(".st-key-passage")
+    expect(passage).to_be_visible()
+    assert passage.locator("span[style]").count() == WINDOW - 1
+    lost = run_cli(model, "score", "--mask", "a1,3")["scores"]
+    first = (lost[1]["window_nats"][0] - lost[0]["window_nats"][0]) / (WINDOW - 1)
+    expect(page.get_by_text(f"{first:+.3f} nats a token")).to_be_visible()
+
+
+def test_another_text_stands_beside(page: Page, url: str, model: Path, tmp_path: Path) -> None:
+    text = tmp_path / "<b>notes.txt"
+    text.write_text("An entirely different text, about sheep and clouds and nothing else. " * 40)
+    visit(page, url, "redundancy", model)
+    page.get_by_text("Side by side", exact=True).click()
+    page.get_by_label("Texts beside it").fill(str(text))
+    page.get_by_role("button", name="Compare").click()
+    drawn = plot(page, "side-by-side")
+    page.wait_for_function("p => p._fullData && p._fullData.length === 3", arg=drawn.element_handle())
+    assert drawn.evaluate("p => p.querySelectorAll('b').length") == 0
+    expect(page.locator(".st-key-plot-agreement-of-texts .js-plotly-plot")).to_be_visible()
+
+
+def test_plans_are_compared_and_a_step_goes_to_prune(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "plans", model)
+    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
+    drawn = plot(page, "plans-perplexity")
+    traces = drawn.evaluate("p => p._fullData.map(t => [t.name, t.mode, [...(t.customdata || [])], [...t.y]])")
+    lines = {name: (masks, y) for name, mode, masks, y in reversed(traces) if mode == "lines+markers"}
+    assert set(lines) == {"Deepest", "Similarity block", "Block influence"}
+    masks, perplexities = lines["Block influence"]
+    expected = run_cli(model, "plan", "--method", "block-influence")["steps"]
+    assert masks == [step["mask"] for step in expected]
+    assert perplexities == pytest.approx([step["perplexity"] for step in expected], rel=1e-4)
+    index = next(i for i, (name, mode, *_) in enumerate(traces) if (name, mode) == ("Block influence", "lines+markers"))
+    click_cell(page, "plans-perplexity", index, 1)
+    expect(page.locator(".st-key-offer")).to_contain_text("Removed:")
+    page.get_by_role("button", name="Take it to Prune").click()
+    expect(page).to_have_url(re.compile(r"/prune\?.*mask=\d"))
+
+
+def test_options_that_make_no_plan_are_one_line(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "plans", model)
+    page.get_by_text("Options").click()
+    page.get_by_role("textbox", name="Budget").fill("half")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Malformed budget")).to_be_visible()
+
+
+def test_a_page_can_be_left_while_it_is_busy(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "plans", model)
+    methods = page.locator(".stMultiSelect").filter(has_text="Methods")
+    methods.get_by_role("combobox").click()
+    page.get_by_role("option", name="Magnitude").click()
+    page.keyboard.press("Escape")
+    expect(methods.locator("[data-tag]").filter(has_text="Magnitude")).to_be_visible()
+    page.get_by_role("link", name="Prune", exact=True).first.click()
+    expect(page.locator(".instrument .tag")).to_have_text("measured")
+
+
+def test_plan_files_stand_beside_what_they_were_made_of(page: Page, url: str, model: Path, tmp_path: Path) -> None:
+    made = run_cli(model, "plan", "--method", "block-influence")
+    for name, changes in {"one": {}, "two": {}, "bad": {"steps": [{"mask": "none"}, {"mask": "x"}]}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(made | changes))
+    visit(page, url, "plans", model)
+    page.get_by_text("Plan files", exact=True).first.click()
+    files = [tmp_path / f"{name}.json" for name in ("one", "two", "bad")]
+    page.locator("input[type=file]").first.set_input_files(files)
+    expect(page.get_by_text(re.compile(r"bad\.json: Not a plan"))).to_be_visible()
+    for number in (1, 2, 3):
+        expect(page.get_by_role("button", name=f"Block influence {number}", exact=True)).to_be_visible()
+    assert page.locator("[data-testid=stException]").count() == 0

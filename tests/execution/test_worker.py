@@ -1,0 +1,284 @@
+"""The worker: by priority, shared by content, urgent work inside what is open, cancelled when nobody holds it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import pytest
+
+from explorer.errors import ExplorerError
+from explorer.execution.job import READOUT, SAMPLE, SWEEP, Job
+from explorer.execution.worker import Worker
+
+WAIT = 10
+
+
+class Gate:
+    """Work that starts, and goes on when it is let."""
+
+    def __init__(self) -> None:
+        self.started, self.open = threading.Event(), threading.Event()
+        self.steps = 0
+
+    def __call__(self, job: Job) -> str:
+        self.started.set()
+        while not self.open.wait(0.005):
+            self.steps += 1
+            job.progress(self.steps, 100, "waiting")
+        return "through"
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker()
+    yield made
+    made.close()
+
+
+def wait(job: Job) -> Job:
+    for _ in range(WAIT * 200):
+        if not job.active:
+            return job
+        threading.Event().wait(0.005)
+    raise AssertionError(f"{job.title} is still {job.state}")
+
+
+def test_a_result_arrives_and_is_remembered(worker: Worker) -> None:
+    runs: list[int] = []
+    job = wait(worker.ask("ann", "score", "key", "work", lambda job: runs.append(1) or 42))
+    assert (job.state, job.result) == ("done", 42)
+    assert worker.ask("bob", "score", "key", "work", lambda job: runs.append(1)) is job
+    assert len(runs) == 1
+
+
+def test_smaller_priority_goes_first(worker: Worker) -> None:
+    gate, order = Gate(), []
+    worker.ask("ann", "gate", "gate", "gate", gate)
+    assert gate.started.wait(WAIT)
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", lambda job: order.append("sweep"), SWEEP)
+    readout = worker.ask("bob", "score", "score", "score", lambda job: order.append("readout"), READOUT)
+    assert [job.title for job in worker.waiting()] == ["gate", "score", "sweep"]
+    gate.open.set()
+    wait(sweep)
+    wait(readout)
+    assert order == ["readout", "sweep"]
+
+
+def test_a_newer_ask_in_a_slot_replaces_the_older(worker: Worker) -> None:
+    gate = Gate()
+    old = worker.ask("ann", "score", "old", "old", gate)
+    assert gate.started.wait(WAIT)
+    new = worker.ask("ann", "score", "new", "new", lambda job: "new")
+    assert wait(old).state == "cancelled"
+    assert wait(new).result == "new"
+
+
+def test_a_shared_job_goes_on_until_nobody_holds_it(worker: Worker) -> None:
+    gate = Gate()
+    job = worker.ask("ann", "score", "shared", "shared", gate)
+    assert worker.ask("bob", "score", "shared", "shared", gate) is job
+    assert gate.started.wait(WAIT)
+    worker.decline("ann", job)
+    steps = gate.steps
+    while gate.steps < steps + 3:
+        assert job.state == "running"
+    worker.decline("bob", job)
+    assert wait(job).state == "cancelled"
+    assert worker.ask("ann", "score", "shared", "shared", lambda job: "again").state == "cancelled"
+    worker.retry("ann", job)
+    again = worker.ask("ann", "score", "shared", "shared", lambda job: "again")
+    assert wait(again).result == "again"
+
+
+def test_what_is_asked_for_again_before_it_has_stopped_runs_again(worker: Worker) -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def stubborn(job: Job) -> str:
+        started.set()
+        go_on.wait(WAIT)
+        job.check()
+        return "once"
+
+    first = worker.ask("ann", "score", "there and back", "stubborn", stubborn)
+    assert started.wait(WAIT)
+    worker.ask("ann", "score", "elsewhere", "other", lambda job: 1)
+    back = worker.ask("ann", "score", "there and back", "stubborn", stubborn)
+    go_on.set()
+    assert wait(back).result == "once"
+    assert first.state == "cancelled"
+
+
+def test_a_page_lets_go_of_what_it_did_not_ask_for(worker: Worker) -> None:
+    gate = Gate()
+    sample = worker.ask("ann", "sample", "sample", "sample", gate)
+    export = worker.ask("ann", "export", "export", "export", lambda job: "written")
+    worker.begin_page("ann")
+    score = worker.ask("ann", "score", "score", "score", lambda job: 1)
+    worker.end_page("ann", frozenset({"export"}))
+    assert wait(sample).state == "cancelled"
+    assert wait(export).result == "written"
+    assert wait(score).result == 1
+
+
+def test_what_is_released_is_cancelled_and_nothing_else(worker: Worker) -> None:
+    hold = threading.Event()
+    kept, let_go = (worker.ask("ann", slot, slot, slot, lambda job: hold.wait(5)) for slot in ("kept", "let go"))
+    worker.release("ann", ["let go", "never held"])
+    assert let_go.state == "cancelled"
+    assert kept.active
+    hold.set()
+
+
+def test_a_failure_is_kept_until_it_is_asked_to_be_forgotten(worker: Worker) -> None:
+    def fail(job: Job) -> None:
+        raise ExplorerError("It broke", "a reason", "Mend it")
+
+    job = wait(worker.ask("ann", "facts", "key", "work", fail))
+    assert job.state == "failed"
+    assert str(job.error) == "It broke: a reason. Mend it."
+    assert worker.ask("ann", "facts", "key", "work", lambda job: 1) is job
+    worker.forget_failed()
+    assert wait(worker.ask("ann", "facts", "key", "work", lambda job: 1)).result == 1
+
+
+def test_what_nobody_foresaw_fails_one_job_not_the_worker(worker: Worker, capsys: pytest.CaptureFixture) -> None:
+    job = wait(worker.ask("ann", "facts", "key", "work", lambda job: 1 // 0))
+    assert "ZeroDivisionError" in str(job.error)
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert wait(worker.ask("ann", "facts", "other", "work", lambda job: 1)).result == 1
+
+
+def test_what_only_sessions_that_left_hold_is_cancelled() -> None:
+    there, gate = {"ann", "bob"}, Gate()
+    worker = Worker(there.__contains__)
+    running = worker.ask("ann", "score", "running", "running", gate)
+    queued = worker.ask("ann", "sweep", "queued", "queued", gate)
+    assert gate.started.wait(WAIT)
+    there.discard("ann")
+    assert wait(running).state == "cancelled"
+    assert wait(queued).state == "cancelled"
+    assert wait(worker.ask("bob", "score", "next", "next", lambda job: 1)).result == 1
+    worker.close()
+
+
+def test_closing_stops_the_running_job() -> None:
+    worker, gate = Worker(), Gate()
+    running = worker.ask("ann", "gate", "gate", "gate", gate)
+    queued = worker.ask("ann", "next", "next", "next", gate)
+    assert gate.started.wait(WAIT)
+    worker.close()
+    assert (running.state, queued.state) == ("cancelled", "cancelled")
+    assert not worker._thread.is_alive()
+
+
+class Steps(Gate):
+    """Work that is open to others at each step."""
+
+    def __call__(self, job: Job) -> str:
+        job.open = True
+        return super().__call__(job)
+
+
+def always() -> bool:
+    return True
+
+
+def test_an_open_job_lets_a_more_urgent_one_in_and_goes_on(worker: Worker) -> None:
+    sweep_steps, seen = Steps(), []
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", sweep_steps, SWEEP, always)
+    assert sweep_steps.started.wait(WAIT)
+    readout = worker.ask("bob", "score", "score", "score", lambda job: seen.append(sweep.state) or 7, READOUT, always)
+    assert wait(readout).result == 7
+    assert seen == ["paused"]
+    assert not sweep_steps.open.is_set()
+    sweep_steps.open.set()
+    assert wait(sweep).result == "through"
+
+
+def test_urgent_work_nests_as_deep_as_there_are_priorities(worker: Worker) -> None:
+    sweep_steps, sample_steps = Steps(), Steps()
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", sweep_steps, SWEEP, always)
+    assert sweep_steps.started.wait(WAIT)
+    sample = worker.ask("ann", "sample", "sample", "sample", sample_steps, SAMPLE, always)
+    assert sample_steps.started.wait(WAIT)
+    readout = wait(worker.ask("ann", "score", "score", "score", lambda job: 1, READOUT, always))
+    assert readout.result == 1
+    assert [job.title for job in worker.waiting()] == ["sample", "sweep"]
+    sample_steps.open.set()
+    wait(sample)
+    sweep_steps.open.set()
+    assert wait(sweep).result == "through"
+
+
+@pytest.mark.parametrize(("priority", "fits"), [(SWEEP, True), (READOUT, False)])
+def test_what_is_not_urgent_or_does_not_fit_waits(worker: Worker, priority: int, fits: bool) -> None:
+    steps, order = Steps(), []
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", steps, SWEEP, always)
+    assert steps.started.wait(WAIT)
+    other = worker.ask("bob", "other", "other", "other", lambda job: order.append(sweep.state), priority, lambda: fits)
+    before = steps.steps
+    while steps.steps < before + 5:
+        assert other.state == "queued"
+    steps.open.set()
+    wait(other)
+    assert order == ["done"]
+
+
+def test_what_is_let_in_does_not_see_the_context_of_its_host(worker: Worker) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="clean")
+    steps = Steps()
+
+    def host(job: Job) -> str:
+        variable.set("the host's")
+        return steps(job)
+
+    worker.ask("ann", "sweep", "sweep", "sweep", host, SWEEP, always)
+    assert steps.started.wait(WAIT)
+    assert (
+        wait(worker.ask("ann", "score", "score", "score", lambda job: variable.get(), READOUT, always)).result
+        == "clean"
+    )
+
+
+def test_a_failure_inside_an_open_job_is_not_the_hosts(worker: Worker, capsys: pytest.CaptureFixture) -> None:
+    steps = Steps()
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", steps, SWEEP, always)
+    assert steps.started.wait(WAIT)
+    assert wait(worker.ask("ann", "score", "score", "score", lambda job: 1 // 0, READOUT, always)).state == "failed"
+    worker.retry("ann", sweep)
+    assert sweep.state == "running"
+    worker.decline("ann", sweep)
+    assert wait(sweep).state == "cancelled"
+
+
+def test_jobs_ahead_are_those_that_will_have_run_before(worker: Worker) -> None:
+    steps = Steps()
+    sweep = worker.ask("ann", "sweep", "sweep", "sweep", steps, SWEEP, always)
+    assert steps.started.wait(WAIT)
+    later = [worker.ask("bob", f"{n}", f"{n}", f"{n}", lambda job: 1, SWEEP, always) for n in range(3)]
+    assert [worker.ahead(job) for job in (sweep, *later)] == [0, 1, 2, 3]
+    urgent = worker.ask("cy", "score", "score", "score", steps, READOUT, lambda: False)
+    assert worker.ahead(urgent) == 0
+    assert [worker.ahead(job) for job in later] == [2, 3, 4]
+
+
+def test_time_left_follows_the_pace_of_the_step_and_leaves_out_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("explorer.execution.job.time.monotonic", lambda: now)
+    job = Job("key", "title", lambda job: None)
+    job.state = "running"
+    job.progress(0, 10, "first")
+    assert job.seconds_left is None
+    now += 4
+    job.progress(2, 10, "first")
+    assert job.seconds_left == pytest.approx(16)
+    with job.paused():
+        now += 50
+    assert job.seconds_left == pytest.approx(16)
+    job.progress(0, 4, "second")
+    assert job.seconds_left is None
+    now += 1
+    job.progress(3, 4, "second")
+    assert job.seconds_left == pytest.approx(1 / 3)

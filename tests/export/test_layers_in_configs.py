@@ -1,0 +1,149 @@
+"""Configs that speak of layers: what is sliced, renumbered, or refused by name when layers go."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from explorer.errors import ExportError
+from explorer.evaluation import decode_speed
+from explorer.export import export, plan_export
+from explorer.export.config_slicing import slice_config
+from explorer.export.layout import Layout
+from explorer.masks.mask import Mask
+from explorer.model.architecture import FAMILIES
+from explorer.model.costs import take_inventory
+from explorer.model.loading import LoadedModel
+from explorer.storage.store import Store
+from tests.support import brute_force
+from tests.support.tiny_models import FAMILIES as CONFIGS
+from tests.support.tiny_models import WINDOW, load_folder, make_model, save
+
+_KEPT = [0, 2, 3, 5]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_speed, "TOKENS", 2)
+
+
+def slice_six(**keys: Any) -> dict[str, Any]:
+    """Return what a config of six layers with some keys becomes without layers 1 and 4."""
+    layout = Layout(FAMILIES["llama"], Mask.parse("1,4"), 6)
+    return slice_config({"num_hidden_layers": 6, **keys}, LlamaConfig(num_hidden_layers=6, **keys), _KEPT, layout.move)
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after"),
+    [
+        ("layer_types", [*["full_attention"] * 5, "sliding_attention"], [*["full_attention"] * 3, "sliding_attention"]),
+        ("mlp_layer_types", ["dense"] + ["sparse"] * 5, ["dense"] + ["sparse"] * 3),
+        ("num_attention_heads_per_layer", [1, 2, 3, 4, 5, 6], [1, 3, 4, 6]),
+        ("first_k_dense_replace", 3, 2),
+        ("num_dense_layers", 1, 1),
+        ("max_window_layers", 28, 28),
+        ("moe_layers", [1, 3, 5], [2, 3]),
+        ("full_attn_idxs", [2, 4], [1]),
+        ("num_nextn_predict_layers", 1, 0),
+        ("eos_token_id", [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
+        ("gains", [1.0, 2.0], [1.0, 2.0]),
+    ],
+)  # fmt: skip
+def test_what_is_known_is_brought_in_step(key: str, before: Any, after: Any) -> None:
+    made = slice_six(**{key: before})
+    assert made[key] == after
+    assert made["num_hidden_layers"] == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("gains", [1.0] * 6, "gains in the config has 6 entries, as many as layers"),
+        ("watched_layers", [0, 4], "watched_layers in the config names layers by number"),
+        ("router_indices", [5], "router_indices in the config names layers by number"),
+        ("ranks", {"0": 8, "3": 4}, "ranks in the config has entries for layers by number"),
+        ("adapter", {"ranks": [8, 8, 4, 4, 8, 8]}, r"adapter\.ranks in the config has 6 entries"),
+        ("quantization_config", {"dynamic": {r"model\.layers\.3\..*": {"bits": 8}}},
+         r"quantization_config\.dynamic in the config names layers by a pattern"),
+        ("quantization_config", {"ignore": ["re:.*layers.[0-3].mlp.*"]}, r"quantization_config\.ignore in the config"),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_is_refused_by_name(key: str, value: Any, found: str) -> None:
+    with pytest.raises(ExportError, match=found):
+        slice_six(**{key: value})
+
+
+def test_paths_of_modules_are_renumbered() -> None:
+    before = {
+        "llm_int8_skip_modules": ["lm_head", "model.layers.3.self_attn", "model.layers.4.mlp", "layers.5.mlp", "h.1",
+                                  "vision_tower.layers.4"],
+        "per_module": {"model.layers.2": {"bits": 8}, "model.layers.1.mlp": {"bits": 2}, "model.layers.*": {"bits": 4}},
+    }  # fmt: skip
+    assert slice_six(quantization_config=before)["quantization_config"] == {
+        "llm_int8_skip_modules": ["lm_head", "model.layers.2.self_attn", "layers.3.mlp", "h.1",
+                                  "vision_tower.layers.4"],
+        "per_module": {"model.layers.1": {"bits": 8}, "model.layers.*": {"bits": 4}},
+    }  # fmt: skip
+
+
+def test_layers_after_the_last_one_go_only_with_layers() -> None:
+    name = "model.layers.6.eh_proj.weight"
+    for text, placed in (("a1", (name, False)), ("1", None)):
+        layout = Layout(FAMILIES["llama"], Mask.parse(text), 6)
+        assert layout.place(name) == placed
+        assert layout.place("model.layers.5.mlp.up_proj.weight") == (
+            f"model.layers.{5 if placed else 4}.mlp.up_proj.weight", False,
+        )  # fmt: skip
+        assert layout.beyond == [name]
+
+
+def test_experts_and_layers_of_one_number_are_told_apart() -> None:
+    layout = Layout(FAMILIES["qwen3_moe"], Mask.parse("0"), 6)
+    for layer, expert in ((1, 1), (2, 0), (3, 3)):
+        placed = layout.place(f"model.layers.{layer}.mlp.experts.{expert}.down_proj.weight")
+        assert placed == (f"model.layers.{layer - 1}.mlp.experts.{expert}.down_proj.weight", False)
+
+
+@pytest.fixture(scope="module")
+def own_head(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """A model whose config says that the head is tied, and whose files hold one of its own."""
+    config = CONFIGS["llama"]()
+    config.tie_word_embeddings = True
+    folder = save(make_model(config), tmp_path_factory.mktemp("own") / "model")
+    head = {"lm_head.weight": torch.randn(config.vocab_size, config.hidden_size)}
+    save_file(load_file(folder / "model.safetensors") | head, folder / "model.safetensors", {"format": "pt"})
+    return load_folder(folder)
+
+
+def test_a_head_of_its_own_beside_a_tie_flag(own_head: LoadedModel, store: Store, tmp_path: Path) -> None:
+    config = own_head.config
+    inventory = take_inventory(own_head.model, own_head.family)
+    assert inventory.looked_up == config.vocab_size * config.hidden_size
+    assert inventory.total == sum(p.numel() for p in brute_force.plain(own_head.checkpoint.folder).parameters())
+    corpus, mask = own_head.tokenize("python-docs", 2 * WINDOW, WINDOW), Mask.parse("1")
+    for format in ("transformers", "gguf-f16"):
+        export(own_head, mask, tmp_path / format, corpus, store, format=format)
+    assert json.loads((tmp_path / "transformers" / "config.json").read_text())["tie_word_embeddings"] is False
+    written = AutoModelForCausalLM.from_pretrained(tmp_path / "gguf-f16", gguf_file="model.gguf")
+    torch.testing.assert_close(written.lm_head.weight, own_head.model.lm_head.weight, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ExportError, match="it leaves tie_word_embeddings as it was"):
+        plan_export(own_head, mask, "mergekit")
+
+
+def test_mergekit_refuses_what_transformers_refuses(llama: LoadedModel, tmp_path: Path) -> None:
+    folder = save(make_model(CONFIGS["llama"]()), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "gains": [1.0] * llama.n_layers}))
+    lines = set()
+    for format in ("transformers", "mergekit", "pruned-remote-code"):
+        with pytest.raises(ExportError, match="gains in the config has 4 entries") as refused:
+            plan_export(load_folder(folder), Mask.parse("1"), format)
+        lines.add(str(refused.value))
+    assert len(lines) == 1
+    plan_export(load_folder(folder), Mask.parse("a1"), "mergekit")

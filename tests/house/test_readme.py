@@ -1,0 +1,70 @@
+"""The README tells the truth: its Python runs, its tree is the house."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.tiny_models import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    cache = Path(os.environ.get("EXPLORER_CACHE", REPOSITORY / "cache")).resolve()
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "models").symlink_to(cache / "models")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    perplexity, difference = done.stdout.splitlines()
+    assert 5 < float(perplexity) < 200
+    assert float(difference) == 0
+    assert (tmp_path / "pruned" / "model.safetensors").is_file()
+
+
+def _tree() -> dict[str, str]:
+    tree = README.split("## The tree")[1]
+    return dict(re.findall(r"^ {4}((?:explorer|ui|pages|app)[\w/]*(?:\.py|/)) +(.+)$", tree, re.MULTILINE))
+
+
+def test_the_tree_has_a_line_for_every_room() -> None:
+    rooms = {
+        f"{root}/{p.parent.name}/" for root in ("explorer", "ui") for p in (REPOSITORY / root).glob("*/__init__.py")
+    }
+    assert len(rooms) > 20
+    assert set(_tree()) == rooms | {"app.py", "pages/"}
+
+
+def test_a_line_of_the_tree_is_the_sign_on_the_door() -> None:
+    for room, line in _tree().items():
+        if (door := REPOSITORY / room / "__init__.py").is_file():
+            sign = ast.get_docstring(ast.parse(door.read_text(encoding="utf-8")))
+            assert sign is not None
+            assert sign.splitlines()[0] == line
+
+
+def test_every_file_has_its_line() -> None:
+    listed: set[str] = set()
+    folder = ""
+    for line in (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            folder = line[3:]
+        elif named := re.match(r"- `([\w/]+\.py)`: \S", line):
+            listed.add(folder + named[1])
+    files = {
+        str(p.relative_to(REPOSITORY))
+        for root in ("explorer", "ui", "pages")
+        for p in (REPOSITORY / root).rglob("*.py")
+    }
+    assert listed == {name for name in files if not name.endswith("/__init__.py")}

@@ -1,0 +1,128 @@
+"""Writing an export against copying the bytes that it keeps, both with fsync: the default model, and 4 GB in shards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from explorer.checkpoints.resolve import DEFAULT_MODEL, Checkpoint, find_checkpoint
+from explorer.export import plan_export
+from explorer.masks.mask import Mask
+from explorer.model.architecture import Family
+from explorer.records import ModelSpec
+from explorer.storage.store import Store
+from tests.performance.engine import CACHE, Row
+
+MASK, LAYERS = Mask.parse("2,a5,m7,9-10"), 28
+_CONFIG = {"hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 16, "num_key_value_heads": 16}
+
+
+def run() -> Iterator[Row]:
+    """Yield (what, measured, goal) rows."""
+    checkpoint = find_checkpoint(DEFAULT_MODEL, Store(CACHE), CACHE)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        yield _row("SmolLM2-135M", checkpoint, Path(folder))
+        source = Path(folder) / "source"
+        _generate(source)
+        yield _row("4 GB in shards", Checkpoint("generated", source), Path(folder))
+        yield "peak memory while 4 GB are written, beyond the libraries", f"{_peak(source, Path(folder))} MiB", "1 GiB"
+
+
+def _stand_in(checkpoint: Checkpoint) -> Any:
+    """What planning asks of a loaded model; the weights are not needed for it."""
+    config = LlamaConfig(**{key: value for key, value in checkpoint.config.items() if key != "architectures"})
+    spec = ModelSpec(checkpoint.name)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    return SimpleNamespace(
+        checkpoint=checkpoint,
+        config=config,
+        model=model,
+        family=Family(),
+        n_layers=config.num_hidden_layers,
+        spec=spec,
+        absent=Mask(),
+    )
+
+
+def _row(name: str, checkpoint: Checkpoint, folder: Path) -> Row:
+    ratios, seconds, size = [], [], 0
+    for _ in range(3):
+        out, copy = folder / "out", folder / "copy"
+        out.mkdir()
+        copy.mkdir()
+        plan = plan_export(_stand_in(checkpoint), MASK, "deci")
+        start = time.perf_counter()
+        plan.write(out, lambda size: None)
+        seconds.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        for path in out.glob("*.safetensors"):
+            shutil.copyfile(path, copy / path.name)
+            with (copy / path.name).open("rb+") as file:
+                os.fsync(file.fileno())
+        ratios.append(seconds[-1] / (time.perf_counter() - start))
+        size = plan.bytes
+        shutil.rmtree(out)
+        shutil.rmtree(copy)
+    what = f"export of {name}: writing {size / 1e9:.2f} GB / copying them, both with fsync"
+    return what, f"{median(ratios):.2f} ({median(seconds):.1f} s)", "1.5"
+
+
+def _generate(folder: Path) -> None:
+    """Write a Llama of 4 GB in bfloat16, in files of four layers."""
+    folder.mkdir()
+    width, inner, files = _CONFIG["hidden_size"], _CONFIG["intermediate_size"], {}
+    shapes = {f"self_attn.{name}_proj": (width, width) for name in "qkvo"}
+    shapes |= {"mlp.gate_proj": (inner, width), "mlp.up_proj": (inner, width), "mlp.down_proj": (width, inner)}
+    shapes |= {"input_layernorm": (width,), "post_attention_layernorm": (width,)}
+    for first in range(0, LAYERS, 4):
+        tensors = {
+            f"model.layers.{layer}.{name}.weight": torch.randint(0, 2**15, shape, dtype=torch.int16).view(
+                torch.bfloat16
+            )
+            for layer in range(first, first + 4)
+            for name, shape in shapes.items()
+        }
+        if first == 0:
+            tensors |= {"model.embed_tokens.weight": torch.zeros(32000, width, dtype=torch.bfloat16)}
+            tensors |= {"model.norm.weight": torch.ones(width, dtype=torch.bfloat16)}
+        name = f"model-{first:05}.safetensors"
+        files |= dict.fromkeys(tensors, name)
+        save_file(tensors, folder / name, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    config = {**_CONFIG, "model_type": "llama", "num_hidden_layers": LAYERS, "tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 32000, "hidden_act": "silu"}))
+
+
+_PEAK = """
+import re
+from tests.performance.export import *
+from tests.performance.export import _stand_in
+loaded, out = _stand_in(Checkpoint("generated", Path(sys.argv[1]))), Path(sys.argv[2])
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+before = peak()
+plan_export(loaded, MASK, "deci").write(out, lambda size: None)
+print((peak() - before) // 1024)
+"""
+
+
+def _peak(source: Path, folder: Path) -> str:
+    out = folder / "peak"
+    out.mkdir()
+    words = [sys.executable, "-c", _PEAK, str(source), str(out)]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()

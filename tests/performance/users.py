@@ -1,0 +1,50 @@
+"""Twenty users of one server: all toggling at once, from toggle to readout; five minutes of a crowd."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+
+from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.masks.mask import Mask
+from tests.browser.test_many_users import USERS, count_bytes, use, walk
+from tests.performance.engine import CACHE, Row
+from tests.support.browser import serve
+from tests.support.crowd import stand
+from tests.support.tiny_models import Tiny
+
+TOKENS = 512
+
+
+def run() -> Iterator[Row]:
+    """Yield (what, measured, goal) rows."""
+    how = {"tokens": str(TOKENS), "window": "128"}
+    with tempfile.TemporaryDirectory() as cache:
+        copytree(CACHE / "models", Path(cache) / "models")
+        with serve(EXPLORER_CACHE=cache) as url:
+            asyncio.run(use(url, DEFAULT_MODEL, [[Mask()]], how))
+            before = count_bytes()
+            walks = [walk(seed, n_layers=30)[:5] for seed in range(USERS)]
+            took = sorted(seconds for *_, seconds in asyncio.run(use(url, DEFAULT_MODEL, walks, how)))
+            grown = count_bytes() - before
+    yield (
+        f"{USERS} users at once, {len(took)} toggles on {TOKENS} tokens: p50, p95",
+        f"{took[len(took) // 2]:.1f} s, {took[int(0.95 * len(took))]:.1f} s",
+        "",
+    )
+    yield "the server's memory grew meanwhile", f"{grown / 2**20:.0f} MiB", ""
+    yield from _run_crowd()
+
+
+def _run_crowd() -> Iterator[Row]:
+    """Five minutes of two tiny models, cancels, lost connections: what was wrong, and what is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = stand(Tiny(Path(folder) / "models"), Path(folder) / "cache", seconds=300.0)
+    done = ", ".join(f"{name} {count}" for name, count in found.outcome.done.most_common())
+    yield f"five minutes of {USERS} users and two tiny models ({done}): wrong readouts", f"{len(found.wrong)}", "0"
+    yield "readouts that did not come within a minute, and were asked for again", f"{found.outcome.again}", "0"
+    yield "memory that the server gained meanwhile", f"{(found.after.bytes - found.before.bytes) / 2**20:.0f} MiB", ""
+    yield "open descriptors before and after", f"{found.before.descriptors}, {found.after.descriptors}", "as before"

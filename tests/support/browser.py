@@ -1,0 +1,90 @@
+"""A real server and a real browser, for the tests of the dashboard and the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+#: Milliseconds that a test waits for what it expects to see, far longer than it takes on a machine that is free.
+WAIT = 180_000
+
+_FOLDERS = os.pathsep.join([tempfile.gettempdir(), "."])
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@contextmanager
+def serve(*, log: Path | None = None, descriptors: int | None = None, **environment: str) -> Iterator[str]:
+    """Serve the dashboard on a free port of this machine; give its address. Links may read temporary folders too.
+
+    Args:
+        log: where what the server says goes, if anywhere.
+        descriptors: that the server may have open, if fewer than this process.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    limit = ["/bin/sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh"] if descriptors else []
+    with open(log or os.devnull, "wb") as said:
+        server = subprocess.Popen(
+            [*limit, sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+            cwd=Path(__file__).parent.parent.parent,
+            env={**os.environ, "EXPLORER_MODELS": _FOLDERS, "EXPLORER_TEXTS": _FOLDERS, **environment},
+            stdout=said,
+            stderr=said,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_healthy(url, server)
+        yield url
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _wait_until_healthy(url: str, server: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health"):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"The dashboard did not start (exit status {server.poll()})")
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Start headless Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def open_page(browser: Browser, scheme: Literal["light", "dark"] = "light") -> Iterator[Page]:
+    """Open a page of its own, as a browser that was never here; it waits as long as `WAIT` says."""
+    expect.set_options(timeout=WAIT)
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(WAIT)
+    yield context.new_page()
+    context.close()

@@ -1,0 +1,79 @@
+"""What the Redundancy and Plans pages write: escaped text, tables, files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from explorer.cli import spread
+from explorer.execution.requests import Passage
+from explorer.masks.mask import Mask
+from explorer.measures.importance import Importance
+from explorer.measures.interactions import Interactions
+from ui.parts.plots import write_csv, write_json
+from ui.redundancy.importances import list_importances
+from ui.redundancy.interaction_map import list_pairs
+from ui.redundancy.passages import write_passage
+
+TABLE = {"name": ["a,b", 'say "x"'], "value": [0.1 + 0.2, np.float64("nan")], "count": [np.int64(3), None]}
+
+
+def test_tables_survive_their_files() -> None:
+    rows = list(csv.reader(io.StringIO(write_csv(TABLE))))
+    assert rows[0] == ["name", "value", "count"]
+    assert rows[1] == ["a,b", repr(0.1 + 0.2), "3"]
+    assert json.loads(write_json(TABLE)) == {"name": TABLE["name"], "value": [0.1 + 0.2, None], "count": [3, None]}
+
+
+def test_a_passage_is_escaped_and_coloured_by_what_it_costs() -> None:
+    found = Passage(("<s>", "<b>bold</b>", "&", "\ud800"), np.array([1.0, 2.0, 3.0]), np.array([5.0, 1.0, 3.0]))
+    written = write_passage(found)
+    assert "<b>" not in written
+    assert "&lt;b&gt;bold&lt;/b&gt;" in written
+    assert "&amp;" in written
+    first, worse, better, same = written.split("<span")[1:]
+    assert "style" not in first
+    assert "underline" in worse
+    assert "1.00 to 5.00 nats" in worse
+    assert "overline" in better
+    assert "line rgb" not in same
+
+
+def test_importances_are_listed_with_ranks_and_stability() -> None:
+    values = np.array([0.3, 0.1, 0.2])
+    samples = values + np.random.default_rng(0).normal(0, 1e-3, (8, 3))
+    table = list_importances([Importance("loss", "layer", values, samples), Importance("magnitude", "mlp", values)], 1)
+    assert table["unit"] == ["Layer"] * 3 + ["MLP"] * 3
+    assert table["rank"] == [3, 1, 2, 3, 1, 2]
+    assert table["among 1"] == [0, 1, 0, None, None, None]
+    assert all(
+        low <= value <= high for low, value, high in zip(*(table[c][:3] for c in ("low", "value", "high")), strict=True)
+    )
+
+
+def test_pairs_that_are_known_are_listed() -> None:
+    pairs = np.array([[np.nan, 0.5, np.nan], [0.5, np.nan, -2.0], [np.nan, -2.0, np.nan]])
+    units = tuple(Mask.of_layers([i]) for i in range(3))
+    table = list_pairs(Interactions(units, np.array([0.1, 0.2, 0.3]), pairs, np.isfinite(pairs).astype(int), 1))
+    assert list(zip(table["one"], table["other"], table["interaction"], strict=True)) == [
+        ("0", "1", 0.5),
+        ("1", "2", -2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("measure --texts a b --json", "measure --texts a --texts b --json"),
+        ("compare --plans p --tokens 8", "compare --plans p --tokens 8"),
+        ("compare --plans p -h", "compare --plans p -h"),
+        ("score --mask 1 --mask 2", "score --mask 1 --mask 2"),
+        ("", ""),
+    ],
+)
+def test_options_that_take_many_words(words: str, expected: str) -> None:
+    assert spread(words.split()) == expected.split()

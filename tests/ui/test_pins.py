@@ -1,0 +1,47 @@
+"""Pins: what a browser kept is read again, and what it made up is left out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from explorer.masks.mask import Mask
+from explorer.records import Costs, Score
+from ui.compare.pins import MOST, Pin, read_pins
+
+LINK = {"model": "org/<b>model</b>", "text": "python-docs", "mask": "1,a2"}
+SCORE = Score(Mask.parse("1,a2"), np.array([30.0, 34.0]), np.array([20.0, 21.0]), 10, np.array([40, 40]))
+PIN = Pin.of(LINK, 4, SCORE, Costs(1000, 2000, 64, 2048), [("A <i>prompt</i>", "text & more")])
+
+
+def test_a_pin_has_the_numbers_of_its_score() -> None:
+    assert PIN.perplexity == pytest.approx(np.exp(3.2))
+    assert PIN.difference == pytest.approx(1.15)
+    assert PIN.mask == Mask.parse("1,a2")
+    assert (PIN.low, PIN.high) == SCORE.perplexity_ci95
+
+
+def test_what_was_kept_is_read_again() -> None:
+    single = replace(PIN, low=None, high=None, texts=())
+    assert read_pins(json.dumps([asdict(PIN), asdict(single)])) == [PIN, single]
+    assert len(read_pins(json.dumps([asdict(PIN)] * 20))) == MOST
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"link": {"model": "x"}}, {"link": {"mask": "9"}}, {"link": {"mask": "x"}}, {"link": 3}, {"layers": 0},
+        {"layers": "many"}, {"perplexity": None}, {"perplexity": {}}, {"texts": [1]}, {"texts": 7},
+    ],
+)  # fmt: skip
+def test_what_is_no_pin_is_left_out(change: dict[str, Any]) -> None:
+    assert read_pins(json.dumps([asdict(PIN) | change, asdict(PIN)])) == [PIN]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "nonsense", "[1, null, []]", "[" * 100_000, '{"a": ' * 5000])
+def test_what_is_no_list_of_pins_is_none(text: str) -> None:
+    assert read_pins(text) == []

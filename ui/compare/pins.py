@@ -1,0 +1,155 @@
+"""Pinned configurations: up to eight, with all that Compare shows of them; the browser keeps them over a reload."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import streamlit as st
+
+from explorer.errors import ExplorerError
+from explorer.execution.engine import Facts
+from explorer.masks.mask import Mask
+from explorer.records import Costs, Score
+from ui.browser import read_scripts
+from ui.live.live_panels import wake, watch
+from ui.view.session import describe_view, get_engine, get_owner, get_view
+
+MOST = 8
+_MOST_CHARACTERS = 10**6  # of what a browser may bring back
+
+_keeper = st.components.v2.component("pins", html="<span hidden></span>", js=read_scripts("pins"))
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A configuration and its numbers, as they were when it was pinned.
+
+    Args:
+        link: the URL parameters of its view.
+        layers: L.
+        perplexity, low, high: with the interval, if there is one.
+        difference, difference_low, difference_high: nats a token against the unpruned model.
+        parameters, kv_bytes, flops: the costs, a token.
+        texts: pairs of prompt and text.
+        overflow: in words, where the model's arithmetic overflowed.
+    """
+
+    link: dict[str, str]
+    layers: int
+    perplexity: float
+    low: float | None
+    high: float | None
+    difference: float
+    difference_low: float | None
+    difference_high: float | None
+    parameters: int
+    kv_bytes: float
+    flops: float
+    texts: tuple[tuple[str, str], ...] = ()
+    overflow: str = ""
+
+    @property
+    def mask(self) -> Mask:
+        """What is off."""
+        return Mask.parse(self.link["mask"])
+
+    @classmethod
+    def of(cls, link: dict[str, str], layers: int, score: Score, costs: Costs, texts: list[tuple[str, str]]) -> Pin:
+        """Pin a scored view."""
+        low, high = score.perplexity_ci95 or (None, None)
+        least, most = score.delta_ci95 or (None, None)
+        difference = math.inf if math.isnan(score.delta_nats_per_token) else score.delta_nats_per_token
+        numbers = (score.perplexity, low, high, difference, least, most)
+        needs = (costs.parameters, costs.kv_bytes_per_token, costs.flops_per_token)
+        return cls(link, layers, *numbers, *needs, tuple(texts), str(score.overflow or ""))
+
+    @classmethod
+    def read(cls, found: Any) -> Pin:
+        """Read what a browser brings back, which may be anything. Raises ValueError or MaskError."""
+        try:
+            overflow = str(found.get("overflow", ""))
+            values = {field.name: found[field.name] for field in fields(cls) if field.name != "overflow"}
+            link = {str(name): str(value) for name, value in values.pop("link").items()}
+            texts = tuple((str(prompt), str(text)) for prompt, text in values.pop("texts"))
+            numbers = {name: None if value is None else float(value) for name, value in values.items()}
+            layers, parameters = int(numbers.pop("layers") or 0), int(numbers.pop("parameters") or 0)
+            needed = ("perplexity", "difference", "kv_bytes", "flops")
+            if not 0 < layers <= 9999 or any(numbers[name] is None for name in needed):
+                raise ValueError("a number is missing")
+            pin = cls(link=link, layers=layers, parameters=parameters, texts=texts, overflow=overflow, **numbers)  # type: ignore[arg-type]
+            pin.mask.checked(layers)
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(str(error)) from error
+        return pin
+
+
+def read_pins(text: str) -> list[Pin]:
+    """Read the pins that a browser kept; what is none is left out."""
+    try:
+        found = json.loads(text) if len(text) <= _MOST_CHARACTERS else []
+    except (ValueError, RecursionError):
+        return []
+    pins = []
+    for entry in found if isinstance(found, list) else []:
+        try:
+            pins.append(Pin.read(entry))
+        except (ValueError, ExplorerError):
+            continue
+    return pins[:MOST]
+
+
+def get_pins() -> list[Pin]:
+    """Return this session's pins."""
+    return list(st.session_state.get("pins") or [])
+
+
+def remove_pin(index: int) -> None:
+    """Take a pin away."""
+    st.session_state.pins = [pin for number, pin in enumerate(get_pins()) if number != index]
+
+
+def keep_pins() -> None:
+    """Draw what keeps the pins in the browser and, in a new session, brings them back. It has no looks."""
+    pins = st.session_state.get("pins")
+
+    def bring_back() -> None:
+        stored = st.session_state["pins_keeper"]["stored"]
+        if st.session_state.get("pins") is None and stored:
+            st.session_state.pins = read_pins(stored)
+            wake("pins", "comparison")  # the message may have come with another panel's, whose run this is
+
+    _keeper(
+        key="pins_keeper",
+        data={"pins": None if pins is None else json.dumps([_finite(asdict(pin)) for pin in pins])},
+        default={"stored": None},
+        on_stored_change=bring_back,
+        height="content",
+    )
+
+
+def _finite(entry: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: a perplexity beyond numbers is kept as the largest there is."""
+    return {k: min(v, 1e308) if isinstance(v, float) and math.isinf(v) else v for k, v in entry.items()}
+
+
+def draw_pinning(facts: Facts) -> None:
+    """Draw the button that pins what is set, and the ways on from here."""
+    view = get_view()
+    score = watch(get_engine().score(get_owner(), view), states_only=True)
+    pins = get_pins()
+    pinned = any(pin.link == describe_view(view) for pin in pins)
+
+    def pin() -> None:
+        texts = st.session_state.get("texts", {}).get(view, [])
+        costs = facts.inventory.costs(view.mask, facts.window)
+        st.session_state.pins = [*get_pins(), Pin.of(describe_view(view), facts.n_layers, score.result, costs, texts)]
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.button("Pin this", key="pin", on_click=pin, disabled=score.state != "done" or pinned or len(pins) >= MOST)
+        st.text(f"{len(pins)} of {MOST} pinned")
+        st.page_link("pages/compare.py", label="Compare")
+        st.page_link("pages/export.py", label="Export this")
+        keep_pins()

@@ -1,0 +1,155 @@
+"""The frame of every page: which model, on what, what is removed, the perplexity, a link; below, the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import streamlit as st
+
+from explorer.execution.engine import Facts, View
+from explorer.execution.job import Job
+from explorer.masks.mask import Mask
+from ui.live.error_panel import draw_broken
+from ui.live.live_panels import panel, turn_page, watch
+from ui.live.waiting import draw_queue, ready
+from ui.parts.escape_markdown import plain
+from ui.parts.number_format import describe_score
+from ui.parts.skeleton import draw_skeleton
+from ui.view.copy_link import copy_link
+from ui.view.link_question import draw_question
+from ui.view.loading_view import draw_coming
+from ui.view.session import get_engine, get_owner, get_question, get_view, notify, read_notices, set_view, write_url
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a page gets: its name, its view, and the facts, which may still be on their way."""
+
+    page: str
+    view: View
+    facts_job: Job
+
+    @property
+    def facts(self) -> Facts:
+        """The facts, for a page that called `require_facts`."""
+        return self.facts_job.result
+
+
+@contextmanager
+def framed(page: str) -> Iterator[Frame]:
+    """Draw the frame around a page's content.
+
+    A cold link runs the page's file without app.py; then app.py is run first and comes back here.
+    """
+    if not st.session_state.get("in_app"):
+        st.session_state.go_to = page
+        st.switch_page("app.py", query_params=dict(st.query_params))
+    turn_page(page)
+    st.html(_STYLE)
+    view = get_view()
+    if (question := get_question()) is not None:
+        draw_question(question)
+        st.stop()
+    write_url(view)
+    engine, owner = get_engine(), get_owner()
+    engine.worker.begin_page(owner, page)
+    facts_job = engine.facts(owner, view)
+    if facts_job.state == "done":
+        view = st.session_state.view_loaded = _fit_mask(view, facts_job.result)
+    draw_coming(page)
+    frame = Frame(page, view, facts_job)
+    panel("header", lambda: _draw_header(page, facts_job))
+    try:
+        yield frame
+    except Exception as error:
+        draw_broken(error, page)
+    _end_page()
+
+
+def _end_page() -> None:
+    """Let go of what another page asked for, but for an export; draw the queue."""
+    get_engine().worker.end_page(get_owner(), frozenset({"export"}))
+    panel("queue", _draw_queue)
+
+
+def require_facts(frame: Frame) -> Facts:
+    """Return the facts, or draw how far the loading is and end the page here."""
+    if not ready(frame.facts_job):
+        if frame.facts_job.state == "failed":
+            offer_way_back()
+            st.page_link("pages/overview.py", label="Load another model or text")
+        elif frame.facts_job.active:
+            draw_skeleton(frame.page)
+        _end_page()
+        st.stop()
+    return frame.facts
+
+
+def offer_way_back() -> None:
+    """Offer the last view that loaded."""
+    before = st.session_state.get("view_loaded")
+    if before is not None and st.button(plain(f"Back to {before.model}, {before.text}")):
+        st.session_state.view = before
+        st.rerun()
+
+
+def _fit_mask(view: View, facts: Facts) -> View:
+    """Skip a link's mask that names layers which the model lacks, and say so."""
+    beyond = [site for site in view.mask.sites if site.layer >= facts.n_layers]
+    if not beyond:
+        return view
+    fitted = replace(view, mask=Mask(view.mask.sites - set(beyond)))
+    said = f"The link's mask names layers beyond the model's 0 to {facts.n_layers - 1}; they were skipped."
+    notices = [*st.session_state.get("notices", []), said]
+    set_view(fitted)
+    write_url(fitted)
+    notify(notices)
+    return fitted
+
+
+_STYLE = """<style>
+.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; }
+/* What is on its way replaces what is there; until then nothing fades. */
+.stMain [data-stale="true"] { opacity: 1 !important; transition: none !important; }
+/* Streamlit's captions are too faint to read by the common measure of contrast. */
+.stMain [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
+/* Nor can white be read on the dark theme's bright buttons. */
+.stMain [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
+.skeleton > div { display: flex; gap: 1rem; margin-bottom: 1rem; }
+.skeleton span { flex: 1; display: grid; place-items: center; border-radius: .5rem; font-size: .875rem; opacity: .75;
+  background: color-mix(in srgb, currentColor 6%, transparent); }
+.st-key-frame { font-variant-numeric: tabular-nums; }
+</style>"""
+
+
+def _draw_header(page: str, facts_job: Job) -> None:
+    view, facts = get_view(), watch(facts_job).result
+    score = watch(get_engine().score(get_owner(), view))
+    with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="large"):
+        _draw_entry("Model", view.model)
+        _draw_entry("Precision", f"{facts.precision} on {facts.device}" if facts else "…")
+        _draw_entry("Text", view.text)
+        _draw_entry("Removed", str(view.mask))
+        _draw_entry("Perplexity", _describe_score(score))
+        copy_link()
+    for notice in read_notices(page):
+        st.warning(plain(notice))
+
+
+def _draw_entry(label: str, value: str) -> None:
+    with st.container(width="content", gap=None):
+        st.caption(label)
+        st.text(value)
+
+
+def _describe_score(job: Job) -> str:
+    if job.state == "done":
+        return describe_score(job.result)
+    return "measuring" if job.active else "–"
+
+
+def _draw_queue() -> None:
+    with st.container(key="queue"):
+        draw_queue()

@@ -1,0 +1,33 @@
+"""What is shown in the place of what broke: the error's own words, and ways on."""
+
+from __future__ import annotations
+
+import sys
+
+import streamlit as st
+
+from explorer.errors import ExplorerError
+from explorer.execution.failures import explain
+from ui.parts.escape_markdown import plain
+
+
+def draw_broken(error: BaseException, name: str) -> None:
+    """Say what broke, log it, and offer to draw it again or to go where another model can be loaded.
+
+    Args:
+        name: of what broke, unique on the page.
+    """
+    if isinstance(error, ExplorerError):
+        print(f"{name}: {error}", file=sys.stderr)
+    st.error(plain(str(explain(error))))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Try again", key=f"try {name}")
+        st.page_link("pages/overview.py", label="Overview")
+
+
+def draw_uncaught(error: BaseException) -> None:
+    """Draw what nothing on the page met, as an error of a callback; Streamlit has logged it."""
+    try:
+        draw_broken(error, "page")
+    except Exception as another:  # showing an error must not be another one
+        explain(another)

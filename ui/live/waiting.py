@@ -1,0 +1,120 @@
+"""Results that may not be there yet: progress in place, then the result, never a frozen page."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable
+
+import streamlit as st
+
+from explorer.execution.job import Job
+from ui.live.live_panels import panel, watch
+from ui.parts.escape_markdown import plain
+from ui.parts.number_format import describe_seconds
+from ui.view.session import get_engine, get_owner
+
+_SECRET = secrets.token_bytes(16)
+
+
+def ready(job: Job, again: bool = True) -> bool:
+    """Tell whether a job's result is there; if not, draw in place how far it is, or why it failed.
+
+    A cancelled job is offered `again`, unless its page has a button of its own for that.
+    """
+    if job.active:
+        panel(f"progress {job.key}", lambda: _draw_progress(job))
+        return False
+    draw_end(job, again)
+    return job.state == "done"
+
+
+def draw_state(job: Job) -> None:
+    """Draw how far a job is, or why it has no result; nothing if it has."""
+    if job.active:
+        draw_progress(job)
+    else:
+        draw_end(job)
+
+
+def draw_end(job: Job, again: bool = True) -> None:
+    """Say why a job that is not active has no result."""
+    if job.state == "failed":
+        st.error(plain(str(job.error)))
+    elif job.state == "cancelled":
+        st.caption("Cancelled.")
+        if again:
+            retry = get_engine().worker.retry
+            st.button("Run it again", key=name_widget("again", job), on_click=retry, args=(get_owner(), job))
+
+
+def name_widget(what: str, job: Job) -> str:
+    """Return the key of a job's widget. It reaches the browser: nothing of what the job's own key holds may be read."""
+    digest = hashlib.blake2b(str(job.key).encode(errors="backslashreplace"), key=_SECRET, digest_size=12)
+    return f"{what} {digest.hexdigest()}"
+
+
+def _draw_progress(job: Job) -> None:
+    if not watch(job).active:
+        st.rerun()
+    draw_progress(job)
+
+
+def draw_progress(job: Job) -> None:
+    """Draw how far an active job is, and a button that cancels it."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(job.fraction, text=plain(describe_progress(job)))
+        decline = get_engine().worker.decline
+        st.button("Cancel", key=name_widget("cancel", job), on_click=decline, args=(get_owner(), job))
+
+
+def describe_progress(job: Job) -> str:
+    """Say how far an active job is, its place in the queue, and the time it will take."""
+    if job.state == "queued":
+        ahead = get_engine().worker.ahead(job)
+        return f"{job.title}: " + (f"waiting behind {ahead}" if ahead else "next")
+    words = f"{job.what}, {job.done:,} of {job.total:,}" if job.total else job.what
+    if job.state == "paused":
+        return f"{words}, letting others go first"
+    left = job.seconds_left
+    return words if left is None else f"{words}, {describe_seconds(left)} left"
+
+
+def describe_queued(job: Job) -> str:
+    """Say in a few words what a job of anybody's is, where it was asked for, and when it will be there."""
+    words = [job.title, *([f"from {job.page.capitalize()}"] if job.page else [])]
+    if get_engine().worker.is_orphan(job):
+        words.append("its browser has left")
+    left = job.seconds_left
+    if job.state == "running" and left is not None:
+        words.append(f"{describe_seconds(left)} left")
+    else:
+        words.append(job.state)
+    return " · ".join(words)
+
+
+def draw_queue(most: int = 6) -> None:
+    """Draw what everybody waits for; what nobody who is there wants any more can be stopped by anybody."""
+    worker = get_engine().worker
+    waiting = [job for job in worker.waiting() if watch(job, slowly=True).active]
+    more = [f"{len(waiting) - most} more"] if len(waiting) > most else []
+    st.caption("Queue: " + plain("; ".join([*map(describe_queued, waiting[:most]), *more]) or "empty"))
+    for job in waiting[:most]:
+        if worker.is_orphan(job):
+            st.button(plain(f"Stop {job.title}"), key=f"stop {job.key}", on_click=worker.dismiss, args=(job,))
+
+
+def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:
+    """Draw something, and again while any of the jobs that it shows is active; then run the page once more."""
+    shown = list(jobs)
+    if any(job.active for job in shown):
+        panel("follow", lambda: _draw_again(shown, draw))
+    else:
+        draw()
+
+
+def _draw_again(jobs: list[Job], draw: Callable[[], None]) -> None:
+    active = [watch(job).active for job in jobs]
+    draw()
+    if not any(active):
+        st.rerun()

@@ -1,0 +1,1 @@
+"""The Overview page: the key number and its intervals."""

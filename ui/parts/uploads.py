@@ -1,0 +1,49 @@
+"""Files from the browser: so many, and so large, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import streamlit as st
+
+from ui.parts.escape_markdown import plain
+
+MOST_FILES = 8
+
+
+class Uploaded(Protocol):
+    """What is needed of an uploaded file."""
+
+    name: str
+    size: int
+
+    def getvalue(self) -> bytes:
+        """Return its content."""
+
+
+def upload(label: str, kinds: str | list[str], key: str, megabytes: int) -> list[Uploaded]:
+    """Let the user add files; return those that may be read, and say why of the others.
+
+    Args:
+        megabytes: of one file at most. The browser is told; what it sends all the same is left out here.
+    """
+    files = st.file_uploader(label, kinds, accept_multiple_files=True, key=key, max_upload_size=megabytes)
+    taken, left_out = sort_out(files, megabytes)
+    for name, reason in left_out:
+        st.error(plain(f"{name}: {reason}"))
+    return taken
+
+
+def sort_out(files: Sequence[Uploaded], megabytes: int) -> tuple[list[Uploaded], list[tuple[str, str]]]:
+    """Part files into those to be read, and the names of the others with the reason."""
+    taken: list[Uploaded] = []
+    left_out = []
+    for file in files:
+        if file.size > megabytes * 2**20:
+            left_out.append((file.name, f"larger than {megabytes} MB; put it on the server and name its path instead."))
+        elif len(taken) == MOST_FILES:
+            left_out.append((file.name, f"one more than the {MOST_FILES} that are read at once."))
+        else:
+            taken.append(file)
+    return taken, left_out

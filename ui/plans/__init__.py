@@ -1,0 +1,1 @@
+"""The Plans page: plans against each other."""

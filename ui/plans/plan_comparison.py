@@ -1,0 +1,288 @@
+"""Plans compared: which are ticked, their curves, how far predictions move, which sites go first, a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from explorer.charts.curves import AXES, Shares, draw_curves, draw_divergences, draw_orders
+from explorer.errors import ExplorerError, PlanError
+from explorer.evaluation.decode_speed import DecodeSpeed
+from explorer.execution.engine import Facts, View
+from explorer.execution.job import Job
+from explorer.execution.requests import ask_paces
+from explorer.masks.mask import Mask
+from explorer.plans.catalogue import METHODS, UNITS
+from explorer.plans.curve import SEEDS, Curve
+from explorer.plans.plan import Effort, Plan, PlanSpec
+from ui.live.waiting import draw_state, follow, ready
+from ui.parts.escape_markdown import plain
+from ui.parts.number_format import describe_bytes, describe_score, describe_seconds, describe_speed
+from ui.parts.plots import draw_plot
+from ui.parts.uploads import upload
+from ui.view.session import get_engine, get_owner, get_view, take_to_prune
+
+_AT_FIRST = ("deepest", "similarity-block", "block-influence")
+_SHARES = tuple(range(5, 95, 5))  # percent
+
+
+def choose_specs() -> list[PlanSpec]:
+    """Let the user tick methods and set what they share; return what is valid, and say what is not."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        unit = st.segmented_control("Remove", UNITS, default="layer", required=True, key="plans unit")
+        offered = [name for name, method in METHODS.items() if unit in method.units]
+        chosen = st.multiselect(
+            "Methods", offered, _choose_at_first(unit, offered),
+            format_func=lambda name: METHODS[name].label, key=f"methods {unit}", placeholder="Tick methods",
+        )  # fmt: skip
+    with st.expander("Options"):
+        left, middle, right = st.columns(3)
+        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, key="plans steps")
+        protect = middle.text_input("Layers that stay", "none", key="plans protect", help="0-3,28 or first,last")
+        budget = right.text_input("Budget", "", key="plans budget", help="parameters=20%, layers=8, bytes=6GiB …")
+        iterative = left.toggle("Measure again after each removal, where the method can", key="plans iterative")
+        criterion = middle.selectbox("Searches lower", ("perplexity", "kl", "logit-distance"), key="plans criterion")
+    specs = []
+    for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
+        try:
+            specs.append(
+                PlanSpec(
+                    name,
+                    unit,
+                    iterative and METHODS[name].iterative,
+                    protect.replace(" ", "") or "none",
+                    criterion if METHODS[name].search else "perplexity",
+                    seed,
+                    steps=int(steps),
+                    budget=budget.strip(),
+                )
+            )
+        except ExplorerError as error:
+            st.error(plain(str(error)))
+            return []
+    return specs
+
+
+def _choose_at_first(unit: str, offered: Sequence[str]) -> list[str]:
+    """Methods that a session begins with: a few, and those that are being planned, as by a page that was reloaded."""
+    at_first: dict[str, list[str]] = st.session_state.setdefault("methods at first", {})
+    if unit not in at_first:
+        source, runs = get_view().source, get_engine().runs
+        at_first[unit] = [
+            name for name in offered if name in _AT_FIRST or runs("curve", source, (str(PlanSpec(name, unit)),))
+        ]
+    return at_first[unit]
+
+
+def read_plans(n_layers: int) -> list[Plan]:
+    """Let the user add plan files; return those that fit, and say what is wrong with the others."""
+    plans = []
+    for file in upload("Plan files beside them", "json", "plan files", megabytes=8):
+        try:
+            plan = Plan.read(json.loads(file.getvalue()))
+            if plan.n_layers != n_layers:
+                raise PlanError("The plan is for another model", f"{plan.n_layers} layers", f"This one has {n_layers}")
+            plans.append(plan)
+        except ExplorerError as error:
+            st.error(plain(f"{file.name}: {error}"))
+        except (ValueError, RecursionError):
+            st.error(plain(f"{file.name} is not a file of JSON."))
+    return plans
+
+
+def draw_contest(view: View, facts: Facts, jobs: Mapping[str, Job]) -> None:
+    """Draw what is known of the plans, and how far the rest are."""
+    shown = _count_steps(jobs)
+    if any(job.active for job in jobs.values()):
+        follow(jobs.values(), lambda: _draw_progress(jobs, shown))
+    else:
+        _draw_progress(jobs, shown)
+    curves = {name: curve for name, job in jobs.items() if (curve := _find_curve(job)) is not None}
+    if not curves:
+        st.caption("Curves appear here as soon as the first steps are scored.")
+        return
+    _draw(view, facts, curves)
+
+
+def _find_curve(job: Job) -> Curve | None:
+    found = job.result if job.state == "done" else job.partial
+    return found if isinstance(found, Curve) and found.scores else None
+
+
+def _count_steps(jobs: Mapping[str, Job]) -> int:
+    return sum(len(curve.scores) for job in jobs.values() if (curve := _find_curve(job)) is not None)
+
+
+def _find_effort(job: Job) -> Effort | None:
+    """What making the plan has taken so far."""
+    found = job.partial.plan if isinstance(job.partial, Curve) else job.partial
+    return found.effort if isinstance(found, Plan) else None
+
+
+def _draw_progress(jobs: Mapping[str, Job], shown: int) -> None:
+    """Draw how far each job is; run the page again when more steps are known than it shows."""
+    for job in jobs.values():
+        draw_state(job)
+        if job.active and (effort := _find_effort(job)) is not None:
+            st.caption(f"{effort.layer_evaluations:,} layer evaluations, {describe_seconds(effort.seconds)} so far")
+    if _count_steps(jobs) > shown:
+        st.rerun()
+
+
+def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        of = st.segmented_control(
+            "Against",
+            list(AXES),
+            format_func=AXES.__getitem__,
+            default="layers",
+            required=True,
+            key="plans axis",
+        )
+    names, found = [_name(curve.plan.spec) for curve in curves.values()], list(curves.values())
+    shares = Shares(of, facts.n_layers, lambda mask: facts.inventory.costs(mask, facts.window))
+    table = _list_steps(found, names, facts)
+    clicked = draw_plot(
+        draw_curves(found, names, shares), "plans-perplexity", table,
+        "Held-out perplexity of every plan against what it removes; the table has the numbers.", clickable=True,
+    )  # fmt: skip
+    _offer(clicked)
+    st.caption(
+        "Decided on calibration windows, drawn on held-out ones. Bands: 95% intervals. A cross marks collapse: the "
+        "first step from which on perplexity stays above twice the unpruned model's. Random: five seeds. Click a point "
+        "to take its mask to Prune."
+    )
+    draw_plot(
+        draw_divergences(found, names, shares), "plans-divergence", table,
+        "KL divergence and top-1 agreement of every plan against what it removes.",
+    )  # fmt: skip
+    _draw_comparison(view, facts, found, names)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption("Plan files")
+        for number, (curve, name) in enumerate(zip(found, _tell_apart(names), strict=True)):
+            st.download_button(
+                name, json.dumps(curve.plan.describe()), f"{name.lower().replace(' ', '-')}.json",
+                "application/json", key=f"plan file {number}", on_click="ignore", type="tertiary",
+            )  # fmt: skip
+    st.subheader("What goes first", anchor=False)
+    draw_plot(
+        draw_orders(found, names), "plans-orders", _list_overlap(found, names),
+        "The step at which each plan removes each attention and MLP; the table has the overlap of plans.",
+    )  # fmt: skip
+
+
+def _name(spec: PlanSpec) -> str:
+    options = ";".join(part for part in str(spec).split(";")[1:] if not part.startswith("seed="))
+    return METHODS[spec.method].label + (f" ({options})" if options else "")
+
+
+def _tell_apart(names: Sequence[str]) -> list[str]:
+    """Number the names that are there more than once."""
+    return [f"{name} {names[:at].count(name) + 1}" if names.count(name) > 1 else name for at, name in enumerate(names)]
+
+
+def _offer(clicked: Any) -> None:
+    if not clicked:
+        return
+    mask = Mask.parse(clicked if isinstance(clicked, str) else clicked[0])
+    with st.container(horizontal=True, vertical_alignment="center", key="offer"):
+        st.text(f"Removed: {mask}")
+        st.button("Take it to Prune", type="primary", on_click=take_to_prune, args=(mask,))
+
+
+def _list_steps(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> dict[str, list[Any]]:
+    rows: list[dict[str, Any]] = []
+    for curve, name in zip(curves, names, strict=True):
+        for step, found in sorted(curve.scores.items()):
+            costs = facts.inventory.costs(found.mask, facts.window)
+            low, high = found.perplexity_ci95 or (None, None)
+            divergence = curve.divergences.get(step)
+            rows.append(
+                {
+                    "plan": name,
+                    "step": step,
+                    "mask": str(found.mask),
+                    "perplexity": found.perplexity,
+                    "low": low,
+                    "high": high,
+                    "KL": None if divergence is None else divergence.kl_per_token,
+                    "top-1 agreement": None if divergence is None else divergence.agreement,
+                    "parameters": costs.parameters,
+                    "KV bytes per token": costs.kv_bytes_per_token,
+                    "FLOPs per token": costs.flops_per_token,
+                    "layer evaluations": curve.plan.effort.layer_evaluations,
+                    "seconds": curve.plan.effort.seconds,
+                }
+            )
+    return {column: [row[column] for row in rows] for column in rows[0]}
+
+
+def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: Sequence[str]) -> None:
+    """Draw the plans at given shares in one table; decoding speed, when asked for."""
+    st.subheader("At the same share of layers", anchor=False)
+    shares = st.multiselect(
+        "Percent of layers",
+        _SHARES,
+        (10, 20, 30),
+        key="plans shares",
+        placeholder="Choose shares",
+        width=400,
+    )
+    chosen = _choose_steps(curves, names, shares)
+    if not chosen:
+        st.caption("Steps at these shares appear here when they are scored.")
+        return
+    masks = tuple(dict.fromkeys(curve.plan.at(step) for _, _, curve, step in chosen))
+    if st.session_state.get("paced") != masks and st.button(f"Measure decoding speed under {len(masks)} masks"):
+        st.session_state.paced = masks
+        st.rerun()
+    paces: Mapping[Mask, DecodeSpeed | None] = {}
+    if st.session_state.get("paced") == masks:
+        job = ask_paces(get_engine(), get_owner(), view, masks)
+        paces = job.result if ready(job) else {}
+    st.dataframe([_describe_step(facts, paces, *entry) for entry in chosen], hide_index=True, width="stretch")
+
+
+def _choose_steps(
+    curves: Sequence[Curve], names: Sequence[str], shares: Sequence[int]
+) -> list[tuple[int, str, Curve, int]]:
+    """The scored steps nearest to the shares, in percent: (share, name, curve, step)."""
+    chosen = []
+    for share in sorted(shares):
+        for curve, name in zip(curves, names, strict=True):
+            step = curve.plan.nearest(share / 100)
+            if step is not None and step in curve.divergences:
+                chosen.append((share, name, curve, step))
+    return chosen
+
+
+def _describe_step(
+    facts: Facts, paces: Mapping[Mask, DecodeSpeed | None], share: int, name: str, curve: Curve, step: int
+) -> dict[str, str]:
+    mask = curve.plan.at(step)
+    costs, divergence = facts.inventory.costs(mask, facts.window), curve.divergences[step]
+    return {
+        "removed": f"{share}%",
+        "plan": name,
+        "perplexity": describe_score(curve.scores[step]),
+        "KL": f"{divergence.kl_per_token:.3f}",
+        "top-1": f"{divergence.agreement:.1%}",
+        "parameters": f"{costs.parameters / 1e6:,.1f} M",
+        "KV per token": describe_bytes(costs.kv_bytes_per_token),
+        "tokens/s": describe_speed(paces.get(mask)),
+        "mask": str(mask),
+    }
+
+
+def _list_overlap(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Share of sites that two plans have in common, of those either removes, with a fifth of the sites removed."""
+    steps = [curve.plan.nearest(0.2) for curve in curves]
+    taken = [curve.plan.masks[-1 if step is None else step].sites for curve, step in zip(curves, steps, strict=True)]
+    apart = _tell_apart(names)
+    return {"plan": apart} | {
+        name: [round(len(one & other) / max(1, len(one | other)), 3) for one in taken]
+        for name, other in zip(apart, taken, strict=True)
+    }

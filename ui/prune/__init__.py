@@ -1,0 +1,1 @@
+"""The Prune page: the instrument, what colours its cells, samples."""

@@ -1,0 +1,75 @@
+"""What colours the cells of the strip: bright is redundant, by the measure that is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from explorer.charts import shade
+from explorer.execution.job import Job
+from explorer.execution.requests import ask_importance
+from explorer.masks.mask import PARTS
+from explorer.measures.importance import MEASURES, Importance
+from explorer.records import Score
+from ui.live.live_panels import watch
+from ui.view.session import get_engine, get_owner, get_view
+
+#: What the ladder of single sites says, on held-out text, where every other measure is taken on calibration text.
+_ALONE = "Damage alone, held-out"
+
+_LABELS = {name: measure.label for name, measure in MEASURES.items() if set(measure.units) & set(PARTS)} | {
+    _ALONE: _ALONE
+}
+
+
+def choose_measure() -> str:
+    """Draw the choice; return the measure's name."""
+    return st.selectbox(
+        "Colour by",
+        list(_LABELS),
+        list(_LABELS).index("block-influence"),
+        format_func=_LABELS.__getitem__,
+        key="measure",
+        width=240,
+        help="Bright is redundant. Measured on calibration text when chosen, but for what says held-out.",
+    )
+
+
+def ask_colours(name: str) -> Job | None:
+    """Ask for what the choice needs beyond the damages of single sites, if it needs anything."""
+    if name == _ALONE:
+        get_engine().worker.release(get_owner(), ["colours"])
+        return None
+    return watch(ask_importance(get_engine(), get_owner(), get_view(), name, "colours"))
+
+
+def describe_measure(name: str, job: Job | None, singles: Sequence[Score | None]) -> dict[str, Any] | None:
+    """Describe a measure as colours and notes of the cells; None where it is not measured yet.
+
+    Args:
+        name: as chosen.
+        job: what was asked for it.
+        singles: the Scores with one cell's site off, as far as they are known.
+    """
+    if job is None:
+        scores = [score for score in singles if score is not None]
+        if len(scores) < len(singles):
+            return None
+        values = np.array([score.delta_nats_per_token for score in scores])
+    elif job.state != "done":
+        return None
+    else:
+        values = _join(job.result)
+    redundant = "low" if name == _ALONE else MEASURES[name].redundant
+    notes = [_LABELS[name].lower() + f" {value:.4f}" if np.isfinite(value) else "" for value in values]
+    return {"colours": shade(-values if redundant == "high" else values), "notes": notes}
+
+
+def _join(found: Sequence[Importance]) -> np.ndarray:
+    """Values of the cells (2L,), attention first; NaN for a part of which the measure is not taken."""
+    by_part = {each.unit: each.values for each in found}
+    nothing = np.full(len(next(iter(by_part.values()))), np.nan)
+    return np.concatenate([by_part.get(part, nothing) for part in PARTS])

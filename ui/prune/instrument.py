@@ -1,0 +1,150 @@
+"""The instrument's panel: what is known of the plan and the mask, sent down so that the browser need not ask."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import streamlit as st
+
+from explorer.execution.engine import Facts, View, list_singles
+from explorer.execution.job import Job
+from explorer.masks.mask import Mask
+from explorer.plans.plan import Plan
+from explorer.records import Estimate, Score
+from ui.live.live_panels import watch
+from ui.live.waiting import describe_progress, draw_end
+from ui.parts.number_format import describe_speed
+from ui.prune.cell_colours import ask_colours, choose_measure, describe_measure
+from ui.prune.meter import describe_meter
+from ui.prune.plan_choice import choose_plan
+from ui.prune.strip import draw_strip, list_changes, write_cells
+from ui.view.session import change_mask, get_engine, get_owner, get_view
+
+_REMEMBERED = 32  # scores of masks that were set before; going back shows them at once
+
+
+def draw_instrument(facts: Facts) -> None:
+    """Draw the choice of plan and measure, and the instrument; ask for all that it shows."""
+    with st.container(key="choices", horizontal=True, vertical_alignment="bottom", gap="large"):
+        choose_plan()
+        measure = choose_measure()
+    view, engine, owner = get_view(), get_engine(), get_owner()
+    score = watch(engine.score(owner, view))
+    plan = watch(engine.plan(owner, view))
+    ladder = watch(engine.ladder(owner, view, plan.result)) if plan.state == "done" else None
+    if ladder is None:
+        engine.worker.release(owner, ["ladder"])  # that of the plan before
+    colours = ask_colours(measure)
+    singles = watch(engine.singles(owner, view, facts.n_layers))
+    scored = singles.result or singles.partial or {}
+    alone = [scored.get(mask) for mask in list_singles(facts.n_layers)]
+    known = _remember(view, score)
+    some = next((s for scores in (known, scored) for s in scores.values()), None)
+    data = {
+        "model": view.model,
+        "known": {write_cells(mask, facts.n_layers): write_score(s) for mask, s in known.items()},
+        "singles": [None if score is None else write_score(score) for score in alone],
+        "base": None if some is None else write_score(some.unpruned),
+        "live": _describe_live(view, score, facts.n_layers),
+        "failed": str(score.error) if score.state == "failed" else "",
+        "tokens": some.n_tokens if some else 0,
+        "plan": _describe_plan(plan, ladder, facts.n_layers),
+        "measure": describe_measure(measure, colours, alone),
+        "meter": describe_meter(facts.inventory, facts.window),
+        "pace": _describe_pace(view),
+        "progress": _describe_progress([score, plan, ladder, colours, singles]),
+    }
+    draw_strip(facts.n_layers, view.mask, data, change_mask, _ask_pace)
+    for job in (score, plan, ladder, colours, singles):
+        if job is not None:
+            draw_end(job)
+
+
+def write_score(score: Score) -> list[float | str | None]:
+    """Write a score as [nats, low, high, difference, its low, its high, overflow]; None where there is none.
+
+    Nats are of a token; the overflow is in words.
+    """
+    paired = score.delta_ci95 if score.mask else None
+    return [
+        _number(score.total_nats / score.n_tokens),
+        *_logs(score.perplexity_ci95),
+        _number(score.delta_nats_per_token) if score.mask else None,
+        *(paired or (None, None)),
+        str(score.overflow) if score.overflow else None,
+    ]
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _logs(interval: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    """Take an interval of perplexities back to nats; one that is beyond numbers has no end that could be drawn."""
+    if interval is None or not all(0 < end < math.inf for end in interval):
+        return None, None
+    return math.log(interval[0]), math.log(interval[1])
+
+
+def _remember(view: View, job: Job) -> dict[Mask, Score]:
+    """Return the scores of the masks that were set last."""
+    state = st.session_state
+    source, recent = state.get("recent", (None, {}))
+    if source != view.source:
+        recent = {}
+    if job.state == "done":
+        recent = {**{mask: score for mask, score in recent.items() if mask != view.mask}, view.mask: job.result}
+        recent = dict(list(recent.items())[-_REMEMBERED:])
+    state.recent = view.source, recent
+    return recent
+
+
+def _describe_live(view: View, job: Job, n_layers: int) -> dict[str, Any] | None:
+    estimate = job.partial
+    if not job.active or not isinstance(estimate, Estimate):
+        return None
+    return {
+        "off": write_cells(view.mask, n_layers),
+        "score": [_number(math.log(estimate.perplexity)), *_logs(estimate.perplexity_ci95)],
+        "windows": len(estimate.score.nats),
+        "of": estimate.n_windows,
+    }
+
+
+def _describe_plan(job: Job, ladder: Job | None, n_layers: int) -> dict[str, Any] | None:
+    if job.state != "done":
+        return None
+    plan: Plan = job.result
+    scores = {} if ladder is None else ladder.result or ladder.partial or {}
+    return {
+        "id": job.key,
+        "changes": list_changes(plan.masks, n_layers),
+        "scores": [write_score(scores[mask]) if mask in scores else None for mask in plan.masks],
+    }
+
+
+def _describe_progress(jobs: list[Job | None]) -> str:
+    running = [job for job in jobs if job is not None and job.active]
+    return describe_progress(running[0]) if running else ""
+
+
+def _ask_pace() -> None:
+    st.session_state.pace_run = st.session_state.get("pace_run", 0) + 1
+    st.session_state.pace_view = get_view()
+
+
+def _describe_pace(view: View) -> dict[str, str] | None:
+    if "pace_view" not in st.session_state:
+        return None
+    timed: View = st.session_state.pace_view
+    if timed.source != view.source:
+        return None
+    job = watch(get_engine().pace(get_owner(), timed, st.session_state.pace_run))
+    if job.state != "done":
+        return {"before": "…", "after": "…", "note": describe_progress(job) if job.active else str(job.error or "")}
+    whole, pruned = job.result
+    note = "" if timed.mask == view.mask else f"tokens/s timed without {timed.mask}"
+    if whole is None:
+        note = "other work came in between: no figure"
+    return {"before": describe_speed(whole), "after": describe_speed(pruned), "note": note}

@@ -1,0 +1,57 @@
+"""The choice of a plan: its method and what it ranks; finer options come with a link."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from explorer.plans.catalogue import METHODS
+from explorer.plans.plan import PlanSpec
+from ui.live.live_panels import wake
+from ui.view.session import get_view, set_view, write_url
+
+_UNITS = {"layer": "Layers", "attention": "Attention", "mlp": "MLPs", "site": "Attention and MLPs"}
+
+
+def choose_plan() -> None:
+    """Draw the choice; a change goes into the view and the link."""
+    state, spec = st.session_state, get_view().plan
+    methods, units = list(METHODS), METHODS[spec.method].units
+    # Not before the widgets were drawn once: with a value set that early the browser now and then shows the first
+    # choice without sending it.
+    for key, value in (("plan_method", spec.method), ("plan_unit", spec.unit)):
+        if state.get(key, value) != value:
+            state[key] = value
+    st.selectbox(
+        "Plan",
+        methods,
+        methods.index(spec.method),
+        format_func=lambda name: METHODS[name].label,
+        key="plan_method",
+        on_change=_take,
+        width=220,
+        help="\n\n".join(f"{method.label}: {method.source}" for method in METHODS.values()),
+    )
+    st.selectbox(
+        "Removes",
+        units,
+        units.index(spec.unit),
+        format_func=_UNITS.__getitem__,
+        key="plan_unit",
+        on_change=_take,
+        width=200,
+    )
+    if options := str(spec).partition(";")[2]:
+        st.caption(options)
+
+
+def _take() -> None:
+    state, view = st.session_state, get_view()
+    units = METHODS[state.plan_method].units
+    if state.plan_unit not in units:
+        state.plan_unit = units[0]
+    chosen = replace(view, plan=PlanSpec(state.plan_method, state.plan_unit, protect=view.plan.protect))
+    set_view(chosen)
+    write_url(chosen)
+    wake("queue")

@@ -1,0 +1,81 @@
+"""The instrument in the browser: readout, meter, curve, slider and the strip of 2 x L switches as one component."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from explorer.masks.mask import PARTS, Mask, Site
+from ui.browser import read, read_scripts
+
+_instrument = st.components.v2.component(
+    "instrument",
+    html=read("instrument.html"),
+    css=read("instrument.css"),
+    js=read_scripts("values", "cells", "readout", "meter", "curve", "history", "instrument"),
+)
+
+
+def draw_strip(
+    n_layers: int,
+    mask: Mask,
+    data: dict[str, Any],
+    on_mask: Callable[[Mask], None],
+    on_pace: Callable[[], None],
+) -> None:
+    """Draw the instrument and tell `on_mask` the mask after each gesture.
+
+    The truth is the mask given here. The strip takes it when its revision is newer than what the strip itself
+    last sent, and never in mid-gesture.
+
+    Args:
+        n_layers: L.
+        mask: what is off.
+        data: what the browser shows without asking, see `ui.prune.instrument`.
+        on_mask: told the new mask, in a callback.
+        on_pace: told that decoding is to be timed, in a callback.
+    """
+    state = st.session_state
+    if state.get("strip_mask") != mask:
+        state.strip_mask = mask
+        state.strip_revision = state.get("strip_revision", 0) + 1
+
+    def changed() -> None:
+        off = state["strip"]["off"]
+        if off is not None:
+            state.strip_mask = read_cells(off, n_layers)
+            on_mask(state.strip_mask)
+
+    _instrument(
+        key="strip",
+        data={"layers": n_layers, "off": write_cells(mask, n_layers), "revision": state.strip_revision, **data},
+        default={"off": None},
+        on_off_change=changed,
+        on_pace_change=on_pace,
+    )
+
+
+def write_cells(mask: Mask, n_layers: int) -> str:
+    """Write a mask as one character a cell, `1` off: attention of layers 0.., then MLP of layers 0... ."""
+    return "".join(str(int(Site(layer, part) in mask.sites)) for part in PARTS for layer in range(n_layers))
+
+
+def read_cells(cells: str, n_layers: int) -> Mask:
+    """Read what `write_cells` wrote."""
+    return Mask(
+        frozenset(
+            Site(index % n_layers, PARTS[index // n_layers])
+            for index, cell in enumerate(cells[: 2 * n_layers])
+            if cell == "1"
+        )
+    )
+
+
+def list_changes(masks: tuple[Mask, ...], n_layers: int) -> list[list[int]]:
+    """List the cells that each mask flips against the one before, the first against nothing."""
+    return [
+        sorted(PARTS.index(site.part) * n_layers + site.layer for site in after.sites ^ before.sites)
+        for before, after in zip((Mask(), *masks), masks, strict=False)
+    ]

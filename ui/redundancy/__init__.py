@@ -1,0 +1,1 @@
+"""The Redundancy page: blocks, measures, pairs, tokens, texts side by side."""

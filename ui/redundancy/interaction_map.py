@@ -1,0 +1,89 @@
+"""The map of pairs: a job that fills in as it goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from explorer.charts.pairs import draw_pairs
+from explorer.execution.engine import View
+from explorer.execution.job import Job
+from explorer.execution.requests import ask_interactions
+from explorer.measures.interactions import Interactions
+from ui.live.waiting import draw_state, follow
+from ui.parts.plots import Table, draw_plot
+from ui.view.session import get_engine, get_owner
+
+_UNITS = {"layer": "Layers", "site": "Attention and MLPs"}
+
+
+def draw_interactions(view: View, n_layers: int) -> None:
+    """Draw what pairs cost beyond the sum of each alone; start when asked to."""
+    unit = st.segmented_control(
+        "Pairs of",
+        list(_UNITS),
+        format_func=_UNITS.__getitem__,
+        default="layer",
+        required=True,
+        key="pairs unit",
+    )
+    wanted: set[str] = st.session_state.setdefault("pairs", set())
+    this = f"{view.source} {unit}"
+    if this not in wanted and get_engine().runs("interactions", view.source, (unit,)):
+        wanted.add(this)
+    if this not in wanted:
+        count = n_layers if unit == "layer" else 2 * n_layers
+        st.caption(
+            f"{count * (count - 1) // 2:,} pairs are scored on the calibration windows, a coarse map first. What is "
+            "scored stays stored: the job can be stopped and goes on from there."
+        )
+        if st.button("Score all pairs", type="primary"):
+            wanted.add(this)
+            st.rerun()
+        return
+    job = ask_interactions(get_engine(), get_owner(), view, unit)
+    with st.container(key="pairs"):
+        found = _find(job)
+        follow([job], lambda: _draw_progress(job, _count(found)))
+        if found is not None:
+            _draw(found)
+
+
+def _find(job: Job) -> Interactions | None:
+    found = job.result if job.state == "done" else job.partial
+    return found if isinstance(found, Interactions) else None
+
+
+def _count(found: Interactions | None) -> int:
+    return 0 if found is None else int(found.windows.sum())
+
+
+def _draw_progress(job: Job, shown: int) -> None:
+    """Draw how far the job is; run the page again when more pairs are known than it shows."""
+    draw_state(job)
+    if _count(_find(job)) > shown:
+        st.rerun()
+
+
+def _draw(found: Interactions) -> None:
+    draw_plot(draw_pairs(found), "interactions", list_pairs(found), "Interaction of every pair; the table has them.")
+    st.caption(
+        "Below 0: with one of the two gone the other matters less. Above 0: each makes up for the other, and both "
+        "together cost more than the sum."
+    )
+
+
+def list_pairs(found: Interactions) -> Table:
+    """List the pairs that are known."""
+    names = [str(unit) for unit in found.units]
+    pairs = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names)) if found.windows[i, j]]
+    columns: dict[str, Any] = {
+        "one": [names[i] for i, _ in pairs],
+        "other": [names[j] for _, j in pairs],
+        "interaction": [float(found.pairs[pair]) for pair in pairs],
+        "one alone": [float(found.singles[i]) for i, _ in pairs],
+        "other alone": [float(found.singles[j]) for _, j in pairs],
+        "windows": [int(found.windows[pair]) for pair in pairs],
+    }
+    return columns

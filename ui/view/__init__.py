@@ -1,0 +1,1 @@
+"""Who looks at what: the view in the URL, and what a link may have read."""

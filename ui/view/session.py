@@ -1,0 +1,200 @@
+"""What one browser session holds: its view, kept in the URL, and its place in the engine's queue."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit import runtime
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.errors import ExplorerError
+from explorer.execution.engine import Engine, View
+from explorer.masks.mask import NONE, Mask
+from explorer.plans.plan import PlanSpec
+from explorer.text.sources import DEFAULT_TEXT
+from ui.live.live_panels import get_watchers, wake
+from ui.serving.health import report_by
+from ui.view.permissions import NoName, Permissions
+
+MOST_TOKENS = 2**31 - 1
+
+#: Panels that show something of the mask, wherever they are.
+OF_THE_MASK = ("header", "instrument", "pins", "samples", "queue")
+
+DEFAULT_VIEW = View(
+    model=os.environ.get("EXPLORER_MODEL") or DEFAULT_MODEL,
+    text=DEFAULT_TEXT,
+    tokens=2048,
+    window=256,
+    dtype="auto",
+    device="auto",
+    quantize="none",
+    mask=NONE,
+)
+
+
+@st.cache_resource(show_spinner=False)
+def get_engine() -> Engine:
+    """Return the one engine of this server."""
+    cache = Path(os.environ.get("EXPLORER_CACHE") or "cache")
+    engine = Engine(cache, runtime.get_instance().is_active_session, get_watchers().changed)
+    report_by(engine.health)
+    return engine
+
+
+def get_owner() -> str:
+    """Return the name under which this session asks for jobs."""
+    context = get_script_run_ctx()
+    return context.session_id if context else "no session"
+
+
+def get_view() -> View:
+    """Return this session's view. A link that was pasted wins over what the session held."""
+    state = st.session_state
+    parameters = {name: st.query_params[name] for name in st.query_params}
+    if "view" not in state:
+        state.view = DEFAULT_VIEW
+    if parameters and parameters != state.get("written"):
+        state.written = parameters
+        show_linked(*read_view(parameters))
+    return state.view
+
+
+@st.cache_resource(show_spinner=False)
+def get_permissions() -> Permissions:
+    """Return what links may have this server read."""
+    return Permissions.of()
+
+
+def show_linked(view: View, notices: list[str]) -> None:
+    """Show a view that came from elsewhere; or have the page ask first, if it reads what no link may read."""
+    asked: dict[str, Path] = {}
+    for kind in ("model", "text"):
+        try:
+            path = get_permissions().asks(kind, getattr(view, kind))
+        except NoName as error:
+            notices = [*notices, f"The link's {kind} was skipped. {error}"]
+            view = replace(view, **{kind: getattr(DEFAULT_VIEW, kind)})
+        else:
+            asked |= {kind: path} if path is not None else {}
+    st.session_state.question = Question(view, asked, notices) if asked else None
+    if not asked:
+        st.session_state.view = view
+        notify(notices)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a link asks to read on this server.
+
+    Args:
+        view: the link's.
+        paths: what would be read, by `model` and `text`.
+        notices: what is to be said of the link.
+    """
+
+    view: View
+    paths: dict[str, Path]
+    notices: list[str]
+
+
+def get_question() -> Question | None:
+    """Return what this session has to answer before anything else."""
+    return st.session_state.get("question")
+
+
+def answer(question: Question, agreed: bool) -> None:
+    """Show the link's view if it was agreed to; or stay with the view that this session has."""
+    st.session_state.question = None
+    if agreed:
+        for kind in ("model", "text"):
+            get_permissions().agree(kind, getattr(question.view, kind))
+        set_view(question.view)
+        notify(question.notices)
+    write_url(st.session_state.view)
+
+
+def set_view(view: View) -> None:
+    """Change this session's view."""
+    st.session_state.view = view
+    notify([])
+
+
+def notify(notices: list[str]) -> None:
+    """Have something said of the view, on the page that is drawn next, until it or the view changes."""
+    st.session_state.notices, st.session_state.noted = notices, ""
+
+
+def read_notices(page: str) -> list[str]:
+    """Return what is to be said of the view on a page."""
+    state = st.session_state
+    if state.setdefault("noted", "") not in ("", page):
+        notify([])
+    state.noted = page
+    return state.get("notices", [])
+
+
+def change_mask(mask: Mask) -> None:
+    """Set another mask; the panels of the page that depend on it run again."""
+    view = replace(get_view(), mask=mask)
+    set_view(view)
+    write_url(view)
+    wake(*OF_THE_MASK)
+
+
+def take_to_prune(mask: Mask) -> None:
+    """Show a mask on the Prune page; for callbacks.
+
+    app.py goes there before anything is drawn: what the browser says of a page drawn meanwhile would lead back to it.
+    """
+    view = replace(get_view(), mask=mask)
+    set_view(view)
+    write_url(view)
+    st.session_state.go_to = "prune"
+
+
+def write_url(view: View) -> None:
+    """Put the view into the URL, so that a copy of it restores the view anywhere."""
+    parameters = describe_view(view)
+    if parameters != dict(st.query_params):
+        st.query_params.from_dict(parameters)
+    st.session_state.written = parameters
+
+
+def describe_view(view: View) -> dict[str, str]:
+    """Write a view as URL parameters: model, text and mask always, the rest where it is not the default."""
+    always = {"model": view.model, "text": view.text, "mask": str(view.mask)}
+    rest = {
+        name: str(getattr(view, name))
+        for name in ("tokens", "window", "dtype", "device", "quantize", "plan")
+        if getattr(view, name) != getattr(DEFAULT_VIEW, name)
+    }
+    return always | rest
+
+
+def read_view(parameters: dict[str, str]) -> tuple[View, list[str]]:
+    """Read a view from URL parameters. What is not valid is skipped, and a line about each is returned."""
+    changes: dict[str, Any] = {}
+    notices: list[str] = []
+    for name, value in parameters.items():
+        try:
+            if name == "mask":
+                changes[name] = Mask.parse(value or "none")
+            elif name == "plan":
+                changes[name] = PlanSpec.parse(value)
+            elif name in ("tokens", "window"):
+                if not 2 <= int(value) <= MOST_TOKENS:
+                    raise ValueError
+                changes[name] = int(value)
+            elif name in ("model", "text", "dtype", "device", "quantize") and value.strip():
+                changes[name] = value.strip()
+        except ExplorerError as error:
+            notices.append(f"The link's {name} was skipped. {error}")
+        except ValueError:
+            notices.append(f"The link's {name} was skipped: {value!r} is not a whole number from 2 to {MOST_TOKENS:,}.")
+    return replace(DEFAULT_VIEW, **changes), notices

@@ -2,5 +2,5 @@
 
     load -> tokenize -> measure | score | generate -> export
 
-Each arrow is one function; each takes and returns the nouns of `explorer.records`.
+Each arrow is one function.
 """

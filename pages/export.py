@@ -11,9 +11,9 @@ from explorer.execution.engine import Outlook, View
 from ui.export.export_folder import get_exports, place_export
 from ui.export.format_choice import OFFERED, choose_target, draw_exported, draw_target
 from ui.frame.frame import framed, require_facts
+from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
 from ui.parts.escape_markdown import plain
-from ui.view.session import get_engine, get_owner
 
 
 def main(view: View) -> None:

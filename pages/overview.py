@@ -9,13 +9,14 @@ from explorer.execution.engine import Facts, View
 from explorer.masks.mask import NONE
 from explorer.model.preflight import find_faults
 from ui.frame.frame import Frame, framed, offer_way_back
+from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
 from ui.overview.readout import draw_readout
 from ui.parts.escape_markdown import plain
 from ui.parts.number_format import describe_bytes, describe_flops
 from ui.parts.skeleton import draw_skeleton
 from ui.view.loading_view import bring, draw_fault, refuse
-from ui.view.session import MOST_TOKENS, get_engine, get_owner, get_permissions
+from ui.view.session import MOST_TOKENS, get_permissions
 
 
 def main(frame: Frame) -> None:

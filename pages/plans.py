@@ -5,8 +5,8 @@ import streamlit as st
 from explorer.execution.engine import Facts, View
 from explorer.execution.requests import ask_curve
 from ui.frame.frame import framed, require_facts
+from ui.live.engine import get_engine, get_owner
 from ui.plans.plan_comparison import choose_specs, draw_contest, read_plans
-from ui.view.session import get_engine, get_owner
 
 
 def main(view: View, facts: Facts) -> None:

@@ -15,9 +15,10 @@ import torch
 from playwright.sync_api import Browser, Page
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.checkpoints.spec import ModelSpec
 from explorer.model.loading import LoadedModel, load
-from explorer.records import Corpus, ModelSpec
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support.browser import open_browser, open_page, serve
 from tests.support.tiny_models import FAMILIES, REPOSITORY, WINDOW, Tiny
 

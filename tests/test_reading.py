@@ -151,9 +151,9 @@ def test_numbers_of_a_plan_have_bounds(words: str) -> None:
 def test_draws_are_held_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.random.default_rng(0).normal(size=(9, 50))
     found = Importance("loss", "layer", samples.mean(0), samples)
-    whole = found.intervals(500, 3), found.among_least(5, 500, 3)
-    monkeypatch.setattr("explorer.measures.importance._HELD", 600)
-    parts = found.intervals(500, 3), found.among_least(5, 500, 3)
+    whole = found.intervals(500, 3), found.rank_stability(5, 500, 3)
+    monkeypatch.setattr("explorer.numerics.resampling._HELD", 600)
+    parts = found.intervals(500, 3), found.rank_stability(5, 500, 3)
     np.testing.assert_allclose(parts[0], whole[0], rtol=1e-12)
     np.testing.assert_array_equal(parts[1], whole[1])
     weights = np.random.default_rng(3).multinomial(9, np.full(9, 1 / 9), size=500) / 9

@@ -12,8 +12,8 @@ from plotly.subplots import make_subplots
 
 from explorer.charts.style import SCALE, lay_out, mark, tick_step
 from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.model.inventory import Costs
 from explorer.plans.curve import Curve
-from explorer.records import Costs
 
 #: Masks -> costs.
 Cost = Callable[[Mask], Costs]

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from explorer.charts.style import DIVERGING, SCALE, UNIT_LABELS, lay_out, tick_step
 from explorer.measures.measure import find_intervals
-from explorer.records import Redundancy
+from explorer.measures.similarity_stats import Redundancy
 
 TOKEN_LABELS = {
     "last_token": "Last token",

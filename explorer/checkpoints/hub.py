@@ -11,7 +11,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from explorer.errors import Cancelled, ModelError, first_line
-from explorer.records import Progress
+from explorer.progress import Progress
 
 #: What a model may be given as.
 FORMS = "Give a hub id, a folder with config.json and .safetensors files, or a .gguf file"

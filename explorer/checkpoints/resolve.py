@@ -17,8 +17,8 @@ from explorer.checkpoints.hub import FORMS, download
 from explorer.errors import ModelError, first_line
 from explorer.guarding import guarded
 from explorer.paths import expand
+from explorer.progress import Progress, unreported
 from explorer.reading import LARGE, exists, is_file, is_special, read_json
-from explorer.records import Progress, unreported
 from explorer.storage.partial_files import make_partial
 from explorer.storage.store import Store
 

@@ -10,10 +10,10 @@ from explorer.checkpoints.resolve import find_checkpoint
 from explorer.cli.verb import MaskOption, describe_corpus, verb
 from explorer.cli.work import Work
 from explorer.masks.mask import Mask
-from explorer.records import Costs
+from explorer.model.inventory import Costs
 
 if TYPE_CHECKING:
-    from explorer.model.costs import Inventory
+    from explorer.model.inventory import Inventory
 
 
 @verb

@@ -10,8 +10,9 @@ import typer
 from explorer.cli.verb import describe_corpus, verb
 from explorer.cli.work import Work
 from explorer.measures.importance import MEASURES, Importance
+from explorer.measures.similarity_stats import Redundancy
 from explorer.plans.plan import MOST_SEED
-from explorer.records import Corpus, Redundancy
+from explorer.text.windows import Corpus
 
 _MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + "; or all."
 
@@ -61,8 +62,9 @@ def interactions(
     work: Work, unit: Annotated[str, typer.Option(help="layer or site.")] = "layer"
 ) -> tuple[dict[str, Any], str]:
     """Score all pairs of layers, or of sites: what two removals cost beyond what each costs alone."""
+    from explorer.masks.units import find_units
     from explorer.measures.interactions import interact
-    from explorer.measures.measure import find_losses, find_units
+    from explorer.measures.measure import find_losses
 
     if unit not in ("layer", "site"):
         raise typer.BadParameter(f"{unit!r} is not layer or site", param_hint="--unit")
@@ -119,7 +121,7 @@ def _describe(found: list[Importance], bootstrap: int, seed: int) -> dict[str, A
             "values": each.values,
             "ci95": each.intervals(bootstrap, seed),
             "order": each.order,
-            "among_least": {"k": among, "share": each.among_least(among, bootstrap, seed)},
+            "rank_stability": {"k": among, "share": each.rank_stability(among, bootstrap, seed)},
         }
     return described
 
@@ -130,7 +132,7 @@ def _describe_agreement(importances: list[list[Importance]]) -> dict[str, Any]:
 
     described: dict[str, Any] = {}
     for rankings in zip(*importances, strict=True):
-        agreement = correlate(rankings)
+        agreement = correlate([each.ranked for each in rankings])
         described.setdefault(rankings[0].measure, {})[rankings[0].unit] = {
             "spearman": agreement.spearman,
             "kendall": agreement.kendall,

@@ -13,12 +13,13 @@ import typer
 from explorer.cli.verb import describe_corpus, describe_score, verb
 from explorer.cli.work import Work
 from explorer.errors import PlanError
+from explorer.evaluation.scores import Score
 from explorer.jsonable import jsonable
 from explorer.masks.mask import Mask
+from explorer.model.inventory import Costs
 from explorer.plans.catalogue import CRITERIA, METHODS, UNITS
 from explorer.plans.plan import Plan, PlanSpec
 from explorer.reading import is_file
-from explorer.records import Costs, Score
 
 if TYPE_CHECKING:
     from explorer.evaluation.divergence import Divergence

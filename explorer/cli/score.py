@@ -10,7 +10,7 @@ from explorer.cli.verb import MaskOption, PlanOption, StepOption, describe_corpu
 from explorer.cli.work import Work
 from explorer.masks.mask import NONE
 from explorer.plans.plan import MOST_SEED
-from explorer.records import Split
+from explorer.text.windows import Split
 
 
 @verb

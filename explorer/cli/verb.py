@@ -16,8 +16,9 @@ import typer
 
 from explorer.cli.work import Settings, Work
 from explorer.errors import ExplorerError, escape
+from explorer.evaluation.scores import Score
 from explorer.jsonable import jsonable
-from explorer.records import Corpus, Score
+from explorer.text.windows import Corpus
 
 app = typer.Typer(
     add_completion=False,

@@ -13,16 +13,18 @@ import typer
 from tqdm import tqdm
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import PlanError, escape
 from explorer.masks.mask import Mask
-from explorer.model.costs import Inventory, take_inventory
+from explorer.model.costs import take_inventory
+from explorer.model.inventory import Costs, Inventory
 from explorer.paths import OFFLOADED
 from explorer.plans.plan import Plan
-from explorer.records import Corpus, Costs, ModelSpec
 from explorer.storage.partial_files import remove_leftovers
 from explorer.storage.store import Store
 from explorer.text.sources import DEFAULT_TEXT
 from explorer.text.tokenize import check_window
+from explorer.text.windows import Corpus
 
 if TYPE_CHECKING:
     from explorer.model.loading import LoadedModel
@@ -151,7 +153,7 @@ class ProgressBar:
         self._of: tuple[str, int] | None = None
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        """Show how far work is; see `records.Progress`."""
+        """Show how far work is; see `progress.Progress`."""
         if self._bar is None or self._of != (what, total):
             self.close()
             self._of = what, total

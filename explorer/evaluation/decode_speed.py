@@ -9,7 +9,8 @@ from statistics import median
 from explorer.evaluation.generation import time_decoding
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.records import Interval, Progress, unreported
+from explorer.numerics.intervals import Interval
+from explorer.progress import Progress, unreported
 
 #: Runs of each mask: the least and the largest of six hold the median with 97% (1 - 2 / 2^6).
 RUNS = 6

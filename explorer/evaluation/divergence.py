@@ -21,8 +21,10 @@ from explorer.masks.mask import NONE, Mask
 from explorer.model.batch_shape import cut, fill
 from explorer.model.loading import LoadedModel
 from explorer.model.wrappers import Hooks
-from explorer.records import Corpus, Interval, Progress, Split, t_interval, unreported
+from explorer.numerics.intervals import Interval, t_interval
+from explorer.progress import Progress, unreported
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus, Split
 
 #: Bytes of last hidden states that wait to be compared.
 _WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}

@@ -20,9 +20,9 @@ from transformers import (
 from transformers.cache_utils import DummyLayer
 
 from explorer.errors import TextError
+from explorer.evaluation.samples import Sample
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.records import Sample
 from explorer.stopwatch import timing
 from explorer.text.chat_template import ChatTemplate
 from explorer.text.encoding import check_ids, decode, encode

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from explorer.evaluation.hidden_state_cache import Prefixes
 from explorer.masks.mask import Mask
-from explorer.model.wrappers import Hooks, Trace
+from explorer.model.forward_policies import Trace
+from explorer.model.wrappers import Hooks
 
 
 class Kept:

@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExportError
 from explorer.evaluation.decode_speed import DecodeSpeed, measure_decode_speed
 from explorer.evaluation.generation import generate
 from explorer.evaluation.perplexity import Live, score
+from explorer.evaluation.samples import Sample
+from explorer.evaluation.scores import Score
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
 from explorer.execution.resident_model import Resident, stamp
@@ -20,16 +23,18 @@ from explorer.execution.worker import Worker
 from explorer.export import export, plan_export
 from explorer.export.export import Exported
 from explorer.masks.mask import NONE, PARTS, Mask
-from explorer.measures.measure import find_units
+from explorer.masks.units import find_units
 from explorer.measures.similarity import measure
-from explorer.model.costs import Inventory, take_inventory
+from explorer.measures.similarity_stats import Redundancy
+from explorer.model.costs import take_inventory
+from explorer.model.inventory import Inventory
 from explorer.model.loading import LoadedModel, quieten_libraries
 from explorer.model.torch_modes import plain_modes
 from explorer.plans.make import make_plan
 from explorer.plans.plan import Plan, PlanSpec
 from explorer.plans.plan_scores import score_coarsely
-from explorer.records import Corpus, ModelSpec, Redundancy, Sample, Score
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 #: Seconds that work goes on when the browsers that asked for it have gone: what is soon done again, and what is long.
 BRIEF, LASTING = 10.0, 600.0

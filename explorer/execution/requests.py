@@ -12,15 +12,16 @@ from explorer.evaluation.perplexity import score_tokens
 from explorer.execution.engine import LASTING, Engine, View
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.masks.mask import NONE, Mask
+from explorer.masks.units import find_units
 from explorer.measures.attention_patterns import Attention, measure_attention
 from explorer.measures.importance import MEASURES, Importance
 from explorer.measures.interactions import Interactions, interact
-from explorer.measures.measure import find_losses, find_units, measure_importance
+from explorer.measures.measure import find_losses, measure_importance
 from explorer.model.loading import LoadedModel
 from explorer.plans.curve import Curve, trace_curve
 from explorer.plans.make import make_plan
 from explorer.plans.plan import Plan, PlanSpec
-from explorer.records import Corpus
+from explorer.text.windows import Corpus
 
 _PERMUTATIONS = 4  # drawn for Shapley values
 

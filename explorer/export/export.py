@@ -20,8 +20,9 @@ from explorer.export.verify import verify
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.paths import expand
-from explorer.records import Corpus, Progress, unreported
+from explorer.progress import Progress, unreported
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.evaluation.decode_speed import DecodeSpeed, measure_decode_speed
+from explorer.evaluation.scores import Score
 from explorer.masks.mask import NONE, Mask
 from explorer.model.costs import take_inventory
+from explorer.model.inventory import Costs
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus, Costs, Interval, Progress, Score, unreported
+from explorer.numerics.intervals import Interval
+from explorer.progress import Progress, unreported
+from explorer.text.windows import Corpus
 
 
 @dataclass(frozen=True)

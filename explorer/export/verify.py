@@ -13,6 +13,7 @@ from torch import Tensor
 from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.evaluation.perplexity import blocks, find_nats
 from explorer.evaluation.prefix_tree import descend
+from explorer.evaluation.scores import Score
 from explorer.export.measurements import Verification
 from explorer.export.planned import ExportPlan, Reload
 from explorer.masks.mask import NONE, Mask
@@ -23,7 +24,8 @@ from explorer.model.loading import LoadedModel
 from explorer.model.placement import Placement
 from explorer.model.weights import read_weights
 from explorer.model.wrappers import Hooks
-from explorer.records import Corpus, Progress, Score, unreported
+from explorer.progress import Progress, unreported
+from explorer.text.windows import Corpus
 
 _UNITS = 16  # in the last place of the largest logit
 _OTHER_RUNTIME = 0.1  # nats a token; it multiplies with quantized activations

@@ -118,11 +118,6 @@ class Mask:
 NONE = Mask()
 
 
-def join(masks: Iterable[Mask]) -> Mask:
-    """Turn off what any of them turns off."""
-    return Mask(frozenset().union(*(mask.sites for mask in masks)))
-
-
 def _expand(ranges: Sequence[tuple[str, int, int]]) -> Iterator[Site]:
     """List the sites of (kind, first, last), marked before they are made: ranges may name one over and over."""
     marked = {part: bytearray(1 + max(last for _, _, last in ranges)) for part in PARTS}

@@ -12,9 +12,10 @@ from explorer.errors import UnsupportedModel
 from explorer.measures.importance import Importance
 from explorer.model.batch_shape import fill
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus, Progress, unreported
+from explorer.progress import Progress, unreported
 from explorer.storage.keys import make_key
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 
 @dataclass(frozen=True)

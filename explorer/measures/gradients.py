@@ -19,11 +19,13 @@ from torch.nn import functional as F
 from explorer.errors import UnsupportedModel
 from explorer.evaluation.perplexity import blocks
 from explorer.masks.mask import NONE, PARTS
-from explorer.measures.importance import Importance, jackknife
+from explorer.measures.importance import Importance
 from explorer.model.batch_shape import cut, fill
+from explorer.model.forward_policies import Trace
 from explorer.model.loading import LoadedModel
-from explorer.model.wrappers import Trace
-from explorer.records import Corpus, Progress, unreported
+from explorer.numerics.resampling import jackknife
+from explorer.progress import Progress, unreported
+from explorer.text.windows import Corpus
 
 _GROUPS = 8  # of windows, whose gradients of one layer are kept apart for the jackknife
 

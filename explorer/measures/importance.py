@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from explorer.numerics.resampling import bootstrap_intervals, resample_means
+
 Kind = Literal["similarity", "damage", "divergence", "gradient", "coalition", "linear", "attention"]
 
 _ALL = ("layer", "attention", "mlp")
-
-_HELD = 1 << 22  # numbers of a bootstrap that are held at once
 
 
 @dataclass(frozen=True)
@@ -79,70 +78,28 @@ class Importance:
     @property
     def order(self) -> np.ndarray:
         """Layers from the most to the least redundant; the first of equals before the others."""
-        return _towards_redundant(self.measure, self.values).argsort(kind="stable")
+        return self.ranked.argsort(kind="stable")
+
+    @property
+    def ranked(self) -> np.ndarray:
+        """The values (L,), turned so that what is redundant is low."""
+        return _towards_redundant(self.measure, self.values)
 
     def intervals(self, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
         """95% bootstrap intervals, (L, 2), widened for few samples; None with fewer than two."""
         if self.samples is None or len(self.samples) < 2:
             return None
-        n, each = len(self.samples), max(1, _HELD // draws)
-        parts = [
-            np.quantile(self._resampled(draws, seed, slice(start, start + each)), (0.025, 0.975), axis=0)
-            for start in range(0, len(self.values), each)
-        ]
-        with np.errstate(invalid="ignore"):
-            return (self.values + _widening(n) * (np.concatenate(parts, axis=1) - self.values)).T
+        return bootstrap_intervals(self.values, self.samples, draws, seed)
 
-    def among_least(self, k: int, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
+    def rank_stability(self, k: int, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
         """How often, over resampled texts, each is among the k most redundant: (L,) shares; None as above."""
         if self.samples is None or len(self.samples) < 2:
             return None
-        ranked = _towards_redundant(self.measure, self._resampled(draws, seed)).argsort(axis=1, kind="stable")
+        drawn = resample_means(self.values, self.samples, draws, seed)
+        ranked = _towards_redundant(self.measure, drawn).argsort(axis=1, kind="stable")
         counts = np.bincount(ranked[:, :k].ravel(), minlength=len(self.values))
         return counts / draws
-
-    def _resampled(self, draws: int, seed: int, of: slice = slice(None)) -> np.ndarray:
-        """Values (draws, L), or of some of the L, as they would be on resampled windows, drawn some at a time.
-
-        They are NaN where a sample is not finite.
-        """
-        assert self.samples is not None
-        n, rng = len(self.samples), np.random.default_rng(seed)
-        samples, rows = self.samples[:, of], max(1, _HELD // n)
-        sound = np.isfinite(samples).all(axis=0)
-        values, samples = np.where(sound, self.values[of], np.nan), np.where(sound, samples, 0.0)
-        parts = [
-            values + (rng.multinomial(n, np.full(n, 1 / n), size=min(rows, draws - start)) / n - 1 / n) @ samples
-            for start in range(0, draws, rows)
-        ]
-        return np.concatenate(parts)
 
 
 def _towards_redundant(measure: str, values: np.ndarray) -> np.ndarray:
     return -values if MEASURES[measure].redundant == "high" else values
-
-
-def _widening(n: int) -> float:
-    """By how much percentiles of a bootstrap from n samples are too near to the value.
-
-    The factor from z sqrt((n-1)/n) to t (Hesterberg, The American Statistician 69, 2015). He spends it on the levels
-    of the percentiles; those end at the samples themselves, and cover 88% with four of them. The ends do not.
-    """
-    from scipy.special import ndtri, stdtrit
-
-    return float(np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975) / ndtri(0.975))
-
-
-def jackknife(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return a statistic of n samples (L,), and Tukey's pseudo-values of it (n, L).
-
-    Args:
-        n: how many samples there are.
-        statistic: given which of them to use, (n,) bool.
-    """
-    whole, everyone = statistic(np.ones(n, dtype=bool)), np.arange(n)
-    if n < 2:
-        return whole, whole[None]
-    without = np.stack([statistic(everyone != left_out) for left_out in range(n)])
-    with np.errstate(invalid="ignore"):
-        return whole, n * whole - (n - 1) * without

@@ -9,7 +9,7 @@ import numpy as np
 
 from explorer.masks.mask import NONE, Mask
 from explorer.numerics.racing import Losses, lose
-from explorer.records import Progress, unreported
+from explorer.progress import Progress, unreported
 
 _TOGETHER = 64  # pairs asked for at once: enough to share what they have in common, few enough to be told soon
 

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from explorer.masks.mask import NONE, PARTS, Site
-from explorer.measures.importance import Importance, jackknife
+from explorer.measures.importance import Importance
 from explorer.model.batch_shape import cut, fill
+from explorer.model.forward_policies import Trace
 from explorer.model.loading import LoadedModel
-from explorer.model.wrappers import Trace
-from explorer.records import Corpus, Progress, Split, unreported
-
-_PENALTIES = np.logspace(-8, 2, 21)  # of ridge regression, times the largest eigenvalue
+from explorer.numerics.resampling import jackknife
+from explorer.numerics.ridge import fit_ridge
+from explorer.progress import Progress, unreported
+from explorer.text.windows import Corpus, Split
 
 
 @torch.inference_mode()
@@ -103,46 +104,3 @@ def _explain(fitted: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]) -> tu
 
     value, pseudo = jackknife(len(x), share)
     return float(value[0]), pseudo[:, 0]
-
-
-def fit_ridge(x: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit f ~ x weights + bias by ridge regression, the penalty chosen by generalised cross-validation.
-
-    Args:
-        x: (n, width) float64.
-        f: (n, width_f) float64.
-
-    Returns:
-        weights (width, width_f), bias (width_f,).
-    """
-    n, width = x.shape
-    mean_x, mean_f = x.mean(0), f.mean(0)
-    x, f = x - mean_x, f - mean_f
-    wide = n <= width + 1  # then a map can pass through all points, and the n x n Gram matrix is the smaller one
-    values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
-    values = values.clamp_min(0)
-    along = vectors.T @ (f if wide else x.T @ f)
-    squares, whole = along.square().sum(1), float(f.square().sum())
-    best, penalty = np.inf, 0.0
-    for candidate in _PENALTIES * float(values[-1].clamp_min(1e-30)):
-        missed, freedom = _judge_penalty(values, squares, whole, candidate, n, wide)
-        if freedom > 0 and (gcv := missed / freedom**2) < best:
-            best, penalty = gcv, candidate
-    solved = vectors @ (along / (values + penalty)[:, None])
-    weights = x.T @ solved if wide else solved
-    return weights, mean_f - mean_x @ weights
-
-
-def _judge_penalty(
-    values: Tensor, squares: Tensor, whole: float, penalty: float, n: int, wide: bool
-) -> tuple[float, float]:
-    """What a penalty leaves of the squares of f, and its degrees of freedom.
-
-    With as many parameters as points both are next to nothing: there they are sums of small terms, not differences of
-    large ones. The smallest eigenvalue is then that of the mean, which is taken off, and no degree of freedom.
-    """
-    left = penalty / (values + penalty)
-    if wide:
-        return float((squares * left.square()).sum()), float(left[1:].sum())
-    missed = whole - float((squares * (1 + left) / (values + penalty)).sum())
-    return missed, n - 1 - len(values) + float(left.sum())

@@ -9,18 +9,21 @@ import numpy as np
 from explorer.errors import PlanError
 from explorer.evaluation.divergence import Divergence, compare
 from explorer.evaluation.perplexity import score
-from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.masks.mask import NONE, PARTS, Mask
+from explorer.masks.units import find_units
 from explorer.measures.attention_patterns import measure_attention
 from explorer.measures.gradients import measure_magnitude, measure_taylor
 from explorer.measures.importance import MEASURES, Importance
 from explorer.measures.linear_approximation import measure_replaceability
 from explorer.measures.shapley import measure_coalitions, measure_shapley
 from explorer.measures.similarity import measure
+from explorer.measures.similarity_stats import Redundancy
 from explorer.model.loading import LoadedModel
 from explorer.numerics.racing import Losses, lose
-from explorer.records import Corpus, Progress, Redundancy, unreported
+from explorer.progress import Progress, unreported
 from explorer.storage.keys import make_key
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 UNITS = ("layer", *PARTS)
 
@@ -85,14 +88,6 @@ def check_measures(names: Iterable[str]) -> None:
     """Raise PlanError at a name that `MEASURES` lacks."""
     if unknown := [name for name in names if name not in MEASURES]:
         raise PlanError("Unknown measure", repr(unknown[0]), "Use one of " + ", ".join(MEASURES))
-
-
-def find_units(n_layers: int, unit: str) -> list[Mask]:
-    """List what can be removed, each a mask: layers, attentions, MLPs, or with `site` attentions and MLPs."""
-    if unit == "layer":
-        return [Mask.of_layers([layer]) for layer in range(n_layers)]
-    parts = PARTS if unit == "site" else [part for part in PARTS if part == unit]
-    return [Mask(frozenset({Site(layer, part)})) for layer in range(n_layers) for part in parts]
 
 
 def find_losses(

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from explorer.masks.mask import NONE, Mask, join
-from explorer.measures.importance import jackknife
+from explorer.masks.mask import NONE, Mask
+from explorer.masks.units import join
 from explorer.numerics.racing import Losses, lose
-from explorer.records import Progress, unreported
+from explorer.numerics.resampling import jackknife
+from explorer.progress import Progress, unreported
 
 
 def measure_coalitions(

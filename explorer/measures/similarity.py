@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.measures.similarity_stats import Redundancy
 from explorer.model.batch_shape import cut, fill
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus, Progress, Redundancy, unreported
+from explorer.progress import Progress, unreported
 from explorer.storage.keys import make_key
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 TOKEN_CHOICES = ("last_token", "mean", "mean_without_first")
 UNITS = ("layer", *PARTS)

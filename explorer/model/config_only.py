@@ -11,7 +11,8 @@ from explorer.checkpoints.resolve import DEFAULT_MODEL, find_checkpoint
 from explorer.errors import DeviceError, ModelError, UnsupportedModel, first_line
 from explorer.guarding import guarded
 from explorer.model.architecture import find_anatomy
-from explorer.model.costs import Inventory, take_inventory
+from explorer.model.costs import take_inventory
+from explorer.model.inventory import Inventory
 from explorer.model.placement import DTYPES
 from explorer.paths import expand
 from explorer.reading import exists, read_json

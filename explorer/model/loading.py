@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from explorer.checkpoints.resolve import Checkpoint, find_checkpoint
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ModelError
 from explorer.guarding import guarded
 from explorer.masks.mask import PARTS, Mask, Site
@@ -25,10 +26,11 @@ from explorer.model.placement import DTYPES, pick_dtype, place
 from explorer.model.selfcheck import check_hooks
 from explorer.model.weights import read_all_weights
 from explorer.model.wrappers import Hooks
-from explorer.records import Corpus, ModelSpec, Progress, unreported
+from explorer.progress import Progress, unreported
 from explorer.storage.keys import describe_libraries, describe_processor, make_key
 from explorer.storage.store import Store
 from explorer.text.tokenize import tokenize
+from explorer.text.windows import Corpus
 
 
 @dataclass

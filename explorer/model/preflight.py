@@ -8,12 +8,12 @@ from pathlib import Path
 
 from explorer.checkpoints.hub import FORMS
 from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExplorerError, ModelError, TextError
 from explorer.model.loading import look
 from explorer.model.placement import QUANTIZATIONS, pick_dtype, place
 from explorer.paths import expand
 from explorer.reading import exists, is_file
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 from explorer.text.sources import FORMS as TEXT_FORMS
 from explorer.text.sources import find_text

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from explorer.errors import UnsupportedModel
 from explorer.masks.mask import NONE, PARTS, Mask, Site
-from explorer.model.wrappers import Call, Hooks
+from explorer.model.forward_policies import Call
+from explorer.model.wrappers import Hooks
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""[Importance] -> how far rankings agree: between measures, and between texts."""
+"""Rankings of the same layers -> how far they agree: between measures, and between texts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from explorer.measures.importance import MEASURES, Importance
 
 
 @dataclass(frozen=True)
@@ -23,16 +21,15 @@ class Agreement:
     kendall: np.ndarray
 
 
-def correlate(rankings: Sequence[Importance]) -> Agreement:
-    """Correlate rankings by redundancy, whichever way their measures run; NaN where one is constant."""
+def correlate(rankings: Sequence[np.ndarray]) -> Agreement:
+    """Correlate rankings (L,), each from low to high; NaN where one is constant."""
     from scipy.stats import kendalltau, rankdata
 
-    values = [-each.values if MEASURES[each.measure].redundant == "high" else each.values for each in rankings]
-    ranks = np.stack([rankdata(row) for row in values])
+    ranks = np.stack([rankdata(row) for row in rankings])
     with np.errstate(divide="ignore", invalid="ignore"):
         spearman = np.atleast_2d(np.corrcoef(ranks))
     kendall = np.empty_like(spearman)
-    for i in range(len(values)):
+    for i in range(len(rankings)):
         for j in range(i + 1):
-            kendall[i, j] = kendall[j, i] = kendalltau(values[i], values[j]).statistic
+            kendall[i, j] = kendall[j, i] = kendalltau(rankings[i], rankings[j]).statistic
     return Agreement(spearman, kendall)

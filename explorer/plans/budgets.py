@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from explorer.byte_units import BYTES
 from explorer.errors import PlanError
 from explorer.masks.mask import NONE, Mask
-from explorer.model.costs import Inventory
-from explorer.records import BYTES, Costs
+from explorer.model.inventory import Costs, Inventory
 
 _REMEDY = "Use layers=8, sites=12, parameters=20%, bytes=6GiB, kv=30% or flops=25%"
 _COUNTED, _SHARED = ("layers", "sites"), ("parameters", "bytes", "kv", "flops")

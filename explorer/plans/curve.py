@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from explorer.evaluation.divergence import Divergence, compare
 from explorer.evaluation.perplexity import score
+from explorer.evaluation.scores import Score
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.plans.plan import Plan
-from explorer.records import Corpus, Progress, Score, unreported
+from explorer.progress import Progress, unreported
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 #: A plan has collapsed where the loss is this much above the unpruned model's: twice its perplexity.
 COLLAPSE = math.log(2)

@@ -13,19 +13,22 @@ import numpy as np
 
 from explorer.errors import PlanError
 from explorer.masks.mask import NONE, PARTS, Mask
+from explorer.masks.units import find_units
 from explorer.measures.importance import Importance
-from explorer.measures.measure import find_losses, find_units, measure_importance, read_redundancy
+from explorer.measures.measure import find_losses, measure_importance, read_redundancy
 from explorer.measures.similarity import measure
-from explorer.model.costs import Inventory, take_inventory
+from explorer.model.costs import take_inventory
+from explorer.model.inventory import Inventory
 from explorer.model.loading import LoadedModel
 from explorer.plans.budgets import Budget
 from explorer.plans.catalogue import METHODS
 from explorer.plans.plan import Effort, Plan, PlanSpec
 from explorer.plans.search import Found, Search
-from explorer.records import Corpus, Progress, unreported
+from explorer.progress import Progress, unreported
 from explorer.stopwatch import timing
 from explorer.storage.keys import make_key
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 #: Told the plan so far.
 Listener = Callable[[Plan], None]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from explorer.evaluation.perplexity import recall, score
+from explorer.evaluation.scores import Score
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.plans.curve import coarse_first
-from explorer.records import Corpus, Progress, Score, unreported
+from explorer.progress import Progress, unreported
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 #: Told the scores known so far, by mask. It may raise `Cancelled` to stop the work.
 Listener = Callable[[Mapping[Mask, Score]], None]

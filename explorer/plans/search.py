@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from explorer.masks.mask import NONE, Mask
 from explorer.numerics.racing import Losses, Race, race
-from explorer.records import Progress, unreported
+from explorer.progress import Progress, unreported
 
 #: Tells whether enough is off.
 Enough = Callable[[Mask], bool]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from explorer.byte_units import BYTES
 from explorer.errors import ExplorerError
-from explorer.records import BYTES
 from explorer.storage.partial_files import make_partial
 
 _AGES = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}

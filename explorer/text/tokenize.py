@@ -12,10 +12,10 @@ import numpy as np
 from explorer.errors import TextError
 from explorer.paths import expand
 from explorer.reading import read_json
-from explorer.records import Corpus, Windows
 from explorer.text.chat_template import ChatTemplate
 from explorer.text.encoding import check_ids, decode, encode, find_ends
 from explorer.text.sources import find_text
+from explorer.text.windows import Corpus, Windows
 
 _FIRST = 256  # characters that tell how many ids a tokenizer makes of them
 _SLACK = 64  # ids beyond those that are used: the last ones may be those of a word cut short

@@ -11,14 +11,16 @@ from explorer.charts.layers import draw_agreement, draw_heads, draw_scatter, dra
 from explorer.charts.pairs import draw_pairs
 from explorer.charts.triangle import draw_side_by_side, tabulate
 from explorer.evaluation.divergence import Divergence
+from explorer.evaluation.scores import Score
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.importance import Importance
 from explorer.measures.interactions import Interactions
 from explorer.measures.measure import read_redundancy
+from explorer.measures.similarity_stats import Redundancy
+from explorer.model.inventory import Costs
 from explorer.numerics.rank_correlation import correlate
 from explorer.plans.curve import Curve
 from explorer.plans.plan import Plan, PlanSpec
-from explorer.records import Costs, Redundancy, Score
 
 LAYERS, UNITS = 5, ("layer", "attention", "mlp")
 
@@ -127,7 +129,7 @@ def test_strips_have_values_intervals_and_the_other_measures(found: Redundancy) 
 
 def test_agreement_scatter_and_heads(found: Redundancy) -> None:
     read = [each for each in read_redundancy(found) if each.unit == "layer"]
-    agreement = correlate(read)
+    agreement = correlate([each.ranked for each in read])
     matrix = draw_agreement(agreement, [each.measure for each in read], kendall=True).data[0]
     np.testing.assert_array_equal(matrix.z, agreement.kendall)
     points = draw_scatter(read[0], read[1]).data[0]

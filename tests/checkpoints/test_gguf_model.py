@@ -25,11 +25,11 @@ from transformers import (
 )
 
 from explorer.checkpoints.resolve import find_checkpoint
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ModelError
 from explorer.export import export
 from explorer.masks.mask import Mask
 from explorer.model.loading import load
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 from tests.support.gguf_files import (
     COMMON,

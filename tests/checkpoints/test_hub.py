@@ -17,9 +17,9 @@ import pytest
 from huggingface_hub import close_session, constants, file_download
 
 from explorer.checkpoints.resolve import Checkpoint, find_checkpoint
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import Cancelled, ModelError
 from explorer.model.loading import load
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 from tests.support.tiny_models import FAMILIES, load_folder, make_model, save
 

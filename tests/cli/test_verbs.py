@@ -220,7 +220,7 @@ def test_measure_several_texts(run: Command, tmp_path: Path) -> None:
                 assert (intervals is None) == (name == "magnitude"), unit
                 if intervals is not None:
                     assert all(low <= high for low, high in intervals)
-                    assert sum(found["among_least"]["share"]) == pytest.approx(found["among_least"]["k"])
+                    assert sum(found["rank_stability"]["share"]) == pytest.approx(found["rank_stability"]["k"])
     assert answer["texts"][0]["measures"] != answer["texts"][1]["measures"]
     agreement = answer["agreement"]["magnitude"]["mlp"]
     np.testing.assert_allclose(agreement["spearman"], np.ones((2, 2)))

@@ -11,8 +11,8 @@ from explorer.evaluation import divergence, perplexity
 from explorer.evaluation.divergence import Divergence, compare
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 
 MASKS = [Mask.parse(text) for text in ("a1", "2,m0", "none", "a1,m2", "0-2")]

@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
 from explorer.export import export, plan_export
@@ -16,7 +17,6 @@ from explorer.masks.mask import Mask
 from explorer.model.costs import take_inventory
 from explorer.model.kv_cache import measure_cache
 from explorer.model.loading import LoadedModel, load
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 from tests.support import brute_force
 from tests.support.more_families import CONFIGS, More, turned_off

@@ -12,11 +12,12 @@ from explorer.errors import Cancelled
 from explorer.evaluation import perplexity
 from explorer.evaluation.hidden_state_cache import Prefixes
 from explorer.evaluation.perplexity import Live, score
+from explorer.evaluation.scores import Estimate
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
 from explorer.model.wrappers import Hooks
-from explorer.records import Corpus, Estimate
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support.tiny_models import WINDOW
 
 WALK = ["none", "2", "2,a1", "2,m3", "none", "a0", "0-3", "2"]

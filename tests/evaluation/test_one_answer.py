@@ -18,15 +18,16 @@ from explorer.evaluation.hidden_state_cache import Prefixes
 from explorer.evaluation.perplexity import Live, score, score_tokens
 from explorer.export import export
 from explorer.masks.mask import NONE, Mask
+from explorer.masks.units import find_units
 from explorer.measures.interactions import interact
-from explorer.measures.measure import find_losses, find_units, measure_importance
+from explorer.measures.measure import find_losses, measure_importance
 from explorer.measures.similarity import measure
 from explorer.model.loading import LoadedModel
 from explorer.numerics.racing import race
 from explorer.plans.make import make_plan
 from explorer.plans.plan import PlanSpec
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support.tiny_models import WINDOW
 
 TEXT = "python-docs"

@@ -13,19 +13,21 @@ import torch
 
 from explorer.evaluation.divergence import compare
 from explorer.evaluation.perplexity import recall, score
+from explorer.evaluation.scores import Overflow
 from explorer.jsonable import jsonable
 from explorer.masks.mask import NONE, Mask
+from explorer.masks.units import find_units
 from explorer.measures.importance import MEASURES
 from explorer.measures.interactions import interact
-from explorer.measures.measure import find_losses, find_units, measure_importance
+from explorer.measures.measure import find_losses, measure_importance
 from explorer.measures.similarity import measure
 from explorer.model.loading import LoadedModel
 from explorer.numerics.racing import race
 from explorer.plans.curve import trace_curve
 from explorer.plans.make import make_plan
 from explorer.plans.plan import PlanSpec
-from explorer.records import Corpus, Overflow
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
 from ui.parts.number_format import describe_score
@@ -148,7 +150,7 @@ def test_no_measure_calls_what_is_not_finite_the_best(half: LoadedModel, corpus:
         assert order == sorted(order, reverse=True), each.measure  # what is not finite comes last
         intervals = each.intervals(50)
         assert intervals is None or not np.isfinite(intervals[~finite]).any()
-        json.dumps(jsonable([each.values, intervals, each.among_least(1, 50)]), allow_nan=False)
+        json.dumps(jsonable([each.values, intervals, each.rank_stability(1, 50)]), allow_nan=False)
 
 
 def test_divergences_and_pairs_that_overflow_have_no_number(half: LoadedModel, corpus: Corpus) -> None:

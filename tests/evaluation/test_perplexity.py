@@ -17,8 +17,8 @@ from explorer.masks.mask import NONE, PARTS, Mask, Site
 from explorer.model.batch_shape import Batches, cut, fill
 from explorer.model.loading import LoadedModel
 from explorer.model.wrappers import Hooks
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 from tests.support.tiny_models import VOCABULARY, WINDOW, Tiny
 
@@ -157,8 +157,8 @@ def test_equal_windows_are_scored_once(llama: LoadedModel, store: Store, scored:
 
 
 def test_dtypes_are_not_mixed_up(tiny: Tiny, llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
+    from explorer.checkpoints.spec import ModelSpec
     from explorer.model.loading import load
-    from explorer.records import ModelSpec
 
     folder = tiny.folder("llama")
     half = load(ModelSpec(str(folder), "bfloat16", "cpu"), Store(None), folder)

@@ -19,8 +19,8 @@ from explorer.masks.mask import NONE, Mask
 from explorer.measures.measure import measure_importance
 from explorer.measures.similarity import measure
 from explorer.model.loading import DTYPES, LoadedModel
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 
 WINDOW = 128

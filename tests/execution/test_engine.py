@@ -21,8 +21,8 @@ from explorer.masks.mask import NONE, Mask
 from explorer.measures.similarity import measure
 from explorer.model.loading import LoadedModel
 from explorer.plans.plan import PlanSpec
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.execution.test_worker import WAIT, wait
 from tests.support.tiny_models import WINDOW, Tiny
 

@@ -16,13 +16,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.evaluation.perplexity import score
 from explorer.export import export, plan_export
 from explorer.export.gguf.llamacpp import measure_perplexity
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel, load
-from explorer.records import Corpus, ModelSpec
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.conftest import Real
 from tests.export.test_export_gguf import CONFIGS
 from tests.support import brute_force

@@ -21,8 +21,8 @@ from explorer.export import export as writing
 from explorer.export import layouts as planning
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
 

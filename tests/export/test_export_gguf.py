@@ -11,6 +11,7 @@ import torch
 from gguf import GGUFReader
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
 from explorer.export import export, plan_export
@@ -18,7 +19,6 @@ from explorer.export.gguf.model import Field, GgufModel, read_gguf
 from explorer.export.gguf.prune import prune
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel, load
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 from tests.conftest import Real
 from tests.support import brute_force

@@ -27,8 +27,8 @@ from explorer.export.describe.push import Destination
 from explorer.export.formats import FORMATS
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support.tiny_models import FAMILIES as CONFIGS
 from tests.support.tiny_models import WINDOW, Tiny, load_folder, make_model, save
 from ui.export.format_choice import OFFERED

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
 from explorer.evaluation.perplexity import score
@@ -20,8 +21,8 @@ from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel, load
 from explorer.plans.make import make_plan
 from explorer.plans.plan import PlanSpec
-from explorer.records import Corpus, ModelSpec
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 from tests.support.tiny_models import WINDOW, load_folder, make_model, save
 

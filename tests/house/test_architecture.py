@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,77 +12,36 @@ import pytest
 
 from tests.support.tiny_models import REPOSITORY
 
-TIERS = (
-    (
-        "explorer.errors",
-        "explorer.interrupts",
-        "explorer.guarding",
-        "explorer.paths",
-        "explorer.reading",
-        "explorer.checkpoints.config_schema",
-        "explorer.jsonable",
-        "explorer.storage.keys",
-        "explorer.stopwatch",
-        "explorer.masks.mask",
-        "explorer.records",
-        "explorer.numerics.racing",
-        "explorer.plans.catalogue",
-        "explorer.measures.importance",
-        "explorer.numerics.rank_correlation",
-        "explorer.measures.shapley",
-        "explorer.measures.interactions",
-        "explorer.plans.search",
-    ),
-    (
-        "explorer.model.architecture",
-        "explorer.text.chat_template",
-        "explorer.text.encoding",
-        "explorer.text.sources",
-        "explorer.text.tokenize",
-        "explorer.storage.store",
-        "explorer.model.costs",
-        "explorer.model.memory",
-        "explorer.checkpoints.hub",
-        "explorer.model.batch_shape",
-        "explorer.plans.budgets",
-        "explorer.plans.plan",
-        "explorer.model.placement",
-        "explorer.model.weights",
-        "explorer.checkpoints.resolve",
-        "explorer.model.config_only",
-        "explorer.model.kv_cache",
-        "explorer.checkpoints.gguf",
-        "explorer.text.hub_datasets",
-        "explorer.model.unused_tensors",
-        "explorer.model.torch_modes",
-        "explorer.storage.partial_files",
-        "explorer.storage.eviction",
-    ),
-    (
-        "explorer.model.wrappers",
-        "explorer.model.dissection",
-        "explorer.model.selfcheck",
-        "explorer.model.loading",
-        "explorer.model.preflight",
-    ),
-    (
-        "explorer.evaluation.hidden_state_cache",
-        "explorer.evaluation.prefix_tree",
-        "explorer.measures.similarity",
-        "explorer.evaluation.perplexity",
-        "explorer.evaluation.generation",
-        "explorer.evaluation.decode_speed",
-        "explorer.evaluation.divergence",
-        "explorer.measures.gradients",
-        "explorer.measures.linear_approximation",
-        "explorer.measures.attention_patterns",
-    ),
-    ("explorer.measures.measure",),
-    ("explorer.export", "explorer.plans.make", "explorer.plans.curve", "explorer.plans.plan_scores"),
-    ("explorer.charts", "explorer.cli", "explorer.__main__"),
-    ("explorer.execution", "ui"),
-    ("pages", "app"),
+#: A room may import from those before it, and from files that lie in no room.
+ROOMS = (
+    "explorer.masks",
+    "explorer.numerics",
+    "explorer.storage",
+    "explorer.checkpoints",
+    "explorer.text",
+    "explorer.model",
+    "explorer.evaluation",
+    "explorer.measures",
+    "explorer.plans",
+    "explorer.export",
+    "explorer.execution",
+    "explorer.charts",
+    "explorer.cli",
+    "ui.serving",
+    "ui.browser",
+    "ui.parts",
+    "ui.live",
+    "ui.view",
+    "ui.frame",
+    "ui.overview",
+    "ui.prune",
+    "ui.compare",
+    "ui.redundancy",
+    "ui.plans",
+    "ui.export",
+    "pages",
 )
+MOST_LINES = 300
 FILES = sorted(
     path
     for root in ("explorer", "ui", "pages", "app.py")
@@ -94,11 +55,10 @@ def _module(path: Path) -> str:
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
 
-def _tier(module: str) -> int | None:
-    for number, names in enumerate(TIERS):
-        if any(module == name or module.startswith(name + ".") for name in names):
-            return number
-    return None
+def _room(module: str) -> str | None:
+    """The room that a module lies in; None for those that lie in none."""
+    name = ".".join(module.split(".")[: 1 if module.startswith("pages") else 2])
+    return name if name in ROOMS else None
 
 
 def _is_module(name: str) -> bool:
@@ -125,21 +85,27 @@ def test_the_house_is_there() -> None:
     assert len(EXPLORER) > 15
 
 
+def test_every_folder_is_a_room() -> None:
+    folders = {f"{root}.{path.parent.name}" for root in ("explorer", "ui") for path in Path(root).glob("*/*.py")}
+    assert folders == set(ROOMS) - {"pages"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=_name)
-def test_imports_go_downward(path: Path) -> None:
-    module = _module(path)
-    if module == "explorer":
-        assert not [name for name in _imports(path) if name.startswith("explorer")]
+def test_imports_go_to_rooms_before(path: Path) -> None:
+    room = _room(_module(path))
+    if room is None:
+        if path.parent.name == "explorer" and path.name != "__main__.py":
+            assert not [name for name in _imports(path) if _room(name)]
         return
-    if path.name == "__init__.py" and not list(_imports(path)):
-        return
-    own = _tier(module)
-    assert own is not None, f"{module} has no tier"
     for name in _imports(path):
-        if name.split(".")[0] in ("explorer", "ui", "pages", "app"):
-            tier = _tier(name)
-            assert tier is not None, f"{module} imports {name}, which has no tier"
-            assert tier <= own, f"{module} imports {name}, which is above it"
+        other = _room(name)
+        if other and name.split(".")[0] in ("explorer", "ui", "pages"):
+            assert ROOMS.index(other) <= ROOMS.index(room), f"{_module(path)} imports {name}, of a later room"
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_a_file_is_not_long(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
 def test_imports_have_no_circle() -> None:
@@ -157,9 +123,19 @@ def test_the_library_does_not_know_the_dashboard(path: Path) -> None:
     assert not [name for name in _imports(path) if name.split(".")[0] in ("streamlit", "ui", "pages", "app")]
 
 
-@pytest.mark.parametrize("name", ["errors", "masks/mask", "records", "text/tokenize", "storage/store"])
-def test_the_nouns_do_not_know_torch(name: str) -> None:
-    assert not [n for n in _imports(REPOSITORY / f"explorer/{name}.py") if n.split(".")[0] in ("torch", "transformers")]
+#: What whoever only reads results needs: imported in a process that has no torch.
+WITHOUT_TORCH = (
+    "masks.mask", "masks.units", "numerics.intervals", "numerics.racing", "storage.store", "checkpoints.spec",
+    "text.windows", "text.tokenize", "model.inventory", "evaluation.scores", "evaluation.samples",
+    "measures.similarity_stats", "measures.importance", "plans.plan", "errors", "progress",
+)  # fmt: skip
+
+
+def test_the_nouns_do_not_know_torch() -> None:
+    wanted = ", ".join(f"explorer.{name}" for name in WITHOUT_TORCH)
+    script = f"import {wanted}, sys; print(sorted({{'torch', 'transformers'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def _touches_forward(node: ast.AST) -> bool:

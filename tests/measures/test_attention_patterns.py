@@ -12,8 +12,8 @@ from explorer.errors import UnsupportedModel
 from explorer.measures import attention_patterns
 from explorer.measures.attention_patterns import measure_attention
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import Cancelled, UnsupportedModel
 from explorer.evaluation import perplexity
 from explorer.measures.gradients import measure_magnitude, measure_taylor
 from explorer.measures.importance import Importance
 from explorer.measures.measure import UNITS
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus, ModelSpec
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 from tests.support.tiny_models import WINDOW
 

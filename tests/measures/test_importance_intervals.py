@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from explorer.measures.importance import MEASURES, Importance, jackknife
+from explorer.measures.importance import MEASURES, Importance
 from explorer.numerics.rank_correlation import correlate
+from explorer.numerics.resampling import jackknife
 
 TRIALS = 3000
 
@@ -49,16 +50,16 @@ def test_what_has_no_spread_has_no_interval_or_a_point() -> None:
     for samples in (None, values[None]):
         found = Importance("loss", "layer", values, samples)
         assert found.intervals() is None
-        assert found.among_least(1) is None
+        assert found.rank_stability(1) is None
     np.testing.assert_allclose(
         Importance("loss", "layer", values, np.stack([values] * 3)).intervals(), [[1, 1], [2, 2]]
     )
 
 
-def test_among_least_is_how_often_a_resampled_text_says_so() -> None:
+def test_rank_stability_is_how_often_a_resampled_text_says_so() -> None:
     rng, n = np.random.default_rng(1), 6
     samples = rng.standard_normal((n, 5)) + np.array([0, 0.3, 0.3, 1, 8])
-    found = Importance("loss", "layer", samples.mean(0), samples).among_least(2, draws=4000)
+    found = Importance("loss", "layer", samples.mean(0), samples).rank_stability(2, draws=4000)
     assert found is not None
     counts = np.zeros(5)
     for _ in range(4000):
@@ -74,7 +75,7 @@ def test_where_high_is_redundant_order_and_shares_turn_round() -> None:
     assert MEASURES["replaceability"].redundant == "high"
     assert list(Importance("replaceability", "mlp", values).order) == [1, 2, 0, 3]
     assert list(Importance("loss", "mlp", values).order) == [3, 0, 1, 2]
-    np.testing.assert_array_equal(Importance("replaceability", "mlp", values, samples).among_least(2), [0, 1, 1, 0])
+    np.testing.assert_array_equal(Importance("replaceability", "mlp", values, samples).rank_stability(2), [0, 1, 1, 0])
 
 
 def test_jackknife_of_a_mean_gives_the_samples() -> None:
@@ -91,7 +92,7 @@ def test_correlations_equal_scipy() -> None:
     rows = [rng.standard_normal(9), rng.integers(0, 4, 9).astype(float), np.arange(9.0), rng.standard_normal(9)]
     names = ["loss", "magnitude", "replaceability", "replaceability"]
     signs = [1, 1, -1, -1]
-    found = correlate([Importance(name, "layer", row) for name, row in zip(names, rows, strict=True)])
+    found = correlate([Importance(name, "layer", row).ranked for name, row in zip(names, rows, strict=True)])
     for i, (a, sign) in enumerate(zip(rows, signs, strict=True)):
         for j, (b, other) in enumerate(zip(rows, signs, strict=True)):
             rho, tau = stats.spearmanr(a * sign, b * other).statistic, stats.kendalltau(a * sign, b * other).statistic
@@ -102,11 +103,11 @@ def test_correlations_equal_scipy() -> None:
 def test_a_constant_ranking_agrees_with_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = correlate([Importance("loss", "layer", np.arange(4.0)), Importance("loss", "layer", np.ones(4))])
+        found = correlate([np.arange(4.0), np.ones(4)])
     for matrix in (found.spearman, found.kendall):
         assert matrix[0, 0] == pytest.approx(1)
         assert np.isnan([matrix[0, 1], matrix[1, 0], matrix[1, 1]]).all()
-    assert correlate([Importance("loss", "layer", np.arange(4.0))]).spearman == pytest.approx(np.ones((1, 1)))
+    assert correlate([np.arange(4.0)]).spearman == pytest.approx(np.ones((1, 1)))
 
 
 def test_every_measure_says_what_it_is_of() -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from explorer.errors import Cancelled
 from explorer.masks.mask import NONE, Mask
+from explorer.masks.units import find_units
 from explorer.measures.interactions import Interactions, interact
-from explorer.measures.measure import find_losses, find_units
+from explorer.measures.measure import find_losses
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 
 

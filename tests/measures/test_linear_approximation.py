@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from explorer.measures.importance import Importance
-from explorer.measures.linear_approximation import _PENALTIES, _explain, fit_ridge, measure_replaceability
+from explorer.measures.linear_approximation import _explain, measure_replaceability
 from explorer.measures.measure import UNITS
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus
+from explorer.numerics.ridge import _PENALTIES, fit_ridge
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 from tests.support.tiny_models import FAMILIES, WINDOW, load_folder, make_model, save
 

@@ -11,12 +11,13 @@ import torch
 from explorer.errors import Cancelled, ExplorerError
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import NONE, Mask
+from explorer.masks.units import find_units
 from explorer.measures.importance import MEASURES, Importance
-from explorer.measures.measure import UNITS, find_losses, find_units, measure_importance
+from explorer.measures.measure import UNITS, find_losses, measure_importance
 from explorer.measures.similarity import measure
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus, Windows
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus, Windows
 from tests.support import brute_force
 
 DIVERGENCES = ("kl", "logit-distance", "disagreement")

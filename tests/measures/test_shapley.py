@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from explorer.errors import Cancelled
-from explorer.masks.mask import NONE, Mask, join
+from explorer.masks.mask import NONE, Mask
+from explorer.masks.units import find_units, join
 from explorer.measures import shapley
-from explorer.measures.measure import find_units, measure_importance
+from explorer.measures.measure import measure_importance
 from explorer.measures.shapley import measure_coalitions, measure_shapley
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 
 UNITS = [Mask.of_layers([layer]) for layer in range(4)]

@@ -14,9 +14,10 @@ from explorer.errors import Cancelled
 from explorer.masks.mask import Mask, Site
 from explorer.measures import similarity
 from explorer.measures.similarity import TOKEN_CHOICES, UNITS, _influence, measure
+from explorer.measures.similarity_stats import Redundancy
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus, Redundancy, Windows
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus, Windows
 from tests.support import brute_force
 
 

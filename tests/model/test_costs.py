@@ -11,10 +11,11 @@ from explorer.evaluation.generation import make_cache
 from explorer.export import export
 from explorer.masks.mask import Mask
 from explorer.model.costs import take_inventory
+from explorer.model.inventory import Costs
 from explorer.model.kv_cache import measure_cache, read_cache
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus, Costs
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 from tests.support.tiny_models import Tiny
 

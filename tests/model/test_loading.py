@@ -21,12 +21,12 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import DeviceError, ExplorerError, ModelError, UnsupportedModel
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
 from explorer.model.loading import load
 from explorer.model.placement import pick_dtype, place
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 from tests.support import brute_force
 from tests.support.tiny_models import VOCABULARY, WINDOW, Tiny, load_folder, make_model, make_tokenizer, save

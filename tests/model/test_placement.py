@@ -14,6 +14,7 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import DeviceError, ModelError
 from explorer.evaluation.perplexity import score
 from explorer.export import export
@@ -23,8 +24,8 @@ from explorer.model import loading
 from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel, load
 from explorer.model.placement import Placement, place
-from explorer.records import Corpus, ModelSpec
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.conftest import Real
 from tests.support import brute_force
 from tests.support.tiny_models import WINDOW, Tiny

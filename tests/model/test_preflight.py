@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.model.preflight import find_faults
-from explorer.records import ModelSpec
 from tests.support.tiny_models import Tiny
 
 GOOD = {"text": "python-docs", "tokens": 64, "window": 8}

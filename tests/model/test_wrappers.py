@@ -16,8 +16,8 @@ from explorer.masks.mask import NONE, Mask, Site
 from explorer.model.loading import LoadedModel
 from explorer.model.selfcheck import check_hooks
 from explorer.model.wrappers import Hooks
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 from tests.support.tiny_models import WINDOW, Tiny
 

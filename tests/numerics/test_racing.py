@@ -12,8 +12,8 @@ from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask, Site
 from explorer.model.loading import LoadedModel
 from explorer.numerics.racing import _PRIOR, Losses, Race, _beaten, race
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support.tiny_models import WINDOW
 
 N_WINDOWS = 24

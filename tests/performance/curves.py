@@ -8,10 +8,10 @@ import torch
 from plotly.subplots import make_subplots
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.checkpoints.spec import ModelSpec
 from explorer.evaluation.perplexity import score, score_batch
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel, load, quieten_libraries
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 from tests.performance.engine import CACHE, seconds
 from tests.support.browser import open_browser

@@ -16,14 +16,15 @@ import torch
 from torch.nn import functional as F
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.checkpoints.spec import ModelSpec
 from explorer.evaluation.hidden_state_cache import Prefixes
 from explorer.evaluation.perplexity import Live, score
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.similarity import measure
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.numerics.racing import race
-from explorer.records import Corpus, ModelSpec
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 Row = tuple[str, str, str]
 TOKENS = 2048

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL, Checkpoint, find_checkpoint
+from explorer.checkpoints.spec import ModelSpec
 from explorer.export import plan_export
 from explorer.masks.mask import Mask
 from explorer.model.architecture import Family
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 from tests.performance.engine import CACHE, Row
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from explorer.charts.curves import Shares, draw_curves
 from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.checkpoints.spec import ModelSpec
 from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.plans.catalogue import METHODS
 from explorer.plans.curve import Curve, trace_curve
 from explorer.plans.make import make_plan
 from explorer.plans.plan import PlanSpec
-from explorer.records import Corpus, ModelSpec
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.performance.engine import CACHE
 from tests.support.browser import open_browser
 

@@ -11,14 +11,16 @@ from statistics import mean
 import torch
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.checkpoints.spec import ModelSpec
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
+from explorer.masks.units import find_units
 from explorer.measures.interactions import interact
-from explorer.measures.measure import find_losses, find_units
+from explorer.measures.measure import find_losses
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.plans.search import Search
-from explorer.records import Corpus, ModelSpec
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.performance.engine import CACHE, Row, score_plainly, seconds
 
 STEPS = 10

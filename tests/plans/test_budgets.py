@@ -8,7 +8,8 @@ import pytest
 
 from explorer.errors import PlanError
 from explorer.masks.mask import Mask
-from explorer.model.costs import Inventory, take_inventory
+from explorer.model.costs import take_inventory
+from explorer.model.inventory import Inventory
 from explorer.model.loading import LoadedModel
 from explorer.plans.budgets import Budget
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from explorer.errors import Cancelled, MaskError
 from explorer.evaluation.perplexity import score
+from explorer.evaluation.scores import Score
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.plans.curve import Curve, coarse_first, trace_curve
 from explorer.plans.plan import Plan, PlanSpec
-from explorer.records import Corpus, Score
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support import brute_force
 
 

@@ -11,8 +11,8 @@ from explorer.model.loading import LoadedModel
 from explorer.plans.catalogue import METHODS
 from explorer.plans.make import make_plan
 from explorer.plans.plan import Plan, PlanSpec
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support.tiny_models import WINDOW
 
 PASS = 5 * 4  # windows times layers

@@ -11,15 +11,16 @@ import pytest
 
 from explorer.errors import PlanError
 from explorer.masks.mask import NONE, Mask
-from explorer.measures.measure import find_units, measure_importance
+from explorer.masks.units import find_units
+from explorer.measures.measure import measure_importance
 from explorer.measures.similarity import measure
 from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel
 from explorer.plans.catalogue import METHODS
 from explorer.plans.make import make_plan
 from explorer.plans.plan import Plan, PlanSpec
-from explorer.records import Corpus, Windows
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus, Windows
 from tests.support import brute_force
 from tests.support.tiny_models import WINDOW, Tiny
 

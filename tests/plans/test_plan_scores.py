@@ -9,12 +9,13 @@ import pytest
 
 from explorer.errors import Cancelled
 from explorer.evaluation.perplexity import recall, score
+from explorer.evaluation.scores import Score
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
 from explorer.plans.curve import coarse_first
 from explorer.plans.plan_scores import score_coarsely
-from explorer.records import Corpus, Score
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 MASKS = [NONE, *(Mask.of_layers(range(3, 3 - n, -1)) for n in range(1, 5)), Mask.parse("a0"), Mask.parse("m1,2")]
 

@@ -12,11 +12,12 @@ import pytest
 
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import NONE, Mask
-from explorer.measures.measure import find_losses, find_units
+from explorer.masks.units import find_units
+from explorer.measures.measure import find_losses
 from explorer.model.loading import LoadedModel
 from explorer.plans.search import Found, Search
-from explorer.records import Corpus
 from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
 
 LAYERS = find_units(6, "layer")

@@ -24,8 +24,8 @@ import torch
 from explorer.evaluation import perplexity
 from explorer.masks.mask import NONE, PARTS, Mask, Site
 from explorer.model.loading import LoadedModel
-from explorer.records import Windows
 from explorer.storage.store import CacheError, Store
+from explorer.text.windows import Windows
 from tests.support.processes import CONTEXT
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from gguf import MODEL_ARCH_NAMES, GGUFValueType, GGUFWriter, get_tensor_name_map
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ModelError
 from explorer.model.loading import LoadedModel, load
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 from tests.support.tiny_models import VOCABULARY, WINDOW, make_tokenizer
 

@@ -37,8 +37,8 @@ from transformers import (
     Starcoder2Config,
 )
 
+from explorer.checkpoints.spec import ModelSpec
 from explorer.model.loading import LoadedModel, load
-from explorer.records import ModelSpec
 from explorer.storage.store import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

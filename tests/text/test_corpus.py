@@ -19,8 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from explorer.errors import TextError
-from explorer.records import Corpus, Windows
 from explorer.text.tokenize import tokenize
+from explorer.text.windows import Corpus, Windows
 from tests.support.tiny_models import make_tokenizer
 
 PLAIN, GEMMA = make_tokenizer(), make_tokenizer(bos=True)

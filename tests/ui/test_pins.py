@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from explorer.evaluation.scores import Score
 from explorer.masks.mask import Mask
-from explorer.records import Costs, Score
+from explorer.model.inventory import Costs
 from ui.compare.pins import MOST, Pin, read_pins
 
 LINK = {"model": "org/<b>model</b>", "text": "python-docs", "mask": "1,a2"}

@@ -10,12 +10,14 @@ from typing import Any
 import streamlit as st
 
 from explorer.errors import ExplorerError
+from explorer.evaluation.scores import Score
 from explorer.execution.engine import Facts
 from explorer.masks.mask import Mask
-from explorer.records import Costs, Score
+from explorer.model.inventory import Costs
 from ui.browser import read_scripts
+from ui.live.engine import get_engine, get_owner
 from ui.live.live_panels import wake, watch
-from ui.view.session import describe_view, get_engine, get_owner, get_view
+from ui.view.session import describe_view, get_view
 
 MOST = 8
 _MOST_CHARACTERS = 10**6  # of what a browser may bring back

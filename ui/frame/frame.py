@@ -11,6 +11,7 @@ import streamlit as st
 from explorer.execution.engine import Facts, View
 from explorer.execution.job import Job
 from explorer.masks.mask import Mask
+from ui.live.engine import get_engine, get_owner
 from ui.live.error_panel import draw_broken
 from ui.live.live_panels import panel, turn_page, watch
 from ui.live.waiting import draw_queue, ready
@@ -20,7 +21,7 @@ from ui.parts.skeleton import draw_skeleton
 from ui.view.copy_link import copy_link
 from ui.view.link_question import draw_question
 from ui.view.loading_view import draw_coming
-from ui.view.session import get_engine, get_owner, get_question, get_view, notify, read_notices, set_view, write_url
+from ui.view.session import get_question, get_view, notify, read_notices, set_view, write_url
 
 
 @dataclass(frozen=True)

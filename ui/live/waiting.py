@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable
 import streamlit as st
 
 from explorer.execution.job import Job
+from ui.live.engine import get_engine, get_owner
 from ui.live.live_panels import panel, watch
 from ui.parts.escape_markdown import plain
 from ui.parts.number_format import describe_seconds
-from ui.view.session import get_engine, get_owner
 
 _SECRET = secrets.token_bytes(16)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from explorer.evaluation.scores import Estimate, Score
 from explorer.execution.job import Job
-from explorer.records import Estimate, Score
 from ui.live.waiting import describe_progress, follow, ready
 from ui.parts.number_format import describe_interval, describe_perplexity, describe_score
 

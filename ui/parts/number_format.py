@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from explorer.evaluation.decode_speed import DecodeSpeed
-from explorer.records import Score
+from explorer.evaluation.scores import Score
 
 
 def describe_bytes(count: float) -> str:

@@ -18,12 +18,13 @@ from explorer.masks.mask import Mask
 from explorer.plans.catalogue import METHODS, UNITS
 from explorer.plans.curve import SEEDS, Curve
 from explorer.plans.plan import Effort, Plan, PlanSpec
+from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import draw_state, follow, ready
 from ui.parts.escape_markdown import plain
 from ui.parts.number_format import describe_bytes, describe_score, describe_seconds, describe_speed
 from ui.parts.plots import draw_plot
 from ui.parts.uploads import upload
-from ui.view.session import get_engine, get_owner, get_view, take_to_prune
+from ui.view.session import get_view, take_to_prune
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
 _SHARES = tuple(range(5, 95, 5))  # percent

@@ -9,13 +9,14 @@ import numpy as np
 import streamlit as st
 
 from explorer.charts import shade
+from explorer.evaluation.scores import Score
 from explorer.execution.job import Job
 from explorer.execution.requests import ask_importance
 from explorer.masks.mask import PARTS
 from explorer.measures.importance import MEASURES, Importance
-from explorer.records import Score
+from ui.live.engine import get_engine, get_owner
 from ui.live.live_panels import watch
-from ui.view.session import get_engine, get_owner, get_view
+from ui.view.session import get_view
 
 #: What the ladder of single sites says, on held-out text, where every other measure is taken on calibration text.
 _ALONE = "Damage alone, held-out"

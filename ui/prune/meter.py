@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.masks.mask import NONE, Mask, Site
-from explorer.model.costs import Inventory
+from explorer.model.inventory import Inventory
 
 #: Contexts to choose from beside the text's window.
 CONTEXTS = (1024, 4096, 8192, 32768, 131072)

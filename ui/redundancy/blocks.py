@@ -8,10 +8,11 @@ from explorer.charts import TOKEN_LABELS, draw_redundancy
 from explorer.charts.triangle import tabulate
 from explorer.execution.engine import Facts, View
 from explorer.masks.mask import Mask
-from explorer.records import Redundancy
+from explorer.measures.similarity_stats import Redundancy
+from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
 from ui.parts.plots import Table, draw_plot
-from ui.view.session import get_engine, get_owner, take_to_prune
+from ui.view.session import take_to_prune
 
 
 def draw_blocks(view: View, facts: Facts) -> None:

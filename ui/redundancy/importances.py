@@ -13,9 +13,9 @@ from explorer.execution.engine import View
 from explorer.execution.requests import ask_attention, ask_importance
 from explorer.measures.importance import MEASURES, Importance
 from explorer.numerics.rank_correlation import correlate
+from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
 from ui.parts.plots import Table, draw_plot
-from ui.view.session import get_engine, get_owner
 
 _AT_FIRST = ("block-influence", "angular-distance", "relative-l2")
 
@@ -97,7 +97,7 @@ def list_importances(shown: Sequence[Importance], k: int) -> Table:
     table: dict[str, list] = {"unit": [], "layer": [], "value": [], "low": [], "high": [], "rank": [], f"among {k}": []}
     for each in shown:
         n = len(each.values)
-        intervals, among = each.intervals(), each.among_least(k)
+        intervals, among = each.intervals(), each.rank_stability(k)
         table["unit"] += [UNIT_LABELS[each.unit]] * n
         table["layer"] += range(n)
         table["value"] += each.values.tolist()
@@ -124,7 +124,7 @@ def draw_measures(view: View) -> None:
         st.caption("Choose two measures or more that can be taken of this unit.")
         return
     kendall = st.toggle("Kendall's τ", key="kendall", help="Spearman's ρ if off")
-    labels, agreement = [MEASURES[each.measure].label for each in shown], correlate(shown)
+    labels, agreement = [MEASURES[each.measure].label for each in shown], correlate([each.ranked for each in shown])
     matrix = agreement.kendall if kendall else agreement.spearman
     table = {"measure": labels} | {label: matrix[:, i].tolist() for i, label in enumerate(labels)}
     draw_plot(draw_agreement(agreement, labels, kendall), "rank-correlation", table, "Rank correlations of measures.")

@@ -11,9 +11,9 @@ from explorer.execution.engine import View
 from explorer.execution.job import Job
 from explorer.execution.requests import ask_interactions
 from explorer.measures.interactions import Interactions
+from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import draw_state, follow
 from ui.parts.plots import Table, draw_plot
-from ui.view.session import get_engine, get_owner
 
 _UNITS = {"layer": "Layers", "site": "Attention and MLPs"}
 

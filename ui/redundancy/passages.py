@@ -9,8 +9,8 @@ import streamlit as st
 
 from explorer.execution.engine import Facts, View
 from explorer.execution.requests import Passage, ask_passage
+from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
-from ui.view.session import get_engine, get_owner
 
 _WORSE, _BETTER = "213, 94, 0", "0, 114, 178"  # Okabe and Ito's vermilion and blue
 _FULL = 4.0  # nats at which a colour is full

@@ -18,12 +18,12 @@ from explorer.execution.engine import View
 from explorer.masks.mask import NONE
 from explorer.measures.importance import MEASURES, Importance
 from explorer.measures.measure import read_redundancy
+from explorer.measures.similarity_stats import Redundancy
 from explorer.numerics.rank_correlation import correlate
-from explorer.records import Redundancy
+from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
 from ui.parts.plots import Table, draw_plot
 from ui.parts.uploads import upload
-from ui.view.session import get_engine, get_owner
 
 _KINDS = ["txt", "md", "jsonl", "parquet"]
 
@@ -105,7 +105,7 @@ def _draw_agreement(found: Sequence[Redundancy], names: Sequence[str]) -> None:
     read = [read_redundancy(each) for each in found]
     labels = [f"{MEASURES[each.measure].label}, {UNIT_LABELS[each.unit]}" for each in read[0]]
     chosen = st.selectbox("Rankings by", range(len(labels)), 1, format_func=labels.__getitem__, key="beside measure")
-    agreement = correlate([each[chosen] for each in read])
+    agreement = correlate([each[chosen].ranked for each in read])
     table = {"": list(names)} | {name: agreement.spearman[:, i].tolist() for i, name in enumerate(names)}
     figure = draw_agreement(agreement, [_escape(name) for name in names])
     draw_plot(figure, "agreement-of-texts", table, "Rank correlations between texts.")
@@ -116,7 +116,7 @@ def _draw_ranks(found: Sequence[Redundancy], names: Sequence[str]) -> None:
     pairs: list[tuple[Importance, ...]] = list(zip(*(read_redundancy(each) for each in found), strict=True))
     rows: dict[str, list] = {"measure": [], "unit": [], "Spearman": [], "Kendall": [], "part most": []}
     for pair in pairs:
-        agreement = correlate(pair)
+        agreement = correlate([each.ranked for each in pair])
         ranks = [each.order.argsort() for each in pair]
         apart = np.abs(ranks[0] - ranks[1]).argsort(kind="stable")[::-1][:3]
         rows["measure"].append(MEASURES[pair[0].measure].label)

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from streamlit import runtime
-from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.errors import ExplorerError
-from explorer.execution.engine import Engine, View
+from explorer.execution.engine import View
 from explorer.masks.mask import NONE, Mask
 from explorer.plans.plan import PlanSpec
 from explorer.text.sources import DEFAULT_TEXT
-from ui.live.live_panels import get_watchers, wake
-from ui.serving.health import report_by
+from ui.live.live_panels import wake
 from ui.view.permissions import NoName, Permissions
 
 MOST_TOKENS = 2**31 - 1
@@ -36,21 +33,6 @@ DEFAULT_VIEW = View(
     quantize="none",
     mask=NONE,
 )
-
-
-@st.cache_resource(show_spinner=False)
-def get_engine() -> Engine:
-    """Return the one engine of this server."""
-    cache = Path(os.environ.get("EXPLORER_CACHE") or "cache")
-    engine = Engine(cache, runtime.get_instance().is_active_session, get_watchers().changed)
-    report_by(engine.health)
-    return engine
-
-
-def get_owner() -> str:
-    """Return the name under which this session asks for jobs."""
-    context = get_script_run_ctx()
-    return context.session_id if context else "no session"
 
 
 def get_view() -> View:

@@ -15,7 +15,7 @@ from explorer.checkpoints.gguf.config import make_config
 from explorer.checkpoints.gguf.file import GgufFile, Stored, read_file, refuse
 from explorer.checkpoints.gguf.names import OF_ROPE, convert, spread
 from explorer.checkpoints.gguf.tokens import write_tokenizer
-from explorer.records import Progress, unreported
+from explorer.progress import Progress, unreported
 
 _SHARD = 2 << 30  # bytes
 

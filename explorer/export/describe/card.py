@@ -13,7 +13,8 @@ from explorer.export.measurements import Evidence, Verification
 from explorer.export.planned import ExportPlan
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.records import Corpus, Interval
+from explorer.numerics.intervals import Interval
+from explorer.text.windows import Corpus
 
 
 def make_command(recipe: Recipe, out: str) -> str:

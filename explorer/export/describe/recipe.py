@@ -13,7 +13,7 @@ from explorer.jsonable import jsonable
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.reading import read_json
-from explorer.records import Corpus
+from explorer.text.windows import Corpus
 
 FILE = "recipe.json"
 _VERSION = 1

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from explorer.evaluation.scores import Score
 from explorer.masks.mask import Mask
-from explorer.records import Redundancy, Score, Windows
+from explorer.measures.similarity_stats import Redundancy
+from explorer.text.windows import Windows
 
 TOKENS = 31
 

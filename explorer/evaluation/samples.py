@@ -1,0 +1,34 @@
+"""Text that a model wrote. Knows no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from explorer.masks.mask import Mask
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Text that a model wrote under a mask; the prompt's perplexity is None where it is a single token.
+
+    With `overflow` the text ends where a logit was not finite: too large for the dtype.
+    """
+
+    prompt: str
+    mask: Mask
+    text: str
+    token_ids: tuple[int, ...]
+    seconds: float
+    prompt_perplexity: float | None = None
+    overflow: bool = False
+
+    @property
+    def repetition(self) -> float:
+        """Share of the new runs of four tokens that were there before (seq-rep-4, arXiv:1908.04319)."""
+        runs = [self.token_ids[i : i + 4] for i in range(len(self.token_ids) - 3)]
+        return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens over wall time, prompt included."""
+        return len(self.token_ids) / self.seconds if self.seconds else 0.0

@@ -1,0 +1,136 @@
+"""What a mask costs, as numbers: perplexity with its interval, estimates, overflow. Knows no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from explorer.masks.mask import NONE, Mask
+from explorer.numerics.intervals import Interval, t_interval
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """A forward pass whose numbers left the range of their dtype.
+
+    Args:
+        dtype: what the arithmetic is in.
+        layer: the first one whose output is not finite; L where it is the head; None if that is not known.
+        n_layers: L.
+    """
+
+    dtype: str
+    layer: int | None
+    n_layers: int
+
+    def __str__(self) -> str:
+        if self.layer is None:
+            return f"overflow ({self.dtype})"
+        where = "in the head" if self.layer == self.n_layers else f"from layer {self.layer}"
+        return f"overflow ({self.dtype}, {where})"
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a mask costs on a split, beside the unpruned model on the same windows.
+
+    Args:
+        mask: the sites that were off.
+        nats: (n_windows,) float64, summed negative log-likelihood of each window's predicted tokens; infinite where
+            the arithmetic overflowed.
+        base: (n_windows,) float64, the same for the unpruned model.
+        tokens: predicted tokens in each window.
+        text_bytes: (n_windows,) UTF-8 bytes behind the predicted tokens.
+        overflow: where the mask's arithmetic overflowed, if it did on any window.
+        base_overflow: the same for the unpruned model.
+    """
+
+    mask: Mask
+    nats: np.ndarray
+    base: np.ndarray
+    tokens: int
+    text_bytes: np.ndarray
+    overflow: Overflow | None = None
+    base_overflow: Overflow | None = None
+
+    @property
+    def unpruned(self) -> Score:
+        """The score of the whole model on the same windows."""
+        return replace(self, mask=NONE, nats=self.base, overflow=self.base_overflow)
+
+    @property
+    def n_tokens(self) -> int:
+        """Predicted tokens in all windows."""
+        return self.tokens * len(self.nats)
+
+    @cached_property
+    def total_nats(self) -> float:
+        """Negative log-likelihood of all predicted tokens."""
+        return math.fsum(self.nats)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(sum of nats / number of predicted tokens)."""
+        return _exp(self.total_nats / self.n_tokens)
+
+    @cached_property
+    def perplexity_ci95(self) -> Interval | None:
+        """95% t-interval of the mean nats over windows, through exp; None where there is none: see `t_interval`."""
+        interval = t_interval(self.nats / self.tokens)
+        return interval and (_exp(interval[0]), _exp(interval[1]))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits needed for a byte of the text; comparable across tokenizers; NaN where the tokens stand for no text."""
+        size = int(self.text_bytes.sum())
+        return self.total_nats / math.log(2) / size if size else math.nan
+
+    @cached_property
+    def delta_nats_per_token(self) -> float:
+        """Mean nats a token costs more than under the unpruned model."""
+        if not np.isfinite(self.base).all():
+            return math.nan
+        return math.fsum(self.nats - self.base) / self.n_tokens
+
+    @cached_property
+    def delta_ci95(self) -> Interval | None:
+        """95% t-interval of the difference, paired over windows; None where there is none: see `t_interval`."""
+        if self.overflow or self.base_overflow:
+            return None
+        return t_interval((self.nats - self.base) / self.tokens)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score on its way: the difference on some windows, on top of the unpruned model on all that are known.
+
+    Args:
+        score: of the windows scored so far.
+        base: nats per token of the unpruned model.
+        n_windows: windows that there will be.
+    """
+
+    score: Score
+    base: float
+    n_windows: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats per token of the unpruned model + the difference so far)."""
+        return _exp(self.base + self.score.delta_nats_per_token)
+
+    @property
+    def perplexity_ci95(self) -> Interval | None:
+        """The interval of the difference so far, on top of the same base, through exp.
+
+        None where none is known: what removes nothing differs by nothing, which says nothing of the windows to come.
+        """
+        interval = self.score.delta_ci95 if np.any(self.score.nats != self.score.base) else None
+        return interval and (_exp(self.base + interval[0]), _exp(self.base + interval[1]))
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 709 else math.inf

@@ -1,0 +1,63 @@
+"""What one pass over the residual stream recorded. Knows no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """Similarity of the residual stream along a model, per window; L layers, L+1 boundaries.
+
+    Boundaries are the inputs of layers 0..L-1 and the output of layer L-1, before the final norm.
+
+    Args:
+        angular: token choice -> (n_windows, L+1, L+1), arccos(cos(x_i, x_j)) / pi in [0, 1].
+        influence: unit (layer, attention, mlp) -> (n_windows, W, L), 1 - cos(before, after) of each token.
+        sizes: (1 or 2, unit) -> (n_windows, W, L), L1 or L2 norm of the update over that of what it is added to.
+        norms: (n_windows, W, L+1), L2 norm of the residual stream at each boundary.
+        tokens: token ids measured.
+        corpus: digest of the corpus.
+        model: name of the model.
+    """
+
+    angular: dict[str, np.ndarray]
+    influence: dict[str, np.ndarray]
+    sizes: dict[tuple[int, str], np.ndarray]
+    norms: np.ndarray
+    tokens: int
+    corpus: str
+    model: str
+    dtype: str
+    text: str = ""
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the measured model."""
+        return self.norms.shape[-1] - 1
+
+    def angular_distance(self, token: str) -> list[np.ndarray]:
+        """Distances d(l, n) for a token choice (`last_token`, `mean`, `mean_without_first`).
+
+        Row n-1 has L-n+1 values, column l: the distance between the inputs of layers l and l+n.
+        """
+        mean = self.angular[token].mean(axis=0)
+        return [np.diagonal(mean, offset=n).copy() for n in range(1, self.n_layers + 1)]
+
+    def best_starts(self, token: str) -> list[int | None]:
+        """For each block size 1..L, the start of the block over which the residual stream turns least.
+
+        None where no distance of that size is finite: the arithmetic overflowed.
+        """
+        rows = [np.where(np.isfinite(row), row, np.inf) for row in self.angular_distance(token)]
+        return [int(row.argmin()) if np.isfinite(row).any() else None for row in rows]
+
+    def block_influence(self, unit: str, without_first: bool = False) -> np.ndarray:
+        """Mean 1 - cos over tokens, (L,); the first token of each window is left out on demand."""
+        return self.influence[unit][:, 1 if without_first else 0 :].mean(axis=(0, 1))
+
+    def residual_norms(self, without_first: bool = False) -> np.ndarray:
+        """Mean L2 norm of the residual stream at each boundary, (L+1,)."""
+        return self.norms[:, 1 if without_first else 0 :].mean(axis=(0, 1))

@@ -1,0 +1,72 @@
+"""A text as token windows: calibration to decide by, held-out to judge by. Knows no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+Split = Literal["calibration", "held-out"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Token windows of one split.
+
+    Args:
+        ids: (n_windows, window) int64; BOS, if any, is in column 0.
+        text_bytes: (n_windows,) int64, UTF-8 bytes of the text that columns 1.. stand for.
+    """
+
+    ids: np.ndarray
+    text_bytes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: slice) -> Windows:
+        """Return some of the windows."""
+        return Windows(self.ids[rows], self.text_bytes[rows])
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """A digest for each window's token ids, the key under which its nats are stored."""
+        return tuple(hashlib.sha256(row.astype("<i8").tobytes()).hexdigest()[:32] for row in self.ids)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as token windows: calibration to decide by, held-out to judge by."""
+
+    name: str
+    calibration: Windows
+    held_out: Windows
+    bos: bool
+
+    def split(self, split: Split) -> Windows:
+        """Return the windows of one split."""
+        return self.calibration if split == "calibration" else self.held_out
+
+    @property
+    def window(self) -> int:
+        """Ids in a window, BOS included; one fewer are predicted."""
+        return self.calibration.ids.shape[1]
+
+    @property
+    def tokens(self) -> int:
+        """Ids in the calibration split."""
+        return self.calibration.ids.size
+
+    @property
+    def protocol(self) -> str:
+        """How windows were made, in words."""
+        return f"non-overlapping windows of {self.window}, {'BOS first' if self.bos else 'no BOS'}"
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of every id in both splits."""
+        parts = "/".join(["v1", *self.calibration.digests, "|", *self.held_out.digests])
+        return hashlib.sha256(parts.encode()).hexdigest()[:32]

@@ -8,7 +8,7 @@ from pathlib import Path
 OFFLOADED = "offload"
 
 
-def expand(name: str | Path) -> Path:
+def expand_user(name: str | Path) -> Path:
     """Put the user's home in the place of `~`; `~name` stays as it is where there is no such user."""
     path = Path(name)
     try:

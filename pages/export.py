@@ -7,22 +7,22 @@ from pathlib import Path
 import streamlit as st
 
 from explorer.errors import ExportError
-from explorer.execution.engine import Outlook, View
+from explorer.execution.engine import ExportPreview, View
 from ui.export.export_folder import get_exports, place_export
 from ui.export.format_choice import OFFERED, choose_target, draw_exported, draw_target
 from ui.frame.frame import framed, require_facts
 from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
-from ui.parts.escape_markdown import plain
+from ui.parts.escape_markdown import escape_markdown
 
 
 def main(view: View) -> None:
     engine, owner = get_engine(), get_owner()
-    planned = engine.outlook(owner, view, OFFERED)
+    planned = engine.preview(owner, view, OFFERED)
     if not ready(planned):
         return
-    outlooks: dict[str, Outlook] = planned.result
-    if all(outlook.refused for outlook in outlooks.values()):
+    outlooks: dict[str, ExportPreview] = planned.result
+    if all(preview.refused for preview in outlooks.values()):
         st.warning("Nothing is left to export: every layer is off.")
         return
     chosen = choose_target(outlooks)
@@ -40,13 +40,13 @@ def main(view: View) -> None:
 
 def _choose_folder(view: View, format: str) -> Path | None:
     """Let the user name the export; None, with a word on why, where the name is none."""
-    label = plain(f"Name, below {get_exports()}/")
+    label = escape_markdown(f"Name, below {get_exports()}/")
     key = hashlib.sha256(repr((view.model, str(view.mask), format)).encode(errors="backslashreplace")).hexdigest()[:16]
     name = st.text_input(label, _suggest_name(view, format), key=f"name {key}")
     try:
         return place_export(name, get_exports())
     except ExportError as error:
-        st.error(plain(str(error)))
+        st.error(escape_markdown(str(error)))
         return None
 
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import streamlit as st
 
-from explorer.execution.engine import Facts, View
+from explorer.execution.engine import ModelSummary, View
 from explorer.masks.mask import NONE
 from explorer.model.preflight import find_faults
 from ui.frame.frame import Frame, framed, offer_way_back
 from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
 from ui.overview.readout import draw_readout
-from ui.parts.escape_markdown import plain
+from ui.parts.escape_markdown import escape_markdown
 from ui.parts.number_format import describe_bytes, describe_flops
 from ui.parts.skeleton import draw_skeleton
 from ui.view.loading_view import bring, draw_fault, refuse
@@ -32,11 +32,11 @@ def main(frame: Frame) -> None:
         _draw_form(frame.view)
 
 
-def _draw_facts(view: View, facts: Facts) -> None:
+def _draw_facts(view: View, summary: ModelSummary) -> None:
     with st.container(key="readout"):
         unpruned = get_engine().score(get_owner(), replace(view, mask=NONE), "unpruned")
         draw_readout(unpruned, "Perplexity of the whole model")
-    costs = facts.inventory.costs(NONE, facts.window)
+    costs = summary.cost_model.costs(NONE, summary.window)
     st.dataframe(
         {
             "": [
@@ -50,21 +50,22 @@ def _draw_facts(view: View, facts: Facts) -> None:
                 "Windows",
             ],
             "value": [
-                facts.architecture,
-                str(facts.n_layers),
+                summary.architecture,
+                str(summary.n_layers),
                 f"{costs.parameters:,}",
-                f"{describe_bytes(costs.bytes)} in {facts.precision}",
+                f"{describe_bytes(costs.bytes)} in {summary.precision}",
                 describe_bytes(costs.kv_bytes_per_token),
-                f"{describe_flops(costs.flops_per_token)} at a context of {facts.window}",
-                f"{facts.text}: {facts.calibration_tokens:,} calibration and {facts.held_out_tokens:,} held-out tokens",
-                facts.protocol,
+                f"{describe_flops(costs.flops_per_token)} at a context of {summary.window}",
+                f"{summary.text}: {summary.calibration_tokens:,} calibration and "
+                f"{summary.held_out_tokens:,} held-out tokens",
+                summary.protocol,
             ],
         },
         hide_index=True,
         width="stretch",
     )
-    for notice in facts.notices:
-        st.caption(plain(f"Note: {notice}"))
+    for notice in summary.notices:
+        st.caption(escape_markdown(f"Note: {notice}"))
     st.subheader("Next", anchor=False)
     st.page_link("pages/redundancy.py", label="See which layers change the residual stream least")
     st.page_link("pages/prune.py", label="Turn layers, attention and MLPs off, and read the perplexity")

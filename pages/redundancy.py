@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from explorer.execution.engine import Facts, View
+from explorer.execution.engine import ModelSummary, View
 from ui.frame.frame import framed, require_facts
 from ui.redundancy.blocks import draw_blocks
 from ui.redundancy.importances import draw_layers, draw_measures
@@ -13,7 +13,7 @@ from ui.redundancy.text_comparison import draw_beside
 VIEWS = ("Blocks", "Layers", "Measures", "Pairs", "Tokens", "Side by side")
 
 
-def main(view: View, facts: Facts) -> None:
+def main(view: View, summary: ModelSummary) -> None:
     shown = st.segmented_control(
         "View",
         VIEWS,
@@ -23,15 +23,15 @@ def main(view: View, facts: Facts) -> None:
         label_visibility="collapsed",
     )
     if shown == "Blocks":
-        draw_blocks(view, facts)
+        draw_blocks(view, summary)
     elif shown == "Layers":
         draw_layers(view)
     elif shown == "Measures":
         draw_measures(view)
     elif shown == "Pairs":
-        draw_interactions(view, facts.n_layers)
+        draw_interactions(view, summary.n_layers)
     elif shown == "Tokens":
-        draw_passage(view, facts)
+        draw_passage(view, summary)
     else:
         draw_beside(view)
 

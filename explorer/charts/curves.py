@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from explorer.charts.style import SCALE, lay_out, mark, tick_step
 from explorer.masks.mask import NONE, PARTS, Mask, Site
-from explorer.model.inventory import Costs
+from explorer.model.cost_model import Costs
 from explorer.plans.curve import Curve
 
 #: Masks -> costs.
@@ -92,9 +92,11 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
             )  # fmt: skip
     found = [_finite(score.perplexity) for curve in curves for score in curve.scores.values()]
     every = [perplexity for perplexity in found if perplexity is not None]
-    base = min((p for curve in curves if 0 in curve.scores and (p := _finite(curve.scores[0].perplexity))), default=1.0)
-    low, high = min(every, default=base), max((p for p in every if p < most * base), default=base)
-    ends = [np.log10(low) - 0.03, np.log10(max(high, 10 * base)) + 0.05]
+    baseline = min(
+        (p for curve in curves if 0 in curve.scores and (p := _finite(curve.scores[0].perplexity))), default=1.0
+    )
+    low, high = min(every, default=baseline), max((p for p in every if p < most * baseline), default=baseline)
+    ends = [np.log10(low) - 0.03, np.log10(max(high, 10 * baseline)) + 0.05]
     figure.update_yaxes(title="Held-out perplexity", type="log", range=ends)
     figure.update_xaxes(title=AXES[shares.of], tickformat=".0%")
     return lay_out(figure, 480).update_layout(hovermode="closest")
@@ -137,7 +139,7 @@ def draw_divergences(curves: Sequence[Curve], names: Sequence[str], shares: Shar
         steps = sorted(curve.divergences)
         x = [shares(curve.plan.at(step)) for step in steps]
         found = [curve.divergences[step] for step in steps]
-        for column, values in enumerate(([d.kl_per_token for d in found], [d.agreement for d in found]), 1):
+        for column, values in enumerate(([d.kl_per_token for d in found], [d.top1_agreement for d in found]), 1):
             figure.add_scatter(
                 x=x, y=values, mode="lines+markers", name=name, legendgroup=name, showlegend=shown and column == 1,
                 customdata=[str(curve.plan.at(step)) for step in steps],

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from explorer.charts.style import COLOURS, DIVERGING, SYMBOLS, UNIT_LABELS, lay_out, mark, tick_step
 from explorer.measures.importance import MEASURES, Importance
-from explorer.measures.similarity_stats import Redundancy
+from explorer.measures.similarity_stats import SimilarityStats
 from explorer.numerics.rank_correlation import Agreement
 
 
@@ -70,7 +70,7 @@ def _dots(each: Importance, others: Sequence[Importance], draws: int, number: in
     )
 
 
-def draw_norms(found: Redundancy) -> go.Figure:
+def draw_norms(found: SimilarityStats) -> go.Figure:
     """Draw the mean norm of the residual stream at every boundary, with and without the first token."""
     figure = go.Figure()
     for number, (name, without_first) in enumerate((("all tokens", False), ("without the first", True))):

@@ -17,7 +17,7 @@ def draw_pairs(found: Interactions) -> go.Figure:
     names = [str(unit) for unit in found.units]
     known = np.abs(found.pairs[np.isfinite(found.pairs)])
     limit = float(np.quantile(known, 0.98)) if known.size else 1.0
-    alone = np.broadcast_to(found.singles, found.pairs.shape)
+    alone = np.broadcast_to(found.leave_one_out, found.pairs.shape)
     figure = go.Figure(
         go.Heatmap(
             z=found.pairs,

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from explorer.charts.style import DIVERGING, SCALE, UNIT_LABELS, lay_out, tick_step
 from explorer.measures.measure import find_intervals
-from explorer.measures.similarity_stats import Redundancy
+from explorer.measures.similarity_stats import SimilarityStats
 
 TOKEN_LABELS = {
     "last_token": "Last token",
@@ -19,7 +19,9 @@ TOKEN_LABELS = {
 }
 
 
-def draw_redundancy(found: Redundancy, token: str, without_first: bool = False, rescaled: bool = False) -> go.Figure:
+def draw_redundancy(
+    found: SimilarityStats, token: str, without_first: bool = False, rescaled: bool = False
+) -> go.Figure:
     """Draw angular distance over start layer and block size, and block influence under it on the same layer axis.
 
     Every cell of the triangle can be clicked: its point carries (start, size). The best start of each size is
@@ -48,7 +50,7 @@ def draw_redundancy(found: Redundancy, token: str, without_first: bool = False, 
     return lay_out(figure, 640).update_layout(showlegend=False)
 
 
-def draw_side_by_side(found: Sequence[Redundancy], names: Sequence[str], token: str) -> go.Figure:
+def draw_side_by_side(found: Sequence[SimilarityStats], names: Sequence[str], token: str) -> go.Figure:
     """Draw two triangles with one colour scale and, if they are of one size, the second less the first."""
     tables = [tabulate(each, token) for each in found]
     comparable = tables[0].shape == tables[1].shape
@@ -57,20 +59,20 @@ def draw_side_by_side(found: Sequence[Redundancy], names: Sequence[str], token: 
     high = max(float(np.nanmax(table)) for table in tables)
     upper, lower = ({"x": 1.02, "len": 0.45, "y": y, "yanchor": anchor} for y, anchor in ((1, "top"), (0, "bottom")))
     for column, table in enumerate(tables, 1):
-        trace = _heat(table, False)
-        trace.update(zmin=0, zmax=high, showscale=column == 2, colorbar=upper)
-        figure.add_trace(trace, 1, column)
+        layer_inputs = _heat(table, False)
+        layer_inputs.update(zmin=0, zmax=high, showscale=column == 2, colorbar=upper)
+        figure.add_trace(layer_inputs, 1, column)
     if comparable:
-        trace = _heat(tables[1] - tables[0], False)
-        trace.update(colorscale=DIVERGING, zmid=0, colorbar={"title": {"text": "Difference"}, **lower})
-        figure.add_trace(trace, 1, 3)
+        layer_inputs = _heat(tables[1] - tables[0], False)
+        layer_inputs.update(colorscale=DIVERGING, zmid=0, colorbar={"title": {"text": "Difference"}, **lower})
+        figure.add_trace(layer_inputs, 1, 3)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_yaxes(title="Block size", col=1)
     figure.update_xaxes(title="Start layer", showgrid=False, zeroline=False)
     return lay_out(figure, 420).update_layout(margin={"t": 30})
 
 
-def tabulate(found: Redundancy, token: str) -> np.ndarray:
+def tabulate(found: SimilarityStats, token: str) -> np.ndarray:
     """Angular distance by block size - 1 and start layer, (L, L), NaN beyond the triangle."""
     values = np.full((found.n_layers, found.n_layers), np.nan)
     for size, row in enumerate(found.angular_distance(token), 1):
@@ -140,7 +142,7 @@ def _marker_size(n_layers: int) -> float:
     return max(3.0, min(24.0, 480 / n_layers - 1))
 
 
-def _strips(found: Redundancy, without_first: bool) -> go.Heatmap:
+def _strips(found: SimilarityStats, without_first: bool) -> go.Heatmap:
     values = np.stack([found.block_influence(unit, without_first) for unit in UNIT_LABELS])
     shown = np.log10(np.maximum(values, 1e-6))
     ticks = [t for t in (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0) if shown.min() - 0.5 <= np.log10(t) <= shown.max() + 0.5]

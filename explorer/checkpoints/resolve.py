@@ -16,7 +16,7 @@ from explorer.checkpoints.config_schema import check_config, check_size
 from explorer.checkpoints.hub import FORMS, download
 from explorer.errors import ModelError, first_line
 from explorer.guarding import guarded
-from explorer.paths import expand
+from explorer.paths import expand_user
 from explorer.progress import Progress, unreported
 from explorer.reading import LARGE, exists, is_file, is_special, read_json
 from explorer.storage.partial_files import make_partial
@@ -128,14 +128,14 @@ def read_config(folder: Path) -> dict[str, Any]:
     return check_config(read_json(folder / "config.json", ModelError, "Cannot read config.json", "Copy it again"))
 
 
-def find_checkpoint(
+def resolve_checkpoint(
     name: str, store: Store, cache: Path, *, trust_remote_code: bool = False, progress: Progress = unreported
 ) -> Checkpoint:
     """Return a model's files, converting (GGUF) or downloading (hub) into the cache when needed.
 
     Raises ModelError: not found, not reachable, pickled, or not enough disk.
     """
-    path = expand(name)
+    path = expand_user(name)
     if name == DEFAULT_MODEL and not exists(path):
         return _from_gguf(name, _packaged_gguf(), store, cache, progress)
     if path.suffix.lower() == ".gguf":

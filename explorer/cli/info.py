@@ -6,21 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.checkpoints.resolve import find_checkpoint
+from explorer.checkpoints.resolve import resolve_checkpoint
 from explorer.cli.verb import MaskOption, describe_corpus, verb
 from explorer.cli.work import Work
 from explorer.masks.mask import Mask
-from explorer.model.inventory import Costs
+from explorer.model.cost_model import Costs
 
 if TYPE_CHECKING:
-    from explorer.model.inventory import Inventory
+    from explorer.model.cost_model import CostModel
 
 
 @verb
 def prepare(work: Work) -> tuple[dict[str, Any], str]:
     """Convert or download the model into the cache, without loading it."""
     s = work.settings
-    found = find_checkpoint(s.model, work.store, s.cache, trust_remote_code=s.trust_remote_code, progress=work.progress)
+    found = resolve_checkpoint(
+        s.model, work.store, s.cache, trust_remote_code=s.trust_remote_code, progress=work.progress
+    )
     return {"model": s.model, "folder": str(found.folder)}, f"{s.model} is ready in {found.folder}"
 
 
@@ -33,22 +35,22 @@ def info(
     ] = False,
 ) -> tuple[dict[str, Any], str]:
     """Describe the model: size, precision, KV cache, with and without what the mask turns off; and its sites."""
-    answer, inventory = _look_at_config(work) if config_only else _look_at_model(work)
+    answer, cost_model = _look_at_config(work) if config_only else _look_at_model(work)
     off = Mask.parse(mask).checked(answer["layers"])
-    answer |= {"mask": str(off), **_describe_costs(inventory.costs(off, work.settings.window))}
+    answer |= {"mask": str(off), **_describe_costs(cost_model.costs(off, work.settings.window))}
     shown = {name: value for name, value in answer.items() if name != "bytes_at"}
     shown |= {f"weights in {bits} bits": f"{count / 1e9:,.2f} GB" for bits, count in answer["bytes_at"].items()}
     rows = [
         (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value) for name, value in shown.items()
     ]
     notices = [] if config_only else list(work.loaded.notices)
-    return answer | {"sites": inventory.sites(), "notices": notices}, "\n".join(
+    return answer | {"sites": cost_model.sites(), "notices": notices}, "\n".join(
         f"{name:<20}{value}" for name, value in rows
     )
 
 
-def _look_at_model(work: Work) -> tuple[dict[str, Any], Inventory]:
-    from explorer.model.costs import take_inventory
+def _look_at_model(work: Work) -> tuple[dict[str, Any], CostModel]:
+    from explorer.model.parameter_counts import count_parameters
 
     loaded = work.loaded
     about: dict[str, Any] = {
@@ -60,17 +62,17 @@ def _look_at_model(work: Work) -> tuple[dict[str, Any], Inventory]:
         "device": str(loaded.device),
         "digest": loaded.digest,
     }
-    return about, take_inventory(loaded.model, loaded.family)
+    return about, count_parameters(loaded.model, loaded.architecture)
 
 
-def _look_at_config(work: Work) -> tuple[dict[str, Any], Inventory]:
+def _look_at_config(work: Work) -> tuple[dict[str, Any], CostModel]:
     from explorer.model.config_only import take_inventory_of_config
 
     s = work.settings
     if s.quantize != "none":
         raise typer.BadParameter("a config alone says nothing of quantized weights", param_hint="--quantize")
-    architecture, inventory = take_inventory_of_config(s.model, s.dtype, work.store, s.cache, s.trust_remote_code)
-    return {"model": s.model, "architecture": architecture, "layers": len(inventory.layers)}, inventory
+    architecture, cost_model = take_inventory_of_config(s.model, s.dtype, work.store, s.cache, s.trust_remote_code)
+    return {"model": s.model, "architecture": architecture, "layers": len(cost_model.layers)}, cost_model
 
 
 def _describe_costs(costs: Costs) -> dict[str, Any]:

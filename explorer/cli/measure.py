@@ -10,7 +10,7 @@ import typer
 from explorer.cli.verb import describe_corpus, verb
 from explorer.cli.work import Work
 from explorer.measures.importance import MEASURES, Importance
-from explorer.measures.similarity_stats import Redundancy
+from explorer.measures.similarity_stats import SimilarityStats
 from explorer.plans.plan import MOST_SEED
 from explorer.text.windows import Corpus
 
@@ -64,19 +64,19 @@ def interactions(
     """Score all pairs of layers, or of sites: what two removals cost beyond what each costs alone."""
     from explorer.masks.units import find_units
     from explorer.measures.interactions import interact
-    from explorer.measures.measure import find_losses
+    from explorer.measures.measure import make_loss_function
 
     if unit not in ("layer", "site"):
         raise typer.BadParameter(f"{unit!r} is not layer or site", param_hint="--unit")
     corpus, units = work.corpus, find_units(work.loaded.n_layers, unit)
-    losses = find_losses(work.loaded, corpus, work.store)
+    losses = make_loss_function(work.loaded, corpus, work.store)
     found = interact(units, losses, len(corpus.calibration), corpus.window - 1, progress=work.progress)
     answer: dict[str, Any] = {
         "model": work.settings.model,
         "corpus": describe_corpus(corpus),
         "unit": unit,
         "units": [str(mask) for mask in units],
-        "singles": found.singles,
+        "leave_one_out": found.leave_one_out,
         "pairs": found.pairs,
     }
     upper = np.where(np.triu(np.ones_like(found.pairs), 1) > 0, found.pairs, np.nan)
@@ -89,7 +89,7 @@ def interactions(
     return answer, "\n".join(lines)
 
 
-def _describe_rows(found: Redundancy, token: str, bootstrap: int, seed: int) -> list[Any] | None:
+def _describe_rows(found: SimilarityStats, token: str, bootstrap: int, seed: int) -> list[Any] | None:
     """Intervals of the angular distances, in rows as the distances are."""
     from explorer.measures.measure import find_intervals
 
@@ -99,7 +99,7 @@ def _describe_rows(found: Redundancy, token: str, bootstrap: int, seed: int) -> 
     return [[intervals[at, at + size] for at in range(n - size + 1)] for size in range(1, n + 1)]
 
 
-def _describe_redundancy(found: Redundancy, corpus: Corpus) -> dict[str, Any]:
+def _describe_redundancy(found: SimilarityStats, corpus: Corpus) -> dict[str, Any]:
     from explorer.measures.similarity import TOKEN_CHOICES, UNITS
 
     return {

@@ -14,9 +14,9 @@ from explorer.cli.verb import describe_corpus, describe_score, verb
 from explorer.cli.work import Work
 from explorer.errors import PlanError
 from explorer.evaluation.scores import Score
-from explorer.jsonable import jsonable
+from explorer.jsonable import to_json
 from explorer.masks.mask import Mask
-from explorer.model.inventory import Costs
+from explorer.model.cost_model import Costs
 from explorer.plans.catalogue import CRITERIA, METHODS, UNITS
 from explorer.plans.plan import Plan, PlanSpec
 from explorer.reading import is_file
@@ -71,13 +71,15 @@ def plan(
 
 
 @verb
-def compare(
+def measure_divergence(
     work: Work,
     plans: Annotated[
         list[str], typer.Option("--plans", metavar="P Q ...", help="METHOD/UNIT[;option=value] or plan files.")
     ] = [],  # noqa: B006
     fractions: Annotated[str, typer.Option(help="Shares of layers removed, in percent.")] = "10,20,30",
-    pace: Annotated[bool, typer.Option("--pace", help="Measure decoded tokens per second as well.")] = False,
+    decode_speed: Annotated[
+        bool, typer.Option("--decode-speed", help="Measure decoded tokens per second as well.")
+    ] = False,
 ) -> tuple[dict[str, Any], str]:
     """Compare plans on the held-out windows: perplexity, KL divergence and top-1 agreement at given fractions."""
     from explorer.evaluation.decode_speed import measure_decode_speed
@@ -103,7 +105,7 @@ def compare(
             else {"step": k, **_describe_step(curve.scores[k], work.costs(made.at(k)), curve.divergences[k])}
             for k in steps
         ]
-        timed = [entry for entry in described if entry is not None] if pace else []
+        timed = [entry for entry in described if entry is not None] if decode_speed else []
         masks = [Mask.parse(entry["mask"]) for entry in timed]
         for entry, speed in zip(timed, measure_decode_speed(work.loaded, masks, work.progress), strict=True):
             entry["tokens_per_second"] = speed and speed.median
@@ -152,14 +154,14 @@ def _read_fractions(text: str) -> list[float]:
 
 def _write(path: Path, answer: dict[str, Any]) -> None:
     try:
-        path.write_text(json.dumps(jsonable(answer), allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(to_json(answer), allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise PlanError("Cannot write the plan", f"{path} ({error.strerror})", "Name another file") from None
 
 
 def _describe_step(found: Score, costs: Costs, divergence: Divergence | None) -> dict[str, Any]:
     described = describe_score(found)
-    del described["window_nats"]
+    del described["window_nll"]
     described |= {
         "parameters": costs.parameters,
         "bytes": costs.bytes,
@@ -170,8 +172,8 @@ def _describe_step(found: Score, costs: Costs, divergence: Divergence | None) ->
         described |= {
             "kl": divergence.kl_per_token,
             "kl_ci95": divergence.kl_ci95,
-            "logit_distance": divergence.logit_distance,
-            "agreement": divergence.agreement,
+            "logit_l2": divergence.logit_l2_per_token,
+            "top1_agreement": divergence.top1_agreement,
         }
     return described
 

@@ -40,7 +40,7 @@ def score(
             lines.append(f"{s.mask!s:<24}{s.overflow}")
             continue
         perplexity = f"{s.perplexity:.4f}" if s.perplexity < 1e6 else f"{s.perplexity:.3e}"
-        difference = "" if s.base_overflow else f"  {s.delta_nats_per_token:+.4f}{interval}"
+        difference = "" if s.baseline_overflow else f"  {s.delta_nll_per_token:+.4f}{interval}"
         lines.append(f"{s.mask!s:<24}{perplexity:<10}{difference}")
     return answer, "\n".join(lines)
 

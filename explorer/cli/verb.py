@@ -17,7 +17,7 @@ import typer
 from explorer.cli.work import Settings, Work
 from explorer.errors import ExplorerError, escape
 from explorer.evaluation.scores import Score
-from explorer.jsonable import jsonable
+from explorer.jsonable import to_json
 from explorer.text.windows import Corpus
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def verb(function: Callable[..., tuple[dict[str, Any], str]]) -> Callable[..., N
             answer, words = function(work, **options)
         finally:
             work.close()
-        _answer(json.dumps(jsonable(answer), allow_nan=False) if settings.json else escape(words, kept="\n"))
+        _answer(json.dumps(to_json(answer), allow_nan=False) if settings.json else escape(words, kept="\n"))
 
     required = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
     command.__signature__ = inspect.Signature([*required, *shared])  # type: ignore[attr-defined]
@@ -96,10 +96,10 @@ def describe_score(found: Score) -> dict[str, Any]:
         "perplexity": found.perplexity,
         "perplexity_ci95": found.perplexity_ci95,
         "overflow": found.overflow and {"dtype": found.overflow.dtype, "layer": found.overflow.layer},
-        "nats": found.total_nats,
+        "nll": found.total_nll,
         "tokens": found.n_tokens,
         "bits_per_byte": found.bits_per_byte,
-        "delta_nats_per_token": found.delta_nats_per_token,
+        "delta_nll_per_token": found.delta_nll_per_token,
         "delta_ci95": found.delta_ci95,
-        "window_nats": found.nats,
+        "window_nll": found.nll,
     }

@@ -16,8 +16,8 @@ from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import PlanError, escape
 from explorer.masks.mask import Mask
-from explorer.model.costs import take_inventory
-from explorer.model.inventory import Costs, Inventory
+from explorer.model.cost_model import CostModel, Costs
+from explorer.model.parameter_counts import count_parameters
 from explorer.paths import OFFLOADED
 from explorer.plans.plan import Plan
 from explorer.storage.partial_files import remove_leftovers
@@ -137,8 +137,8 @@ class Work:
         return found
 
     @cached_property
-    def _inventory(self) -> Inventory:
-        return take_inventory(self.loaded.model, self.loaded.family)
+    def _inventory(self) -> CostModel:
+        return count_parameters(self.loaded.model, self.loaded.architecture)
 
     def costs(self, mask: Mask) -> Costs:
         """What the model needs under a mask, at a context of one window."""

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from explorer.evaluation.perplexity import blocks
-from explorer.evaluation.prefix_tree import descend
+from explorer.evaluation.prefix_tree import run_prefix_tree
 from explorer.masks.mask import NONE, Mask
 from explorer.model.batch_shape import cut, fill
 from explorer.model.loading import LoadedModel
-from explorer.model.wrappers import Hooks
+from explorer.model.wrappers import ModelWrappers
 from explorer.numerics.intervals import Interval, t_interval
 from explorer.progress import Progress, unreported
 from explorer.storage.store import Store
@@ -40,15 +40,15 @@ class Divergence:
         mask: the sites that were off.
         kl: (n_windows,) float64, KL(unpruned || masked) in nats, summed over the predicted tokens; infinite, as the
             others, where the arithmetic of either overflowed.
-        distance: (n_windows,) float64, L2 norm of the difference of logits, summed over them.
-        agreeing: (n_windows,) float64, how many have the same most likely token.
+        logit_l2: (n_windows,) float64, L2 norm of the difference of logits, summed over them.
+        top1_matches: (n_windows,) float64, how many have the same most likely token.
         tokens: predicted tokens in each window.
     """
 
     mask: Mask
     kl: np.ndarray
-    distance: np.ndarray
-    agreeing: np.ndarray
+    logit_l2: np.ndarray
+    top1_matches: np.ndarray
     tokens: int
 
     @property
@@ -62,17 +62,17 @@ class Divergence:
         return t_interval(self.kl / self.tokens)
 
     @property
-    def logit_distance(self) -> float:
+    def logit_l2_per_token(self) -> float:
         """Mean L2 distance of the logits of a token (Siddiqui et al., arXiv:2407.16286)."""
-        return float(self.distance.mean()) / self.tokens
+        return float(self.logit_l2.mean()) / self.tokens
 
     @property
-    def agreement(self) -> float:
+    def top1_agreement(self) -> float:
         """Share of tokens whose most likely next token stays the same."""
-        return float(self.agreeing.mean()) / self.tokens
+        return float(self.top1_matches.mean()) / self.tokens
 
 
-def compare(
+def measure_divergence(
     loaded: LoadedModel,
     corpus: Corpus,
     masks: Sequence[Mask],
@@ -106,14 +106,14 @@ def compare(
             if not missing:
                 continue
             ids = fill(windows.ids[part], size, loaded.device)
-            for mask, batch in _compare_batch(loaded.hooks, ids, missing):
+            for mask, batch in _compare_batch(loaded.wrappers, ids, missing):
                 found = batch[: len(digests)]
                 values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
                 store.add_divergences(context, [(digest, str(mask), *each) for digest, each in values.items()])
-                scored = store.nats(context, digests, str(mask))
-                nats = dict(zip(digests, found[:, 0].tolist(), strict=True))
-                sound = {digest: n for digest, n in nats.items() if digest not in scored and math.isfinite(n)}
-                store.add_nats(context, [(digest, str(mask), n) for digest, n in sound.items()])
+                scored = store.nll(context, digests, str(mask))
+                nll = dict(zip(digests, found[:, 0].tolist(), strict=True))
+                sound = {digest: n for digest, n in nll.items() if digest not in scored and math.isfinite(n)}
+                store.add_nll(context, [(digest, str(mask), n) for digest, n in sound.items()])
                 if mask not in known:  # the unpruned model, which came along
                     continue
                 known[mask].update(values)
@@ -121,7 +121,7 @@ def compare(
                 progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
         return [_assemble(mask, known[mask], windows.digests, corpus.window - 1) for mask in masks]
 
-    return loaded.batches.run(work, corpus.window)
+    return loaded.batch_shape.run(work, corpus.window)
 
 
 def _assemble(mask: Mask, known: dict[str, tuple[float, ...]], digests: Sequence[str], tokens: int) -> Divergence:
@@ -130,34 +130,36 @@ def _assemble(mask: Mask, known: dict[str, tuple[float, ...]], digests: Sequence
 
 
 @torch.inference_mode()
-def _compare_batch(hooks: Hooks, ids: Tensor, masks: Sequence[Mask]) -> Iterator[tuple[Mask, np.ndarray]]:
+def _compare_batch(wrappers: ModelWrappers, ids: Tensor, masks: Sequence[Mask]) -> Iterator[tuple[Mask, np.ndarray]]:
     """Yield the empty mask and each mask with (nats, kl, distance, agreeing) of every window, (batch, 4) float64."""
-    trace = hooks.trace(ids)
-    ((_, base),) = descend(hooks, trace, [NONE], None)
-    limit = _WAITING_BYTES.get(base.device.type, _WAITING_BYTES["cpu"])
-    waiting: list[_Ended] = [([NONE], base)]
-    for group in descend(hooks, trace, [mask for mask in masks if mask], None):
+    layer_inputs = wrappers.layer_inputs(ids)
+    ((_, baseline),) = run_prefix_tree(wrappers, layer_inputs, [NONE], None)
+    limit = _WAITING_BYTES.get(baseline.device.type, _WAITING_BYTES["cpu"])
+    waiting: list[_Ended] = [([NONE], baseline)]
+    for group in run_prefix_tree(wrappers, layer_inputs, [mask for mask in masks if mask], None):
         waiting.append(group)
-        if len(waiting) * base.nbytes > limit:
-            yield from _read(hooks, base, waiting, ids)
+        if len(waiting) * baseline.nbytes > limit:
+            yield from _read(wrappers, baseline, waiting, ids)
             waiting = []
-    yield from _read(hooks, base, waiting, ids)
+    yield from _read(wrappers, baseline, waiting, ids)
 
 
-def _read(hooks: Hooks, base: Tensor, waiting: Sequence[_Ended], ids: Tensor) -> Iterator[tuple[Mask, np.ndarray]]:
+def _read(
+    wrappers: ModelWrappers, baseline: Tensor, waiting: Sequence[_Ended], ids: Tensor
+) -> Iterator[tuple[Mask, np.ndarray]]:
     """Compare last hidden states (batch, window, width) with the unpruned ones, block by block of positions."""
-    unpruned, *others = [hooks.finish(hidden)[:, :-1] for hidden in (base, *(hidden for _, hidden in waiting))]
-    targets = ids[:, 1:].to(base.device)
+    unpruned, *others = [wrappers.finish(hidden)[:, :-1] for hidden in (baseline, *(hidden for _, hidden in waiting))]
+    targets = ids[:, 1:].to(baseline.device)
     found = torch.zeros((len(waiting), 4, *targets.shape), dtype=torch.float64)
-    for block in blocks(hooks, targets.shape, base.device.type):
-        logits = hooks.logits(unpruned[block].flatten(0, 1)).float()
+    for block in blocks(wrappers, targets.shape, baseline.device.type):
+        logits = wrappers.logits(unpruned[block].flatten(0, 1)).float()
         logs, shape = logits.log_softmax(-1), targets[block].shape
         for values, other in zip(found, others, strict=True):
-            moved = hooks.logits(other[block].flatten(0, 1)).float()
-            nats = F.cross_entropy(moved, targets[block].flatten().to(moved.device), reduction="none")
+            moved = wrappers.logits(other[block].flatten(0, 1)).float()
+            nll = F.cross_entropy(moved, targets[block].flatten().to(moved.device), reduction="none")
             kl = F.kl_div(moved.log_softmax(-1), logs, reduction="none", log_target=True).sum(-1)
             same = moved.argmax(-1) == logits.argmax(-1)
-            of_tokens = torch.stack([x.double() for x in (nats, kl, (moved - logits).norm(dim=-1), same)])
+            of_tokens = torch.stack([x.double() for x in (nll, kl, (moved - logits).norm(dim=-1), same)])
             values[:, *block] = of_tokens.view(4, *shape).cpu()
     for (masks, _), values in zip(waiting, found, strict=True):
         sums = torch.stack([each.sum(1) for each in values], dim=1).numpy()  # each as `score` sums it, to the last bit

@@ -65,7 +65,7 @@ def generate(
         )
     sampling = _sampling(temperature)
     devices = [loaded.device] if loaded.device.type == "cuda" else []
-    with loaded.hooks.masked(mask.checked(loaded.n_layers)), torch.random.fork_rng(devices):
+    with loaded.wrappers.masked(mask.checked(loaded.n_layers)), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         prompt_perplexity = _measure_prompt(loaded, ids)
         start = time.perf_counter()
@@ -84,7 +84,7 @@ def time_decoding(loaded: LoadedModel, mask: Mask, tokens: int) -> float | None:
     """
     times: list[float] = []
     ids = _encode(loaded, "Once upon a time", chat=False)
-    with loaded.hooks.masked(mask.checked(loaded.n_layers)), timing() as watch:
+    with loaded.wrappers.masked(mask.checked(loaded.n_layers)), timing() as watch:
         tick = lambda text: times.append(time.perf_counter())  # noqa: E731
         _write(loaded, mask, ids, tokens, tick, min_new_tokens=tokens, **_sampling(0))
     return None if watch.stood or len(times) < 2 else (len(times) - 1) / (times[-1] - times[0])
@@ -146,8 +146,8 @@ def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
     if ids.shape[1] < 2:
         return None
     logits = loaded.model(ids, use_cache=False).logits[0, :-1].float()
-    nats = float(F.cross_entropy(logits, ids[0, 1:].to(logits.device)))
-    return math.exp(min(nats, 700.0)) if math.isfinite(nats) else math.inf
+    nll = float(F.cross_entropy(logits, ids[0, 1:].to(logits.device)))
+    return math.exp(min(nll, 700.0)) if math.isfinite(nll) else math.inf
 
 
 def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:

@@ -11,7 +11,7 @@ from explorer.masks.mask import Mask, Site
 _Key = tuple[str, int, frozenset[Site]]
 
 
-class Prefixes:
+class HiddenStateCache:
     """Inputs of layers, by windows and by what is off before the layer; the least recently used go first.
 
     A mask that differs from a kept one from layer l on is run from layer l on. One of these belongs to one model.

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.evaluation.hidden_state_cache import Prefixes
-from explorer.evaluation.prefix_tree import Kept, descend
+from explorer.evaluation.hidden_state_cache import HiddenStateCache
+from explorer.evaluation.prefix_tree import Kept, run_prefix_tree
 from explorer.evaluation.scores import Estimate, Overflow, Score
 from explorer.masks.mask import NONE, Mask
 from explorer.model.batch_shape import cut, fill
-from explorer.model.forward_policies import Trace
+from explorer.model.forward_policies import LayerInputs
 from explorer.model.loading import LoadedModel
-from explorer.model.wrappers import Hooks
+from explorer.model.wrappers import ModelWrappers
 from explorer.progress import Progress, unreported
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus, Split, Windows
@@ -40,11 +40,11 @@ class Live:
     """What makes an answer quick that somebody waits for.
 
     Args:
-        prefixes: states kept from the masks before, used and added to.
+        state_cache: states kept from the masks before, used and added to.
         listener: told the estimates, in the order of the masks, after each batch but the last.
     """
 
-    prefixes: Prefixes
+    state_cache: HiddenStateCache
     listener: Callable[[list[Estimate]], None]
 
 
@@ -87,8 +87,8 @@ def score(
         _Work(scores, progress, live, masks).run()
         return scores
 
-    relieve = live.prefixes.shrink if live else lambda: None
-    scores = loaded.batches.run(work, windows.ids.shape[1], relieve)
+    relieve = live.state_cache.shrink if live else lambda: None
+    scores = loaded.batch_shape.run(work, windows.ids.shape[1], relieve)
     return [scores.of(mask) for mask in masks]
 
 
@@ -97,15 +97,15 @@ def recall(
 ) -> dict[Mask, Score]:
     """Return the scores of those masks that the store knows on every window of a split; compute nothing."""
     windows = corpus.split(split)
-    scores = _Scores(loaded, windows, store, loaded.batches.rows(corpus.window))
+    scores = _Scores(loaded, windows, store, loaded.batch_shape.rows(corpus.window))
     scores.look_up([NONE, *masks])
-    whole = {mask for mask, nats in scores.known.items() if all(digest in nats for digest in windows.digests)}
+    whole = {mask for mask, nll in scores.known.items() if all(digest in nll for digest in windows.digests)}
     return {mask: scores.of(mask) for mask in masks if {mask, NONE} <= whole}
 
 
 @dataclass
 class _Scores:
-    """Nats of masks on some windows, as far as they are known, for batches of one size."""
+    """Negative log-likelihoods of masks on some windows, as far as they are known, for batches of one size."""
 
     loaded: LoadedModel
     windows: Windows
@@ -121,22 +121,22 @@ class _Scores:
     def look_up(self, masks: Iterable[Mask]) -> None:
         """Take what the store knows of some masks."""
         for mask in masks:
-            self.known[mask] = self.store.nats(self.context, self.windows.digests, str(mask))
+            self.known[mask] = self.store.nll(self.context, self.windows.digests, str(mask))
 
-    def add(self, mask: Mask, digests: Sequence[str], nats: np.ndarray, overflows: dict[int, int]) -> None:
+    def add(self, mask: Mask, digests: Sequence[str], nll: np.ndarray, overflows: dict[int, int]) -> None:
         """Store a mask's nats on some windows, and for those that overflowed, by place, the first layer that did."""
         layers = [(digests[place], str(mask), layer) for place, layer in overflows.items()]
         if layers:
             self.store.add_overflows(self.context, layers)
-        found = dict(zip(digests, nats.tolist(), strict=True))
-        self.store.add_nats(self.context, [(digest, str(mask), n) for digest, n in found.items()])
+        found = dict(zip(digests, nll.tolist(), strict=True))
+        self.store.add_nll(self.context, [(digest, str(mask), n) for digest, n in found.items()])
         self.known[mask].update(found)
 
     def missing(self) -> dict[tuple[Mask, ...], list[int]]:
         """Group the distinct windows by the masks that have not been scored on them."""
         groups: dict[tuple[Mask, ...], list[int]] = defaultdict(list)
         for digest, index in {d: i for i, d in reversed(list(enumerate(self.windows.digests)))}.items():
-            absent = tuple(mask for mask, nats in self.known.items() if digest not in nats)
+            absent = tuple(mask for mask, nll in self.known.items() if digest not in nll)
             if absent:
                 groups[absent].append(index)
         return {masks: sorted(rows) for masks, rows in groups.items()}
@@ -145,19 +145,19 @@ class _Scores:
         """Return the score of a mask on some windows; on all of them if they are not named."""
         chosen = list(range(len(self.windows)) if rows is None else rows)
         digests = [self.windows.digests[i] for i in chosen]
-        nats, base = (np.array([self.known[m][digest] for digest in digests]) for m in (mask, NONE))
+        nll, baseline = (np.array([self.known[m][digest] for digest in digests]) for m in (mask, NONE))
         return Score(
             mask,
-            nats,
-            base,
+            nll,
+            baseline,
             self.windows.ids.shape[1] - 1,
             self.windows.text_bytes[chosen],
-            self._overflow(mask, digests, nats),
-            self._overflow(NONE, digests, base),
+            self._overflow(mask, digests, nll),
+            self._overflow(NONE, digests, baseline),
         )
 
-    def _overflow(self, mask: Mask, digests: list[str], nats: np.ndarray) -> Overflow | None:
-        if np.isfinite(nats).all():
+    def _overflow(self, mask: Mask, digests: list[str], nll: np.ndarray) -> Overflow | None:
+        if np.isfinite(nll).all():
             return None
         layer = self.store.overflow(self.context, digests, str(mask))
         return Overflow(self.loaded.dtype, layer, self.loaded.n_layers)
@@ -189,9 +189,9 @@ class _Work:
             chosen = rows[part]
             digests = [scores.windows.digests[i] for i in chosen]
             ids = fill(scores.windows.ids[chosen], scores.size, loaded.device)
-            for mask, nats, overflows in score_batch(loaded.hooks, ids, masks, live.prefixes if live else None):
+            for mask, nll, overflows in score_batch(loaded.wrappers, ids, masks, live.state_cache if live else None):
                 real = {place: layer for place, layer in overflows.items() if place < len(chosen)}
-                scores.add(mask, digests, nats[: len(chosen)], real)
+                scores.add(mask, digests, nll[: len(chosen)], real)
                 self.done += len(chosen)
                 self.progress(self.done, self.total, what)
             if live and self.done < self.total:
@@ -201,36 +201,40 @@ class _Work:
         """Estimate a mask that was asked for; after any batch it is known on that batch's windows at least."""
         digests, known = self.scores.windows.digests, self.scores.known
         rows = [i for i, d in enumerate(digests) if d in known[mask] and d in known[NONE]]
-        base = [known[NONE][d] for d in digests if d in known[NONE]]
+        baseline = [known[NONE][d] for d in digests if d in known[NONE]]
         tokens = self.scores.windows.ids.shape[1] - 1
-        return Estimate(self.scores.of(mask, rows), math.fsum(base) / len(base) / tokens, len(digests))
+        return Estimate(self.scores.of(mask, rows), math.fsum(baseline) / len(baseline) / tokens, len(digests))
 
 
 @torch.inference_mode()
 def score_batch(
-    hooks: Hooks, ids: Tensor, masks: Sequence[Mask], prefixes: Prefixes | None = None
+    wrappers: ModelWrappers, ids: Tensor, masks: Sequence[Mask], state_cache: HiddenStateCache | None = None
 ) -> Iterator[tuple[Mask, np.ndarray, dict[int, int]]]:
     """Yield each mask with the nats (batch,) float64 of windows ids (batch, window), in the order of the tree.
 
     And, for windows that overflowed, by place: the first layer whose output is not finite, or L.
     """
-    trace = hooks.trace(ids)
-    for group, hidden in descend(hooks, trace, list(masks), Kept(prefixes, ids) if prefixes else None):
-        nats = window_nats(hooks, hidden, ids)
-        overflows = {} if np.isfinite(nats).all() else _find_overflows(hooks, trace, group[0], np.isinf(nats))
+    layer_inputs = wrappers.layer_inputs(ids)
+    for group, hidden in run_prefix_tree(
+        wrappers, layer_inputs, list(masks), Kept(state_cache, ids) if state_cache else None
+    ):
+        nll = window_nll(wrappers, hidden, ids)
+        overflows = {} if np.isfinite(nll).all() else _find_overflows(wrappers, layer_inputs, group[0], np.isinf(nll))
         for mask in group:
-            yield mask, nats, overflows
+            yield mask, nll, overflows
 
 
-def _find_overflows(hooks: Hooks, trace: Trace, mask: Mask, windows: np.ndarray) -> dict[int, int]:
+def _find_overflows(
+    wrappers: ModelWrappers, layer_inputs: LayerInputs, mask: Mask, windows: np.ndarray
+) -> dict[int, int]:
     """Find, for each of the windows (batch,) bool that overflowed, the first layer whose output is not finite, or L."""
-    found = dict.fromkeys(map(int, np.flatnonzero(windows)), len(hooks.layers))
-    hidden = trace.hidden
-    with hooks.masked(mask):
-        for layer, call in enumerate(trace.calls):
-            hidden = hooks.run_layer(layer, hidden, call)
+    found = dict.fromkeys(map(int, np.flatnonzero(windows)), len(wrappers.layers))
+    hidden = layer_inputs.hidden
+    with wrappers.masked(mask):
+        for layer, call in enumerate(layer_inputs.calls):
+            hidden = wrappers.run_layer(layer, hidden, call)
             sound = hidden.flatten(1).isfinite().all(1).tolist()
-            found.update({place: layer for place in found if not sound[place] and found[place] == len(hooks.layers)})
+            found.update({place: layer for place in found if not sound[place] and found[place] == len(wrappers.layers)})
     return found
 
 
@@ -251,30 +255,30 @@ def score_tokens(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> np.ndarray
 
     def score_part(part: np.ndarray, size: int) -> np.ndarray:
         tokens = fill(part, size, loaded.device)
-        ((_, hidden),) = descend(loaded.hooks, loaded.hooks.trace(tokens), [mask], None)
-        return token_nats(loaded.hooks, hidden, tokens)[: len(part)].cpu().numpy()
+        ((_, hidden),) = run_prefix_tree(loaded.wrappers, loaded.wrappers.layer_inputs(tokens), [mask], None)
+        return token_nll(loaded.wrappers, hidden, tokens)[: len(part)].cpu().numpy()
 
-    return loaded.batches.run(work, ids.shape[1])
+    return loaded.batch_shape.run(work, ids.shape[1])
 
 
-def window_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> np.ndarray:
+def window_nll(wrappers: ModelWrappers, hidden: Tensor, ids: Tensor) -> np.ndarray:
     """Sum the nats of each window's predicted tokens, (batch,) float64, from the last layer's output."""
-    return token_nats(hooks, hidden, ids).sum(1).cpu().numpy()
+    return token_nll(wrappers, hidden, ids).sum(1).cpu().numpy()
 
 
-def token_nats(hooks: Hooks, hidden: Tensor, ids: Tensor) -> Tensor:
+def token_nll(wrappers: ModelWrappers, hidden: Tensor, ids: Tensor) -> Tensor:
     """Nats of each predicted token (batch, window - 1), float64, infinite where the arithmetic overflowed.
 
     Logits exist for a few positions at a time.
     """
-    finished, targets = hooks.finish(hidden)[:, :-1], ids[:, 1:].to(hidden.device)
-    nats = torch.empty(targets.shape, dtype=torch.float64, device=hidden.device)
-    for block in blocks(hooks, targets.shape, hidden.device.type):
-        nats[block] = find_nats(hooks.logits(finished[block].flatten(0, 1)), targets[block]).to(nats.device)
-    return nats
+    finished, targets = wrappers.finish(hidden)[:, :-1], ids[:, 1:].to(hidden.device)
+    nll = torch.empty(targets.shape, dtype=torch.float64, device=hidden.device)
+    for block in blocks(wrappers, targets.shape, hidden.device.type):
+        nll[block] = find_nll(wrappers.logits(finished[block].flatten(0, 1)), targets[block]).to(nll.device)
+    return nll
 
 
-def find_nats(logits: Tensor, targets: Tensor) -> Tensor:
+def find_nll(logits: Tensor, targets: Tensor) -> Tensor:
     """Nats (batch, positions) float64 of targets (batch, positions), from logits (batch * positions, vocabulary).
 
     Infinite where the logits are not finite.
@@ -283,10 +287,10 @@ def find_nats(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.double().view(targets.shape).nan_to_num(nan=math.inf, posinf=math.inf)
 
 
-def blocks(hooks: Hooks, shape: Sequence[int], device: str) -> Iterator[tuple[slice, slice]]:
+def blocks(wrappers: ModelWrappers, shape: Sequence[int], device: str) -> Iterator[tuple[slice, slice]]:
     """Cut (batch, positions) into blocks whose float32 logits are few enough to be in memory at once."""
     rows, length = shape
-    positions = max(1, LOGIT_BYTES.get(device, LOGIT_BYTES["cpu"]) // (4 * hooks.vocabulary))
+    positions = max(1, LOGIT_BYTES.get(device, LOGIT_BYTES["cpu"]) // (4 * wrappers.vocabulary))
     step = max(1, positions // length)
     for top in range(0, rows, step):
         for left in range(0, length, positions):

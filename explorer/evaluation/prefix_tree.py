@@ -8,46 +8,48 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from explorer.evaluation.hidden_state_cache import Prefixes
+from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.masks.mask import Mask
-from explorer.model.forward_policies import Trace
-from explorer.model.wrappers import Hooks
+from explorer.model.forward_policies import LayerInputs
+from explorer.model.wrappers import ModelWrappers
 
 
 class Kept:
     """The states kept for one batch of windows ids (batch, window)."""
 
-    def __init__(self, prefixes: Prefixes, ids: Tensor) -> None:
-        self.prefixes = prefixes
+    def __init__(self, state_cache: HiddenStateCache, ids: Tensor) -> None:
+        self.state_cache = state_cache
         self.windows = hashlib.sha256(ids.cpu().numpy().tobytes() + str(tuple(ids.shape)).encode()).hexdigest()
 
     def starts(self, masks: list[Mask], n_layers: int) -> list[tuple[int, Tensor, list[Mask]]]:
         """Return where masks start that need not start at layer 0, and take those out of the list."""
-        found = [(mask, self.prefixes.deepest(self.windows, mask, n_layers)) for mask in masks]
+        found = [(mask, self.state_cache.deepest(self.windows, mask, n_layers)) for mask in masks]
         masks[:] = [mask for mask, start in found if start is None]
         return [(*start, [mask]) for mask, start in found if start is not None]
 
     def keep(self, layer: int, mask: Mask, hidden: Tensor) -> None:
         """Keep the input of a layer under a mask for the next ones."""
-        self.prefixes.keep(self.windows, layer, mask, hidden)
+        self.state_cache.keep(self.windows, layer, mask, hidden)
 
 
-def descend(hooks: Hooks, trace: Trace, masks: list[Mask], kept: Kept | None) -> Iterator[tuple[list[Mask], Tensor]]:
+def run_prefix_tree(
+    wrappers: ModelWrappers, layer_inputs: LayerInputs, masks: list[Mask], kept: Kept | None
+) -> Iterator[tuple[list[Mask], Tensor]]:
     """Yield masks with their last layer's output, running each distinct prefix once.
 
     Of the branches at a fork the fullest is taken last: what waits on the stack then is the states of a few forks,
     not of every layer.
     """
-    n_layers = len(hooks.layers)
+    n_layers = len(wrappers.layers)
     stack = kept.starts(masks, n_layers) if kept else []
-    stack += [(0, trace.hidden, masks)] if masks else []
+    stack += [(0, layer_inputs.hidden, masks)] if masks else []
     while stack:
         layer, hidden, group = stack.pop()
         while layer < n_layers:
             group, *others = _fork(group, layer)
             stack += [(layer, hidden, other) for other in reversed(others)]
-            with hooks.masked(group[0]):
-                hidden = hooks.run_layer(layer, hidden, trace.calls[layer])
+            with wrappers.masked(group[0]):
+                hidden = wrappers.run_layer(layer, hidden, layer_inputs.calls[layer])
             layer += 1
             if kept:
                 kept.keep(layer, group[0], hidden)

@@ -39,68 +39,68 @@ class Score:
 
     Args:
         mask: the sites that were off.
-        nats: (n_windows,) float64, summed negative log-likelihood of each window's predicted tokens; infinite where
+        nll: (n_windows,) float64, summed negative log-likelihood of each window's predicted tokens; infinite where
             the arithmetic overflowed.
-        base: (n_windows,) float64, the same for the unpruned model.
+        baseline: (n_windows,) float64, the same for the unpruned model.
         tokens: predicted tokens in each window.
         text_bytes: (n_windows,) UTF-8 bytes behind the predicted tokens.
         overflow: where the mask's arithmetic overflowed, if it did on any window.
-        base_overflow: the same for the unpruned model.
+        baseline_overflow: the same for the unpruned model.
     """
 
     mask: Mask
-    nats: np.ndarray
-    base: np.ndarray
+    nll: np.ndarray
+    baseline: np.ndarray
     tokens: int
     text_bytes: np.ndarray
     overflow: Overflow | None = None
-    base_overflow: Overflow | None = None
+    baseline_overflow: Overflow | None = None
 
     @property
     def unpruned(self) -> Score:
         """The score of the whole model on the same windows."""
-        return replace(self, mask=NONE, nats=self.base, overflow=self.base_overflow)
+        return replace(self, mask=NONE, nll=self.baseline, overflow=self.baseline_overflow)
 
     @property
     def n_tokens(self) -> int:
         """Predicted tokens in all windows."""
-        return self.tokens * len(self.nats)
+        return self.tokens * len(self.nll)
 
     @cached_property
-    def total_nats(self) -> float:
+    def total_nll(self) -> float:
         """Negative log-likelihood of all predicted tokens."""
-        return math.fsum(self.nats)
+        return math.fsum(self.nll)
 
     @property
     def perplexity(self) -> float:
         """exp(sum of nats / number of predicted tokens)."""
-        return _exp(self.total_nats / self.n_tokens)
+        return _exp(self.total_nll / self.n_tokens)
 
     @cached_property
     def perplexity_ci95(self) -> Interval | None:
         """95% t-interval of the mean nats over windows, through exp; None where there is none: see `t_interval`."""
-        interval = t_interval(self.nats / self.tokens)
+        interval = t_interval(self.nll / self.tokens)
         return interval and (_exp(interval[0]), _exp(interval[1]))
 
     @property
     def bits_per_byte(self) -> float:
         """Bits needed for a byte of the text; comparable across tokenizers; NaN where the tokens stand for no text."""
         size = int(self.text_bytes.sum())
-        return self.total_nats / math.log(2) / size if size else math.nan
+        return self.total_nll / math.log(2) / size if size else math.nan
 
     @cached_property
-    def delta_nats_per_token(self) -> float:
+    def delta_nll_per_token(self) -> float:
         """Mean nats a token costs more than under the unpruned model."""
-        if not np.isfinite(self.base).all():
+        if not np.isfinite(self.baseline).all():
             return math.nan
-        return math.fsum(self.nats - self.base) / self.n_tokens
+        return math.fsum(self.nll - self.baseline) / self.n_tokens
 
     @cached_property
     def delta_ci95(self) -> Interval | None:
         """95% t-interval of the difference, paired over windows; None where there is none: see `t_interval`."""
-        if self.overflow or self.base_overflow:
+        if self.overflow or self.baseline_overflow:
             return None
-        return t_interval((self.nats - self.base) / self.tokens)
+        return t_interval((self.nll - self.baseline) / self.tokens)
 
 
 @dataclass(frozen=True)
@@ -109,18 +109,18 @@ class Estimate:
 
     Args:
         score: of the windows scored so far.
-        base: nats per token of the unpruned model.
+        baseline: nats per token of the unpruned model.
         n_windows: windows that there will be.
     """
 
     score: Score
-    base: float
+    baseline: float
     n_windows: int
 
     @property
     def perplexity(self) -> float:
         """exp(nats per token of the unpruned model + the difference so far)."""
-        return _exp(self.base + self.score.delta_nats_per_token)
+        return _exp(self.baseline + self.score.delta_nll_per_token)
 
     @property
     def perplexity_ci95(self) -> Interval | None:
@@ -128,8 +128,8 @@ class Estimate:
 
         None where none is known: what removes nothing differs by nothing, which says nothing of the windows to come.
         """
-        interval = self.score.delta_ci95 if np.any(self.score.nats != self.score.base) else None
-        return interval and (_exp(self.base + interval[0]), _exp(self.base + interval[1]))
+        interval = self.score.delta_ci95 if np.any(self.score.nll != self.score.baseline) else None
+        return interval and (_exp(self.baseline + interval[0]), _exp(self.baseline + interval[1]))
 
 
 def _exp(x: float) -> float:

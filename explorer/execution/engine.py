@@ -25,14 +25,14 @@ from explorer.export.export import Exported
 from explorer.masks.mask import NONE, PARTS, Mask
 from explorer.masks.units import find_units
 from explorer.measures.similarity import measure
-from explorer.measures.similarity_stats import Redundancy
-from explorer.model.costs import take_inventory
-from explorer.model.inventory import Inventory
+from explorer.measures.similarity_stats import SimilarityStats
+from explorer.model.cost_model import CostModel
 from explorer.model.loading import LoadedModel, quieten_libraries
+from explorer.model.parameter_counts import count_parameters
 from explorer.model.torch_modes import plain_modes
 from explorer.plans.make import make_plan
 from explorer.plans.plan import Plan, PlanSpec
-from explorer.plans.plan_scores import score_coarsely
+from explorer.plans.plan_scores import score_plan_masks
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 
@@ -66,14 +66,14 @@ class View:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelSummary:
     """What the pages show of the model and the text."""
 
     architecture: str
     n_layers: int
     precision: str
     device: str
-    inventory: Inventory
+    cost_model: CostModel
     chat: bool
     text: str
     protocol: str
@@ -84,7 +84,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ExportPreview:
     """What an export would write in one format.
 
     Args:
@@ -117,15 +117,15 @@ class Engine:
         """Tell whether jobs are worked on: ok, busy, queued, and beats_ago in seconds."""
         return asdict(self.worker.health())
 
-    def facts(self, owner: str, view: View, slot: str = "facts") -> Job:
+    def summary(self, owner: str, view: View, slot: str = "summary") -> Job:
         """Ask for what there is to know about the view's model and text."""
-        return self.ask(owner, "facts", view.source, f"Loading {view.model}", READOUT, _take_facts, slot=slot)
+        return self.ask(owner, "summary", view.source, f"Loading {view.model}", READOUT, _take_facts, slot=slot)
 
     def score(self, owner: str, view: View, slot: str = "score") -> Job:
         """Ask for the Score of the view's mask on the held-out windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            live = Live(self.resident.prefixes, lambda estimates: job.show(*estimates))
+            live = Live(self.resident.state_cache, lambda estimates: job.show(*estimates))
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
@@ -134,7 +134,7 @@ class Engine:
     def redundancy(self, owner: str, view: View, slot: str = "redundancy") -> Job:
         """Ask for the Redundancy of the view's model on the calibration windows."""
 
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Redundancy:
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> SimilarityStats:
             return measure(loaded, corpus, self.store, job.progress)
 
         return self.ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work, slot=slot, patience=LASTING)
@@ -147,27 +147,27 @@ class Engine:
 
         return self.ask(owner, "plan", replace(view, mask=NONE), f"Plan {view.plan}", SWEEP, work)
 
-    def ladder(self, owner: str, view: View, plan: Plan) -> Job:
+    def plan_scores(self, owner: str, view: View, plan: Plan) -> Job:
         """Ask for the held-out Scores of a plan's masks, by mask; those known so far are the partial result."""
-        return self._scores(owner, "ladder", view, plan.masks, f"Scores along {plan.spec}", SWEEP)
+        return self._scores(owner, "plan_scores", view, plan.masks, f"Scores along {plan.spec}", SWEEP)
 
-    def singles(self, owner: str, view: View, n_layers: int) -> Job:
+    def leave_one_out(self, owner: str, view: View, n_layers: int) -> Job:
         """Ask for the Scores with a single site off, by mask, when nothing else is to be done."""
-        return self._scores(owner, "singles", view, list_singles(n_layers), "Damage of single sites", IDLE)
+        return self._scores(owner, "leave_one_out", view, list_single_sites(n_layers), "Damage of single sites", IDLE)
 
     def _scores(self, owner: str, kind: str, view: View, masks: Sequence[Mask], title: str, priority: int) -> Job:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, Score]:
-            return score_coarsely(loaded, corpus, masks, self.store, job.progress, job.show)
+            return score_plan_masks(loaded, corpus, masks, self.store, job.progress, job.show)
 
         return self.ask(owner, kind, view.source, title, priority, work, tuple(map(str, masks)))
 
-    def pace(self, owner: str, view: View, run: int) -> Job:
+    def decode_speed(self, owner: str, view: View, run: int) -> Job:
         """Ask for decoded tokens per second, of the whole model and under the mask, measured now."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[DecodeSpeed | None]:
             return measure_decode_speed(loaded, [NONE, view.mask], job.progress)
 
-        return self.ask(owner, "pace", view, "Decoding speed", READOUT, work, (run,))
+        return self.ask(owner, "decode_speed", view, "Decoding speed", READOUT, work, (run,))
 
     def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
         """Ask for a greedy Sample; its text so far is the job's partial result."""
@@ -177,13 +177,13 @@ class Engine:
 
         return self.ask(owner, "sample", view, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
 
-    def outlook(self, owner: str, view: View, formats: tuple[str, ...]) -> Job:
-        """Ask what an export would write: an Outlook for each format."""
+    def preview(self, owner: str, view: View, formats: tuple[str, ...]) -> Job:
+        """Ask what an export would write: an ExportPreview for each format."""
 
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[str, Outlook]:
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[str, ExportPreview]:
             return {format: _look_ahead(loaded, view.mask, format) for format in formats}
 
-        return self.ask(owner, "outlook", view, "Planning the export", READOUT, work, formats)
+        return self.ask(owner, "preview", view, "Planning the export", READOUT, work, formats)
 
     def export(self, owner: str, view: View, format: str, out: Path, overwrite: bool) -> Job:
         """Ask for an export, anew if it has been written before."""
@@ -202,14 +202,14 @@ class Engine:
     def find_export(self, owner: str, view: View) -> Job | None:
         """Find and hold a view's last export that runs, or ended lately: its browser may have been reloaded."""
         job = self._exports.get(_without_plan(view))
-        if job is None or job.state == "cancelled" or job.doomed or time.monotonic() - job.ended > LASTING:
+        if job is None or job.state == "cancelled" or job.cancelling or time.monotonic() - job.ended > LASTING:
             return None
         return self.worker.hold(owner, "export", job)
 
     def runs(self, kind: str, view: View, more: Part = ()) -> bool:
         """Tell whether such work is on its way, whoever asked for it: a page that was reloaded can show it again."""
         job = self.worker.find(_make_key(kind, _without_plan(view), more))
-        return job is not None and job.active and not job.doomed
+        return job is not None and job.active and not job.cancelling
 
     def ask(
         self,
@@ -235,7 +235,7 @@ class Engine:
             loaded = self.resident.load(view.spec, view.text, job.progress)
             corpus = self.resident.cut(loaded, view.text, view.tokens, view.window)
             job.open = True
-            with loaded.hooks.checking(job.check):
+            with loaded.wrappers.checking(job.check):
                 return work(job, loaded, corpus)
 
         key = _make_key(kind, view if kind == "plan" else _without_plan(view), more)
@@ -245,7 +245,7 @@ class Engine:
         )
 
 
-def list_singles(n_layers: int) -> list[Mask]:
+def list_single_sites(n_layers: int) -> list[Mask]:
     """List the masks with a single site off, attention first."""
     return [mask for part in PARTS for mask in find_units(n_layers, part)]
 
@@ -261,21 +261,21 @@ def _without_plan(view: View) -> View:
     return replace(view, plan=PlanSpec())
 
 
-def _look_ahead(loaded: LoadedModel, mask: Mask, format: str) -> Outlook:
+def _look_ahead(loaded: LoadedModel, mask: Mask, format: str) -> ExportPreview:
     try:
         plan = plan_export(loaded, mask, format)
     except ExportError as error:
-        return Outlook(refused=f"{error.what}: {error.found}.")
-    return Outlook(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
+        return ExportPreview(refused=f"{error.what}: {error.found}.")
+    return ExportPreview(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
 
 
-def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> Facts:
-    return Facts(
+def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> ModelSummary:
+    return ModelSummary(
         architecture=type(loaded.model).__name__,
         n_layers=loaded.n_layers,
         precision=loaded.precision,
         device=str(loaded.device),
-        inventory=take_inventory(loaded.model, loaded.family),
+        cost_model=count_parameters(loaded.model, loaded.architecture),
         chat=loaded.tokenizer.chat_template is not None,
         text=corpus.name,
         protocol=corpus.protocol,

@@ -48,7 +48,7 @@ class Job:
         self.partial: Any = None
         self.result: Any = None
         self.error: ExplorerError | None = None
-        self.holders: set[tuple[str, str]] = set()
+        self.owners: set[tuple[str, str]] = set()
         self.open = False  # set by the work: whether others may run inside it
         self.between: Callable[[Job], None] = lambda job: None  # set by the worker: called at each step
         self._stop = threading.Event()
@@ -79,7 +79,7 @@ class Job:
         return self.state in ("queued", "running", "paused")
 
     @property
-    def doomed(self) -> bool:
+    def cancelling(self) -> bool:
         """Whether it was cancelled, or will be at its next step."""
         return self._stop.is_set() and self.state != "done"
 

@@ -40,28 +40,28 @@ class Owners:
         if before is not None:
             self._drop(holder, before)
         self._slots[holder] = job
-        job.holders.add(holder)
+        job.owners.add(holder)
 
     def _drop(self, holder: Holder, job: Job) -> None:
-        job.holders.discard(holder)
-        if job.active and not job.holders:
+        job.owners.discard(holder)
+        if job.active and not job.owners:
             job.cancel()
 
-    def _empty(self, holders: Iterable[Holder]) -> None:
-        for holder in list(holders):
+    def _empty(self, owners: Iterable[Holder]) -> None:
+        for holder in list(owners):
             self._drop(holder, self._slots.pop(holder))
 
     def release(self, owner: str, slots: Iterable[str]) -> None:
         """Empty some slots of an owner."""
         self._empty((owner, slot) for slot in slots if (owner, slot) in self._slots)
 
-    def decline(self, owner: str, job: Job) -> None:
+    def cancel_for(self, owner: str, job: Job) -> None:
         """Let go of a job wherever the owner holds it, and note that it is not wanted."""
         self._declined.add((owner, job.key))
         self._empty([holder for holder, held in self._slots.items() if held is job and holder[0] == owner])
 
     def retry(self, owner: str, job: Job) -> None:
-        """Take back `decline`."""
+        """Take back `cancel_for`."""
         self._declined.discard((owner, job.key))
 
     def declines(self, owner: str, key: str) -> bool:
@@ -109,7 +109,7 @@ class Owners:
 
     def is_orphan(self, job: Job) -> bool:
         """Tell whether a job goes on though all who wanted it have left."""
-        return job.active and not any(self.is_there(owner) for owner, _ in list(job.holders))
+        return job.active and not any(self.is_there(owner) for owner, _ in list(job.owners))
 
     def dismiss(self, job: Job) -> None:
         """Let go of a job that nobody who is there wants."""

@@ -16,7 +16,7 @@ from explorer.masks.units import find_units
 from explorer.measures.attention_patterns import Attention, measure_attention
 from explorer.measures.importance import MEASURES, Importance
 from explorer.measures.interactions import Interactions, interact
-from explorer.measures.measure import find_losses, measure_importance
+from explorer.measures.measure import make_loss_function, measure_importance
 from explorer.model.loading import LoadedModel
 from explorer.plans.curve import Curve, trace_curve
 from explorer.plans.make import make_plan
@@ -50,7 +50,7 @@ def ask_interactions(engine: Engine, owner: str, view: View, unit: str) -> Job:
     """Ask for the map of pairs; what is known so far is the job's partial result."""
 
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Interactions:
-        losses = find_losses(loaded, corpus, engine.store)
+        losses = make_loss_function(loaded, corpus, engine.store)
         units = find_units(loaded.n_layers, unit)
         return interact(units, losses, len(corpus.calibration), corpus.window - 1, job.show, job.progress)
 
@@ -65,12 +65,12 @@ class Passage:
 
     Args:
         texts: of the window's tokens, the first included, which is not predicted.
-        base: nats of each predicted token, in the whole model.
+        baseline: nats of each predicted token, in the whole model.
         masked: the same under the mask.
     """
 
     texts: tuple[str, ...]
-    base: np.ndarray
+    baseline: np.ndarray
     masked: np.ndarray
 
 
@@ -79,20 +79,20 @@ def ask_passage(engine: Engine, owner: str, view: View, window: int) -> Job:
 
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Passage:
         ids = corpus.held_out.ids[window]
-        base, masked = (score_tokens(loaded, ids[None], mask)[0] for mask in (NONE, view.mask))
-        return Passage(tuple(loaded.tokenizer.decode([token]) for token in ids), base, masked)
+        baseline, masked = (score_tokens(loaded, ids[None], mask)[0] for mask in (NONE, view.mask))
+        return Passage(tuple(loaded.tokenizer.decode([token]) for token in ids), baseline, masked)
 
     return engine.ask(owner, "passage", view, f"Window {window + 1} token by token", READOUT, work, (window,))
 
 
-def ask_paces(engine: Engine, owner: str, view: View, masks: Sequence[Mask]) -> Job:
+def ask_decode_speeds(engine: Engine, owner: str, view: View, masks: Sequence[Mask]) -> Job:
     """Ask for decoded tokens per second under each mask, measured in turns; None where other work came in between."""
 
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, DecodeSpeed | None]:
         return dict(zip(masks, measure_decode_speed(loaded, masks, job.progress), strict=True))
 
     names = tuple(map(str, masks))
-    return engine.ask(owner, "paces", view.source, f"Decoding under {len(names)} masks", SWEEP, work, names)
+    return engine.ask(owner, "decode_speeds", view.source, f"Decoding under {len(names)} masks", SWEEP, work, names)
 
 
 def ask_curve(engine: Engine, owner: str, view: View, of: PlanSpec | Plan) -> Job:

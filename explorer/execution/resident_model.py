@@ -6,11 +6,11 @@ from collections import OrderedDict
 from pathlib import Path
 
 from explorer.checkpoints.spec import ModelSpec
-from explorer.evaluation.hidden_state_cache import Prefixes
+from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.model.loading import LoadedModel, load, look
 from explorer.model.memory import free_bytes
 from explorer.model.preflight import check_text
-from explorer.paths import expand
+from explorer.paths import expand_user
 from explorer.progress import Progress
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
@@ -34,7 +34,7 @@ class Resident:
     def __init__(self, store: Store, cache: Path) -> None:
         self.store, self.cache = store, cache
         self.loaded: LoadedModel | None = None
-        self.prefixes = Prefixes(0)
+        self.state_cache = HiddenStateCache(0)
         self._stamp: Stamp = ()
         self._corpora: OrderedDict[tuple[str, int, int, Stamp], Corpus] = OrderedDict()
 
@@ -55,13 +55,13 @@ class Resident:
             self.loaded, self._stamp = load(spec, self.store, self.cache, progress, checkpoint), found
             device = self.loaded.device
             most = MOST_PREFIX_BYTES.get(device.type, MOST_PREFIX_BYTES["cpu"])
-            self.prefixes = Prefixes(min(most, free_bytes(device) // 8))
+            self.state_cache = HiddenStateCache(min(most, free_bytes(device) // 8))
         return self.loaded
 
     def _unload(self) -> None:
         loaded, self.loaded = self.loaded, None
         self._corpora.clear()
-        self.prefixes = Prefixes(0)
+        self.state_cache = HiddenStateCache(0)
         if loaded is not None:
             loaded.unload()
 
@@ -77,7 +77,7 @@ class Resident:
 
 def stamp(name: str) -> Stamp:
     """Sizes and times of the files that a text or model of this machine is made of: changed files are other work."""
-    path = expand(name.removeprefix("tokens:"))
+    path = expand_user(name.removeprefix("tokens:"))
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)

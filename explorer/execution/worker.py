@@ -132,7 +132,7 @@ class Worker:
                 declined.cancel()
                 return declined
             job = self._jobs.get(key)
-            if job is None or job.doomed or (anew and not job.active):
+            if job is None or job.cancelling or (anew and not job.active):
                 job = self._jobs[key] = Job(key, title, work, priority, fits, patience)
                 job.page = self._owners.page_of(owner)
                 job.between, job.changed = self._run_urgent, self._changed
@@ -144,13 +144,13 @@ class Worker:
                 del self._jobs[oldest.key]
             return job
 
-    def decline(self, owner: str, job: Job) -> None:
+    def cancel_for(self, owner: str, job: Job) -> None:
         """Let go of a job and do not ask for it again; nobody else holding it, it is cancelled."""
         with self._ready:
-            self._owners.decline(owner, job)
+            self._owners.cancel_for(owner, job)
 
     def retry(self, owner: str, job: Job) -> None:
-        """Take back `decline`: the owner's next ask runs the job."""
+        """Take back `cancel_for`: the owner's next ask runs the job."""
         with self._ready:
             self._owners.retry(owner, job)
 
@@ -209,7 +209,7 @@ class Worker:
             return running + [job for _, _, job in sorted(self._queue, key=_place) if job.state == "queued"]
 
     def ahead(self, job: Job) -> int:
-        """Count the jobs that will have run before a queued one; those it can run inside of are not among them."""
+        """LayerCount the jobs that will have run before a queued one; those it can run inside of are not among them."""
         waiting = self.waiting()
         before = waiting[: waiting.index(job)] if job in waiting else []
         return sum(not (other.open and job.priority < other.priority) for other in before)

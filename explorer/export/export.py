@@ -13,13 +13,13 @@ from explorer.export.describe.recipe import FILE as RECIPE
 from explorer.export.describe.recipe import Recipe, write_recipe
 from explorer.export.formats import Format
 from explorer.export.layouts import plan_export
-from explorer.export.measurements import Evidence, Verification, gather
+from explorer.export.measurements import ExportMeasurements, Verification, gather
 from explorer.export.planned import ExportPlan
 from explorer.export.staging import check_target, remove_leftovers, staged
 from explorer.export.verify import verify
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.paths import expand
+from explorer.paths import expand_user
 from explorer.progress import Progress, unreported
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
@@ -34,7 +34,7 @@ class Exported:
     bytes: int
     layers: int
     command: str
-    evidence: Evidence
+    evidence: ExportMeasurements
 
     @property
     def verification(self) -> Verification:
@@ -71,7 +71,7 @@ def export(
     planned = plan_export(loaded, mask, format)
     recipe = Recipe.of(loaded, corpus, mask, planned.format.name, plan)
     command = make_command(recipe, str(out))
-    remove_leftovers(expand(out).absolute().parent)
+    remove_leftovers(expand_user(out).absolute().parent)
     files = loaded.checkpoint
     sources = [files.folder, *([files.dequantized_from] if files.dequantized_from else [])]
     out = check_target(out, sources, planned.bytes, overwrite)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from explorer.errors import ExportError
 from explorer.export.tensor_names import Naming
 from explorer.masks.mask import PARTS, Mask, Site
-from explorer.model.architecture import Family
+from explorer.model.architecture import Architecture
 
 
 def _as_it_is(name: str) -> str:
@@ -27,7 +27,7 @@ class Layout:
         beyond: names met of tensors that belong to layers after the last one, which predict further tokens.
     """
 
-    family: Family
+    architecture: Architecture
     mask: Mask
     n_layers: int
     drops_sites: bool = False
@@ -38,7 +38,7 @@ class Layout:
     beyond: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        names = self.family.layers.split(".")
+        names = self.architecture.layers.split(".")
         stacks = "|".join(re.escape(".".join(names[start:])) for start in range(len(names)))
         self._in_layer = re.compile(rf"({stacks})\.(\d+)(?:\.(.+))?")
         self.kept = [layer for layer in range(self.n_layers) if layer not in self.mask.whole_layers]
@@ -69,7 +69,7 @@ class Layout:
         moved = self.move(name)
         if moved is None:
             return None
-        zeroing = [site for site in self._of(self.zero_sites, layer) if self.family.writes(site.part, rest)]
+        zeroing = [site for site in self._of(self.zero_sites, layer) if self.architecture.writes(site.part, rest)]
         self.zeroed.update(zeroing)
         return moved, bool(zeroing)
 
@@ -103,7 +103,7 @@ class Layout:
 
     def _belongs(self, site: Site, tensor: str) -> bool:
         """Tell whether a tensor of a layer goes with a site."""
-        names = *self.family.modules(site.part), *self.norms.get(site.part, ())
+        names = *self.architecture.modules(site.part), *self.norms.get(site.part, ())
         return tensor.partition(".")[0] in names
 
     def check(self) -> None:

@@ -67,7 +67,7 @@ def _plan_transformers(loaded: LoadedModel, mask: Mask, target: Format) -> Expor
 
 
 def _lay_out(loaded: LoadedModel, mask: Mask, **options: Any) -> Layout:
-    return Layout(loaded.family, mask, loaded.n_layers, naming=find_naming(loaded.model), **options)
+    return Layout(loaded.architecture, mask, loaded.n_layers, naming=find_naming(loaded.model), **options)
 
 
 def _make_config(loaded: LoadedModel, layout: Layout) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _plan_mergekit(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPla
 
 def _plan_recipe(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
     return ExportPlan(
-        target, Layout(loaded.family, mask, loaded.n_layers, drops_sites=True), 0, lambda folder, report: None
+        target, Layout(loaded.architecture, mask, loaded.n_layers, drops_sites=True), 0, lambda folder, report: None
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from explorer.evaluation.decode_speed import DecodeSpeed, measure_decode_speed
 from explorer.evaluation.scores import Score
 from explorer.masks.mask import NONE, Mask
-from explorer.model.costs import take_inventory
-from explorer.model.inventory import Costs
+from explorer.model.cost_model import Costs
 from explorer.model.loading import LoadedModel
+from explorer.model.parameter_counts import count_parameters
 from explorer.numerics.intervals import Interval
 from explorer.progress import Progress, unreported
 from explorer.text.windows import Corpus
@@ -33,7 +33,7 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ExportMeasurements:
     """What was measured around an export.
 
     Args:
@@ -56,7 +56,7 @@ class Evidence:
         return {
             "perplexity": _pair(score.unpruned.perplexity, score.perplexity),
             "perplexity_ci95": _pair(score.unpruned.perplexity_ci95, score.perplexity_ci95),
-            "delta_nats_per_token": score.delta_nats_per_token,
+            "delta_nll_per_token": score.delta_nll_per_token,
             "delta_ci95": score.delta_ci95,
             "tokens": score.n_tokens,
             "parameters": _pair(self.before.parameters, self.after.parameters),
@@ -92,9 +92,9 @@ def gather(
     written: Mask,
     proof: Verification | None,
     progress: Progress = unreported,
-) -> Evidence:
-    """Count costs and time generation, of the whole model and of what is written."""
-    inventory = take_inventory(loaded.model, loaded.family)
-    before, after = (inventory.costs(mask, corpus.window) for mask in (NONE, written))
+) -> ExportMeasurements:
+    """LayerCount costs and time generation, of the whole model and of what is written."""
+    cost_model = count_parameters(loaded.model, loaded.architecture)
+    before, after = (cost_model.costs(mask, corpus.window) for mask in (NONE, written))
     slow, fast = measure_decode_speed(loaded, [NONE, written], progress)
-    return Evidence(score, before, after, slow, fast, proof)
+    return ExportMeasurements(score, before, after, slow, fast, proof)

@@ -60,8 +60,8 @@ def _find_change(old: Any, new: Any, count: str) -> str | None:
 
 def _filters(loaded: LoadedModel, layout: Layout, layer: int) -> tuple[str, ...]:
     """Name the projections to be zeroed in a layer, as parts of tensor names."""
-    family = loaded.family
-    patterns = {"attention": family.attention_out, "mlp": family.mlp_out}
+    architecture = loaded.architecture
+    patterns = {"attention": architecture.attention_out, "mlp": architecture.mlp_out}
     names = []
     for part in PARTS:
         if Site(layer, part) in layout.zero_sites:

@@ -47,7 +47,7 @@ def _make_layers(loaded: LoadedModel, config: Any) -> list[dict[str, Any]]:
         del config.quantization_config
     with torch.device("meta"):
         model = type(loaded.model)._from_config(config, dtype=torch.bfloat16)
-    return [_describe(layer) for layer in model.get_submodule(loaded.family.layers)]
+    return [_describe(layer) for layer in model.get_submodule(loaded.architecture.layers)]
 
 
 def _describe(layer: nn.Module) -> dict[str, Any]:

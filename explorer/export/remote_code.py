@@ -30,13 +30,13 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
             f"{type(loaded.model).__name__} is not a plain text class of transformers",
             "Use --format transformers-zeroed",
         )
-    family = loaded.family
+    architecture = loaded.architecture
     pruned: dict[str, Any] = {
-        "layers": family.layers,
-        **{part: list(family.modules(part)) for part in PARTS},
+        "layers": architecture.layers,
+        **{part: list(architecture.modules(part)) for part in PARTS},
         "off": [str(layout.new_site(site)) for site in sorted(layout.dropped_sites)],
-        "returns": {str(layout.new_site(site)): loaded.hooks.returns(site) for site in sorted(layout.dropped_sites)},
-        "residual_inside": family.residual_inside,
+        "returns": {str(layout.new_site(site)): loaded.wrappers.returns(site) for site in sorted(layout.dropped_sites)},
+        "residual_inside": architecture.residual_inside,
     }
     model_type = find_base_type(config["model_type"])
     names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", f"pruned-{model_type}")

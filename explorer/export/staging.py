@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from explorer.errors import ExportError
-from explorer.paths import expand
+from explorer.paths import expand_user
 
 #: Files beside weights and config that go along from the source.
 CARRIED = (
@@ -31,7 +31,7 @@ _SPARE = 1 << 26  # bytes for what is not weights
 
 def check_target(out: Path, sources: list[Path], needed: int, overwrite: bool) -> Path:
     """Return the absolute target. Raises ExportError if an export there, of files in `sources`, is refused."""
-    out = expand(out).absolute()
+    out = expand_user(out).absolute()
     try:
         resolved, exists = out.resolve(), out.exists()
     except OSError as error:

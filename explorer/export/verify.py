@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from explorer.errors import DeviceError, ExportError, ModelError
-from explorer.evaluation.perplexity import blocks, find_nats
-from explorer.evaluation.prefix_tree import descend
+from explorer.evaluation.perplexity import blocks, find_nll
+from explorer.evaluation.prefix_tree import run_prefix_tree
 from explorer.evaluation.scores import Score
 from explorer.export.measurements import Verification
 from explorer.export.planned import ExportPlan, Reload
@@ -23,7 +23,7 @@ from explorer.model.dissection import find_updates
 from explorer.model.loading import LoadedModel
 from explorer.model.placement import Placement
 from explorer.model.weights import read_weights
-from explorer.model.wrappers import Hooks
+from explorer.model.wrappers import ModelWrappers
 from explorer.progress import Progress, unreported
 from explorer.text.windows import Corpus
 
@@ -51,10 +51,10 @@ def verify(
     """
     lossy, mask = planned.lossy, planned.layout.mask
     found = _compare_all(loaded, _reload(loaded, folder, planned.reload), mask, corpus, progress)
-    relative = math.expm1(min(abs(found.nats_reloaded - found.nats_masked) / measured.n_tokens, 700))
+    relative = math.expm1(min(abs(found.nll_reloaded - found.nll_masked) / measured.n_tokens, 700))
     tolerance = math.inf if lossy else _UNITS * torch.finfo(loaded.model.dtype).eps * found.largest
     allowed = max(lossy, _RELATIVE.get(loaded.dtype, 1e-3))
-    masked, reloaded = (_perplexity(nats / measured.n_tokens) for nats in (found.nats_masked, found.nats_reloaded))
+    masked, reloaded = (_perplexity(nll / measured.n_tokens) for nll in (found.nll_masked, found.nll_reloaded))
     if not (found.difference <= tolerance and relative <= allowed):
         raise ExportError(
             "The exported checkpoint is not what was measured",
@@ -71,49 +71,55 @@ class _Found:
 
     difference: float = 0.0
     largest: float = 0.0
-    nats_masked: float = 0.0
-    nats_reloaded: float = 0.0
+    nll_masked: float = 0.0
+    nll_reloaded: float = 0.0
 
 
-def _compare_all(loaded: LoadedModel, reloaded: Hooks, mask: Mask, corpus: Corpus, progress: Progress) -> _Found:
-    return loaded.batches.run(lambda size: _compare(loaded, reloaded, mask, corpus, size, progress), corpus.window)
+def _compare_all(
+    loaded: LoadedModel, reloaded: ModelWrappers, mask: Mask, corpus: Corpus, progress: Progress
+) -> _Found:
+    return loaded.batch_shape.run(lambda size: _compare(loaded, reloaded, mask, corpus, size, progress), corpus.window)
 
 
-def _compare(loaded: LoadedModel, reloaded: Hooks, mask: Mask, corpus: Corpus, size: int, progress: Progress) -> _Found:
+def _compare(
+    loaded: LoadedModel, reloaded: ModelWrappers, mask: Mask, corpus: Corpus, size: int, progress: Progress
+) -> _Found:
     """Compare the logits of both on every held-out window, in batches of the shape in which it was scored.
 
     The first window is compared once more without wrappers around the reloaded model, as anybody will run it.
     """
-    found, windows, nats = _Found(), corpus.held_out, (list[float](), list[float]())
+    found, windows, nll = _Found(), corpus.held_out, (list[float](), list[float]())
     first = fill(windows.ids[:1], 1, loaded.device)
-    with loaded.hooks.masked(mask):
+    with loaded.wrappers.masked(mask):
         expected = loaded.model(first, use_cache=False).logits
     _note(found, expected, reloaded.model(first, use_cache=False).logits)
     for part in cut(len(windows), size):
         progress(part.start, len(windows), "Verifying")
         ids, rows = fill(windows.ids[part], size, loaded.device), part.stop - part.start
-        finished = [_finish(hooks, ids, off)[:, :-1] for hooks, off in ((loaded.hooks, mask), (reloaded, NONE))]
+        finished = [
+            _finish(wrappers, ids, off)[:, :-1] for wrappers, off in ((loaded.wrappers, mask), (reloaded, NONE))
+        ]
         targets = ids[:, 1:]
         losses = torch.zeros((2, *targets.shape), dtype=torch.float64)
-        for block in blocks(loaded.hooks, targets.shape, loaded.device.type):
+        for block in blocks(loaded.wrappers, targets.shape, loaded.device.type):
             pair = [
-                hooks.logits(states[block].flatten(0, 1))
-                for hooks, states in zip((loaded.hooks, reloaded), finished, strict=True)
+                wrappers.logits(states[block].flatten(0, 1))
+                for wrappers, states in zip((loaded.wrappers, reloaded), finished, strict=True)
             ]
             real = min(max(rows - block[0].start, 0) * targets[block].shape[1], len(pair[0]))
             _note(found, *(logits[:real] for logits in pair))
             for each, logits in zip(losses, pair, strict=True):
-                each[block] = find_nats(logits, targets[block]).cpu()
-        for sums, each in zip(nats, losses, strict=True):
+                each[block] = find_nll(logits, targets[block]).cpu()
+        for sums, each in zip(nll, losses, strict=True):
             sums += each.sum(1)[:rows].tolist()
-    found.nats_masked, found.nats_reloaded = map(math.fsum, nats)
+    found.nll_masked, found.nll_reloaded = map(math.fsum, nll)
     return found
 
 
-def _finish(hooks: Hooks, ids: Tensor, mask: Mask) -> Tensor:
+def _finish(wrappers: ModelWrappers, ids: Tensor, mask: Mask) -> Tensor:
     """Last hidden states (batch, window, width) under a mask, after the final norm."""
-    ((_, hidden),) = descend(hooks, hooks.trace(ids), [mask], None)
-    return hooks.finish(hidden)
+    ((_, hidden),) = run_prefix_tree(wrappers, wrappers.layer_inputs(ids), [mask], None)
+    return wrappers.finish(hidden)
 
 
 def _note(found: _Found, expected: Tensor, logits: Tensor) -> None:
@@ -153,11 +159,11 @@ def reload_checkpoint(loaded: LoadedModel, folder: Path, own_code: bool = False)
     )
 
 
-def _reload(loaded: LoadedModel, folder: Path, reload: Reload | None) -> Hooks:
+def _reload(loaded: LoadedModel, folder: Path, reload: Reload | None) -> ModelWrappers:
     assert reload is not None
     try:
         model = reload(loaded, folder)
-        return Hooks(model, find_updates(model, find_anatomy(model)))
+        return ModelWrappers(model, find_updates(model, find_anatomy(model)))
     except DeviceError:
         raise DeviceError(
             f"Out of memory on {loaded.device}", "the copy does not fit beside the model", "Export with --device cpu"

@@ -50,7 +50,7 @@ def measure_attention(loaded: LoadedModel, corpus: Corpus, store: Store, progres
     key = make_key("attention", context=loaded.context(1), corpus=corpus.digest)
     arrays = store.arrays(key)
     if arrays is None:
-        arrays = loaded.batches.run(lambda size: _measure(loaded, corpus, progress), corpus.window)
+        arrays = loaded.batch_shape.run(lambda size: _measure(loaded, corpus, progress), corpus.window)
         store.add_arrays(key, arrays)
     return Attention(arrays["entropy"], arrays["first"])
 
@@ -66,7 +66,7 @@ def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[st
         def take(layer: int, weights: Tensor, layers: dict[int, Tensor] = layers) -> None:
             layers[layer] = _reduce(weights).cpu()
 
-        loaded.hooks.attend(fill(windows.ids[row : row + 1], 1, loaded.device), take)
+        loaded.wrappers.attend(fill(windows.ids[row : row + 1], 1, loaded.device), take)
         if len(layers) < loaded.n_layers:
             found_words = f"{len(layers)} of {loaded.n_layers} layers give them"
             raise UnsupportedModel(

@@ -21,7 +21,7 @@ from explorer.evaluation.perplexity import blocks
 from explorer.masks.mask import NONE, PARTS
 from explorer.measures.importance import Importance
 from explorer.model.batch_shape import cut, fill
-from explorer.model.forward_policies import Trace
+from explorer.model.forward_policies import LayerInputs
 from explorer.model.loading import LoadedModel
 from explorer.numerics.resampling import jackknife
 from explorer.progress import Progress, unreported
@@ -78,7 +78,7 @@ def measure_taylor(
 
 
 def _check_weights(loaded: LoadedModel) -> None:
-    weights = [weight for layer in loaded.hooks.layers for weight in layer.parameters()]
+    weights = [weight for layer in loaded.wrappers.layers for weight in layer.parameters()]
     if loaded.spec.quantize != "none" or any(w.is_meta or not w.is_floating_point() for w in weights):
         raise UnsupportedModel(
             "Weights cannot be weighed", "they are quantized or not in memory", "Load it with --quantize none"
@@ -90,26 +90,26 @@ class _Pass:
     """One batch of windows on its way back.
 
     Args:
-        trace: the layers' arguments.
+        layer_inputs: the layers' arguments.
         states: inputs of the layers not yet gone back through.
-        slope: gradient of the summed nats with respect to the output of the last of these layers.
+        gradient: gradient of the summed nats with respect to the output of the last of these layers.
     """
 
-    trace: Trace
+    layer_inputs: LayerInputs
     states: list[Tensor]
-    slope: Tensor
+    gradient: Tensor
 
 
 def _run_forward(loaded: LoadedModel, windows: np.ndarray, size: int) -> _Pass:
-    hooks, ids = loaded.hooks, fill(windows, size, loaded.device)
-    trace = hooks.trace(ids)
-    states = [trace.hidden]
-    with hooks.masked(NONE):
-        for layer, call in enumerate(trace.calls):
-            states.append(hooks.run_layer(layer, states[-1], call))
-    slope = _find_slope(loaded, states[-1], ids)
-    slope[len(windows) :] = 0  # what fills the batch up
-    return _Pass(trace, states[:-1], slope)
+    wrappers, ids = loaded.wrappers, fill(windows, size, loaded.device)
+    layer_inputs = wrappers.layer_inputs(ids)
+    states = [layer_inputs.hidden]
+    with wrappers.masked(NONE):
+        for layer, call in enumerate(layer_inputs.calls):
+            states.append(wrappers.run_layer(layer, states[-1], call))
+    gradient = _find_slope(loaded, states[-1], ids)
+    gradient[len(windows) :] = 0  # what fills the batch up
+    return _Pass(layer_inputs, states[:-1], gradient)
 
 
 def _add_up(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -124,30 +124,30 @@ def _add_up(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
 @torch.enable_grad()
 def _find_slope(loaded: LoadedModel, hidden: Tensor, ids: Tensor) -> Tensor:
     """Gradient of the summed nats with respect to the last layer's output; logits exist for a few positions."""
-    hooks, hidden = loaded.hooks, hidden.detach().requires_grad_()
-    finished = hooks.finish(hidden)
-    slope = torch.zeros_like(finished)
+    wrappers, hidden = loaded.wrappers, hidden.detach().requires_grad_()
+    finished = wrappers.finish(hidden)
+    gradient = torch.zeros_like(finished)
     targets = ids[:, 1:].to(finished.device)
-    for block in blocks(hooks, targets.shape, finished.device.type):
+    for block in blocks(wrappers, targets.shape, finished.device.type):
         part = finished[:, :-1][block].detach().requires_grad_()
-        logits = hooks.logits(part.flatten(0, 1)).float()
-        nats = F.cross_entropy(logits, targets[block].flatten().to(logits.device), reduction="sum")
-        (slope[:, :-1][block],) = torch.autograd.grad(nats, part)
-    return torch.autograd.grad(finished, hidden, slope)[0]
+        logits = wrappers.logits(part.flatten(0, 1)).float()
+        nll = F.cross_entropy(logits, targets[block].flatten().to(logits.device), reduction="sum")
+        (gradient[:, :-1][block],) = torch.autograd.grad(nll, part)
+    return torch.autograd.grad(finished, hidden, gradient)[0]
 
 
 @torch.enable_grad()
 def _run_backward(loaded: LoadedModel, layer: int, passed: _Pass) -> dict[str, Tensor]:
     """Go back through a layer; return the gradients of its weights."""
-    weights = _weights(loaded.hooks.layers[layer])
+    weights = _weights(loaded.wrappers.layers[layer])
     hidden = passed.states.pop().detach().requires_grad_()
-    with _differentiable(weights.values()), loaded.hooks.masked(NONE):
-        output = loaded.hooks.run_layer(layer, hidden, passed.trace.calls[layer])
+    with _differentiable(weights.values()), loaded.wrappers.masked(NONE):
+        output = loaded.wrappers.run_layer(layer, hidden, passed.layer_inputs.calls[layer])
         wanted = [hidden, *weights.values()]
-        slopes = torch.autograd.grad(output, wanted, passed.slope.to(output.device), allow_unused=True)
-    passed.slope = slopes[0]
+        slopes = torch.autograd.grad(output, wanted, passed.gradient.to(output.device), allow_unused=True)
+    passed.gradient = slopes[0]
     pairs = zip(weights.items(), slopes[1:], strict=True)
-    return {name: torch.zeros_like(weight) if slope is None else slope for (name, weight), slope in pairs}
+    return {name: torch.zeros_like(weight) if gradient is None else gradient for (name, weight), gradient in pairs}
 
 
 @contextmanager
@@ -177,8 +177,8 @@ def _weigh(
         left_out = [grad for grad, take in zip(grads, chosen, strict=True) if not take]
 
         def salience(name: str, weight: Tensor) -> Tensor:
-            slope = whole[name] - sum(grad[name].float() for grad in left_out)
-            return (weight.float() * slope / counts[chosen].sum()).abs()
+            gradient = whole[name] - sum(grad[name].float() for grad in left_out)
+            return (weight.float() * gradient / counts[chosen].sum()).abs()
 
         return _sum_up(loaded, layer, salience)
 
@@ -188,9 +188,10 @@ def _weigh(
 
 def _sum_up(loaded: LoadedModel, layer: int, salience: Callable[[str, Tensor], Tensor]) -> np.ndarray:
     """Sum what weights are worth over a layer, its attention and its MLP, (3,) float64."""
-    module, family = loaded.hooks.layers[layer], loaded.family
+    module, architecture = loaded.wrappers.layers[layer], loaded.architecture
     sums = {name: float(salience(name, weight.detach()).double().sum()) for name, weight in _weights(module).items()}
     of_parts = [
-        sum(value for name, value in sums.items() if name.partition(".")[0] in family.modules(part)) for part in PARTS
+        sum(value for name, value in sums.items() if name.partition(".")[0] in architecture.modules(part))
+        for part in PARTS
     ]
     return np.array([sum(sums.values()), *of_parts])

@@ -47,7 +47,7 @@ MEASURES: dict[str, Measure] = {
     "relative-l2": Measure("Relative L2 of the update", "similarity", _ALL, _SIDDIQUI),
     "loss": Measure("Loss without it", "damage", _ALL, f"{_SHORTENED}; BlockPruner, arXiv:2406.10594", "low", _NATS),
     "kl": Measure("KL from the unpruned model", "divergence", _ALL, "KL(unpruned || without it)", "low", _NATS),
-    "logit-distance": Measure("Logit distance", "divergence", _ALL, _SIDDIQUI),
+    "logit-l2": Measure("Logit distance", "divergence", _ALL, _SIDDIQUI),
     "disagreement": Measure("Top-1 disagreement", "divergence", _ALL, "share of other most likely tokens"),
     "taylor": Measure("Taylor", "gradient", _ALL, _SHORTENED),
     "magnitude": Measure("Magnitude", "gradient", _ALL, _SHORTENED),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.masks.mask import NONE, Mask
-from explorer.numerics.racing import Losses, lose
+from explorer.numerics.racing import LossFunction, excess_loss
 from explorer.progress import Progress, unreported
 
 _TOGETHER = 64  # pairs asked for at once: enough to share what they have in common, few enough to be told soon
@@ -20,7 +20,7 @@ class Interactions:
 
     Args:
         units: what is removed, each a mask.
-        singles: (U,) nats a token lost without each unit.
+        leave_one_out: (U,) nats a token lost without each unit.
         pairs: (U, U) nats a token lost without both, minus both of the singles; symmetric, NaN where not known yet
             and on the diagonal, infinite where the arithmetic overflowed. Below 0 the two stand in for each other's
             work less than feared: one of them gone, the other matters less. Above 0 each makes up for the other.
@@ -29,7 +29,7 @@ class Interactions:
     """
 
     units: tuple[Mask, ...]
-    singles: np.ndarray
+    leave_one_out: np.ndarray
     pairs: np.ndarray
     windows: np.ndarray
     n_windows: int
@@ -37,7 +37,7 @@ class Interactions:
 
 def interact(
     units: Sequence[Mask],
-    losses: Losses,
+    losses: LossFunction,
     n_windows: int,
     tokens: int,
     listener: Callable[[Interactions], None] = lambda found: None,
@@ -60,12 +60,12 @@ def interact(
     done, total = 0, len(pairs) * n_windows
     progress(done, total, f"{len(pairs)} pairs")
     for rows in _slices(n_windows):
-        base, *singles = losses([NONE, *units], rows)
-        alone[:, rows] = lose(np.array(singles), base)
+        baseline, *leave_one_out = losses([NONE, *units], rows)
+        alone[:, rows] = excess_loss(np.array(leave_one_out), baseline)
         for part in _coarse_first(pairs, n_units):
-            found = lose(losses([masks[pair] for pair in part], rows), base)
+            found = excess_loss(losses([masks[pair] for pair in part], rows), baseline)
             for (i, j), lost in zip(part, found, strict=True):
-                both[i, j, rows] = both[j, i, rows] = lose(lost, alone[i, rows] + alone[j, rows])
+                both[i, j, rows] = both[j, i, rows] = excess_loss(lost, alone[i, rows] + alone[j, rows])
             done += len(part) * (rows.stop - rows.start)
             progress(done, total, f"{len(pairs)} pairs")
             listener(_gather(units, alone[:, : rows.stop], both, tokens))

@@ -14,7 +14,7 @@ from torch import Tensor
 from explorer.masks.mask import NONE, PARTS, Site
 from explorer.measures.importance import Importance
 from explorer.model.batch_shape import cut, fill
-from explorer.model.forward_policies import Trace
+from explorer.model.forward_policies import LayerInputs
 from explorer.model.loading import LoadedModel
 from explorer.numerics.resampling import jackknife
 from explorer.numerics.ridge import fit_ridge
@@ -80,13 +80,16 @@ class _Seen:
 
 def _walk(loaded: LoadedModel, corpus: Corpus, split: Split, size: int) -> Iterator[_Seen]:
     """Yield what is seen in each layer, all windows of a split taking one layer at a time."""
-    hooks, windows = loaded.hooks, corpus.split(split)
-    traces = [hooks.trace(fill(windows.ids[rows], size, loaded.device)) for rows in cut(len(windows), size)]
-    batches: list[tuple[Trace, Tensor]] = [(trace, trace.hidden) for trace in traces]
+    wrappers, windows = loaded.wrappers, corpus.split(split)
+    traces = [wrappers.layer_inputs(fill(windows.ids[rows], size, loaded.device)) for rows in cut(len(windows), size)]
+    batches: list[tuple[LayerInputs, Tensor]] = [(layer_inputs, layer_inputs.hidden) for layer_inputs in traces]
     for layer in range(loaded.n_layers):
         seen = _Seen(loaded.parallel, len(windows))
-        with hooks.observe(seen, NONE):
-            batches = [(trace, hooks.run_layer(layer, hidden, trace.calls[layer])) for trace, hidden in batches]
+        with wrappers.observe(seen, NONE):
+            batches = [
+                (layer_inputs, wrappers.run_layer(layer, hidden, layer_inputs.calls[layer]))
+                for layer_inputs, hidden in batches
+            ]
         yield seen
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from explorer.errors import PlanError
-from explorer.evaluation.divergence import Divergence, compare
+from explorer.evaluation.divergence import Divergence, measure_divergence
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import NONE, PARTS, Mask
 from explorer.masks.units import find_units
@@ -17,9 +17,9 @@ from explorer.measures.importance import MEASURES, Importance
 from explorer.measures.linear_approximation import measure_replaceability
 from explorer.measures.shapley import measure_coalitions, measure_shapley
 from explorer.measures.similarity import measure
-from explorer.measures.similarity_stats import Redundancy
+from explorer.measures.similarity_stats import SimilarityStats
 from explorer.model.loading import LoadedModel
-from explorer.numerics.racing import Losses, lose
+from explorer.numerics.racing import LossFunction, excess_loss
 from explorer.progress import Progress, unreported
 from explorer.storage.keys import make_key
 from explorer.storage.store import Store
@@ -58,11 +58,11 @@ def measure_importance(
     """
     asked = list(dict.fromkeys(names))
     check_measures(asked)
-    losses = find_losses(loaded, corpus, store, progress=progress)
+    losses = make_loss_function(loaded, corpus, store, progress=progress)
     found: list[Importance] = []
     kinds = {MEASURES[name].kind for name in asked}
     if "similarity" in kinds:
-        found += read_redundancy(measure(loaded, corpus, store, progress))
+        found += read_similarity(measure(loaded, corpus, store, progress))
     if "damage" in kinds:
         found += _measure_damage(loaded, losses, corpus, units)
     if "divergence" in kinds:
@@ -90,27 +90,27 @@ def check_measures(names: Iterable[str]) -> None:
         raise PlanError("Unknown measure", repr(unknown[0]), "Use one of " + ", ".join(MEASURES))
 
 
-def find_losses(
+def make_loss_function(
     loaded: LoadedModel,
     corpus: Corpus,
     store: Store,
     criterion: str = "perplexity",
     progress: Progress = unreported,
-) -> Losses:
+) -> LossFunction:
     """Return what gives a criterion's nats, or logit distances, of masks on slices of the calibration windows."""
 
-    def nats(masks: Sequence[Mask], rows: slice) -> np.ndarray:
+    def nll(masks: Sequence[Mask], rows: slice) -> np.ndarray:
         scores = score(loaded, corpus, masks, store, "calibration", progress, rows=rows)
-        return np.stack([found.nats for found in scores])
+        return np.stack([found.nll for found in scores])
 
     def divergence(masks: Sequence[Mask], rows: slice) -> np.ndarray:
-        found = compare(loaded, corpus, masks, store, "calibration", progress, rows)
-        return np.stack([each.kl if criterion == "kl" else each.distance for each in found])
+        found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
+        return np.stack([each.kl if criterion == "kl" else each.logit_l2 for each in found])
 
-    return nats if criterion == "perplexity" else divergence
+    return nll if criterion == "perplexity" else divergence
 
 
-def read_redundancy(found: Redundancy) -> list[Importance]:
+def read_similarity(found: SimilarityStats) -> list[Importance]:
     """Take the measures of the residual stream from what one pass recorded."""
     angular = np.diagonal(found.angular["last_token"], 1, 1, 2)
     read = [Importance("angular-distance", "layer", angular.mean(0), angular)]
@@ -125,7 +125,7 @@ def read_redundancy(found: Redundancy) -> list[Importance]:
     return read
 
 
-def find_intervals(found: Redundancy, token: str, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
+def find_intervals(found: SimilarityStats, token: str, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
     """95% bootstrap intervals of the angular distance of every pair of boundaries, (L+1, L+1, 2)."""
     windows = found.angular[token]
     flat = windows.reshape(len(windows), -1)
@@ -133,12 +133,14 @@ def find_intervals(found: Redundancy, token: str, draws: int = 1000, seed: int =
     return None if intervals is None else intervals.reshape(*windows.shape[1:], 2)
 
 
-def _measure_damage(loaded: LoadedModel, losses: Losses, corpus: Corpus, asked: Sequence[str]) -> list[Importance]:
+def _measure_damage(
+    loaded: LoadedModel, losses: LossFunction, corpus: Corpus, asked: Sequence[str]
+) -> list[Importance]:
     """Nats a token lost without each unit: the first step of a greedy search, and Shortened LLaMA's perplexity."""
     units = {unit: find_units(loaded.n_layers, unit) for unit in asked}
     masks = [NONE, *(mask for each in units.values() for mask in each)]
-    base, *others = losses(masks, slice(0, len(corpus.calibration)))
-    lost = dict(zip(masks[1:], lose(np.array(others), base) / (corpus.window - 1), strict=True))
+    baseline, *others = losses(masks, slice(0, len(corpus.calibration)))
+    lost = dict(zip(masks[1:], excess_loss(np.array(others), baseline) / (corpus.window - 1), strict=True))
     return [_from_windows("loss", unit, np.stack([lost[mask] for mask in each])) for unit, each in units.items()]
 
 
@@ -147,20 +149,20 @@ def _measure_divergence(
 ) -> list[Importance]:
     units = {unit: find_units(loaded.n_layers, unit) for unit in asked}
     masks = [mask for each in units.values() for mask in each]
-    found = {d.mask: d for d in compare(loaded, corpus, masks, store, "calibration", progress)}
+    found = {d.mask: d for d in measure_divergence(loaded, corpus, masks, store, "calibration", progress)}
 
     def kl(d: Divergence) -> np.ndarray:
         return d.kl / d.tokens
 
     def distance(d: Divergence) -> np.ndarray:
-        return d.distance / d.tokens
+        return d.logit_l2 / d.tokens
 
     def disagreement(d: Divergence) -> np.ndarray:
-        return 1 - d.agreeing / d.tokens
+        return 1 - d.top1_matches / d.tokens
 
     return [
         _from_windows(name, unit, np.stack([take(found[mask]) for mask in each]))
-        for name, take in (("kl", kl), ("logit-distance", distance), ("disagreement", disagreement))
+        for name, take in (("kl", kl), ("logit-l2", distance), ("disagreement", disagreement))
         for unit, each in units.items()
     ]
 
@@ -172,7 +174,7 @@ def _from_windows(name: str, unit: str, rows: np.ndarray) -> Importance:
 
 def _of_games(
     loaded: LoadedModel,
-    losses: Losses,
+    losses: LossFunction,
     corpus: Corpus,
     name: str,
     draws: int,
@@ -209,5 +211,5 @@ def _stored(
             store.add_arrays(key, arrays)
         return arrays
 
-    arrays = loaded.batches.run(work, corpus.window)
+    arrays = loaded.batch_shape.run(work, corpus.window)
     return [Importance(kind, unit, arrays[f"{unit} values"], arrays[f"{unit} samples"]) for unit in UNITS]

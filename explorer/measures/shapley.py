@@ -9,13 +9,13 @@ import numpy as np
 
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import join
-from explorer.numerics.racing import Losses, lose
+from explorer.numerics.racing import LossFunction, excess_loss
 from explorer.numerics.resampling import jackknife
 from explorer.progress import Progress, unreported
 
 
 def measure_coalitions(
-    units: Sequence[Mask], losses: Losses, n_windows: int, draws: int, seed: int, progress: Progress = unreported
+    units: Sequence[Mask], losses: LossFunction, n_windows: int, draws: int, seed: int, progress: Progress = unreported
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean loss over coalitions without a unit minus mean loss over those with it, coalitions of half the units.
 
@@ -53,7 +53,7 @@ def measure_coalitions(
 
 
 def measure_shapley(
-    units: Sequence[Mask], losses: Losses, n_windows: int, draws: int, seed: int, progress: Progress = unreported
+    units: Sequence[Mask], losses: LossFunction, n_windows: int, draws: int, seed: int, progress: Progress = unreported
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shapley value of each unit: its share in the damage of removing all of them, by permutation sampling.
 
@@ -78,5 +78,5 @@ def measure_shapley(
         order = draw.sample(range(len(units)), len(units))
         masks = [NONE, *(join([units[i] for i in order[: k + 1]]) for k in range(len(order)))]
         means = losses(masks, slice(0, n_windows)).mean(axis=1)
-        samples[number, order] = lose(means[1:], means[:-1])
+        samples[number, order] = excess_loss(means[1:], means[:-1])
     return samples.mean(axis=0), samples

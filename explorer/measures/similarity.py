@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from explorer.masks.mask import NONE, PARTS, Mask, Site
-from explorer.measures.similarity_stats import Redundancy
+from explorer.measures.similarity_stats import SimilarityStats
 from explorer.model.batch_shape import cut, fill
 from explorer.model.loading import LoadedModel
 from explorer.progress import Progress, unreported
@@ -28,7 +28,7 @@ _GRAM_ENTRIES = {"cpu": 2**22, "cuda": 2**27}  # float64 entries of states in me
 
 def measure(
     loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress = unreported, mask: Mask = NONE
-) -> Redundancy:
+) -> SimilarityStats:
     """Measure the residual stream on the calibration windows, under a mask if there is one.
 
     Angular distance d(l, n) = arccos(cos(x_l, x_{l+n})) / pi between the inputs of layers l and l+n (Gromov et al.,
@@ -50,8 +50,8 @@ def measure(
             store.add_arrays(key, arrays)
         return arrays
 
-    arrays = loaded.batches.run(work, corpus.window)
-    return Redundancy(
+    arrays = loaded.batch_shape.run(work, corpus.window)
+    return SimilarityStats(
         {choice: arrays[f"angular_{choice}"] for choice in TOKEN_CHOICES},
         {unit: arrays[f"influence_{unit}"] for unit in UNITS},
         {(power, unit): arrays[f"l{power}_{unit}"] for power in (1, 2) for unit in UNITS},
@@ -72,7 +72,7 @@ def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask
     progress(0, len(windows), "Measuring similarity")
     for rows in cut(len(windows), size):
         ids = fill(windows.ids[rows], size, loaded.device)
-        with loaded.hooks.observe(fitter, mask):
+        with loaded.wrappers.observe(fitter, mask):
             loaded.model.base_model(input_ids=ids, use_cache=False)
         fitted.append({name: values[: rows.stop - rows.start] for name, values in fitter.fit(ids.shape).items()})
         progress(rows.stop, len(windows), "Measuring similarity")

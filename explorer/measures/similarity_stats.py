@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Redundancy:
+class SimilarityStats:
     """Similarity of the residual stream along a model, per window; L layers, L+1 boundaries.
 
     Boundaries are the inputs of layers 0..L-1 and the output of layer L-1, before the final norm.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Family:
+class Architecture:
     """How one family of decoders names its parts, and how its layers add to the residual stream.
 
     Args:
@@ -62,10 +62,10 @@ class Family:
         return re.fullmatch(self.attention_out if part == "attention" else self.mlp_out, tensor) is not None
 
 
-_LLAMA = Family()
-_POST_NORM = Family(attention_norm="post_attention_layernorm", mlp_norm="post_feedforward_layernorm")
-_MIXTURE = Family(mlp_out=r"mlp\.(experts\.(\d+\.)?)?down_proj.*")
-_BLOOM = Family(
+_LLAMA = Architecture()
+_POST_NORM = Architecture(attention_norm="post_attention_layernorm", mlp_norm="post_feedforward_layernorm")
+_MIXTURE = Architecture(mlp_out=r"mlp\.(experts\.(\d+\.)?)?down_proj.*")
+_BLOOM = Architecture(
     layers="transformer.h",
     attention=("self_attention",),
     attention_out=r"self_attention\.dense\..+",
@@ -73,17 +73,19 @@ _BLOOM = Family(
     residual_inside=True,
 )
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, Architecture] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "smollm3", "stablelm", "cohere2"), _LLAMA),
     **dict.fromkeys(("gemma2", "gemma3_text", "olmo2"), _POST_NORM),
     **dict.fromkeys(("qwen3_moe", "gpt_oss"), _MIXTURE),
     "mixtral": replace(_MIXTURE, mlp_out=r"block_sparse_moe\.experts\.\d+\.w2\..+|" + _MIXTURE.mlp_out),
-    "granite": Family(multiplier="residual_multiplier"),
-    "starcoder2": Family(mlp_out=r"mlp\.c_proj\..+"),
-    "phi": Family(attention_out=r"self_attn\.dense\..+", mlp_out=r"mlp\.fc2\..+"),
-    "gpt2": Family("transformer.h", ("attn",), ("mlp",), r"attn\.c_proj\..+", r"mlp\.c_proj\..+"),
-    "gpt_neox": Family("gpt_neox.layers", ("attention",), ("mlp",), r"attention\.dense\..+", r"mlp\.dense_4h_to_h\..+"),
-    "opt": Family("model.decoder.layers", ("self_attn",), ("fc1", "fc2"), r"self_attn\.out_proj\..+", r"fc2\..+"),
+    "granite": Architecture(multiplier="residual_multiplier"),
+    "starcoder2": Architecture(mlp_out=r"mlp\.c_proj\..+"),
+    "phi": Architecture(attention_out=r"self_attn\.dense\..+", mlp_out=r"mlp\.fc2\..+"),
+    "gpt2": Architecture("transformer.h", ("attn",), ("mlp",), r"attn\.c_proj\..+", r"mlp\.c_proj\..+"),
+    "gpt_neox": Architecture(
+        "gpt_neox.layers", ("attention",), ("mlp",), r"attention\.dense\..+", r"mlp\.dense_4h_to_h\..+"
+    ),
+    "opt": Architecture("model.decoder.layers", ("self_attn",), ("fc1", "fc2"), r"self_attn\.out_proj\..+", r"fc2\..+"),
     "bloom": _BLOOM,
     "falcon": replace(_BLOOM, residual_inside=False),
 }
@@ -108,7 +110,7 @@ def find_base_type(model_type: str) -> str:
     return "llama" if model_type == "nemotron-nas" else model_type.removeprefix("pruned-")
 
 
-def find_anatomy(model: nn.Module) -> Family:
+def find_anatomy(model: nn.Module) -> Architecture:
     """Return where this model keeps its parts: from the table, else by structure.
 
     Raises UnsupportedModel, with what was looked for, if there is no list of layers each with one attention
@@ -116,14 +118,14 @@ def find_anatomy(model: nn.Module) -> Family:
     """
     config: Any = model.config
     model_type = find_base_type(config.get_text_config(decoder=True).model_type)
-    family = FAMILIES.get(model_type)
-    if family and _has(model, family.layers):
-        return family
+    architecture = FAMILIES.get(model_type)
+    if architecture and _has(model, architecture.layers):
+        return architecture
     stacks = _find_stacks(model, count_layers(config))
-    if family:  # the decoder of a model that has more than text
+    if architecture:  # the decoder of a model that has more than text
         for path, stack in stacks:
-            if all(_has(layer, name) for layer in stack for part in PARTS for name in family.modules(part)):
-                return replace(family, layers=path)
+            if all(_has(layer, name) for layer in stack for part in PARTS for name in architecture.modules(part)):
+                return replace(architecture, layers=path)
     return _recognise(stacks, model_type, count_layers(config))
 
 
@@ -158,14 +160,14 @@ def _find_stacks(model: Any, n_layers: int) -> list[tuple[str, nn.ModuleList]]:
     return [(path, stack) for path, stack in stacks if id(stack) in of_decoder] or stacks
 
 
-def _recognise(stacks: list[tuple[str, nn.ModuleList]], model_type: str, n_layers: int) -> Family:
+def _recognise(stacks: list[tuple[str, nn.ModuleList]], model_type: str, n_layers: int) -> Architecture:
     for path, stack in stacks:
         attention, mlp = _find_child(stack, _ATTENTION), _find_child(stack, _MLP)
         if attention and mlp:
             attention_out, mlp_out = (
                 _match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp)
             )
-            return Family(path, (attention,), (mlp,), attention_out, mlp_out, recognised=True)
+            return Architecture(path, (attention,), (mlp,), attention_out, mlp_out, recognised=True)
     found = ", ".join(f"{path} ({len(stack)})" for path, stack in stacks) or f"no list of {n_layers} layers"
     raise UnsupportedModel(
         f"The architecture {model_type!r} is not known",

@@ -18,7 +18,7 @@ MOST_TOKENS = {"cpu": 512, "cuda": 16384}
 _T = TypeVar("_T")
 
 
-class Batches:
+class BatchShape:
     """How many windows go through one model on one device at once.
 
     What a processor computes for a window may depend on how many others are in the batch, in the last bits of float32
@@ -28,17 +28,17 @@ class Batches:
     Args:
         device: where the model's input goes.
         bytes_per_token: what a token needs on its way through a layer.
-        alone: one window at a time, for models whose numbers depend on what the other windows are.
+        one_window_at_a_time: one window at a time, for models whose numbers depend on what the other windows are.
     """
 
-    def __init__(self, device: torch.device, bytes_per_token: int, alone: bool = False) -> None:
-        self.device, self.alone = device, alone
+    def __init__(self, device: torch.device, bytes_per_token: int, one_window_at_a_time: bool = False) -> None:
+        self.device, self.one_window_at_a_time = device, one_window_at_a_time
         half = free_bytes(device) // 2
         self.tokens = min(MOST_TOKENS.get(device.type, MOST_TOKENS["cpu"]), half // bytes_per_token)
 
     def rows(self, window: int) -> int:
         """Windows of so many ids in a batch: a power of two, so that half of it is one too."""
-        return 1 if self.alone else 1 << max(0, (self.tokens // window).bit_length() - 1)
+        return 1 if self.one_window_at_a_time else 1 << max(0, (self.tokens // window).bit_length() - 1)
 
     def run(self, work: Callable[[int], _T], window: int, relieve: Callable[[], None] = lambda: None) -> _T:
         """Call `work` with the rows of a batch; when memory runs out begin it again, this work alone, with half.

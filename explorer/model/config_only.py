@@ -7,21 +7,21 @@ from typing import Any
 
 from explorer.checkpoints.config_schema import check_config
 from explorer.checkpoints.hub import FORMS
-from explorer.checkpoints.resolve import DEFAULT_MODEL, find_checkpoint
+from explorer.checkpoints.resolve import DEFAULT_MODEL, resolve_checkpoint
 from explorer.errors import DeviceError, ModelError, UnsupportedModel, first_line
 from explorer.guarding import guarded
 from explorer.model.architecture import find_anatomy
-from explorer.model.costs import take_inventory
-from explorer.model.inventory import Inventory
+from explorer.model.cost_model import CostModel
+from explorer.model.parameter_counts import count_parameters
 from explorer.model.placement import DTYPES
-from explorer.paths import expand
+from explorer.paths import expand_user
 from explorer.reading import exists, read_json
 from explorer.storage.store import Store
 
 
 def take_inventory_of_config(
     name: str, dtype: str, store: Store, cache: Path, trust_remote_code: bool = False
-) -> tuple[str, Inventory]:
+) -> tuple[str, CostModel]:
     """Return a model's architecture and what it would hold, from its config.
 
     The layers are made on the meta device, so that a model of any size takes no memory. The self-check, which needs
@@ -53,16 +53,16 @@ def take_inventory_of_config(
         raise UnsupportedModel(
             "No causal language model can be made of the config", f"{name} ({first_line(error)})", FORMS
         ) from error
-    return type(model).__name__, take_inventory(model, find_anatomy(model))
+    return type(model).__name__, count_parameters(model, find_anatomy(model))
 
 
 def _read(name: str, store: Store, cache: Path, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
     from transformers.utils import cached_file
 
-    path = expand(name)
+    path = expand_user(name)
     if (name == DEFAULT_MODEL and not exists(path)) or path.suffix.lower() == ".gguf":
-        path = find_checkpoint(name, store, cache).folder
+        path = resolve_checkpoint(name, store, cache).folder
     elif not exists(path) and name.startswith((".", "/", "~")):
         raise ModelError("No such config", name, "Give a hub id, a folder with a config.json, or a config file")
     remedy = "Give a hub id that can be reached, a folder with a config.json, or a config file"

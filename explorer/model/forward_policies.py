@@ -15,9 +15,8 @@ from transformers.utils import ModelOutput
 from explorer.masks.mask import Mask, Site
 
 Forward = Callable[..., Any]
-
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
+#: What a layer is called with beside the hidden states.
+LayerCall = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Observer(Protocol):
@@ -33,41 +32,46 @@ class Observer(Protocol):
         """Take the output of a layer."""
 
 
-class _Run:
-    """What happens at each wrapped module; this one runs it."""
+class ForwardPolicy:
+    """What happens at each wrapped module, given its forward and what it was called with; this one runs it."""
 
     def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        """Act in the place of the decoder: embeddings, layers, final norm."""
         return forward(*args, **kwargs)
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        """Act in the place of a layer."""
         return forward(*args, **kwargs)
 
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        """Act in the place of an attention or MLP."""
         return forward(*args, **kwargs)
 
     def before_site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        """Act in the place of a module before a site that goes with it, such as a projection into it."""
         return forward(*args, **kwargs)
 
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        """Act in the place of the module whose output is added to the residual stream."""
         return forward(*args, **kwargs)
 
 
-_RUN: ContextVar[_Run | None] = ContextVar("explorer_run", default=None)
+#: What the calling thread does at wrapped modules; with none they run as if they were not wrapped.
+ACTIVE_POLICY: ContextVar[ForwardPolicy | None] = ContextVar("explorer_run", default=None)
+#: Called before every layer that is run under a policy.
+BEFORE_LAYER: ContextVar[Callable[[], None] | None] = ContextVar("explorer_check", default=None)
 
 
-_CHECK: ContextVar[Callable[[], None] | None] = ContextVar("explorer_check", default=None)
-
-
-class Count:
+class LayerCount:
     """Layers run, times the windows that each was run on."""
 
     evaluations = 0
 
 
-_COUNT: ContextVar[Count | None] = ContextVar("explorer_count", default=None)
+LAYER_COUNT: ContextVar[LayerCount | None] = ContextVar("explorer_count", default=None)
 
 
-class _Enough(Exception):
+class ForwardStopped(Exception):
     """Ends a forward pass after its decoder: what comes next is not wanted."""
 
     def __init__(self, output: Any) -> None:
@@ -75,12 +79,13 @@ class _Enough(Exception):
 
 
 @contextmanager
-def _running(run: _Run) -> Iterator[None]:
-    token = _RUN.set(run)
+def following(run: ForwardPolicy) -> Iterator[None]:
+    """Have the calling thread follow a policy in the block."""
+    token = ACTIVE_POLICY.set(run)
     try:
         yield
     finally:
-        _RUN.reset(token)
+        ACTIVE_POLICY.reset(token)
 
 
 def _identity(tensor: Tensor) -> Tensor:
@@ -88,7 +93,7 @@ def _identity(tensor: Tensor) -> Tensor:
 
 
 @dataclass
-class _Form:
+class ReturnFormat:
     """The form of a model: tuple lengths of what layers and each site return (0 a tensor), how they add.
 
     `decoder` dresses the last hidden states as the decoder returns them.
@@ -102,10 +107,10 @@ class _Form:
 
 
 @dataclass
-class _Learning(_Run):
+class LearnReturnFormat(ForwardPolicy):
     """Learns what layers and sites return."""
 
-    form: _Form
+    form: ReturnFormat
 
     def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
@@ -128,49 +133,49 @@ class _Learning(_Run):
 
 
 @dataclass
-class _Working(_Run):
+class MaskedForward(ForwardPolicy):
     """Runs what the mask leaves on, under the eyes of an observer if there is one."""
 
     mask: Mask
-    form: _Form
+    form: ReturnFormat
     observer: Observer | None = None
     shape: tuple[int, ...] = ()
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        if check := _CHECK.get():
+        if check := BEFORE_LAYER.get():
             check()
-        hidden = _hidden(args, kwargs)
+        hidden = hidden_of(args, kwargs)
         self.shape = hidden.shape
         if self.observer:
             self.observer.enter(layer, hidden)
         off = layer in self.mask.whole_layers
-        if not off and (count := _COUNT.get()):
+        if not off and (count := LAYER_COUNT.get()):
             count.evaluations += len(hidden)
         output = _formed(hidden, self.form.layer) if off else forward(*args, **kwargs)
         if self.observer:
-            self.observer.leave(layer, _first(output))
+            self.observer.leave(layer, first_of(output))
         return output
 
     def before_site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        return _hidden(args, kwargs) if site in self.mask.sites else forward(*args, **kwargs)
+        return hidden_of(args, kwargs) if site in self.mask.sites else forward(*args, **kwargs)
 
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         if site not in self.mask.sites:
             return forward(*args, **kwargs)
-        nothing = _residual(args, kwargs) if self.form.residual_inside else torch.zeros_like(_hidden(args, kwargs))
+        nothing = _residual(args, kwargs) if self.form.residual_inside else torch.zeros_like(hidden_of(args, kwargs))
         return _formed(nothing, self.form.sites[site])
 
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
         if self.observer:
-            added = _first(output) - _residual(args, kwargs) if self.form.residual_inside else _first(output)
+            added = first_of(output) - _residual(args, kwargs) if self.form.residual_inside else first_of(output)
             added = added.view(self.shape)  # some layers flatten batch and window for their MLP
             self.observer.update(site, added if self.form.scale == 1 else added * self.form.scale)
         return output
 
 
 @dataclass
-class _Attending(_Run):
+class ShowAttention(ForwardPolicy):
     """Shows the attention weights of every layer that gives them."""
 
     take: Callable[[int, Tensor], None]
@@ -182,23 +187,23 @@ class _Attending(_Run):
         return output
 
 
-class _Cut(_Run):
+class StopAfterDecoder(ForwardPolicy):
     """Runs no layer, and nothing behind the decoder."""
 
     def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        raise _Enough(forward(*args, **kwargs))
+        raise ForwardStopped(forward(*args, **kwargs))
 
 
 @dataclass
-class _Tracing(_Cut):
+class RecordLayerInputs(StopAfterDecoder):
     """Notes what each layer was called with."""
 
-    form: _Form
-    calls: list[Call]
+    form: ReturnFormat
+    calls: list[LayerCall]
     hidden: Tensor | None = None
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        hidden = _hidden(args, kwargs)
+        hidden = hidden_of(args, kwargs)
         if layer == 0:
             self.hidden = hidden
         self.calls.append((args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"}))
@@ -206,28 +211,29 @@ class _Tracing(_Cut):
 
 
 @dataclass
-class _Finishing(_Cut):
+class ReplaceLastLayer(StopAfterDecoder):
     """Replaces what the last layer gives."""
 
     hidden: Tensor
-    form: _Form
+    form: ReturnFormat
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         return _formed(self.hidden, self.form.layer)
 
 
 @dataclass
-class _Heading(_Run):
+class ReplaceDecoderOutput(ForwardPolicy):
     """Replaces what the decoder gives."""
 
     hidden: Tensor
-    form: _Form
+    form: ReturnFormat
 
     def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
         return self.form.decoder(self.hidden)
 
 
-def _hidden(args: tuple, kwargs: dict) -> Tensor:
+def hidden_of(args: tuple, kwargs: dict) -> Tensor:
+    """Return the hidden states that a layer or site is called with."""
     return args[0] if args else kwargs["hidden_states"]
 
 
@@ -235,7 +241,8 @@ def _residual(args: tuple, kwargs: dict) -> Tensor:
     return args[1] if len(args) > 1 else kwargs["residual"]
 
 
-def _first(output: Any) -> Tensor:
+def first_of(output: Any) -> Tensor:
+    """Return what a module gives, or the first of a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -244,7 +251,7 @@ def _formed(tensor: Tensor, form: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Trace:
+class LayerInputs:
     """A batch of windows before the first layer.
 
     Args:
@@ -253,4 +260,4 @@ class Trace:
     """
 
     hidden: Tensor
-    calls: list[Call]
+    calls: list[LayerCall]

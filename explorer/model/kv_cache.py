@@ -28,13 +28,13 @@ class Kept:
 
     Args:
         entries: numbers kept of a token; 0 for linear attention, and where another layer's are used.
-        reach: tokens that attention sees at most; infinite where it sees all, 0 where the layer has no attention or
-            none that looks back.
+        attention_span: tokens that attention sees at most; infinite where it sees all, 0 where the layer has no
+            attention or none that looks back.
         width: heads x (width of a key + width of a value).
     """
 
     entries: int
-    reach: float
+    attention_span: float
     width: int
 
 
@@ -49,7 +49,7 @@ def measure_cache(model: Any) -> tuple[Kept, ...] | None:
     return _KNOWN[model]
 
 
-class _Attending(TorchFunctionMode):
+class ShowAttention(TorchFunctionMode):
     """Notes, of every attention in the order of layers, heads x (width of a key + width of a value)."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def _run_twin(model: Any) -> tuple[Any, Any, list[int]] | None:
             # any width of numbers gives the same shapes, and only this way of running experts needs no values
             twin = type(model)._from_config(config, dtype=torch.bfloat16, experts_implementation="batched_mm")
         cache = DynamicCache(config=twin.config)
-        with _Attending() as attending:
+        with ShowAttention() as attending:
             twin(torch.zeros((1, _TOKENS), dtype=torch.long, device="meta"), past_key_values=cache, use_cache=True)
     except Exception:  # code of every family, on a device that it was not written for
         return None

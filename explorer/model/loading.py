@@ -12,20 +12,20 @@ from typing import Any
 
 import torch
 
-from explorer.checkpoints.resolve import Checkpoint, find_checkpoint
+from explorer.checkpoints.resolve import Checkpoint, resolve_checkpoint
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ModelError
 from explorer.guarding import guarded
 from explorer.masks.mask import PARTS, Mask, Site
-from explorer.model.architecture import Family, find_anatomy
-from explorer.model.batch_shape import Batches, count_bytes_per_token
-from explorer.model.costs import routes_tokens
+from explorer.model.architecture import Architecture, find_anatomy
+from explorer.model.batch_shape import BatchShape, count_bytes_per_token
 from explorer.model.dissection import find_updates
 from explorer.model.memory import free_bytes
+from explorer.model.parameter_counts import routes_tokens
 from explorer.model.placement import DTYPES, pick_dtype, place
 from explorer.model.selfcheck import check_hooks
 from explorer.model.weights import read_all_weights
-from explorer.model.wrappers import Hooks
+from explorer.model.wrappers import ModelWrappers
 from explorer.progress import Progress, unreported
 from explorer.storage.keys import describe_libraries, describe_processor, make_key
 from explorer.storage.store import Store
@@ -45,18 +45,18 @@ class LoadedModel:
     checkpoint: Checkpoint
     model: Any
     tokenizer: Any
-    family: Family
-    hooks: Hooks
+    architecture: Architecture
+    wrappers: ModelWrappers
     parallel: bool
     digest: str
-    batches: Batches
+    batch_shape: BatchShape
     notices: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
 
     @property
     def n_layers(self) -> int:
         """Number of decoder layers."""
-        return len(self.hooks.layers)
+        return len(self.wrappers.layers)
 
     @property
     def dtype(self) -> str:
@@ -71,7 +71,7 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         """The device that the model's input goes to."""
-        return self.hooks.device
+        return self.wrappers.device
 
     @property
     def config(self) -> Any:
@@ -99,7 +99,7 @@ class LoadedModel:
         return Mask(frozenset(site for site in self.sites if not self._has_weights(site)))
 
     def _has_weights(self, site: Site) -> bool:
-        layer, names = self.hooks.layers[site.layer], self.family.modules(site.part)
+        layer, names = self.wrappers.layers[site.layer], self.architecture.modules(site.part)
         return any(next(getattr(layer, name).parameters(), None) is not None for name in names)
 
     def context(self, rows: int) -> str:
@@ -133,8 +133,8 @@ class LoadedModel:
 
     def unload(self) -> None:
         """Let the weights go."""
-        self.hooks.remove()
-        self.model = self.hooks = None  # type: ignore[assignment]
+        self.wrappers.remove()
+        self.model = self.wrappers = None  # type: ignore[assignment]
         gc.collect()  # modules and their wrappers refer to each other
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -159,7 +159,9 @@ def look(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unrepo
         DeviceError: no such device.
     """
     placement = place(spec.device)
-    checkpoint = find_checkpoint(spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress)
+    checkpoint = resolve_checkpoint(
+        spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress
+    )
     _check_causal(checkpoint.config, spec)
     pick_dtype(spec.dtype, placement.device, None)
     return checkpoint
@@ -189,24 +191,34 @@ def load(
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
-    family = find_updates(model, find_anatomy(model))
-    hooks = Hooks(model, family)
+    architecture = find_updates(model, find_anatomy(model))
+    wrappers = ModelWrappers(model, architecture)
     try:
-        parallel = check_hooks(hooks)
+        parallel = check_hooks(wrappers)
     except BaseException:
-        hooks.remove()
+        wrappers.remove()
         raise
     per_token = count_bytes_per_token(model.config.get_text_config(decoder=True), dtype.itemsize)
     stored = checkpoint.config.get("quantization_config") or {}
     in_8_bits = spec.quantize == "int8" or bool(stored.get("load_in_8bit"))
-    mixture = routes_tokens(hooks.layers, family, model.config.get_text_config(decoder=True))
-    alone = in_8_bits or mixture  # outliers are found, and tokens sent to experts, batch by batch
-    batches = Batches(hooks.device, per_token, alone)
+    mixture = routes_tokens(wrappers.layers, architecture, model.config.get_text_config(decoder=True))
+    one_window_at_a_time = in_8_bits or mixture  # outliers are found, and tokens sent to experts, batch by batch
+    batch_shape = BatchShape(wrappers.device, per_token, one_window_at_a_time)
     digest = checkpoint.digest(store)
     progress(3, 3, "Ready")
     notices = (*checkpoint.notices, *unused.notices)
     return LoadedModel(
-        spec, checkpoint, model, tokenizer, family, hooks, parallel, digest, batches, notices, unused.tensors
+        spec,
+        checkpoint,
+        model,
+        tokenizer,
+        architecture,
+        wrappers,
+        parallel,
+        digest,
+        batch_shape,
+        notices,
+        unused.tensors,
     )
 
 

@@ -12,7 +12,7 @@ from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExplorerError, ModelError, TextError
 from explorer.model.loading import look
 from explorer.model.placement import QUANTIZATIONS, pick_dtype, place
-from explorer.paths import expand
+from explorer.paths import expand_user
 from explorer.reading import exists, is_file
 from explorer.storage.store import Store
 from explorer.text.sources import FORMS as TEXT_FORMS
@@ -56,7 +56,7 @@ def check_model(spec: ModelSpec) -> None:
     name = spec.model
     if not name.strip():
         raise ModelError("The model has no name", repr(name), FORMS)
-    path = expand(name)
+    path = expand_user(name)
     if name == DEFAULT_MODEL and not exists(path):
         return
     if path.suffix.lower() == ".gguf":
@@ -71,7 +71,7 @@ def check_model(spec: ModelSpec) -> None:
 def check_text(name: str) -> None:
     """Raise TextError for a text that is not there or of an unknown kind; whether the hub has it is not asked."""
     if name.startswith("tokens:"):
-        if not is_file(expand(name.removeprefix("tokens:"))):
+        if not is_file(expand_user(name.removeprefix("tokens:"))):
             raise TextError("No such file of tokens", repr(name[:200]), TEXT_FORMS)
         return
     find_text(name, lambda turns: "")  # nothing is read yet, conversations neither

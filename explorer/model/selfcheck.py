@@ -1,4 +1,4 @@
-"""Hooks -> whether what the wrappers see and do is what the model is."""
+"""ModelWrappers -> whether what the wrappers see and do is what the model is."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from explorer.errors import UnsupportedModel
 from explorer.masks.mask import NONE, PARTS, Mask, Site
-from explorer.model.forward_policies import Call
-from explorer.model.wrappers import Hooks
+from explorer.model.forward_policies import LayerCall
+from explorer.model.wrappers import ModelWrappers
 
 
 @dataclass
@@ -40,7 +40,7 @@ class _Seen:
 
 
 @torch.inference_mode()
-def check_hooks(hooks: Hooks) -> bool:
+def check_hooks(wrappers: ModelWrappers) -> bool:
     """Check on a few tokens that what the wrappers see and do is what the model is.
 
     Re-running the layers one by one gives the model's own logits; a layer's output is its input plus what its
@@ -52,17 +52,17 @@ def check_hooks(hooks: Hooks) -> bool:
     Raises:
         UnsupportedModel: one of these does not hold, or the model overflows in its dtype.
     """
-    model: Any = hooks.model
-    ids = torch.randint(hooks.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(hooks.device)
+    model: Any = wrappers.model
+    ids = torch.randint(wrappers.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(wrappers.device)
     own = model(ids, use_cache=False).logits
-    trace = hooks.trace(ids)
-    if len(trace.calls) != len(hooks.layers):
-        _refuse(f"its forward pass runs {len(trace.calls)} of {len(hooks.layers)} layers")
-    hidden, parallel = trace.hidden, True
-    for layer, call in enumerate(trace.calls):
-        before, (hidden, updates) = hidden, _run_seen(hooks, layer, hidden, call, NONE)
+    layer_inputs = wrappers.layer_inputs(ids)
+    if len(layer_inputs.calls) != len(wrappers.layers):
+        _refuse(f"its forward pass runs {len(layer_inputs.calls)} of {len(wrappers.layers)} layers")
+    hidden, parallel = layer_inputs.hidden, True
+    for layer, call in enumerate(layer_inputs.calls):
+        before, (hidden, updates) = hidden, _run_seen(wrappers, layer, hidden, call, NONE)
         for part in PARTS:
-            alone, left = _run_seen(hooks, layer, before, call, Mask(frozenset({Site(layer, part)})))
+            alone, left = _run_seen(wrappers, layer, before, call, Mask(frozenset({Site(layer, part)})))
             if left[part].any():
                 _refuse(f"{Site(layer, part)} adds to the residual stream when it is off")
             if torch.equal(alone, hidden) and updates[part].abs().max() > 1e-3 * before.abs().max():
@@ -70,17 +70,19 @@ def check_hooks(hooks: Hooks) -> bool:
             if part == "attention" and not torch.equal(left["mlp"], updates["mlp"]):
                 parallel = False
     if not torch.isfinite(own).all():
-        _refuse_overflow(len(trace.calls), own.dtype)
-    if not _close(hooks.logits(hooks.finish(hidden).flatten(0, 1)), own.flatten(0, 1)):
+        _refuse_overflow(len(layer_inputs.calls), own.dtype)
+    if not _close(wrappers.logits(wrappers.finish(hidden).flatten(0, 1)), own.flatten(0, 1)):
         _refuse("its layers, run one by one, do not give its logits")
     return parallel
 
 
-def _run_seen(hooks: Hooks, layer: int, hidden: Tensor, call: Call, mask: Mask) -> tuple[Tensor, dict[str, Tensor]]:
+def _run_seen(
+    wrappers: ModelWrappers, layer: int, hidden: Tensor, call: LayerCall, mask: Mask
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Run one layer under a mask; return its output and what its sites add."""
     seen = _Seen(hidden, {}, whole=mask == NONE)
-    with hooks.observe(seen, mask):
-        return hooks.run_layer(layer, hidden, call), seen.updates
+    with wrappers.observe(seen, mask):
+        return wrappers.run_layer(layer, hidden, call), seen.updates
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -18,28 +18,28 @@ from transformers.utils import ModelOutput
 
 from explorer.errors import UnsupportedModel, first_line
 from explorer.masks.mask import NONE, PARTS, Mask, Site
-from explorer.model.architecture import Family
+from explorer.model.architecture import Architecture
 from explorer.model.forward_policies import (
-    _CHECK,
-    _COUNT,
-    _RUN,
-    Call,
-    Count,
+    ACTIVE_POLICY,
+    BEFORE_LAYER,
+    LAYER_COUNT,
     Forward,
+    ForwardPolicy,
+    ForwardStopped,
+    LayerCall,
+    LayerCount,
+    LayerInputs,
+    LearnReturnFormat,
+    MaskedForward,
     Observer,
-    Trace,
-    _Attending,
-    _Enough,
-    _Finishing,
-    _first,
-    _Form,
-    _Heading,
-    _hidden,
-    _Learning,
-    _Run,
-    _running,
-    _Tracing,
-    _Working,
+    RecordLayerInputs,
+    ReplaceDecoderOutput,
+    ReplaceLastLayer,
+    ReturnFormat,
+    ShowAttention,
+    first_of,
+    following,
+    hidden_of,
 )
 from explorer.model.weights import find_input_device
 
@@ -66,10 +66,10 @@ def see_children(model: Any, layer: nn.Module, ids: Tensor) -> dict[str, tuple[T
     def watch(name: str, inner: Forward) -> Forward:
         @wraps(inner)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            hidden = _hidden(args, kwargs).clone()
+            hidden = hidden_of(args, kwargs).clone()
             output = inner(*args, **kwargs)
-            if isinstance(_first(output), Tensor):
-                given[name] = hidden, _first(output).clone()
+            if isinstance(first_of(output), Tensor):
+                given[name] = hidden, first_of(output).clone()
             return output
 
         return forward
@@ -96,24 +96,24 @@ def _try_out(model: Any, ids: Tensor) -> None:
         ) from error
 
 
-class Hooks:
+class ModelWrappers:
     """The wrappers around one model's layers and sites."""
 
-    def __init__(self, model: Any, family: Family) -> None:
+    def __init__(self, model: Any, architecture: Architecture) -> None:
         self.model = model
         self.device = find_input_device(model)
-        self.layers: list[nn.Module] = list(model.get_submodule(family.layers))
+        self.layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
         self.vocabulary: int = model.config.get_text_config(decoder=True).vocab_size
         self._undo: list[Callable[[], None]] = []
-        scale = float(getattr(self.layers[0], family.multiplier)) if family.multiplier else 1.0
-        self._form = _Form(family.residual_inside, scale)
-        self._wrap(model.get_submodule(family.decoder), lambda run, *call: run.decoder(*call))
+        scale = float(getattr(self.layers[0], architecture.multiplier)) if architecture.multiplier else 1.0
+        self._form = ReturnFormat(architecture.residual_inside, scale)
+        self._wrap(model.get_submodule(architecture.decoder), lambda run, *call: run.decoder(*call))
         for index, layer in enumerate(self.layers):
             self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
             for part in PARTS:
-                self._wrap_site(layer, Site(index, part), family)
+                self._wrap_site(layer, Site(index, part), architecture)
         try:
-            with torch.inference_mode(), _running(_Learning(self._form)):
+            with torch.inference_mode(), following(LearnReturnFormat(self._form)):
                 _try_out(self.model, self._ids(1, 2))
         except BaseException:
             self.remove()
@@ -128,12 +128,12 @@ class Hooks:
         while self._undo:
             self._undo.pop()()
 
-    def _wrap_site(self, layer: nn.Module, site: Site, family: Family) -> None:
-        *before, last = family.modules(site.part)
+    def _wrap_site(self, layer: nn.Module, site: Site, architecture: Architecture) -> None:
+        *before, last = architecture.modules(site.part)
         for name in before:
             self._wrap(getattr(layer, name), lambda run, *call: run.before_site(site, *call))
         self._wrap(getattr(layer, last), lambda run, *call: run.site(site, *call))
-        self._wrap(getattr(layer, family.update(site.part)), lambda run, *call: run.update(site, *call))
+        self._wrap(getattr(layer, architecture.update(site.part)), lambda run, *call: run.update(site, *call))
 
     def _wrap(self, module: nn.Module, act: Callable[..., Any]) -> None:
         """Let the run of the calling thread, if there is one, decide about this module's forward."""
@@ -141,7 +141,7 @@ class Hooks:
 
         @wraps(inner)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            run = _RUN.get()
+            run = ACTIVE_POLICY.get()
             return inner(*args, **kwargs) if run is None else act(run, inner, args, kwargs)
 
         self._undo.append(_put(module, forward))
@@ -155,32 +155,32 @@ class Hooks:
 
         A site that is off adds zeros to the residual stream and is not run; a layer that is off is skipped.
         """
-        with _running(_Working(mask, self._form)):
+        with following(MaskedForward(mask, self._form)):
             yield
 
     @contextmanager
     def observe(self, observer: Observer, mask: Mask = NONE) -> Iterator[None]:
         """Show the residual stream of every forward pass in this thread to an observer, under a mask."""
-        with _running(_Working(mask, self._form, observer)):
+        with following(MaskedForward(mask, self._form, observer)):
             yield
 
     @contextmanager
     def checking(self, check: Callable[[], None]) -> Iterator[None]:
         """Call `check` before every layer that this thread runs in the block; it may raise to stop the work."""
-        token = _CHECK.set(check)
+        token = BEFORE_LAYER.set(check)
         try:
             yield
         finally:
-            _CHECK.reset(token)
+            BEFORE_LAYER.reset(token)
 
     @contextmanager
-    def counting(self) -> Iterator[Count]:
-        """Count the layers that this thread runs in the block; not those of jobs that are let in between."""
-        token = _COUNT.set(count := Count())
+    def counting(self) -> Iterator[LayerCount]:
+        """LayerCount the layers that this thread runs in the block; not those of jobs that are let in between."""
+        token = LAYER_COUNT.set(count := LayerCount())
         try:
             yield count
         finally:
-            _COUNT.reset(token)
+            LAYER_COUNT.reset(token)
 
     def attend(self, ids: Tensor, take: Callable[[int, Tensor], None]) -> None:
         """Run ids (batch, window) and show each layer's attention weights (batch, heads, to, from).
@@ -191,26 +191,26 @@ class Hooks:
         before = self.model.config._attn_implementation
         self.model.set_attn_implementation("eager")
         try:
-            with _running(_Attending(take)):
+            with following(ShowAttention(take)):
                 self.model.base_model(ids, use_cache=False)
         finally:
             self.model.set_attn_implementation(before)
 
-    def trace(self, ids: Tensor) -> Trace:
+    def layer_inputs(self, ids: Tensor) -> LayerInputs:
         """Run the model up to the first layer on ids (batch, window)."""
-        run = _Tracing(self._form, [])
+        run = RecordLayerInputs(self._form, [])
         self._run_decoder(run, ids)
         assert run.hidden is not None
-        return Trace(run.hidden, run.calls)
+        return LayerInputs(run.hidden, run.calls)
 
-    def run_layer(self, layer: int, hidden: Tensor, call: Call) -> Tensor:
+    def run_layer(self, layer: int, hidden: Tensor, call: LayerCall) -> Tensor:
         """Re-run one layer from hidden states (batch, window, width) with its call from a trace."""
         args, kwargs = call
-        return _first(self.layers[layer](hidden, *args, **kwargs))
+        return first_of(self.layers[layer](hidden, *args, **kwargs))
 
     def finish(self, hidden: Tensor) -> Tensor:
         """Do to the last layer's output (batch, length, width) what the decoder does after it: the final norm."""
-        return self._run_decoder(_Finishing(hidden, self._form), self._ids(*hidden.shape[:2]))
+        return self._run_decoder(ReplaceLastLayer(hidden, self._form), self._ids(*hidden.shape[:2]))
 
     def logits(self, finished: Tensor) -> Tensor:
         """Turn finished hidden states (positions, width) into logits (positions, vocabulary).
@@ -219,15 +219,15 @@ class Hooks:
         one window, with the strides of a new tensor: for those of a slice, torch multiplies several times slower.
         """
         window = finished.contiguous()[None]
-        with _running(_Heading(window, self._form)):
+        with following(ReplaceDecoderOutput(window, self._form)):
             return self.model(self._ids(*window.shape[:2]), use_cache=False).logits[0]
 
-    def _run_decoder(self, run: _Run, ids: Tensor) -> Tensor:
+    def _run_decoder(self, run: ForwardPolicy, ids: Tensor) -> Tensor:
         """Run the model up to the end of its decoder; return the last hidden states."""
-        with _running(run):
+        with following(run):
             try:
                 self.model(ids, use_cache=False)
-            except _Enough as enough:
+            except ForwardStopped as enough:
                 return enough.output[0] if isinstance(enough.output, (tuple, ModelOutput)) else enough.output
         raise UnsupportedModel(
             "The model cannot be measured", "its forward pass does not call its decoder", "Use a supported family"

@@ -1,7 +1,7 @@
 """[Mask], their losses -> the best masks, without scoring the others on all windows. Imports no torch.
 
 Candidates are scored on the same windows, a few at a time, and one is dropped as soon as a paired interval over the
-windows so far says that it cannot win. All that is asked for is `Losses`, so that another executor can answer.
+windows so far says that it cannot win. All that is asked for is `LossFunction`, so that another executor can answer.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from explorer.progress import Progress, unreported
 
 #: Gives what is to be low, such as nats, for masks on some windows of the text that a search decides by:
 #: (masks, windows) float64, infinite where a model's arithmetic overflowed.
-Losses = Callable[[Sequence[Mask], slice], np.ndarray]
+LossFunction = Callable[[Sequence[Mask], slice], np.ndarray]
 
 
-def lose(losses: np.ndarray, base: np.ndarray) -> np.ndarray:
+def excess_loss(losses: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     """Return what is lost against a base: infinite where either is not finite."""
     with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(losses) & np.isfinite(base), losses - base, np.inf)
+        return np.where(np.isfinite(losses) & np.isfinite(baseline), losses - baseline, np.inf)
 
 
 _FIRST = 2  # windows before anybody is dropped: the fewest with a variance
@@ -56,7 +56,7 @@ class Race:
 
     @property
     def totals(self) -> tuple[float, ...]:
-        """Losses of the best candidates on all windows."""
+        """LossFunction of the best candidates on all windows."""
         return tuple(map(math.fsum, self.losses))
 
     @property
@@ -72,7 +72,7 @@ class Race:
 
 def race(
     candidates: Sequence[Mask],
-    losses: Losses,
+    losses: LossFunction,
     n_windows: int,
     confidence: float = 0.95,
     keep: int = 1,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from explorer.byte_units import BYTES
 from explorer.errors import PlanError
 from explorer.masks.mask import NONE, Mask
-from explorer.model.inventory import Costs, Inventory
+from explorer.model.cost_model import CostModel, Costs
 
 _REMEDY = "Use layers=8, sites=12, parameters=20%, bytes=6GiB, kv=30% or flops=25%"
 _COUNTED, _SHARED = ("layers", "sites"), ("parameters", "bytes", "kv", "flops")
@@ -46,13 +46,13 @@ class Budget:
             return cls(of, amount * BYTES[unit], fits=True)
         raise PlanError("Malformed budget", repr(text), _REMEDY)
 
-    def met(self, mask: Mask, inventory: Inventory, context: int) -> bool:
+    def met(self, mask: Mask, cost_model: CostModel, context: int) -> bool:
         """Tell whether a mask removes enough, at a context of so many tokens."""
         if self.of == "layers":
             return len(mask.whole_layers) >= self.amount
         if self.of == "sites":
             return len(mask.sites) >= self.amount
-        before, after = (self._cost(inventory.costs(m, context)) for m in (NONE, mask))
+        before, after = (self._cost(cost_model.costs(m, context)) for m in (NONE, mask))
         if self.fits:
             return after <= self.amount
         return before - after >= before * self.amount * (1 - 1e-12)  # 90% of ten is nine, rounded or not

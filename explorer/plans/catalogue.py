@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 UNITS = ("layer", "attention", "mlp", "site")
-CRITERIA = ("perplexity", "kl", "logit-distance")
+CRITERIA = ("perplexity", "kl", "logit-l2")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from explorer.evaluation.divergence import Divergence, compare
+from explorer.evaluation.divergence import Divergence, measure_divergence
 from explorer.evaluation.perplexity import score
 from explorer.evaluation.scores import Score
 from explorer.masks.mask import Mask
@@ -42,7 +42,7 @@ class Curve:
     @property
     def collapse(self) -> int | None:
         """The first step from which on perplexity stays above twice the unpruned model's; None if there is none."""
-        sound = [step for step, found in sorted(self.scores.items()) if found.delta_nats_per_token <= COLLAPSE]
+        sound = [step for step, found in sorted(self.scores.items()) if found.delta_nll_per_token <= COLLAPSE]
         later = [step for step in sorted(self.scores) if step > max(sound, default=-1)]
         return later[0] if later else None
 
@@ -75,7 +75,9 @@ def trace_curve(
         masks: list[Mask] = [plan.at(step) for step in part]
         progress(len(curve.scores), len(asked), f"Steps of {plan.spec}")
         if divergence:  # first, for it stores what `score` asks for
-            curve.divergences.update(zip(part, compare(loaded, corpus, masks, store, progress=progress), strict=True))
+            curve.divergences.update(
+                zip(part, measure_divergence(loaded, corpus, masks, store, progress=progress), strict=True)
+            )
         curve.scores.update(zip(part, score(loaded, corpus, masks, store, progress=progress), strict=True))
         listener(Curve(plan, dict(curve.scores), dict(curve.divergences)))
     return curve

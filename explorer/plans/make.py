@@ -15,11 +15,11 @@ from explorer.errors import PlanError
 from explorer.masks.mask import NONE, PARTS, Mask
 from explorer.masks.units import find_units
 from explorer.measures.importance import Importance
-from explorer.measures.measure import find_losses, measure_importance, read_redundancy
+from explorer.measures.measure import make_loss_function, measure_importance, read_similarity
 from explorer.measures.similarity import measure
-from explorer.model.costs import take_inventory
-from explorer.model.inventory import Inventory
+from explorer.model.cost_model import CostModel
 from explorer.model.loading import LoadedModel
+from explorer.model.parameter_counts import count_parameters
 from explorer.plans.budgets import Budget
 from explorer.plans.catalogue import METHODS
 from explorer.plans.plan import Effort, Plan, PlanSpec
@@ -63,12 +63,12 @@ def make_plan(
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; what was scored stays stored.
     """
-    context = loaded.context(loaded.batches.rows(corpus.window))
+    context = loaded.context(loaded.batch_shape.rows(corpus.window))
     key = make_key("plan", spec=str(spec), context=context, corpus=corpus.digest)
     stored = store.arrays(key)
     if stored is not None:
         return replace(Plan.read(json.loads(str(stored["plan"]))), model=loaded.spec.model, text=corpus.name)
-    with loaded.hooks.counting() as count, timing() as watch:
+    with loaded.wrappers.counting() as count, timing() as watch:
 
         def plan_of(masks: tuple[Mask, ...]) -> Plan:
             effort = Effort(count.evaluations, watch.seconds)
@@ -113,13 +113,13 @@ class _Planner:
         return min(self.spec.steps or most, most)
 
     @cached_property
-    def inventory(self) -> Inventory:
+    def cost_model(self) -> CostModel:
         """What the model's parts cost."""
-        return take_inventory(self.loaded.model, self.loaded.family)
+        return count_parameters(self.loaded.model, self.loaded.architecture)
 
     def enough(self, mask: Mask) -> bool:
         """Tell whether a mask meets the budget; never, where there is none."""
-        return bool(self.spec.budget) and Budget.parse(self.spec.budget).met(mask, self.inventory, self.corpus.window)
+        return bool(self.spec.budget) and Budget.parse(self.spec.budget).met(mask, self.cost_model, self.corpus.window)
 
     def plan(self) -> tuple[Mask, ...]:
         """Return the masks of 0, 1, 2 ... steps."""
@@ -148,14 +148,14 @@ class _Planner:
         confidence = 1.0 if spec.method == "leave-one-out" else spec.confidence
         search = Search(
             self.units,
-            find_losses(self.loaded, self.corpus, self.store, spec.criterion),
+            make_loss_function(self.loaded, self.corpus, self.store, spec.criterion),
             len(self.corpus.calibration),
             self.steps,
             confidence,
             self.enough,
             self.progress,
             lambda found: self.listener(found.masks),
-            self.loaded.batches.rows(self.corpus.window),
+            self.loaded.batch_shape.rows(self.corpus.window),
         )
         if spec.method == "beam":
             return search.beam(spec.width)
@@ -208,7 +208,7 @@ class _Planner:
         mask, left = NONE, list(self.units)
         yield mask
         while left:
-            found = read_redundancy(measure(self.loaded, self.corpus, self.store, self.progress, mask))
+            found = read_similarity(measure(self.loaded, self.corpus, self.store, self.progress, mask))
             left.remove(least := min(left, key=self._worth(found).__getitem__))
             yield (mask := mask | least)
 

@@ -36,7 +36,7 @@ class PlanSpec:
         iterative: measure again after each removal.
         protect: layers that stay whole, such as `0-3,28-29`; `firstN` and `lastN` are so many, `first,last` the four
             and two of Shortened LLaMA's "+"; `none` protects none.
-        criterion: what a search lowers: `perplexity`, `kl` or `logit-distance`.
+        criterion: what a search lowers: `perplexity`, `kl` or `logit-l2`.
         seed: of what is drawn at random.
         width: plans that a beam keeps, children of a generation in evolution, permutations of `shapley`.
         confidence: of the races by which a search drops candidates; 1 is exact.

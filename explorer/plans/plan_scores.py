@@ -17,7 +17,7 @@ from explorer.text.windows import Corpus
 Listener = Callable[[Mapping[Mask, Score]], None]
 
 
-def score_coarsely(
+def score_plan_masks(
     loaded: LoadedModel,
     corpus: Corpus,
     masks: Sequence[Mask],

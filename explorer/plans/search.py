@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from explorer.masks.mask import NONE, Mask
-from explorer.numerics.racing import Losses, Race, race
+from explorer.numerics.racing import LossFunction, Race, race
 from explorer.progress import Progress, unreported
 
 #: Tells whether enough is off.
@@ -65,7 +65,7 @@ class Search:
     """
 
     units: Sequence[Mask]
-    losses: Losses
+    losses: LossFunction
     n_windows: int
     steps: int
     confidence: float = 0.95

@@ -18,7 +18,7 @@ from explorer.errors import ExplorerError
 from explorer.storage.partial_files import make_partial
 
 _AGES = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
-_TABLES = ("nats", "divergences")
+_TABLES = ("nll", "divergences")
 
 
 class EvictionError(ExplorerError):
@@ -52,7 +52,7 @@ def take_stock(cache: Path) -> list[Holding]:
 
 
 def count_rows(cache: Path) -> dict[str, int]:
-    """Count the rows of each table of scores; none where the database cannot be read."""
+    """LayerCount the rows of each table of scores; none where the database cannot be read."""
     path = cache / "scores.sqlite"
     if not os.path.isfile(path):
         return dict.fromkeys(_TABLES, 0)

@@ -23,19 +23,29 @@ import numpy as np
 from explorer.errors import ExplorerError
 from explorer.storage.partial_files import remove_leftovers, written_whole
 
-#: Raised when the tables below change; a database of another layout is set aside.
-LAYOUT = 2
+#: Raised when the tables below change; a database of another layout is brought to this one, or set aside.
+LAYOUT = 3
 
 _REMEDY = "Try again, or name another with --cache"
 
 #: What is not finite is NULL.
 _TABLES = (
-    "nats (context TEXT, window TEXT, mask TEXT, nats REAL, PRIMARY KEY (context, window, mask))",
+    "nll (context TEXT, window TEXT, mask TEXT, nll REAL, PRIMARY KEY (context, window, mask))",
     "overflows (context TEXT, window TEXT, mask TEXT, layer INTEGER NOT NULL, PRIMARY KEY (context, window, mask))",
-    "divergences (context TEXT, window TEXT, mask TEXT, kl REAL, distance REAL, "
-    "agreeing REAL, PRIMARY KEY (context, window, mask))",
+    "divergences (context TEXT, window TEXT, mask TEXT, kl REAL, logit_l2 REAL, "
+    "top1_matches REAL, PRIMARY KEY (context, window, mask))",
     "files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL)",
 )
+
+#: What brings a database of an earlier layout to the next one.
+_MIGRATIONS = {
+    2: (
+        "ALTER TABLE nats RENAME COLUMN nats TO nll",
+        "ALTER TABLE nats RENAME TO nll",
+        "ALTER TABLE divergences RENAME COLUMN distance TO logit_l2",
+        "ALTER TABLE divergences RENAME COLUMN agreeing TO top1_matches",
+    ),
+}
 
 
 class _OtherLayout(Exception):
@@ -104,11 +114,15 @@ class Store:
 
     @staticmethod
     def _lay_out(db: sqlite3.Connection) -> None:
-        """Make the tables, or see that they are of this layout."""
+        """Make the tables, or bring them to this layout. Raises _OtherLayout where that is not possible."""
         db.execute("BEGIN IMMEDIATE")
         layout = db.execute("PRAGMA user_version").fetchone()[0]
         if layout != LAYOUT and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise _OtherLayout(layout)
+            if any(earlier not in _MIGRATIONS for earlier in range(layout, LAYOUT)) or layout > LAYOUT:
+                raise _OtherLayout(layout)
+            for earlier in range(layout, LAYOUT):
+                for change in _MIGRATIONS[earlier]:
+                    db.execute(change)
         for table in _TABLES:
             db.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
         db.execute(f"PRAGMA user_version={LAYOUT}")
@@ -175,14 +189,14 @@ class Store:
         with self._lock:
             self._db.close()
 
-    def nats(self, context: str, windows: Iterable[str], mask: str) -> dict[str, float]:
-        """Return window digest -> stored nats under a mask, for the windows that have been scored.
+    def nll(self, context: str, windows: Iterable[str], mask: str) -> dict[str, float]:
+        """Return window digest -> stored negative log-likelihood under a mask, for the windows that have been scored.
 
         They are infinite where the model's arithmetic overflowed.
         """
         wanted = set(windows)
-        rows = self._read("SELECT window, nats FROM nats WHERE context=? AND mask=?", (context, mask))
-        return {window: _read_number(nats) for window, nats in rows if window in wanted}
+        rows = self._read("SELECT window, nll FROM nll WHERE context=? AND mask=?", (context, mask))
+        return {window: _read_number(nll) for window, nll in rows if window in wanted}
 
     def overflow(self, context: str, windows: Iterable[str], mask: str) -> int | None:
         """Return the first layer that overflowed on any of the windows under a mask, L for the head, if any."""
@@ -196,14 +210,14 @@ class Store:
             db.executemany("INSERT OR REPLACE INTO overflows VALUES (?, ?, ?, ?)", [(context, *row) for row in rows])
 
     def divergences(self, context: str, windows: Iterable[str], mask: str) -> dict[str, tuple[float, ...]]:
-        """Return window digest -> stored (kl, distance, agreeing) under a mask, for the windows that have them."""
+        """Return window digest -> stored (kl, logit_l2, top1_matches) under a mask, for the windows that have them."""
         wanted = set(windows)
-        query = "SELECT window, kl, distance, agreeing FROM divergences WHERE context=? AND mask=?"
+        query = "SELECT window, kl, logit_l2, top1_matches FROM divergences WHERE context=? AND mask=?"
         rows = self._read(query, (context, mask))
         return {window: tuple(map(_read_number, values)) for window, *values in rows if window in wanted}
 
     def add_divergences(self, context: str, rows: Iterable[tuple[str, str, float, float, float]]) -> None:
-        """Store (window digest, mask, kl, distance, agreeing) rows, all or none."""
+        """Store (window digest, mask, kl, logit_l2, top1_matches) rows, all or none."""
         with self._transaction() as db:
             query = "INSERT OR REPLACE INTO divergences VALUES (?, ?, ?, ?, ?, ?)"
             db.executemany(query, [(context, *row[:2], *map(_write_number, row[2:])) for row in rows])
@@ -223,11 +237,11 @@ class Store:
                 self._db = self._renew("could not be read")
                 return []
 
-    def add_nats(self, context: str, rows: Iterable[tuple[str, str, float]]) -> None:
-        """Store (window digest, mask, nats) rows, all or none."""
+    def add_nll(self, context: str, rows: Iterable[tuple[str, str, float]]) -> None:
+        """Store (window digest, mask, nll) rows, all or none."""
         with self._transaction() as db:
-            found = [(context, window, mask, _write_number(nats)) for window, mask, nats in rows]
-            db.executemany("INSERT OR REPLACE INTO nats VALUES (?, ?, ?, ?)", found)
+            found = [(context, window, mask, _write_number(nll)) for window, mask, nll in rows]
+            db.executemany("INSERT OR REPLACE INTO nll VALUES (?, ?, ?, ?)", found)
 
     def digest(self, path: Path, compute: Callable[[Path], str]) -> str:
         """Return the digest of a file, computed again only when its size or time of change differ."""

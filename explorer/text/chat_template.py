@@ -49,7 +49,7 @@ class ChatTemplate:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, layer_inputs: TracebackType | None
     ) -> None:
         self._end()
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from explorer.errors import TextError, first_line
-from explorer.paths import expand
+from explorer.paths import expand_user
 from explorer.reading import Unreadable, read_text
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.))*"
@@ -49,7 +49,7 @@ def stream_rows(name: str, config: str | None, split: str) -> Iterator[dict[str,
 
 
 def _check_folder(name: str) -> str:
-    folder = expand(name)
+    folder = expand_user(name)
     try:
         if not folder.is_dir():
             raise TextError("No such data set", repr(name[:80]), _REMEDY)

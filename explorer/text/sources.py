@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TextError, first_line
-from explorer.paths import expand
+from explorer.paths import expand_user
 from explorer.reading import Unreadable, is_file, opened
 from explorer.text.chat_template import Turn
 from explorer.text.hub_datasets import stream_rows
@@ -68,7 +68,7 @@ def find_text(name: str, write: Writer) -> Text:
         if not dataset:
             raise TextError("The data set has no name", repr(name), FORMS)
         return Text(lambda: _joined(_read_dataset(dataset, config or None, split or "train", column or "text", write)))
-    path = expand(name)
+    path = expand_user(name)
     if not is_file(path):
         raise TextError("No such text", repr(name[:80]), FORMS)
     if path.suffix.lower() in _READERS:

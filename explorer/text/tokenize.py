@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from explorer.errors import TextError
-from explorer.paths import expand
+from explorer.paths import expand_user
 from explorer.reading import read_json
 from explorer.text.chat_template import ChatTemplate
 from explorer.text.encoding import check_ids, decode, encode, find_ends
@@ -52,7 +52,7 @@ def tokenize(
             has no row for a token.
     """
     if text.startswith("tokens:"):
-        windows = _read_tokens(expand(text.removeprefix("tokens:")), tokenizer, vocabulary)
+        windows = _read_tokens(expand_user(text.removeprefix("tokens:")), tokenizer, vocabulary)
         check_window(windows.ids.shape[1], windows.ids.size, positions)
         return Corpus(text, windows, windows, bool((windows.ids[:, 0] == tokenizer.bos_token_id).all()))
     check_window(window, tokens, positions)

@@ -177,7 +177,7 @@ def test_who_is_in_a_hurry_finds_the_page_whole(page: Page, url: str, strange: P
 
 def test_decoding_speed_is_measured_when_asked_for(page: Page, url: str, strange: Path) -> None:
     Instrument(page, url, strange, mask="1-2")
-    cells = [page.locator(f"[data-part=pace{which}]") for which in ("Before", "After")]
+    cells = [page.locator(f"[data-part=speed{which}]") for which in ("Before", "After")]
     for cell in cells:
         expect(cell).to_have_text("–")
     page.get_by_role("button", name="Measure").click()

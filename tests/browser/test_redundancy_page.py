@@ -40,7 +40,7 @@ def plot(page: Page, name: str) -> Locator:
     return found
 
 
-def click_cell(page: Page, name: str, trace: int, index: int) -> None:
+def click_cell(page: Page, name: str, layer_inputs: int, index: int) -> None:
     """Click on a point where plotly has drawn it."""
     drawn = plot(page, name)
     page.wait_for_function("e => e._fullLayout && e.calcdata", arg=drawn.element_handle())
@@ -53,7 +53,7 @@ def click_cell(page: Page, name: str, trace: int, index: int) -> None:
             const ys = plot._fullLayout[full.yaxis.replace("y", "yaxis")];
             return [box.x + xs._offset + xs.d2p(full.x[index]), box.y + ys._offset + ys.d2p(full.y[index])];
         }""",
-        [trace, index],
+        [layer_inputs, index],
     )
     page.mouse.click(x, y)
 
@@ -128,7 +128,7 @@ def test_tokens_are_coloured_under_a_mask(page: Page, url: str, model: Path) -> 
     expect(passage).to_be_visible()
     assert passage.locator("span[style]").count() == WINDOW - 1
     lost = run_cli(model, "score", "--mask", "a1,3")["scores"]
-    first = (lost[1]["window_nats"][0] - lost[0]["window_nats"][0]) / (WINDOW - 1)
+    first = (lost[1]["window_nll"][0] - lost[0]["window_nll"][0]) / (WINDOW - 1)
     expect(page.get_by_text(f"{first:+.3f} nats a token")).to_be_visible()
 
 

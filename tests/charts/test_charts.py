@@ -15,9 +15,9 @@ from explorer.evaluation.scores import Score
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.importance import Importance
 from explorer.measures.interactions import Interactions
-from explorer.measures.measure import read_redundancy
-from explorer.measures.similarity_stats import Redundancy
-from explorer.model.inventory import Costs
+from explorer.measures.measure import read_similarity
+from explorer.measures.similarity_stats import SimilarityStats
+from explorer.model.cost_model import Costs
 from explorer.numerics.rank_correlation import correlate
 from explorer.plans.curve import Curve
 from explorer.plans.plan import Plan, PlanSpec
@@ -25,9 +25,9 @@ from explorer.plans.plan import Plan, PlanSpec
 LAYERS, UNITS = 5, ("layer", "attention", "mlp")
 
 
-def make(layers: int = LAYERS, seed: int = 0) -> Redundancy:
+def make(layers: int = LAYERS, seed: int = 0) -> SimilarityStats:
     random = np.random.default_rng(seed)
-    return Redundancy(
+    return SimilarityStats(
         {choice: random.random((3, layers + 1, layers + 1)) for choice in TOKEN_LABELS},
         {unit: random.random((3, 4, layers)) for unit in UNITS},
         {(power, unit): random.random((3, 4, layers)) for power in (1, 2) for unit in UNITS},
@@ -40,12 +40,12 @@ def make(layers: int = LAYERS, seed: int = 0) -> Redundancy:
 
 
 @pytest.fixture
-def found() -> Redundancy:
+def found() -> SimilarityStats:
     return make()
 
 
 @pytest.mark.parametrize("token", list(TOKEN_LABELS))
-def test_the_triangle_has_start_across_and_size_down(found: Redundancy, token: str) -> None:
+def test_the_triangle_has_start_across_and_size_down(found: SimilarityStats, token: str) -> None:
     triangle = draw_redundancy(found, token).data[0]
     mean = found.angular[token].mean(axis=0)
     for size in range(1, LAYERS + 1):
@@ -57,7 +57,7 @@ def test_the_triangle_has_start_across_and_size_down(found: Redundancy, token: s
                 assert np.isnan(value)
 
 
-def test_best_starts_are_outlined_and_every_block_can_be_clicked(found: Redundancy) -> None:
+def test_best_starts_are_outlined_and_every_block_can_be_clicked(found: SimilarityStats) -> None:
     _, _, outlines, targets = draw_redundancy(found, "mean").data
     rows = found.angular_distance("mean")
     assert list(outlines.x) == [int(np.argmin(row)) for row in rows]
@@ -68,7 +68,7 @@ def test_best_starts_are_outlined_and_every_block_can_be_clicked(found: Redundan
         assert distance == rows[int(size) - 1][int(start)]
 
 
-def test_rescaled_rows_run_from_0_to_1_and_keep_their_numbers(found: Redundancy) -> None:
+def test_rescaled_rows_run_from_0_to_1_and_keep_their_numbers(found: SimilarityStats) -> None:
     plain, rescaled = (draw_redundancy(found, "mean", rescaled=how).data[0] for how in (False, True))
     for row in rescaled.z[:-1]:
         assert (np.nanmin(row), np.nanmax(row)) == (0, 1)
@@ -76,7 +76,7 @@ def test_rescaled_rows_run_from_0_to_1_and_keep_their_numbers(found: Redundancy)
     np.testing.assert_array_equal(np.nanargmin(rescaled.z, axis=1), np.nanargmin(plain.z, axis=1))
 
 
-def test_the_strips_carry_the_influence(found: Redundancy) -> None:
+def test_the_strips_carry_the_influence(found: SimilarityStats) -> None:
     strips = draw_redundancy(found, "mean", without_first=True).data[1]
     expected = [found.influence[unit][:, 1:].mean(axis=(0, 1)) for unit in UNITS]
     np.testing.assert_allclose(strips.customdata, expected)
@@ -104,7 +104,7 @@ def test_what_is_not_measured_has_no_colour() -> None:
     assert len(set(shade(np.zeros(3)))) == 1
 
 
-def test_side_by_side_has_one_scale_and_the_difference(found: Redundancy) -> None:
+def test_side_by_side_has_one_scale_and_the_difference(found: SimilarityStats) -> None:
     other = make(seed=1)
     left, right, difference = draw_side_by_side([found, other], ["a", "b"], "mean").data
     assert (left.zmin, left.zmax) == (right.zmin, right.zmax)
@@ -113,22 +113,22 @@ def test_side_by_side_has_one_scale_and_the_difference(found: Redundancy) -> Non
     assert len(draw_side_by_side([found, make(3)], ["a", "b"], "mean").data) == 2
 
 
-def test_strips_have_values_intervals_and_the_other_measures(found: Redundancy) -> None:
-    read = read_redundancy(found)
+def test_strips_have_values_intervals_and_the_other_measures(found: SimilarityStats) -> None:
+    read = read_similarity(found)
     shown = [each for each in read if each.measure == "block-influence"]
     figure = draw_strips(shown, [each for each in read if each not in shown], draws=200)
     assert len(figure.data) == 3
-    for trace, each in zip(figure.data, shown, strict=True):
-        np.testing.assert_array_equal(trace.y, each.values)
+    for layer_inputs, each in zip(figure.data, shown, strict=True):
+        np.testing.assert_array_equal(layer_inputs.y, each.values)
         low, high = each.intervals(200).T
-        np.testing.assert_allclose(np.array(trace.y) + trace.error_y.array, high)
-        np.testing.assert_allclose(np.array(trace.y) - trace.error_y.arrayminus, low)
-        assert "Relative L2" in trace.text[0]
+        np.testing.assert_allclose(np.array(layer_inputs.y) + layer_inputs.error_y.array, high)
+        np.testing.assert_allclose(np.array(layer_inputs.y) - layer_inputs.error_y.arrayminus, low)
+        assert "Relative L2" in layer_inputs.text[0]
     assert draw_strips([Importance("magnitude", "mlp", np.ones(3))], []).data[0].error_y.array is None
 
 
-def test_agreement_scatter_and_heads(found: Redundancy) -> None:
-    read = [each for each in read_redundancy(found) if each.unit == "layer"]
+def test_agreement_scatter_and_heads(found: SimilarityStats) -> None:
+    read = [each for each in read_similarity(found) if each.unit == "layer"]
     agreement = correlate([each.ranked for each in read])
     matrix = draw_agreement(agreement, [each.measure for each in read], kendall=True).data[0]
     np.testing.assert_array_equal(matrix.z, agreement.kendall)
@@ -144,17 +144,17 @@ def test_pairs_leave_what_is_unknown_blank() -> None:
     pairs = np.array([[np.nan, 0.5, np.nan], [0.5, np.nan, -2.0], [np.nan, -2.0, np.nan]])
     units = tuple(Mask.of_layers([i]) for i in range(3))
     known = Interactions(units, np.array([0.1, 0.2, 0.3]), pairs, np.isfinite(pairs).astype(int) * 4, 4)
-    trace = draw_pairs(known).data[0]
-    np.testing.assert_array_equal(trace.z, pairs)
-    assert trace.zmin == -trace.zmax
-    assert tuple(trace.customdata[0, 1]) == (0.1, 0.2, 4)
+    layer_inputs = draw_pairs(known).data[0]
+    np.testing.assert_array_equal(layer_inputs.z, pairs)
+    assert layer_inputs.zmin == -layer_inputs.zmax
+    assert tuple(layer_inputs.customdata[0, 1]) == (0.1, 0.2, 4)
 
 
 def curve_of(*perplexities: float, seed: int = 0) -> Curve:
     plan = Plan(PlanSpec("random", seed=seed), tuple(Mask.of_layers(range(k)) for k in range(len(perplexities))), 4)
-    base = np.full(3, 10 * np.log(perplexities[0]))
+    baseline = np.full(3, 10 * np.log(perplexities[0]))
     scores = {
-        k: Score(mask, 10 * np.log(p) + np.array([0, 0.1, -0.1]), base, 10, np.full(3, 40))
+        k: Score(mask, 10 * np.log(p) + np.array([0, 0.1, -0.1]), baseline, 10, np.full(3, 40))
         for k, (mask, p) in enumerate(zip(plan.masks, perplexities, strict=True))
     }
     divergences = {
@@ -172,14 +172,14 @@ def costs(mask: Mask) -> Costs:
 def test_curves_stand_where_the_shares_say_and_carry_their_masks() -> None:
     curves = [curve_of(10, 12, 30, 50), curve_of(10, 15, 18, 19, seed=1)]
     figure = draw_curves(curves, ["a", "b"], Shares("layers", 4, costs))
-    lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    lines = [layer_inputs for layer_inputs in figure.data if layer_inputs.mode == "lines+markers"]
     for line, curve in zip(lines, curves, strict=True):
         np.testing.assert_allclose(line.x, [0, 0.25, 0.5, 0.75])
         np.testing.assert_allclose(line.y, [curve.scores[k].perplexity for k in range(4)])
         assert list(line.customdata) == [str(mask) for mask in curve.plan.masks]
     assert lines[0].line.dash != lines[1].line.dash
     assert lines[0].marker.symbol != lines[1].marker.symbol
-    crosses = [trace for trace in figure.data if trace.name and "collapse" in trace.name]
+    crosses = [layer_inputs for layer_inputs in figure.data if layer_inputs.name and "collapse" in layer_inputs.name]
     assert [(tuple(cross.x), cross.name) for cross in crosses] == [((0.5,), "a: collapse")]
     kl, agreement = draw_divergences(curves[:1], ["a"], Shares("layers", 4, costs)).data
     np.testing.assert_allclose(kl.y, [0, 1, 2, 3])
@@ -188,7 +188,7 @@ def test_curves_stand_where_the_shares_say_and_carry_their_masks() -> None:
 
 def test_plans_of_one_name_look_alike_and_are_named_once() -> None:
     figure = draw_curves([curve_of(10, 12), curve_of(10, 13)], ["Random", "Random"], Shares("layers", 4, costs))
-    lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    lines = [layer_inputs for layer_inputs in figure.data if layer_inputs.mode == "lines+markers"]
     assert lines[0].line == lines[1].line
     assert [line.showlegend for line in lines] == [True, False]
 
@@ -202,5 +202,5 @@ def test_shares_are_of_what_the_axis_says(of: str) -> None:
 
 
 def test_orders_tell_when_each_site_goes() -> None:
-    trace = draw_orders([curve_of(10, 12, 30)], ["a"]).data[0]
-    assert [list(row) for row in np.nan_to_num(np.array(trace.z, float))] == [[1, 2, 0, 0], [1, 2, 0, 0]]
+    layer_inputs = draw_orders([curve_of(10, 12, 30)], ["a"]).data[0]
+    assert [list(row) for row in np.nan_to_num(np.array(layer_inputs.z, float))] == [[1, 2, 0, 0], [1, 2, 0, 0]]

@@ -24,7 +24,7 @@ from transformers import (
     Starcoder2Config,
 )
 
-from explorer.checkpoints.resolve import find_checkpoint
+from explorer.checkpoints.resolve import resolve_checkpoint
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ModelError
 from explorer.export import export
@@ -190,7 +190,7 @@ def test_without_a_layer_it_is_exported_proven_and_read_back(architecture: str, 
     corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
     export(loaded, Mask.parse("1-2"), tmp_path / "out", corpus, store, format="gguf")
     assert not list(tmp_path.glob(".*"))
-    with loaded.hooks.masked(Mask.parse("1-2")):
+    with loaded.wrappers.masked(Mask.parse("1-2")):
         expected = read_logits(loaded.model)
     torch.testing.assert_close(read_logits(load_gguf(tmp_path / "out" / "model.gguf").model), expected)
 
@@ -236,6 +236,6 @@ def test_gguf_by_path_is_the_default_models_checkpoint(reals, tmp_path: Path) ->
     default = reals.load("float32").checkpoint
     assert default.dequantized_from is not None
     assert default.dequantized_from.suffix == ".gguf"
-    by_path = find_checkpoint(str(default.dequantized_from), store, reals.cache)
+    by_path = resolve_checkpoint(str(default.dequantized_from), store, reals.cache)
     assert by_path.folder == default.folder
     assert by_path.digest(store) == default.digest(store)

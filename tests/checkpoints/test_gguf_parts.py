@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from explorer.checkpoints.resolve import find_checkpoint
+from explorer.checkpoints.resolve import resolve_checkpoint
 from explorer.export import export
 from explorer.masks.mask import Mask
 from explorer.storage.store import Store
@@ -68,10 +68,10 @@ def test_parts_of_two_models_are_refused(llama: Any, tmp_path: Path) -> None:
 
 def test_the_digest_follows_every_part(llama: Any, tmp_path: Path) -> None:
     store = Store(None)
-    before = find_checkpoint(str(_write_parts(tmp_path, llama, 2)[0]), store, tmp_path / "cache").digest(store)
+    before = resolve_checkpoint(str(_write_parts(tmp_path, llama, 2)[0]), store, tmp_path / "cache").digest(store)
     with torch.no_grad():
         llama.lm_head.weight[0, 0] += 1
-    after = find_checkpoint(str(_write_parts(tmp_path, llama, 2)[0]), store, tmp_path / "cache").digest(store)
+    after = resolve_checkpoint(str(_write_parts(tmp_path, llama, 2)[0]), store, tmp_path / "cache").digest(store)
     assert before != after
 
 

@@ -16,7 +16,7 @@ from unittest.mock import Mock
 import pytest
 from huggingface_hub import close_session, constants, file_download
 
-from explorer.checkpoints.resolve import Checkpoint, find_checkpoint
+from explorer.checkpoints.resolve import Checkpoint, resolve_checkpoint
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import Cancelled, ModelError
 from explorer.model.loading import load
@@ -36,7 +36,7 @@ class Hub(ThreadingHTTPServer):
 
     def __init__(self, folder: Path, store: Store, root: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.find = partial(find_checkpoint, NAME, store, root)
+        self.find = partial(resolve_checkpoint, NAME, store, root)
         self.fetch = lambda: self.find().digest(store)
         self.published = Checkpoint("", folder).digest(store)
         self.files = files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

@@ -89,19 +89,19 @@ def test_score(tiny: Tiny, common: list[str]) -> None:
     assert answer["corpus"]["window"] == WINDOW
     assert [entry["mask"] for entry in answer["scores"]] == ["none", "1", "a2", "0-3"]
     ids, folder = _ids(tiny.load("llama")), tiny.folder("llama")
-    base = brute_force.window_nats(brute_force.plain(folder), ids).sum()
+    baseline = brute_force.window_nll(brute_force.plain(folder), ids).sum()
     tokens = 4 * (WINDOW - 1)
     for entry in answer["scores"]:
-        nats = brute_force.window_nats(brute_force.zeroed(folder, Mask.parse(entry["mask"])), ids).sum()
+        nll = brute_force.window_nll(brute_force.zeroed(folder, Mask.parse(entry["mask"])), ids).sum()
         assert entry["tokens"] == tokens
-        assert entry["nats"] == pytest.approx(nats, rel=1e-5)
-        assert entry["perplexity"] == pytest.approx(math.exp(nats / tokens), rel=1e-4)
-        assert entry["delta_nats_per_token"] == pytest.approx((nats - base) / tokens, abs=1e-4)
+        assert entry["nll"] == pytest.approx(nll, rel=1e-5)
+        assert entry["perplexity"] == pytest.approx(math.exp(nll / tokens), rel=1e-4)
+        assert entry["delta_nll_per_token"] == pytest.approx((nll - baseline) / tokens, abs=1e-4)
         low, high = entry["delta_ci95"]
-        assert low <= entry["delta_nats_per_token"] <= high
+        assert low <= entry["delta_nll_per_token"] <= high
     again = _answer("score", *common, "--mask", "1", "--split", "calibration")
     assert again["corpus"]["split"] == "calibration"
-    assert again["scores"][0]["nats"] != answer["scores"][0]["nats"]
+    assert again["scores"][0]["nll"] != answer["scores"][0]["nll"]
 
 
 def test_generate(tiny: Tiny, common: list[str]) -> None:

@@ -186,13 +186,13 @@ def test_compare(run: Command, plan_file: Path) -> None:
                 assert (row["plan"], share) == ("greedy/site;steps=2", 0.5)
                 continue
             assert len(Mask.parse(step["mask"]).sites) == 8 * share
-            assert 0 <= step["agreement"] <= 1
+            assert 0 <= step["top1_agreement"] <= 1
             assert step["kl"] > 0
             assert {
                 "perplexity",
                 "perplexity_ci95",
                 "kl_ci95",
-                "logit_distance",
+                "logit_l2",
                 "parameters",
                 "kv_bytes_per_token",
             } < set(step)
@@ -236,18 +236,18 @@ def test_measure_several_texts(run: Command, tmp_path: Path) -> None:
 def test_interactions(run: Command, tiny: Tiny) -> None:
     answer = run("interactions", "--unit", "site")
     assert answer["units"] == ["a0", "m0", "a1", "m1", "a2", "m2", "a3", "m3"]
-    assert len(answer["singles"]) == 8
+    assert len(answer["leave_one_out"]) == 8
     assert [answer["pairs"][k][k] for k in range(8)] == [None] * 8
     folder = tiny.folder("llama")
     corpus = tiny.load("llama").tokenize("python-docs", 4 * WINDOW, WINDOW)
-    nats = {
+    nll = {
         mask: brute_force.perplexity(brute_force.zeroed(folder, Mask.parse(mask)), corpus.calibration.ids)
         for mask in ("none", "a1", "m2", "a1,m2")
     }
-    logs = {mask: float(np.log(value)) for mask, value in nats.items()}
+    logs = {mask: float(np.log(value)) for mask, value in nll.items()}
     expected = logs["a1,m2"] - logs["a1"] - logs["m2"] + logs["none"]
     assert answer["pairs"][2][5] == answer["pairs"][5][2] == pytest.approx(expected, abs=1e-4)
-    assert answer["singles"][2] == pytest.approx(logs["a1"] - logs["none"], abs=1e-4)
+    assert answer["leave_one_out"][2] == pytest.approx(logs["a1"] - logs["none"], abs=1e-4)
     assert "layer or site" in run("interactions", "--unit", "head", bad=True)
 
 

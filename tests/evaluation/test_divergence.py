@@ -8,7 +8,7 @@ import torch
 
 from explorer.errors import Cancelled, MaskError
 from explorer.evaluation import divergence, perplexity
-from explorer.evaluation.divergence import Divergence, compare
+from explorer.evaluation.divergence import Divergence, measure_divergence
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
@@ -33,14 +33,14 @@ def expected(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> np.ndarray:
 def test_divergence_equals_the_oracle(tiny, name: str, store: Store) -> None:
     loaded: LoadedModel = tiny.load(name)
     corpus = loaded.tokenize("python-docs", 4 * 24, 24)
-    for mask, found in zip(MASKS, compare(loaded, corpus, MASKS, store), strict=True):
-        kl, distance, agreeing = expected(loaded, corpus.held_out.ids, mask)
+    for mask, found in zip(MASKS, measure_divergence(loaded, corpus, MASKS, store), strict=True):
+        kl, distance, top1_matches = expected(loaded, corpus.held_out.ids, mask)
         assert found.mask == mask
         np.testing.assert_allclose(found.kl, kl, rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(found.distance, distance, rtol=1e-4, atol=1e-3)
-        np.testing.assert_array_equal(found.agreeing, agreeing)
+        np.testing.assert_allclose(found.logit_l2, distance, rtol=1e-4, atol=1e-3)
+        np.testing.assert_array_equal(found.top1_matches, top1_matches)
         assert found.kl_per_token == pytest.approx(kl.sum() / (4 * 23), rel=1e-4, abs=1e-5)
-        assert found.agreement == agreeing.sum() / (4 * 23)
+        assert found.top1_agreement == top1_matches.sum() / (4 * 23)
         if mask:
             assert found.kl_per_token > 0.01
 
@@ -48,30 +48,30 @@ def test_divergence_equals_the_oracle(tiny, name: str, store: Store) -> None:
 def test_batches_blocks_and_company_do_not_matter(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = compare(llama, llama_corpus, MASKS, Store(None), "calibration")
-    monkeypatch.setattr(llama.batches, "tokens", 2 * llama_corpus.window)
+    whole = measure_divergence(llama, llama_corpus, MASKS, Store(None), "calibration")
+    monkeypatch.setattr(llama.batch_shape, "tokens", 2 * llama_corpus.window)
     monkeypatch.setitem(perplexity.LOGIT_BYTES, "cpu", 7 * 4 * 300)
     monkeypatch.setitem(divergence._WAITING_BYTES, "cpu", 1)
     for mask, before in zip(MASKS, whole, strict=True):
-        (found,) = compare(llama, llama_corpus, [mask], Store(None), "calibration")
+        (found,) = measure_divergence(llama, llama_corpus, [mask], Store(None), "calibration")
         np.testing.assert_allclose(found.kl, before.kl, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(found.agreeing, before.agreeing)
-    (part,) = compare(llama, llama_corpus, MASKS[:1], Store(None), "calibration", rows=slice(1, 3))
+        np.testing.assert_array_equal(found.top1_matches, before.top1_matches)
+    (part,) = measure_divergence(llama, llama_corpus, MASKS[:1], Store(None), "calibration", rows=slice(1, 3))
     np.testing.assert_allclose(part.kl, whole[0].kl[1:3], rtol=1e-5)
 
 
 def test_what_is_stored_is_not_computed_again(llama: LoadedModel, llama_corpus: Corpus, tmp_path) -> None:
     store = Store(tmp_path)
-    first = compare(llama, llama_corpus, MASKS, store)
+    first = measure_divergence(llama, llama_corpus, MASKS, store)
     handle = llama.model.get_input_embeddings().register_forward_pre_hook(lambda *_: 1 / 0)
     try:
-        again = compare(llama, llama_corpus, MASKS[::-1], store)[::-1]
+        again = measure_divergence(llama, llama_corpus, MASKS[::-1], store)[::-1]
     finally:
         handle.remove()
         store.close()
     for before, after in zip(first, again, strict=True):
         np.testing.assert_array_equal(before.kl, after.kl)
-        np.testing.assert_array_equal(before.distance, after.distance)
+        np.testing.assert_array_equal(before.logit_l2, after.logit_l2)
 
 
 def test_cancelled_work_keeps_what_it_has(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
@@ -80,17 +80,17 @@ def test_cancelled_work_keeps_what_it_has(llama: LoadedModel, llama_corpus: Corp
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        compare(llama, llama_corpus, MASKS, store, progress=cancel)
-    context = llama.context(llama.batches.rows(llama_corpus.window))
+        measure_divergence(llama, llama_corpus, MASKS, store, progress=cancel)
+    context = llama.context(llama.batch_shape.rows(llama_corpus.window))
     stored = [store.divergences(context, llama_corpus.held_out.digests, str(mask)) for mask in MASKS]
     assert sum(map(bool, stored)) == 1  # the unpruned model, which comes first
     with pytest.raises(MaskError):
-        compare(llama, llama_corpus, [Mask.parse("9")], store)
+        measure_divergence(llama, llama_corpus, [Mask.parse("9")], store)
 
 
 def test_properties_are_means_over_tokens() -> None:
     found = Divergence(NONE, np.array([2.0, 4.0]), np.array([10.0, 30.0]), np.array([5.0, 10.0]), 10)
-    assert (found.kl_per_token, found.logit_distance, found.agreement) == (0.3, 2.0, 0.75)
+    assert (found.kl_per_token, found.logit_l2_per_token, found.top1_agreement) == (0.3, 2.0, 0.75)
     low, high = found.kl_ci95 or (0, 0)
     assert low + high == pytest.approx(0.6)
     assert high - low == pytest.approx(2 * 12.706 * 0.1, rel=1e-3)
@@ -99,16 +99,16 @@ def test_properties_are_means_over_tokens() -> None:
 def test_layers_are_counted_by_window(
     llama: LoadedModel, llama_corpus: Corpus, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama.batches, "tokens", llama_corpus.window)  # then no batch is filled up
-    with llama.hooks.counting() as count:
+    monkeypatch.setattr(llama.batch_shape, "tokens", llama_corpus.window)  # then no batch is filled up
+    with llama.wrappers.counting() as count:
         perplexity.score(llama, llama_corpus, [Mask.parse("2"), Mask.parse("a3")], store)
     assert count.evaluations == 5 * (4 + 1 + 1)  # none; without layer 2: layer 3 again; a3: layer 3 again
 
 
 def test_nats_come_along_and_are_those_of_score(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
-    compare(llama, llama_corpus, MASKS, store)
-    with llama.hooks.counting() as count:
+    measure_divergence(llama, llama_corpus, MASKS, store)
+    with llama.wrappers.counting() as count:
         found = perplexity.score(llama, llama_corpus, MASKS, store)
     assert count.evaluations == 0
     for mine, own in zip(found, perplexity.score(llama, llama_corpus, MASKS, Store(None)), strict=True):
-        np.testing.assert_array_equal(mine.nats, own.nats)
+        np.testing.assert_array_equal(mine.nll, own.nll)

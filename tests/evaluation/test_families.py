@@ -14,9 +14,9 @@ from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
 from explorer.export import export, plan_export
 from explorer.masks.mask import Mask
-from explorer.model.costs import take_inventory
 from explorer.model.kv_cache import measure_cache
 from explorer.model.loading import LoadedModel, load
+from explorer.model.parameter_counts import count_parameters
 from explorer.storage.store import Store
 from tests.support import brute_force
 from tests.support.more_families import CONFIGS, More, turned_off
@@ -45,7 +45,7 @@ def other(request: pytest.FixtureRequest, more: More) -> LoadedModel:
 def test_a_masked_model_is_the_plain_one_without_the_modules(other: LoadedModel, text: str) -> None:
     mask = Mask.parse(text if other.n_layers > 4 else text.replace("m4", "m3"))
     ids = torch.arange(2 * WINDOW).view(2, WINDOW)
-    with torch.inference_mode(), other.hooks.masked(mask):
+    with torch.inference_mode(), other.wrappers.masked(mask):
         found = other.model(ids, use_cache=False).logits
     expected = brute_force.logits(turned_off(brute_force.plain(other.checkpoint.folder), other, mask), ids.numpy())
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
@@ -58,10 +58,10 @@ def test_kv_bytes_are_those_of_transformers_cache(other: LoadedModel) -> None:
         model(torch.arange(length)[None], past_key_values=cache)
     each = [layer.keys.nbytes + layer.values.nbytes for layer in cache.layers]
     assert measure_cache(other.model) is not None
-    inventory = take_inventory(other.model, other.family)
+    cost_model = count_parameters(other.model, other.architecture)
     for mask in (Mask(), Mask.parse("a1"), Mask.parse("0,m2")):
         held = sum(size for layer, size in enumerate(each) if not mask.off(layer)[0])
-        assert inventory.costs(mask, 100).kv_bytes_per_token * length == held
+        assert cost_model.costs(mask, 100).kv_bytes_per_token * length == held
 
 
 def test_flops_are_those_that_torch_counts(other: LoadedModel) -> None:
@@ -74,7 +74,7 @@ def test_flops_are_those_that_torch_counts(other: LoadedModel) -> None:
     added = sum(
         p.numel() for name, p in model.named_parameters() if p.dim() == 1 and not any(t in name for t in towers)
     )
-    found = take_inventory(other.model, other.family).costs(Mask(), length).flops_per_token
+    found = count_parameters(other.model, other.architecture).costs(Mask(), length).flops_per_token
     expected = counted.get_total_flops() / length
     if other.config.model_type == "llama4_text":  # transformers multiplies every expert, most of them by zero
         assert found < expected
@@ -113,7 +113,7 @@ def test_code_of_their_own_leaves_sites_out(more: More, store: Store, tmp_path: 
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     again = load(ModelSpec(str(tmp_path / "out"), "float32", "cpu", trust_remote_code=True), store, tmp_path / "cache")
     assert measure_cache(again.model) is not None
-    costs = [take_inventory(each.model, each.family) for each in (other, again)]
+    costs = [count_parameters(each.model, each.architecture) for each in (other, again)]
     assert costs[0].costs(mask, 6) == costs[1].costs(Mask(), 6)
 
 

@@ -10,12 +10,12 @@ import torch
 
 from explorer.errors import Cancelled
 from explorer.evaluation import perplexity
-from explorer.evaluation.hidden_state_cache import Prefixes
+from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.perplexity import Live, score
 from explorer.evaluation.scores import Estimate
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
-from explorer.model.wrappers import Hooks
+from explorer.model.wrappers import ModelWrappers
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support.tiny_models import WINDOW
@@ -28,22 +28,24 @@ def ignore(estimates: list[Estimate]) -> None:
 
 
 def test_kept_prefixes_change_no_number(loaded: LoadedModel, corpus: Corpus) -> None:
-    prefixes = Prefixes(2**20)
+    state_cache = HiddenStateCache(2**20)
     for text in WALK:
         mask = Mask.parse(text)
-        (live,) = score(loaded, corpus, [mask], Store(None), live=Live(prefixes, ignore))
-        (apart,) = score(loaded, corpus, [mask], Store(None), live=Live(Prefixes(0), ignore))
-        np.testing.assert_array_equal(live.nats, apart.nats)
+        (live,) = score(loaded, corpus, [mask], Store(None), live=Live(state_cache, ignore))
+        (apart,) = score(loaded, corpus, [mask], Store(None), live=Live(HiddenStateCache(0), ignore))
+        np.testing.assert_array_equal(live.nll, apart.nll)
 
 
 def test_a_toggle_runs_only_the_layers_from_it_on(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama.batches, "tokens", 8 * WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", 8 * WINDOW)
     run: list[int] = []
-    plain = Hooks.run_layer
-    monkeypatch.setattr(Hooks, "run_layer", lambda hooks, layer, *rest: run.append(layer) or plain(hooks, layer, *rest))
-    store, live = Store(None), Live(Prefixes(2**20), ignore)
+    plain = ModelWrappers.run_layer
+    monkeypatch.setattr(
+        ModelWrappers, "run_layer", lambda wrappers, layer, *rest: run.append(layer) or plain(wrappers, layer, *rest)
+    )
+    store, live = Store(None), Live(HiddenStateCache(2**20), ignore)
     score(llama, llama_corpus, [NONE], store, live=live)
     assert run == [0, 1, 2, 3]
     run.clear()
@@ -57,17 +59,17 @@ def test_a_toggle_runs_only_the_layers_from_it_on(
 def test_estimates_come_batch_by_batch_and_end_in_the_score(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama.batches, "tokens", WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", WINDOW)
     store, mask = Store(None), Mask.parse("1,m2")
-    (base,) = score(llama, llama_corpus, [NONE], store)
+    (baseline,) = score(llama, llama_corpus, [NONE], store)
     seen: list[Estimate] = []
-    live = Live(Prefixes(0), lambda estimates: seen.extend(estimates))
+    live = Live(HiddenStateCache(0), lambda estimates: seen.extend(estimates))
     (final,) = score(llama, llama_corpus, [mask], store, live=live)
-    assert [len(estimate.score.nats) for estimate in seen] == [1, 2, 3, 4]
+    assert [len(estimate.score.nll) for estimate in seen] == [1, 2, 3, 4]
     assert seen[0].perplexity_ci95 is None
     for count, estimate in enumerate(seen, 1):
-        delta = (final.nats[:count] - base.nats[:count]).sum() / count / (WINDOW - 1)
-        assert estimate.perplexity == pytest.approx(base.perplexity * math.exp(delta), rel=1e-12)
+        delta = (final.nll[:count] - baseline.nll[:count]).sum() / count / (WINDOW - 1)
+        assert estimate.perplexity == pytest.approx(baseline.perplexity * math.exp(delta), rel=1e-12)
         assert estimate.n_windows == 5
     low, high = seen[-1].perplexity_ci95 or (math.nan, math.nan)
     assert low < seen[-1].perplexity < high
@@ -76,9 +78,15 @@ def test_estimates_come_batch_by_batch_and_end_in_the_score(
 def test_an_estimate_of_nothing_removed_has_no_interval(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama.batches, "tokens", WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", WINDOW)
     seen: list[Estimate] = []
-    score(llama, llama_corpus, [NONE], Store(None), live=Live(Prefixes(0), lambda estimates: seen.extend(estimates)))
+    score(
+        llama,
+        llama_corpus,
+        [NONE],
+        Store(None),
+        live=Live(HiddenStateCache(0), lambda estimates: seen.extend(estimates)),
+    )
     assert [estimate.perplexity_ci95 for estimate in seen] == [None] * 4
 
 
@@ -88,17 +96,17 @@ def test_a_listener_can_stop_the_work_and_what_was_scored_stays(
     def stop(estimates: list[Estimate]) -> None:
         raise Cancelled
 
-    monkeypatch.setattr(llama.batches, "tokens", 2 * WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", 2 * WINDOW)
     store, mask = Store(None), Mask.parse("1")
     with pytest.raises(Cancelled):
-        score(llama, llama_corpus, [mask], store, live=Live(Prefixes(0), stop))
-    assert len(store.nats(llama.context(llama.batches.rows(WINDOW)), llama_corpus.held_out.digests, "1")) == 2
+        score(llama, llama_corpus, [mask], store, live=Live(HiddenStateCache(0), stop))
+    assert len(store.nll(llama.context(llama.batch_shape.rows(WINDOW)), llama_corpus.held_out.digests, "1")) == 2
     windows: list[int] = []
     plain = perplexity.score_batch
     monkeypatch.setattr(
         perplexity,
         "score_batch",
-        lambda hooks, ids, *rest: windows.append(len(ids.unique(dim=0))) or plain(hooks, ids, *rest),
+        lambda wrappers, ids, *rest: windows.append(len(ids.unique(dim=0))) or plain(wrappers, ids, *rest),
     )
     score(llama, llama_corpus, [mask], store)
     assert sum(windows) == 3
@@ -106,14 +114,14 @@ def test_a_listener_can_stop_the_work_and_what_was_scored_stays(
 
 def test_the_budget_holds_and_the_least_recently_used_goes_first() -> None:
     state = torch.zeros(10)  # 40 bytes
-    prefixes = Prefixes(100)
-    prefixes.keep("windows", 1, NONE, state)
-    prefixes.keep("windows", 2, NONE, state)
-    assert prefixes.deepest("windows", Mask.parse("1"), 4) == (1, state)
-    prefixes.keep("windows", 3, NONE, state)
-    assert prefixes.size == 80
-    assert prefixes.deepest("windows", Mask.parse("1"), 4) is not None
-    assert prefixes.deepest("windows", Mask.parse("2"), 2) == (1, state)
-    assert prefixes.deepest("others", NONE, 4) is None
-    prefixes.keep("windows", 4, NONE, torch.zeros(100))
-    assert prefixes.size == 80
+    state_cache = HiddenStateCache(100)
+    state_cache.keep("windows", 1, NONE, state)
+    state_cache.keep("windows", 2, NONE, state)
+    assert state_cache.deepest("windows", Mask.parse("1"), 4) == (1, state)
+    state_cache.keep("windows", 3, NONE, state)
+    assert state_cache.size == 80
+    assert state_cache.deepest("windows", Mask.parse("1"), 4) is not None
+    assert state_cache.deepest("windows", Mask.parse("2"), 2) == (1, state)
+    assert state_cache.deepest("others", NONE, 4) is None
+    state_cache.keep("windows", 4, NONE, torch.zeros(100))
+    assert state_cache.size == 80

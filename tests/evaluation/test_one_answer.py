@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from explorer.evaluation import decode_speed
-from explorer.evaluation.divergence import compare
-from explorer.evaluation.hidden_state_cache import Prefixes
+from explorer.evaluation.divergence import measure_divergence
+from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.perplexity import Live, score, score_tokens
 from explorer.export import export
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures.interactions import interact
-from explorer.measures.measure import find_losses, measure_importance
+from explorer.measures.measure import make_loss_function, measure_importance
 from explorer.measures.similarity import measure
 from explorer.model.loading import LoadedModel
 from explorer.numerics.racing import race
@@ -47,30 +47,30 @@ def check_one_answer(loaded: LoadedModel, window: int, mask: Mask, others: list[
     three, five = (loaded.tokenize(TEXT, n * window, window) for n in (3, 5))
     (alone,) = score(loaded, three, [mask], Store(None))
     asked = {
-        "in a crowd": score(loaded, three, [*others, mask, NONE], Store(None))[-2].nats,
-        "with more tokens": score(loaded, five, [mask], Store(None))[0].nats[:3],
+        "in a crowd": score(loaded, three, [*others, mask, NONE], Store(None))[-2].nll,
+        "with more tokens": score(loaded, five, [mask], Store(None))[0].nll[:3],
         "window by window": np.concatenate(
-            [score(loaded, three, [mask], Store(None), rows=slice(i, i + 1))[0].nats for i in range(3)]
+            [score(loaded, three, [mask], Store(None), rows=slice(i, i + 1))[0].nll for i in range(3)]
         ),
         "token by token": score_tokens(loaded, three.held_out.ids, mask).sum(1),
     }
-    live = Live(Prefixes(2**28), lambda estimates: None)
+    live = Live(HiddenStateCache(2**28), lambda estimates: None)
     for each in others:
         score(loaded, three, [each], Store(None), live=live)
-    asked["live, on kept states"] = score(loaded, three, [mask], Store(None), live=live)[0].nats
-    live.prefixes.budget = 0
-    live.prefixes.shrink()
-    asked["after eviction"] = score(loaded, three, [mask], Store(None), live=live)[0].nats
+    asked["live, on kept states"] = score(loaded, three, [mask], Store(None), live=live)[0].nll
+    live.state_cache.budget = 0
+    live.state_cache.shrink()
+    asked["after eviction"] = score(loaded, three, [mask], Store(None), live=live)[0].nll
     store = Store(None)
-    compare(loaded, three, [mask], store)
-    asked["with its divergence"] = score(loaded, three, [mask], store)[0].nats
+    measure_divergence(loaded, three, [mask], store)
+    asked["with its divergence"] = score(loaded, three, [mask], store)[0].nll
     turned = Corpus("turned", three.held_out, three.calibration, False)
-    losses = find_losses(loaded, turned, Store(None))
+    losses = make_loss_function(loaded, turned, Store(None))
     raced = race([*others, mask], losses, 3, 1.0, keep=len(others) + 1)
     asked["raced"] = raced.losses[raced.best.index(mask)]
-    for how, nats in asked.items():
-        np.testing.assert_array_equal(nats, alone.nats, err_msg=how)
-    return alone.nats
+    for how, nll in asked.items():
+        np.testing.assert_array_equal(nll, alone.nll, err_msg=how)
+    return alone.nll
 
 
 def test_tiny_models_give_one_answer(loaded: LoadedModel, shape_matters: None) -> None:
@@ -83,9 +83,9 @@ def test_the_other_shape_would_be_seen(
 ) -> None:
     corpus = llama.tokenize(TEXT, 3 * WINDOW, WINDOW)
     (four,) = score(llama, corpus, [NONE], Store(None))
-    monkeypatch.setattr(llama.batches, "tokens", 2 * WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", 2 * WINDOW)
     (two,) = score(llama, corpus, [NONE], Store(None))
-    assert not np.array_equal(four.nats, two.nats)
+    assert not np.array_equal(four.nll, two.nll)
 
 
 def test_measures_and_plans_do_not_depend_on_the_last_batch(
@@ -100,9 +100,9 @@ def test_measures_and_plans_do_not_depend_on_the_last_batch(
         assert a.samples is not None and b.samples is not None  # noqa: PT018
         np.testing.assert_array_equal(a.samples, b.samples[:3])
     units = find_units(llama.n_layers, "layer")
-    pairs = interact(units, find_losses(llama, three, Store(None)), 3, WINDOW - 1)
+    pairs = interact(units, make_loss_function(llama, three, Store(None)), 3, WINDOW - 1)
     direct = score(llama, three, [NONE, units[0], units[2], units[0] | units[2]], Store(None), "calibration")
-    none, first, second, both = (found.total_nats / found.n_tokens for found in direct)
+    none, first, second, both = (found.total_nll / found.n_tokens for found in direct)
     assert pairs.pairs[0, 2] == pytest.approx(both - first - second + none, abs=1e-12)
     plans = [make_plan(llama, three, PlanSpec.parse("greedy/site;steps=3;confidence=1.0"), Store(None)) for _ in "ab"]
     best = min(find_units(llama.n_layers, "site"), key=lambda unit: _loss(llama, three, unit))
@@ -111,7 +111,7 @@ def test_measures_and_plans_do_not_depend_on_the_last_batch(
 
 
 def _loss(loaded: LoadedModel, corpus: Corpus, mask: Mask) -> float:
-    return score(loaded, corpus, [mask], Store(None), "calibration")[0].total_nats
+    return score(loaded, corpus, [mask], Store(None), "calibration")[0].total_nll
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_an_honest_export_is_proven_where_shapes_matter(
 @pytest.mark.parametrize("real", ["bfloat16"], indirect=True)
 def test_the_real_model_gives_one_answer(real: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mask = Mask.parse("13-15,17,a3")
-    nats = check_one_answer(real, 256, mask, [Mask.parse("a3,13-16")])
+    nll = check_one_answer(real, 256, mask, [Mask.parse("a3,13-16")])
     monkeypatch.setattr(decode_speed, "TOKENS", 2)
     corpus = real.tokenize(TEXT, 3 * 256, 256)
     made = export(real, mask, tmp_path / "out", corpus, Store(None), format="transformers-zeroed")
     proof = made.verification
     assert proof.max_abs_logit_difference == 0
     assert proof.perplexity_reloaded == proof.perplexity_masked == made.evidence.score.perplexity
-    np.testing.assert_array_equal(made.evidence.score.nats, nats)
+    np.testing.assert_array_equal(made.evidence.score.nll, nll)

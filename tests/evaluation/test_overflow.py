@@ -11,15 +11,15 @@ import pytest
 import safetensors.torch as safetensors
 import torch
 
-from explorer.evaluation.divergence import compare
+from explorer.evaluation.divergence import measure_divergence
 from explorer.evaluation.perplexity import recall, score
 from explorer.evaluation.scores import Overflow
-from explorer.jsonable import jsonable
+from explorer.jsonable import to_json
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures.importance import MEASURES
 from explorer.measures.interactions import interact
-from explorer.measures.measure import find_losses, measure_importance
+from explorer.measures.measure import make_loss_function, measure_importance
 from explorer.measures.similarity import measure
 from explorer.model.loading import LoadedModel
 from explorer.numerics.racing import race
@@ -47,7 +47,7 @@ def folder(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
             (made / path.name).write_bytes(path.read_bytes())
     llama = tiny.load("llama")
     ids = llama.tokenize("python-docs", 5 * WINDOW, WINDOW)
-    drawn = torch.randint(llama.hooks.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randint(llama.wrappers.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0))
     seen = {0, *drawn.flatten().tolist()}
     both = (ids.calibration.ids, ids.held_out.ids)
     elsewhere = {token for windows in both for token in [*windows[0].tolist(), *windows[:, -1].tolist()]}
@@ -67,7 +67,7 @@ def folder(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def half(folder: Path) -> LoadedModel:
     loaded = load_folder(folder, "float16")
-    loaded.batches.tokens = 4 * WINDOW
+    loaded.batch_shape.tokens = 4 * WINDOW
     return loaded
 
 
@@ -77,7 +77,7 @@ def corpus(half: LoadedModel) -> Corpus:
 
 
 def _finite_by_hand(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> list[bool]:
-    with torch.no_grad(), loaded.hooks.masked(mask):
+    with torch.no_grad(), loaded.wrappers.masked(mask):
         return [bool(loaded.model(torch.from_numpy(row)[None], use_cache=False).logits.isfinite().all()) for row in ids]
 
 
@@ -89,23 +89,23 @@ def test_a_score_says_where_it_overflows_and_is_stored_as_no_number(
     found, free, other = score(half, corpus, [NONE, FREE, later], store)
     sound = _finite_by_hand(half, corpus.held_out.ids, NONE)
     assert 0 < sum(sound) < 5
-    assert np.isfinite(found.nats).tolist() == sound
-    assert np.isfinite(free.nats).all()
+    assert np.isfinite(found.nll).tolist() == sound
+    assert np.isfinite(free.nll).all()
     assert found.perplexity == other.perplexity == math.inf
     assert found.overflow == other.overflow == Overflow("float16", LAYER, 4)
     assert free.overflow is None
-    assert free.base_overflow == found.overflow
+    assert free.baseline_overflow == found.overflow
     assert str(found.overflow) == describe_score(found) == f"overflow (float16, from layer {LAYER})"
     assert found.perplexity_ci95 is None
     assert free.delta_ci95 is None
-    assert jsonable([found.perplexity, found.total_nats, free.delta_nats_per_token]) == [None, None, None]
+    assert to_json([found.perplexity, found.total_nll, free.delta_nll_per_token]) == [None, None, None]
     assert write_score(found)[:3] == [None, None, None]
     assert write_score(found)[6] == describe_score(found)
     assert json.dumps([write_score(found), write_score(free)], allow_nan=False)
     known = recall(half, corpus, [NONE, FREE], store)
     assert known[NONE].overflow == found.overflow
-    np.testing.assert_array_equal(known[NONE].nats, found.nats)
-    context = half.context(half.batches.rows(WINDOW))
+    np.testing.assert_array_equal(known[NONE].nll, found.nll)
+    context = half.context(half.batch_shape.rows(WINDOW))
     rows = store._read("SELECT nats FROM nats WHERE context=? AND mask='none'", (context,))
     assert sorted(value is None for (value,) in rows) == sorted(not each for each in sound)
     store.close()
@@ -113,7 +113,7 @@ def test_a_score_says_where_it_overflows_and_is_stored_as_no_number(
 
 def test_what_overflows_loses_every_race(half: LoadedModel, corpus: Corpus) -> None:
     masks = [Mask.parse("1"), Mask.parse("a3"), FREE, Mask.parse("3")]
-    losses = find_losses(half, corpus, Store(None))
+    losses = make_loss_function(half, corpus, Store(None))
     for confidence in (0.5, 0.95, 1.0):
         assert race(masks, losses, 5, confidence).winner == FREE
     table = np.array([[1.0, math.inf, 1.0], [math.inf] * 3, [3.0, 3.0, 3.0], [4.0, 4.0, 4.0]])
@@ -150,15 +150,15 @@ def test_no_measure_calls_what_is_not_finite_the_best(half: LoadedModel, corpus:
         assert order == sorted(order, reverse=True), each.measure  # what is not finite comes last
         intervals = each.intervals(50)
         assert intervals is None or not np.isfinite(intervals[~finite]).any()
-        json.dumps(jsonable([each.values, intervals, each.rank_stability(1, 50)]), allow_nan=False)
+        json.dumps(to_json([each.values, intervals, each.rank_stability(1, 50)]), allow_nan=False)
 
 
 def test_divergences_and_pairs_that_overflow_have_no_number(half: LoadedModel, corpus: Corpus) -> None:
-    (found,) = compare(half, corpus, [FREE], Store(None))
+    (found,) = measure_divergence(half, corpus, [FREE], Store(None))
     sound = _finite_by_hand(half, corpus.held_out.ids, NONE)
-    assert np.isfinite(found.kl).tolist() == np.isfinite(found.agreeing).tolist() == sound
-    assert jsonable([found.kl_per_token, found.logit_distance, found.agreement]) == [None, None, None]
+    assert np.isfinite(found.kl).tolist() == np.isfinite(found.top1_matches).tolist() == sound
+    assert to_json([found.kl_per_token, found.logit_l2_per_token, found.top1_agreement]) == [None, None, None]
     units = find_units(half.n_layers, "layer")
-    pairs = interact(units, find_losses(half, corpus, Store(None)), 5, WINDOW - 1)
+    pairs = interact(units, make_loss_function(half, corpus, Store(None)), 5, WINDOW - 1)
     assert (pairs.windows[0, 1:] == 5).all()
     assert not np.isfinite(pairs.pairs).any()

@@ -11,12 +11,12 @@ import torch
 
 from explorer.errors import Cancelled, DeviceError, MaskError
 from explorer.evaluation import perplexity
-from explorer.evaluation.hidden_state_cache import Prefixes
+from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.perplexity import Live, score
 from explorer.masks.mask import NONE, PARTS, Mask, Site
-from explorer.model.batch_shape import Batches, cut, fill
+from explorer.model.batch_shape import BatchShape, cut, fill
 from explorer.model.loading import LoadedModel
-from explorer.model.wrappers import Hooks
+from explorer.model.wrappers import ModelWrappers
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force
@@ -35,16 +35,16 @@ def test_scores_equal_brute_force(loaded: LoadedModel, corpus: Corpus, store: St
     scores = score(loaded, corpus, masks, store)
     assert [s.mask for s in scores] == masks
     for s in scores:
-        expected = brute_force.window_nats(brute_force.zeroed(loaded.checkpoint.folder, s.mask), corpus.held_out.ids)
-        np.testing.assert_allclose(s.nats, expected, rtol=1e-5, err_msg=str(s.mask))
+        expected = brute_force.window_nll(brute_force.zeroed(loaded.checkpoint.folder, s.mask), corpus.held_out.ids)
+        np.testing.assert_allclose(s.nll, expected, rtol=1e-5, err_msg=str(s.mask))
         assert s.tokens == WINDOW - 1
-        np.testing.assert_array_equal(s.base, scores[0].nats)
+        np.testing.assert_array_equal(s.baseline, scores[0].nll)
 
 
 def test_every_site_moves_the_loss(loaded: LoadedModel, corpus: Corpus, store: Store) -> None:
     singles = [Mask(frozenset({site})) for site in loaded.sites]
     for s in score(loaded, corpus, singles, store):
-        assert np.abs(s.nats / s.base - 1).max() > 1e-3, str(s.mask)
+        assert np.abs(s.nll / s.baseline - 1).max() > 1e-3, str(s.mask)
 
 
 def test_perplexity_is_exp_of_the_models_own_loss(loaded: LoadedModel, store: Store) -> None:
@@ -63,23 +63,23 @@ def test_empty_mask_is_the_untouched_model_bitwise(tiny: Tiny, family: str) -> N
     loaded = tiny.load(family)
     ids = loaded.tokenize("python-docs", 5 * WINDOW, WINDOW).held_out.ids
     expected = brute_force.logits(plain, ids)
-    with loaded.hooks.masked(NONE):
+    with loaded.wrappers.masked(NONE):
         assert torch.equal(brute_force.logits(loaded.model, ids), expected)
     assert torch.equal(brute_force.logits(loaded.model, ids), expected)
-    hooks = Hooks(plain, loaded.family)
+    wrappers = ModelWrappers(plain, loaded.architecture)
     assert torch.equal(brute_force.logits(plain, ids), expected)
-    hooks.remove()
+    wrappers.remove()
     assert torch.equal(brute_force.logits(plain, ids), expected)
 
 
 def test_order_and_company_do_not_matter_bitwise(loaded: LoadedModel, corpus: Corpus) -> None:
     masks = mixed_masks(loaded.n_layers)
-    together = {s.mask: s.nats for s in score(loaded, corpus, masks, Store(None))}
+    together = {s.mask: s.nll for s in score(loaded, corpus, masks, Store(None))}
     for s in score(loaded, corpus, masks[::-1], Store(None)):
-        np.testing.assert_array_equal(s.nats, together[s.mask])
+        np.testing.assert_array_equal(s.nll, together[s.mask])
     for mask in masks:
         (alone,) = score(loaded, corpus, [mask], Store(None))
-        np.testing.assert_array_equal(alone.nats, together[mask])
+        np.testing.assert_array_equal(alone.nll, together[mask])
 
 
 @pytest.mark.parametrize("at_once", [1, 2 * WINDOW, 3 * WINDOW + 1])
@@ -88,9 +88,9 @@ def test_batch_size_does_not_matter(
 ) -> None:
     masks = mixed_masks(loaded.n_layers)
     whole = score(loaded, corpus, masks, Store(None))
-    monkeypatch.setattr(loaded.batches, "tokens", at_once)
+    monkeypatch.setattr(loaded.batch_shape, "tokens", at_once)
     for s, expected in zip(score(loaded, corpus, masks, Store(None)), whole, strict=True):
-        np.testing.assert_allclose(s.nats, expected.nats, rtol=1e-6)
+        np.testing.assert_allclose(s.nll, expected.nll, rtol=1e-6)
 
 
 @pytest.mark.parametrize("positions", [1, 5, WINDOW - 1, 2 * WINDOW])
@@ -100,15 +100,15 @@ def test_positions_at_the_head_do_not_matter(
     (expected,) = score(llama, llama_corpus, [Mask.parse("a1")], Store(None))
     monkeypatch.setitem(perplexity.LOGIT_BYTES, "cpu", positions * 4 * VOCABULARY)
     (found,) = score(llama, llama_corpus, [Mask.parse("a1")], Store(None))
-    np.testing.assert_allclose(found.nats, expected.nats, rtol=1e-6)
+    np.testing.assert_allclose(found.nll, expected.nll, rtol=1e-6)
 
 
 def test_splits_are_scored_apart(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
     plain = brute_force.plain(llama.checkpoint.folder)
     for split in ("calibration", "held-out"):
         (found,) = score(llama, llama_corpus, [NONE], store, split)
-        expected = brute_force.window_nats(plain, llama_corpus.split(split).ids)
-        np.testing.assert_allclose(found.nats, expected, rtol=1e-5)
+        expected = brute_force.window_nll(plain, llama_corpus.split(split).ids)
+        np.testing.assert_allclose(found.nll, expected, rtol=1e-5)
 
 
 def test_mask_given_twice_comes_back_twice(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
@@ -127,9 +127,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     seen: list[tuple[str, int]] = []
     inner = perplexity.score_batch
 
-    def counted(hooks: Hooks, ids: torch.Tensor, masks: list[Mask], *rest: object) -> Iterator:
+    def counted(wrappers: ModelWrappers, ids: torch.Tensor, masks: list[Mask], *rest: object) -> Iterator:
         seen.extend((str(mask), len(ids.unique(dim=0))) for mask in masks)
-        return inner(hooks, ids, masks, *rest)
+        return inner(wrappers, ids, masks, *rest)
 
     monkeypatch.setattr(perplexity, "score_batch", counted)
     return seen
@@ -142,7 +142,7 @@ def test_nothing_is_scored_twice(llama: LoadedModel, store: Store, scored: list[
     scored.clear()
     again = score(llama, short, [Mask.parse("a1,m1"), NONE], store)
     assert scored == []
-    np.testing.assert_array_equal(again[0].nats, first[0].nats)
+    np.testing.assert_array_equal(again[0].nll, first[0].nll)
     score(llama, long, [Mask.parse("1"), Mask.parse("a2")], store)
     assert sorted(scored) == [("1", 2), ("a2", 2), ("a2", 3), ("none", 2)]
 
@@ -153,7 +153,7 @@ def test_equal_windows_are_scored_once(llama: LoadedModel, store: Store, scored:
     held_out = type(corpus.held_out)(corpus.held_out.ids[rows], corpus.held_out.text_bytes[rows])
     (found,) = score(llama, Corpus("again", corpus.calibration, held_out, False), [NONE], store)
     assert scored == [("none", 2)]
-    assert found.nats[0] == found.nats[2] == found.nats[3] != found.nats[1]
+    assert found.nll[0] == found.nll[2] == found.nll[3] != found.nll[1]
 
 
 def test_dtypes_are_not_mixed_up(tiny: Tiny, llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
@@ -163,18 +163,18 @@ def test_dtypes_are_not_mixed_up(tiny: Tiny, llama: LoadedModel, llama_corpus: C
     folder = tiny.folder("llama")
     half = load(ModelSpec(str(folder), "bfloat16", "cpu"), Store(None), folder)
     (full_score,), (half_score,) = (score(m, llama_corpus, [NONE], store) for m in (llama, half))
-    assert not np.array_equal(full_score.nats, half_score.nats)
-    np.testing.assert_allclose(half_score.nats, full_score.nats, rtol=0.05)
+    assert not np.array_equal(full_score.nll, half_score.nll)
+    np.testing.assert_allclose(half_score.nll, full_score.nll, rtol=0.05)
 
 
 def test_shared_prefix_is_run_once(
     llama: LoadedModel, llama_corpus: Corpus, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama.batches, "tokens", 8 * WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", 8 * WINDOW)
     runs: list[int] = []
     handles = [
         layer.mlp.down_proj.register_forward_hook(lambda *_, i=i: runs.append(i))
-        for i, layer in enumerate(llama.hooks.layers)
+        for i, layer in enumerate(llama.wrappers.layers)
     ]
     try:
         score(llama, llama_corpus, [Mask.parse("a3"), Mask.parse("m2"), Mask.parse("3")], store)
@@ -188,9 +188,9 @@ def test_shared_prefix_is_run_once(
 def _fails_beyond(loaded: LoadedModel, limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     inner, asked = perplexity.score_batch, []
 
-    def limited(hooks: Hooks, ids: torch.Tensor, masks: list[Mask], *rest: object) -> Iterator:
+    def limited(wrappers: ModelWrappers, ids: torch.Tensor, masks: list[Mask], *rest: object) -> Iterator:
         asked.append(len(ids))
-        for number, found in enumerate(inner(hooks, ids, masks, *rest)):
+        for number, found in enumerate(inner(wrappers, ids, masks, *rest)):
             if len(ids) > limit and number == min(limit, 1):
                 raise torch.OutOfMemoryError("full")
             yield found
@@ -207,8 +207,8 @@ def test_out_of_memory_halves_the_batch(
     whole = score(llama, llama_corpus, masks, Store(None))
     asked = _fails_beyond(llama, limit, monkeypatch)
     for s, expected in zip(score(llama, llama_corpus, masks, Store(None)), whole, strict=True):
-        np.testing.assert_allclose(s.nats, expected.nats, rtol=1e-6)
-        np.testing.assert_allclose(s.base, expected.base, rtol=1e-6)
+        np.testing.assert_allclose(s.nll, expected.nll, rtol=1e-6)
+        np.testing.assert_allclose(s.baseline, expected.baseline, rtol=1e-6)
     assert asked == {1: [4, 2, 1, 1, 1, 1, 1], 2: [4, 2, 2, 2], 3: [4, 2, 2, 2]}[limit]
     asked.clear()
     score(llama, llama_corpus, [Mask.parse("m3")], Store(None))
@@ -226,8 +226,8 @@ def test_out_of_memory_with_one_window_is_told(
 
 @pytest.mark.parametrize(("window", "rows"), [(256, 2), (128, 4), (100, 4), (512, 1), (4096, 1), (2, 256)])
 def test_batches_have_one_size_for_a_window(window: int, rows: int) -> None:
-    assert Batches(torch.device("cpu"), 1).rows(window) == rows
-    assert Batches(torch.device("cpu"), 1, alone=True).rows(window) == 1
+    assert BatchShape(torch.device("cpu"), 1).rows(window) == rows
+    assert BatchShape(torch.device("cpu"), 1, alone=True).rows(window) == 1
 
 
 def test_batches_cover_every_window_once_and_are_full() -> None:
@@ -255,11 +255,11 @@ def test_work_that_runs_out_of_memory_begins_again_with_half(full: Exception) ->
             raise full
         return "done"
 
-    batches, relieved = Batches(torch.device("cpu"), 1), []
-    assert batches.run(work, 32, lambda: relieved.append(1)) == "done"
+    shape, relieved = BatchShape(torch.device("cpu"), 1), []
+    assert shape.run(work, 32, lambda: relieved.append(1)) == "done"
     assert asked == [16, 8, 4, 2]
     assert len(relieved) == 3
-    assert batches.rows(32) == 16
+    assert shape.rows(32) == 16
 
 
 def test_other_failures_are_not_taken_for_memory() -> None:
@@ -267,7 +267,7 @@ def test_other_failures_are_not_taken_for_memory() -> None:
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        Batches(torch.device("cpu"), 1).run(work, 24)
+        BatchShape(torch.device("cpu"), 1).run(work, 24)
 
 
 def test_scores_of_batches_of_another_size_are_kept_apart(
@@ -275,14 +275,14 @@ def test_scores_of_batches_of_another_size_are_kept_apart(
 ) -> None:
     score(llama, llama_corpus, [NONE], store)
     digests = llama_corpus.held_out.digests
-    assert len(store.nats(llama.context(4), digests, "none")) == 5
-    assert store.nats(llama.context(2), digests, "none") == {}
+    assert len(store.nll(llama.context(4), digests, "none")) == 5
+    assert store.nll(llama.context(2), digests, "none") == {}
 
 
 def test_cancelled_work_keeps_what_was_stored(
     llama: LoadedModel, llama_corpus: Corpus, store: Store, monkeypatch: pytest.MonkeyPatch, scored: list
 ) -> None:
-    monkeypatch.setattr(llama.batches, "tokens", 2 * WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", 2 * WINDOW)
     masks = [Mask.parse("1"), Mask.parse(f"0-{llama.n_layers - 1}")]
     before = brute_force.logits(llama.model, llama_corpus.held_out.ids)
 
@@ -299,7 +299,7 @@ def test_cancelled_work_keeps_what_was_stored(
     resumed = score(llama, llama_corpus, masks, store)
     assert sum(n for _, n in scored) == 3 * 5 - 8, "three masks on five windows, less what was stored"
     for s, expected in zip(resumed, score(llama, llama_corpus, masks, Store(None)), strict=True):
-        np.testing.assert_array_equal(s.nats, expected.nats)
+        np.testing.assert_array_equal(s.nll, expected.nll)
 
 
 def test_progress_ends_at_its_total(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:
@@ -312,7 +312,7 @@ def test_progress_ends_at_its_total(llama: LoadedModel, llama_corpus: Corpus, st
 
 
 def test_windows_of_a_mixture_go_one_by_one_for_experts_see_the_whole_batch(tiny: Tiny) -> None:
-    alone = {family for family in ("llama", "mixtral", "qwen3_moe", "gpt_oss") if tiny.load(family).batches.alone}
+    alone = {family for family in ("llama", "mixtral", "qwen3_moe", "gpt_oss") if tiny.load(family).batch_shape.alone}
     assert alone == {"mixtral", "qwen3_moe", "gpt_oss"}
 
 
@@ -321,11 +321,11 @@ def test_what_else_is_asked_for_changes_no_bit(loaded: LoadedModel, corpus: Corp
     (whole,) = score(loaded, corpus, [mask], Store(None))
     shorter = loaded.tokenize("python-docs", 3 * WINDOW, WINDOW)
     (short,) = score(loaded, shorter, [mask], Store(None))
-    np.testing.assert_array_equal(short.nats, whole.nats[:3])
+    np.testing.assert_array_equal(short.nll, whole.nll[:3])
     store = Store(None)
-    parts = [score(loaded, corpus, [mask, NONE], store, rows=slice(i, i + 1))[0].nats for i in (3, 0, 4, 2, 1)]
-    np.testing.assert_array_equal(np.concatenate(parts), whole.nats[[3, 0, 4, 2, 1]])
-    live = Live(Prefixes(2**20), lambda estimates: None)
+    parts = [score(loaded, corpus, [mask, NONE], store, rows=slice(i, i + 1))[0].nll for i in (3, 0, 4, 2, 1)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole.nll[[3, 0, 4, 2, 1]])
+    live = Live(HiddenStateCache(2**20), lambda estimates: None)
     score(loaded, corpus, [Mask.parse("a1")], Store(None), live=live)
     (lived,) = score(loaded, corpus, [mask], Store(None), live=live)
-    np.testing.assert_array_equal(lived.nats, whole.nats)
+    np.testing.assert_array_equal(lived.nll, whole.nll)

@@ -48,14 +48,14 @@ def test_masked_is_brute_force(real: LoadedModel, corpus: Corpus, store: Store) 
     assert 5 < scores[0].perplexity < 50
     for found in scores:
         oracle = brute_force.zeroed(real.checkpoint.folder, found.mask, DTYPES[real.dtype])
-        rows = real.batches.rows(WINDOW)  # some processors compute otherwise in a batch of another shape
-        nats = brute_force.window_nats(oracle, corpus.held_out.ids, rows)
-        np.testing.assert_allclose(found.nats, nats, rtol=RELATIVE[real.dtype], err_msg=str(found.mask))
+        rows = real.batch_shape.rows(WINDOW)  # some processors compute otherwise in a batch of another shape
+        nll = brute_force.window_nll(oracle, corpus.held_out.ids, rows)
+        np.testing.assert_allclose(found.nll, nll, rtol=RELATIVE[real.dtype], err_msg=str(found.mask))
         assert found.perplexity == pytest.approx(
             brute_force.perplexity(oracle, corpus.held_out.ids, rows), rel=RELATIVE[real.dtype]
         )
         if found.mask:
-            assert found.delta_nats_per_token > 0.01
+            assert found.delta_nll_per_token > 0.01
 
 
 @in_float32
@@ -78,7 +78,7 @@ def test_exported_is_masked_in_bfloat16(real: LoadedModel, corpus: Corpus, store
     mask = MASKS[-1]
     made = export(real, mask, out, corpus, store)
     reloaded = brute_force.plain(out, torch.bfloat16)
-    rows = real.batches.rows(WINDOW)
+    rows = real.batch_shape.rows(WINDOW)
     assert brute_force.perplexity(reloaded, corpus.held_out.ids, rows) == pytest.approx(
         made.verification.perplexity_masked, rel=1e-3
     )

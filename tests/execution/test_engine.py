@@ -45,10 +45,10 @@ class Barrier:
     """Holds the worker up before a layer of the model, once, until it is let go on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: Engine, view: View, layer: int) -> None:
-        wait(engine.facts("ann", view))
+        wait(engine.summary("ann", view))
         self.reached, self.go_on = threading.Event(), threading.Event()
         assert engine.resident.loaded is not None
-        inner = engine.resident.loaded.hooks.layers[layer].mlp.act_fn.forward
+        inner = engine.resident.loaded.wrappers.layers[layer].mlp.act_fn.forward
 
         def forward(*args: Any) -> Any:
             if not self.reached.is_set():
@@ -56,7 +56,7 @@ class Barrier:
                 assert self.go_on.wait(WAIT)
             return inner(*args)
 
-        monkeypatch.setattr(engine.resident.loaded.hooks.layers[layer].mlp.act_fn, "forward", forward)
+        monkeypatch.setattr(engine.resident.loaded.wrappers.layers[layer].mlp.act_fn, "forward", forward)
 
 
 def watch(job: Job, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -84,7 +84,7 @@ def test_a_readout_runs_inside_a_measurement(
     found, measured = wait(readout).result, wait(sweep).result
     assert states == ["paused"]
     (expected,) = score(llama, llama_corpus, [MASK], Store(None))
-    np.testing.assert_allclose(found.nats, expected.nats, rtol=1e-6)
+    np.testing.assert_allclose(found.nll, expected.nll, rtol=1e-6)
     undisturbed = measure(llama, llama_corpus, Store(None))
     np.testing.assert_array_equal(measured.norms, undisturbed.norms)
     np.testing.assert_array_equal(measured.angular["mean"], undisturbed.angular["mean"])
@@ -126,18 +126,18 @@ def test_a_cancelled_measurement_stops_at_the_next_layer(
     assert barrier.reached.wait(WAIT)
     runs: list[int] = []
     assert engine.resident.loaded is not None
-    engine.resident.loaded.hooks.layers[1].self_attn.register_forward_pre_hook(lambda *_: runs.append(1))
-    engine.worker.decline("ann", sweep)
+    engine.resident.loaded.wrappers.layers[1].self_attn.register_forward_pre_hook(lambda *_: runs.append(1))
+    engine.worker.cancel_for("ann", sweep)
     barrier.go_on.set()
     assert wait(sweep).state == "cancelled"
     assert runs == []
 
 
 def test_another_model_takes_the_place_of_the_one_before(engine: Engine, view: View, tiny: Tiny) -> None:
-    wait(engine.facts("ann", view))
+    wait(engine.summary("ann", view))
     first = engine.resident.loaded
     assert first is not None
-    wait(engine.facts("ann", replace(view, model=str(tiny.folder("gpt2")))))
+    wait(engine.summary("ann", replace(view, model=str(tiny.folder("gpt2")))))
     assert first.model is None
     assert engine.resident.loaded is not first
 
@@ -155,11 +155,11 @@ def test_another_model_takes_the_place_of_the_one_before(engine: Engine, view: V
 def test_what_cannot_be_loaded_takes_nobodys_model_away(
     engine: Engine, view: View, tiny: Tiny, changes: dict[str, str]
 ) -> None:
-    wait(engine.facts("ann", view))
+    wait(engine.summary("ann", view))
     before = engine.resident.loaded
     if "gpt2" in changes.get("model", ""):
         changes = {**changes, "model": str(tiny.folder("gpt2"))}
-    assert wait(engine.facts("bob", replace(view, **changes))).state == "failed"
+    assert wait(engine.summary("bob", replace(view, **changes))).state == "failed"
     assert engine.resident.loaded is before
     assert before is not None
     assert before.model is not None
@@ -171,11 +171,11 @@ def test_a_model_whose_weights_are_damaged_is_refused_and_the_next_ask_loads_aga
     found = wait(engine.score("ann", view)).result
     damaged = shutil.copytree(tiny.folder("llama"), tmp_path / "damaged", ignore=shutil.ignore_patterns("cache"))
     (damaged / "model.safetensors").write_bytes(b"x" * 100)
-    job = wait(engine.facts("bob", replace(view, model=str(damaged))))
+    job = wait(engine.summary("bob", replace(view, model=str(damaged))))
     assert job.state == "failed"
     assert len(str(job.error).splitlines()) == 1
     again = wait(engine.score("ann", replace(view, mask=NONE)))
-    np.testing.assert_array_equal(again.result.nats, found.unpruned.nats)
+    np.testing.assert_array_equal(again.result.nll, found.unpruned.nll)
 
 
 def test_an_export_is_found_again_by_who_comes_back(engine: Engine, view: View, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_an_export_is_found_again_by_who_comes_back(engine: Engine, view: View, 
     job = engine.export("ann", view, "recipe", out, False)
     after_reload = replace(view, plan=PlanSpec("magnitude"))  # which page and plan were shown does not matter
     assert engine.find_export("ann again", after_reload) is job
-    assert ("ann again", "export") in job.holders
+    assert ("ann again", "export") in job.owners
     wait(job)
     assert engine.find_export("ann again", view) is job
     assert engine.find_export("ann again", replace(view, mask=NONE)) is None
@@ -196,14 +196,14 @@ def test_an_export_is_found_again_by_who_comes_back(engine: Engine, view: View, 
 
 def test_long_work_has_patience_and_what_is_soon_done_has_little(engine: Engine, view: View) -> None:
     long = [engine.redundancy("ann", view), engine.plan("ann", view), ask_interactions(engine, "ann", view, "layer")]
-    brief = [engine.score("ann", view), engine.sample("ann", "s", view, "x", 1, False), engine.facts("ann", view)]
+    brief = [engine.score("ann", view), engine.sample("ann", "s", view, "x", 1, False), engine.summary("ann", view)]
     assert {job.patience for job in long} == {600.0}
-    brief.append(engine.singles("ann", view, 4))  # nobody asked for them
+    brief.append(engine.leave_one_out("ann", view, 4))  # nobody asked for them
     assert all(0 < job.patience < 60 for job in brief)
 
 
 def test_the_engine_tells_how_the_worker_does(engine: Engine, view: View) -> None:
-    wait(engine.facts("ann", view))
+    wait(engine.summary("ann", view))
     health = engine.health()
     assert (health["ok"], health["queued"]) == (True, 0)
     assert 0 <= health["beats_ago"] < WAIT
@@ -212,9 +212,9 @@ def test_the_engine_tells_how_the_worker_does(engine: Engine, view: View) -> Non
 def test_hooks_check_before_every_layer_that_runs(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama.batches, "tokens", 8 * WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", 8 * WINDOW)
     checks: list[int] = []
-    with llama.hooks.checking(lambda: checks.append(1)):
+    with llama.wrappers.checking(lambda: checks.append(1)):
         score(llama, llama_corpus, [Mask.parse("2")], Store(None))
     layers = 4 + 1  # none: four; without layer 2: layer 3 again
     assert len(checks) == layers + 1  # and layer 2, which is asked for and skipped

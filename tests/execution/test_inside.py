@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer.execution.engine import Engine, View, list_singles
+from explorer.execution.engine import Engine, View, list_single_sites
 from explorer.execution.job import SWEEP, Job
 from explorer.execution.requests import (
     ask_attention,
     ask_curve,
+    ask_decode_speeds,
     ask_importance,
     ask_interactions,
-    ask_paces,
     ask_passage,
 )
 from explorer.masks.mask import NONE, Mask
@@ -28,7 +28,7 @@ from tests.support.tiny_models import WINDOW, Tiny
 
 MASK, OTHER = Mask.parse("a1,3"), Mask.parse("m0,a2")
 PROMPT = "The quick brown fox"
-TIMES = ("pace", "paces")  # what is timed is another number every time
+TIMES = ("decode_speed", "decode_speeds")  # what is timed is another number every time
 
 Ask = Callable[[Engine, str, View, Path], Job]
 
@@ -41,16 +41,16 @@ def plan(text: str) -> Ask:
     return lambda engine, owner, view, out: engine.plan(owner, replace(view, plan=PlanSpec.parse(text)))
 
 
-def ladder(engine: Engine, owner: str, view: View, out: Path) -> Job:
-    return engine._scores(owner, "ladder", view, [*list_singles(4)[:4], MASK], "Ladder", SWEEP)
+def plan_scores(engine: Engine, owner: str, view: View, out: Path) -> Job:
+    return engine._scores(owner, "plan_scores", view, [*list_single_sites(4)[:4], MASK], "Ladder", SWEEP)
 
 
 KINDS: dict[str, Ask] = {
-    "facts": lambda engine, owner, view, out: engine.facts(owner, view),
+    "summary": lambda engine, owner, view, out: engine.summary(owner, view),
     "score": lambda engine, owner, view, out: engine.score(owner, view),
     "passage": lambda engine, owner, view, out: ask_passage(engine, owner, view, 1),
-    "pace": lambda engine, owner, view, out: engine.pace(owner, view, 1),
-    "outlook": lambda engine, owner, view, out: engine.outlook(owner, view, ("transformers", "transformers-zeroed")),
+    "decode_speed": lambda engine, owner, view, out: engine.decode_speed(owner, view, 1),
+    "preview": lambda engine, owner, view, out: engine.preview(owner, view, ("transformers", "transformers-zeroed")),
     "sample": lambda engine, owner, view, out: engine.sample(owner, "sample", view, PROMPT, 8, False),
     "redundancy": lambda engine, owner, view, out: engine.redundancy(owner, view),
     "block-influence": importance("block-influence"),
@@ -63,15 +63,15 @@ KINDS: dict[str, Ask] = {
     "heads": lambda engine, owner, view, out: ask_attention(engine, owner, view),
     "greedy": plan("greedy/site"),
     "by taylor": plan("taylor/layer"),
-    "ladder": ladder,
+    "plan_scores": plan_scores,
     "curve": lambda engine, owner, view, out: ask_curve(engine, owner, view, PlanSpec.parse("block-influence/layer")),
-    "paces": lambda engine, owner, view, out: ask_paces(engine, owner, view, [NONE, MASK]),
+    "decode_speeds": lambda engine, owner, view, out: ask_decode_speeds(engine, owner, view, [NONE, MASK]),
     "export": lambda engine, owner, view, out: engine.export(owner, view, "transformers-zeroed", out, False),
-    "singles": lambda engine, owner, view, out: engine.singles(owner, view, 4),
+    "leave_one_out": lambda engine, owner, view, out: engine.leave_one_out(owner, view, 4),
     "pairs": lambda engine, owner, view, out: ask_interactions(engine, owner, view, "layer"),
 }
 #: Those that run the model's layers, so that they can be held up in the midst of one.
-HOSTS = [kind for kind in KINDS if kind not in ("facts", "score", "passage", "pace", "outlook", "magnitude")]
+HOSTS = [kind for kind in KINDS if kind not in ("summary", "score", "passage", "decode_speed", "preview", "magnitude")]
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +138,10 @@ def same(found: Any, expected: Any, what: str) -> None:
 def test_what_runs_inside_finds_the_same_as_alone_and_so_does_its_host(
     host: str, engine: Engine, view: View, alone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end(engine.facts("ann", replace(view, mask=OTHER)))
+    end(engine.summary("ann", replace(view, mask=OTHER)))
     assert engine.resident.loaded is not None
     reached, go_on = threading.Event(), threading.Event()
-    act = engine.resident.loaded.hooks.layers[1].mlp.act_fn
+    act = engine.resident.loaded.wrappers.layers[1].mlp.act_fn
     inner = act.forward
 
     def hold_up(*args: Any) -> Any:
@@ -159,7 +159,7 @@ def test_what_runs_inside_finds_the_same_as_alone_and_so_does_its_host(
         if guest is not outer and guest.priority < outer.priority:
             guests[kind] = guest
         elif guest is not outer:
-            engine.worker.decline(f"guest {kind}", guest)
+            engine.worker.cancel_for(f"guest {kind}", guest)
     go_on.set()
     end(outer)
     for kind, guest in guests.items():

@@ -57,7 +57,7 @@ def test_whatever_a_job_raises_ends_it_alone(worker: Worker, raised: BaseExcepti
     if inside:
         host = worker.ask("ann", "sweep", "sweep", "sweep", steps, SWEEP, always)
         assert steps.started.wait(WAIT)
-    job = wait(worker.ask("bob", "facts", "bad", "bad", fail, READOUT, always))
+    job = wait(worker.ask("bob", "summary", "bad", "bad", fail, READOUT, always))
     assert job.state == "failed"
     assert len(str(job.error).splitlines()) == 1
     assert isinstance(raised, MemoryError) or type(raised).__name__ in str(job.error)
@@ -169,7 +169,7 @@ def test_what_a_listener_raises_is_not_the_works(raised: BaseException) -> None:
     job = wait(worker.ask("ann", "work", "work", "work", lambda job: job.progress(1, 2, "half") or 3))
     assert job.result == 3
     queued = worker.ask("ann", "other", "other", "other", lambda job: 1)
-    worker.decline("ann", queued)
+    worker.cancel_for("ann", queued)
     assert worker.health().ok
     worker.close()
 

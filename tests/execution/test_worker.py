@@ -80,11 +80,11 @@ def test_a_shared_job_goes_on_until_nobody_holds_it(worker: Worker) -> None:
     job = worker.ask("ann", "score", "shared", "shared", gate)
     assert worker.ask("bob", "score", "shared", "shared", gate) is job
     assert gate.started.wait(WAIT)
-    worker.decline("ann", job)
+    worker.cancel_for("ann", job)
     steps = gate.steps
     while gate.steps < steps + 3:
         assert job.state == "running"
-    worker.decline("bob", job)
+    worker.cancel_for("bob", job)
     assert wait(job).state == "cancelled"
     assert worker.ask("ann", "score", "shared", "shared", lambda job: "again").state == "cancelled"
     worker.retry("ann", job)
@@ -135,19 +135,19 @@ def test_a_failure_is_kept_until_it_is_asked_to_be_forgotten(worker: Worker) -> 
     def fail(job: Job) -> None:
         raise ExplorerError("It broke", "a reason", "Mend it")
 
-    job = wait(worker.ask("ann", "facts", "key", "work", fail))
+    job = wait(worker.ask("ann", "summary", "key", "work", fail))
     assert job.state == "failed"
     assert str(job.error) == "It broke: a reason. Mend it."
-    assert worker.ask("ann", "facts", "key", "work", lambda job: 1) is job
+    assert worker.ask("ann", "summary", "key", "work", lambda job: 1) is job
     worker.forget_failed()
-    assert wait(worker.ask("ann", "facts", "key", "work", lambda job: 1)).result == 1
+    assert wait(worker.ask("ann", "summary", "key", "work", lambda job: 1)).result == 1
 
 
 def test_what_nobody_foresaw_fails_one_job_not_the_worker(worker: Worker, capsys: pytest.CaptureFixture) -> None:
-    job = wait(worker.ask("ann", "facts", "key", "work", lambda job: 1 // 0))
+    job = wait(worker.ask("ann", "summary", "key", "work", lambda job: 1 // 0))
     assert "ZeroDivisionError" in str(job.error)
     assert "ZeroDivisionError" in capsys.readouterr().err
-    assert wait(worker.ask("ann", "facts", "other", "work", lambda job: 1)).result == 1
+    assert wait(worker.ask("ann", "summary", "other", "work", lambda job: 1)).result == 1
 
 
 def test_what_only_sessions_that_left_hold_is_cancelled() -> None:
@@ -249,7 +249,7 @@ def test_a_failure_inside_an_open_job_is_not_the_hosts(worker: Worker, capsys: p
     assert wait(worker.ask("ann", "score", "score", "score", lambda job: 1 // 0, READOUT, always)).state == "failed"
     worker.retry("ann", sweep)
     assert sweep.state == "running"
-    worker.decline("ann", sweep)
+    worker.cancel_for("ann", sweep)
     assert wait(sweep).state == "cancelled"
 
 

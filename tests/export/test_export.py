@@ -58,7 +58,7 @@ def test_export_is_the_masked_model(loaded: LoadedModel, corpus: Corpus, store: 
         reloaded = brute_force.plain(out)
         kept = loaded.n_layers - len(mask.whole_layers)
         assert made.layers == reloaded.config.num_hidden_layers == kept
-        assert len(reloaded.get_submodule(loaded.family.layers)) == kept
+        assert len(reloaded.get_submodule(loaded.architecture.layers)) == kept
         found = brute_force.logits(reloaded, corpus.held_out.ids)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * size)
         files = list(out.glob("*.safetensors"))
@@ -269,7 +269,7 @@ def test_exported_checkpoint_loads_and_scores_alike(
     again = load_folder(out)
     (reloaded,) = score(again, corpus, [Mask()], store)
     assert again.digest != loaded.digest
-    np.testing.assert_allclose(reloaded.nats, masked.nats, rtol=1e-5)
+    np.testing.assert_allclose(reloaded.nll, masked.nll, rtol=1e-5)
     prompt = corpus.held_out.ids[0, :5].tolist()
     uncached = brute_force.greedy(brute_force.plain(out), prompt, WINDOW)
     cached = brute_force.plain(out).generate(

@@ -17,8 +17,8 @@ from explorer.evaluation import decode_speed
 from explorer.evaluation.perplexity import score
 from explorer.export import export, plan_export
 from explorer.masks.mask import Mask, Site
-from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel, load
+from explorer.model.parameter_counts import count_parameters
 from explorer.plans.make import make_plan
 from explorer.plans.plan import PlanSpec
 from explorer.storage.store import Store
@@ -135,11 +135,11 @@ def _check_again(
     export(loaded, first, folder / "first", corpus, store, format=formats[0])
     spec = ModelSpec(str(folder / "first"), "float32", "cpu", trust_remote_code=True)
     again = load(spec, store, folder / "cache")
-    nats, costs = [], []
+    nll, costs = [], []
     for each, mask in ((loaded, Mask.parse(later)), (again, Mask.parse(more))):
-        nats.append(score(each, corpus, [mask], store)[0].nats)
-        costs.append(take_inventory(each.model, each.family).costs(mask, WINDOW))
-    np.testing.assert_allclose(*nats, rtol=1e-5)
+        nll.append(score(each, corpus, [mask], store)[0].nll)
+        costs.append(count_parameters(each.model, each.architecture).costs(mask, WINDOW))
+    np.testing.assert_allclose(*nll, rtol=1e-5)
     assert costs[0].kv_bytes_per_token == costs[1].kv_bytes_per_token
     if formats[0] == "pruned-remote-code" and more != "m1":  # else norms make a difference
         assert costs[0] == costs[1]

@@ -18,8 +18,8 @@ from explorer.export.config_slicing import slice_config
 from explorer.export.layout import Layout
 from explorer.masks.mask import Mask
 from explorer.model.architecture import FAMILIES
-from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel
+from explorer.model.parameter_counts import count_parameters
 from explorer.storage.store import Store
 from tests.support import brute_force
 from tests.support.tiny_models import FAMILIES as CONFIGS
@@ -123,9 +123,9 @@ def own_head(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 def test_a_head_of_its_own_beside_a_tie_flag(own_head: LoadedModel, store: Store, tmp_path: Path) -> None:
     config = own_head.config
-    inventory = take_inventory(own_head.model, own_head.family)
-    assert inventory.looked_up == config.vocab_size * config.hidden_size
-    assert inventory.total == sum(p.numel() for p in brute_force.plain(own_head.checkpoint.folder).parameters())
+    cost_model = count_parameters(own_head.model, own_head.architecture)
+    assert cost_model.looked_up == config.vocab_size * config.hidden_size
+    assert cost_model.total == sum(p.numel() for p in brute_force.plain(own_head.checkpoint.folder).parameters())
     corpus, mask = own_head.tokenize("python-docs", 2 * WINDOW, WINDOW), Mask.parse("1")
     for format in ("transformers", "gguf-f16"):
         export(own_head, mask, tmp_path / format, corpus, store, format=format)

@@ -126,7 +126,7 @@ def test_the_library_does_not_know_the_dashboard(path: Path) -> None:
 #: What whoever only reads results needs: imported in a process that has no torch.
 WITHOUT_TORCH = (
     "masks.mask", "masks.units", "numerics.intervals", "numerics.racing", "storage.store", "checkpoints.spec",
-    "text.windows", "text.tokenize", "model.inventory", "evaluation.scores", "evaluation.samples",
+    "text.windows", "text.tokenize", "model.cost_model", "evaluation.scores", "evaluation.samples",
     "measures.similarity_stats", "measures.importance", "plans.plan", "errors", "progress",
 )  # fmt: skip
 
@@ -144,7 +144,7 @@ def _touches_forward(node: ast.AST) -> bool:
             return True
         case ast.Subscript(slice=ast.Constant(value="forward"), ctx=ast.Store() | ast.Del()):
             return True
-        case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[_, ast.Constant(value="forward"), *_]):
+        case ast.LayerCall(func=ast.Name(id="setattr" | "delattr"), args=[_, ast.Constant(value="forward"), *_]):
             return True
         case ast.Attribute(attr=attr):
             return attr.startswith("register_") and attr.endswith("hook")

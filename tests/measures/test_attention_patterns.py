@@ -69,7 +69,7 @@ def test_batches_do_not_matter_and_what_is_stored_needs_no_forward(
     one_by_one = measure_attention(llama, llama_corpus, store)
     again = measure_attention(llama, llama_corpus, Store(None))
     np.testing.assert_array_equal(one_by_one.entropy, again.entropy)
-    monkeypatch.setattr(llama.hooks, "attend", lambda *_: 1 / 0)
+    monkeypatch.setattr(llama.wrappers, "attend", lambda *_: 1 / 0)
     np.testing.assert_array_equal(measure_attention(llama, llama_corpus, store).first, one_by_one.first)
 
 

@@ -12,7 +12,7 @@ from explorer.errors import Cancelled
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures.interactions import Interactions, interact
-from explorer.measures.measure import find_losses
+from explorer.measures.measure import make_loss_function
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
@@ -20,7 +20,7 @@ from tests.support import brute_force
 
 
 class Game:
-    """Losses of whole layers: a worth each, and something on top for neighbours; counted."""
+    """LossFunction of whole layers: a worth each, and something on top for neighbours; counted."""
 
     def __init__(self, n_units: int, beside: float) -> None:
         self.units = [Mask.of_layers([layer]) for layer in range(n_units)]
@@ -45,7 +45,7 @@ def test_an_additive_game_has_none() -> None:
     off_diagonal = ~np.eye(7, dtype=bool)
     np.testing.assert_allclose(found.pairs[off_diagonal], 0, atol=1e-12)
     assert np.isnan(np.diagonal(found.pairs)).all()
-    np.testing.assert_allclose(found.singles, [layer**1.5 * 1.2 / 10 for layer in range(7)])
+    np.testing.assert_allclose(found.leave_one_out, [layer**1.5 * 1.2 / 10 for layer in range(7)])
     assert (found.windows[off_diagonal] == 5).all()
 
 
@@ -62,20 +62,20 @@ def test_only_neighbours_interact_and_nothing_is_asked_twice() -> None:
 @pytest.mark.parametrize("unit", ["layer", "site"])
 def test_pairs_equal_the_oracle(llama: LoadedModel, llama_corpus: Corpus, store: Store, unit: str) -> None:
     units = find_units(4, unit)
-    found = interact(units, find_losses(llama, llama_corpus, store), 5, llama_corpus.window - 1)
+    found = interact(units, make_loss_function(llama, llama_corpus, store), 5, llama_corpus.window - 1)
     folder, ids = llama.checkpoint.folder, llama_corpus.calibration.ids
 
-    def nats(mask: Mask) -> float:
+    def nll(mask: Mask) -> float:
         model = brute_force.zeroed(folder, mask)
-        return brute_force.window_nats(model, ids).sum() / (5 * (llama_corpus.window - 1))
+        return brute_force.window_nll(model, ids).sum() / (5 * (llama_corpus.window - 1))
 
-    base, singles = nats(NONE), [nats(mask) for mask in units]
-    np.testing.assert_allclose(found.singles, np.array(singles) - base, atol=1e-4)
+    baseline, leave_one_out = nll(NONE), [nll(mask) for mask in units]
+    np.testing.assert_allclose(found.leave_one_out, np.array(leave_one_out) - baseline, atol=1e-4)
     moved = 0.0
     for i in range(len(units)):
         for j in range(i + 1, len(units)):
-            both = nats(Mask(units[i].sites | units[j].sites))
-            expected = (both - base) - (singles[i] - base) - (singles[j] - base)
+            both = nll(Mask(units[i].sites | units[j].sites))
+            expected = (both - baseline) - (leave_one_out[i] - baseline) - (leave_one_out[j] - baseline)
             assert found.pairs[i, j] == found.pairs[j, i] == pytest.approx(expected, abs=2e-4)
             moved = max(moved, abs(expected))
     assert moved > 0.05
@@ -93,7 +93,7 @@ def test_the_map_fills_coarse_to_fine() -> None:
     assert set(told[full].windows[known[full]]) == {2}
     assert (whole.windows + 8 * np.eye(24, dtype=int) == 8).all()
     np.testing.assert_allclose(told[full].pairs[0, 1], 1.0 * 1.5 / 10)  # of windows 0 and 1
-    np.testing.assert_allclose(told[0].singles, [layer**1.5 * 1.05 / 10 for layer in range(24)])
+    np.testing.assert_allclose(told[0].leave_one_out, [layer**1.5 * 1.05 / 10 for layer in range(24)])
     np.testing.assert_array_equal(told[-1].pairs, whole.pairs)
     assert all(each.n_windows == 8 for each in told)
 
@@ -110,7 +110,7 @@ def test_small_maps(n_units: int, n_windows: int) -> None:
 def test_stopped_maps_go_on_and_what_is_stored_is_not_scored_again(
     llama: LoadedModel, llama_corpus: Corpus, store: Store
 ) -> None:
-    units, losses = find_units(4, "site"), find_losses(llama, llama_corpus, store)
+    units, losses = find_units(4, "site"), make_loss_function(llama, llama_corpus, store)
 
     def cancel(found: Interactions) -> None:
         if (found.windows > 0).any():
@@ -121,7 +121,7 @@ def test_stopped_maps_go_on_and_what_is_stored_is_not_scored_again(
     before = store._db.execute("SELECT window, mask, nats FROM nats").fetchall()
     assert len(before) >= 1 + 8 + 28
     found = interact(units, losses, 5, llama_corpus.window - 1)
-    whole = interact(units, find_losses(llama, llama_corpus, Store(None)), 5, llama_corpus.window - 1)
+    whole = interact(units, make_loss_function(llama, llama_corpus, Store(None)), 5, llama_corpus.window - 1)
     np.testing.assert_allclose(found.pairs, whole.pairs, atol=1e-5)
     assert set(before) <= set(store._db.execute("SELECT window, mask, nats FROM nats").fetchall())
     handle = llama.model.get_input_embeddings().register_forward_pre_hook(lambda *_: 1 / 0)

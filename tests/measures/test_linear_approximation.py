@@ -44,7 +44,7 @@ def test_the_oracle_judges_penalties_by_their_hat_matrices() -> None:
     centred, scores = x - x.mean(0), []
     for penalty in _PENALTIES * np.linalg.eigvalsh(centred.T @ centred)[-1]:
         hat = centred @ np.linalg.inv(centred.T @ centred + penalty * np.eye(8)) @ centred.T + 1 / 30
-        scores.append(np.square(f - hat @ f).sum() / (30 - np.trace(hat)) ** 2)
+        scores.append(np.square(f - hat @ f).sum() / (30 - np.layer_inputs(hat)) ** 2)
     found = ridge(x, f)[2] / np.linalg.eigvalsh(centred.T @ centred)[-1]
     assert found == pytest.approx(_PENALTIES[int(np.argmin(scores))])
 
@@ -161,6 +161,6 @@ def test_a_constant_and_a_missing_update_are_explained(tmp_path: Path) -> None:
 
 def test_batches_do_not_matter(llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = by_unit(measure_replaceability(llama, llama_corpus))
-    monkeypatch.setattr(llama.batches, "tokens", 2 * WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", 2 * WINDOW)
     for unit, found in by_unit(measure_replaceability(llama, llama_corpus)).items():
         np.testing.assert_allclose(found.values, whole[unit].values, atol=1e-4)

@@ -13,14 +13,14 @@ from explorer.evaluation.perplexity import score
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures.importance import MEASURES, Importance
-from explorer.measures.measure import UNITS, find_losses, measure_importance
+from explorer.measures.measure import UNITS, make_loss_function, measure_importance
 from explorer.measures.similarity import measure
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus, Windows
 from tests.support import brute_force
 
-DIVERGENCES = ("kl", "logit-distance", "disagreement")
+DIVERGENCES = ("kl", "logit-l2", "disagreement")
 
 
 def by_name(found: list[Importance]) -> dict[tuple[str, str], Importance]:
@@ -36,7 +36,7 @@ def without(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> dict[str, np.nd
     values = {
         "loss": (p - q).gather(-1, targets)[..., 0],
         "kl": (p.exp() * (p - q)).sum(-1),
-        "logit-distance": (before - after).square().sum(-1).sqrt(),
+        "logit-l2": (before - after).square().sum(-1).sqrt(),
         "disagreement": (before.argmax(-1) != after.argmax(-1)).double(),
     }
     return {name: value.mean(1).numpy() for name, value in values.items()}
@@ -60,7 +60,7 @@ def test_loss_is_what_score_says(loaded: LoadedModel, corpus: Corpus, store: Sto
     found = by_name(measure_importance(loaded, corpus, ["loss"], store))
     for unit in UNITS:
         scores = score(loaded, corpus, find_units(loaded.n_layers, unit), Store(None), "calibration")
-        expected = [s.delta_nats_per_token for s in scores]
+        expected = [s.delta_nll_per_token for s in scores]
         np.testing.assert_allclose(found["loss", unit].values, expected, rtol=1e-5, atol=1e-6)
         assert np.abs(expected).max() > 0.01
 
@@ -141,14 +141,14 @@ def test_other_seeds_and_windows_are_not_mistaken_for_these(
             assert not np.array_equal(each.values, by_name(first)[each.measure, each.unit].values)
 
 
-@pytest.mark.parametrize("criterion", ["perplexity", "kl", "logit-distance"])
+@pytest.mark.parametrize("criterion", ["perplexity", "kl", "logit-l2"])
 def test_losses_of_a_criterion(llama: LoadedModel, llama_corpus: Corpus, store: Store, criterion: str) -> None:
     masks, ids = [Mask.parse("a1"), Mask.parse("2")], llama_corpus.calibration.ids
-    found = find_losses(llama, llama_corpus, store, criterion)(masks, slice(1, 4))
+    found = make_loss_function(llama, llama_corpus, store, criterion)(masks, slice(1, 4))
     assert found.shape == (2, 3)
     for mask, row in zip(masks, found, strict=True):
         if criterion == "perplexity":
-            right = brute_force.window_nats(brute_force.zeroed(llama.checkpoint.folder, mask), ids[1:4])
+            right = brute_force.window_nll(brute_force.zeroed(llama.checkpoint.folder, mask), ids[1:4])
         else:
             right = without(llama, ids[1:4], mask)[criterion] * (llama_corpus.window - 1)
         np.testing.assert_allclose(row, right, rtol=1e-4)

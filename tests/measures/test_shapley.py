@@ -139,11 +139,11 @@ def test_shapley_values_of_a_model_sum_to_its_total_damage(
     llama: LoadedModel, llama_corpus: Corpus, store: Store
 ) -> None:
     ids = llama_corpus.calibration.ids
-    base, off = (
-        brute_force.window_nats(brute_force.zeroed(llama.checkpoint.folder, mask), ids).sum()
+    baseline, off = (
+        brute_force.window_nll(brute_force.zeroed(llama.checkpoint.folder, mask), ids).sum()
         for mask in (NONE, Mask.parse("0-3"))
     )
-    damage = (off - base) / (5 * (llama_corpus.window - 1))
+    damage = (off - baseline) / (5 * (llama_corpus.window - 1))
     found = {i.unit: i for i in measure_importance(llama, llama_corpus, ["shapley"], store, permutations=3, seed=2)}
     assert found["layer"].values.sum() == pytest.approx(damage, rel=1e-4)
     assert found["attention"].values.sum() + found["mlp"].values.sum() == pytest.approx(damage, rel=1e-4)
@@ -157,10 +157,10 @@ def test_shapley_values_of_a_model_are_those_of_its_orders(
 ) -> None:
     folder, ids, known = llama.checkpoint.folder, llama_corpus.calibration.ids, {}
 
-    def nats(off: list[int]) -> float:
+    def nll(off: list[int]) -> float:
         mask = join([units[i] for i in off])
         if mask not in known:
-            known[mask] = brute_force.window_nats(brute_force.zeroed(folder, mask), ids).mean()
+            known[mask] = brute_force.window_nll(brute_force.zeroed(folder, mask), ids).mean()
         return known[mask] / (llama_corpus.window - 1)
 
     units, draw, expected = find_units(4, "site"), random.Random(5), np.zeros(8)
@@ -168,7 +168,7 @@ def test_shapley_values_of_a_model_are_those_of_its_orders(
     for _ in range(2):
         order = draw.sample(range(8), 8)
         for place, unit in enumerate(order):
-            expected[unit] += (nats(order[: place + 1]) - nats(order[:place])) / 2
+            expected[unit] += (nll(order[: place + 1]) - nll(order[:place])) / 2
     found = measure_importance(
         llama, llama_corpus, ["shapley"], store, units=["attention", "mlp"], permutations=2, seed=5
     )

@@ -14,7 +14,7 @@ from explorer.errors import Cancelled
 from explorer.masks.mask import Mask, Site
 from explorer.measures import similarity
 from explorer.measures.similarity import TOKEN_CHOICES, UNITS, _influence, measure
-from explorer.measures.similarity_stats import Redundancy
+from explorer.measures.similarity_stats import SimilarityStats
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus, Windows
@@ -59,7 +59,7 @@ def test_distances_are_distances(loaded: LoadedModel, corpus: Corpus, store: Sto
 
 def test_batch_size_does_not_matter(loaded: LoadedModel, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = measure(loaded, corpus, Store(None))
-    monkeypatch.setattr(loaded.batches, "tokens", 2 * corpus.window)
+    monkeypatch.setattr(loaded.batch_shape, "tokens", 2 * corpus.window)
     monkeypatch.setitem(similarity._GRAM_ENTRIES, "cpu", 7 * (loaded.n_layers + 1) * loaded.config.hidden_size)
     parts = measure(loaded, corpus, Store(None))
     for name in TOKEN_CHOICES:
@@ -113,7 +113,7 @@ def test_out_of_memory_halves_the_batch(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measure(llama, llama_corpus, Store(None))
-    monkeypatch.setattr(llama.batches, "tokens", 5 * llama_corpus.window)
+    monkeypatch.setattr(llama.batch_shape, "tokens", 5 * llama_corpus.window)
     inner = similarity._Fitter.leave
 
     def limited(self: similarity._Fitter, layer: int, hidden: torch.Tensor) -> None:
@@ -170,7 +170,7 @@ def test_the_order_of_windows_does_not_matter(llama: LoadedModel, llama_corpus: 
         np.testing.assert_allclose(found.sizes[1, unit], before.sizes[1, unit][order], rtol=1e-5)
 
 
-def fit(x: np.ndarray, updates: list[tuple[np.ndarray, np.ndarray]]) -> Redundancy:
+def fit(x: np.ndarray, updates: list[tuple[np.ndarray, np.ndarray]]) -> SimilarityStats:
     """Show a fitter a stream x (windows, window, width) and what each layer's attention and MLP add to it."""
     fitter, shape = similarity._Fitter(len(updates), parallel=False), x.shape[:2]
     for layer, (a, m) in enumerate(updates):
@@ -180,7 +180,7 @@ def fit(x: np.ndarray, updates: list[tuple[np.ndarray, np.ndarray]]) -> Redundan
         x = x + a + m
         fitter.leave(layer, torch.from_numpy(x).float())
     found = {name: value.numpy() for name, value in fitter.fit(shape).items()}
-    return Redundancy(
+    return SimilarityStats(
         {choice: found[f"angular_{choice}"] for choice in TOKEN_CHOICES},
         {unit: found[f"influence_{unit}"] for unit in UNITS},
         {(power, unit): found[f"l{power}_{unit}"] for power in (1, 2) for unit in UNITS},

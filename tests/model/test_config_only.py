@@ -14,8 +14,8 @@ from explorer.errors import ModelError, UnsupportedModel
 from explorer.masks.mask import NONE, Mask
 from explorer.model import kv_cache
 from explorer.model.config_only import take_inventory_of_config
-from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel
+from explorer.model.parameter_counts import count_parameters
 from explorer.storage.store import Store
 from tests.support.tiny_models import REPOSITORY
 
@@ -58,14 +58,14 @@ def test_latent_attention_keeps_latents(store: Store, tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_asked_is_read_off_the_config(
     llama: LoadedModel, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = take_inventory(llama.model, llama.family)
+    whole = count_parameters(llama.model, llama.architecture)
     monkeypatch.setattr(kv_cache, "_KNOWN", {llama.model: None})
-    assert take_inventory(llama.model, llama.family) == whole
+    assert count_parameters(llama.model, llama.architecture) == whole
 
 
 def test_a_config_says_what_the_loaded_model_says(loaded: LoadedModel, store: Store, tmp_path: Path) -> None:
     _, found = take_inventory_of_config(str(loaded.checkpoint.folder), "float32", store, tmp_path)
-    expected = take_inventory(loaded.model, loaded.family)
+    expected = count_parameters(loaded.model, loaded.architecture)
     for mask in (NONE, Mask.parse("0,a1,m2")):
         assert found.costs(mask, 100) == expected.costs(mask, 100)
 

@@ -66,8 +66,8 @@ def test_the_cache_holds_what_is_said(kind: str) -> None:
     assert [each.entries for each in kept] == [(more - few) // 5 for few, more in zip(*held, strict=True)]
     if kind in ("linear", "convolution", "state"):
         assert 0 < sum(each.entries > 0 for each in kept) < len(kept)
-        assert all((each.entries > 0) == (each.reach > 0) == (each.width > 0) for each in kept)
+        assert all((each.entries > 0) == (each.attention_span > 0) == (each.width > 0) for each in kept)
     if kind.startswith("of many"):
         assert len({each.entries for each in kept}) == 3
-        assert [each.reach for each in kept[:2]] == [16, float("inf")]
+        assert [each.attention_span for each in kept[:2]] == [16, float("inf")]
         assert all(each.width for each in kept)

@@ -21,8 +21,8 @@ from explorer.export import export
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.similarity import measure
 from explorer.model import loading
-from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel, load
+from explorer.model.parameter_counts import count_parameters
 from explorer.model.placement import Placement, place
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
@@ -55,7 +55,7 @@ def plainly_quantized(folder: Path, quantize: str, dtype: torch.dtype = torch.fl
     return model
 
 
-def nats_with_sites_out(model: Any, mask: Mask, ids: np.ndarray) -> np.ndarray:
+def nll_with_sites_out(model: Any, mask: Mask, ids: np.ndarray) -> np.ndarray:
     """Nats of a llama whose sites that are off are replaced by modules that add nothing."""
 
     class Nothing(torch.nn.Module):
@@ -71,7 +71,7 @@ def nats_with_sites_out(model: Any, mask: Mask, ids: np.ndarray) -> np.ndarray:
     for site in mask.sites:
         name, form = ("self_attn", 2) if site.part == "attention" else ("mlp", 0)
         setattr(model.model.layers[site.layer], name, Nothing(form))
-    found = brute_force.window_nats(model, ids)
+    found = brute_force.window_nll(model, ids)
     for layer, attention, mlp in kept:
         layer.self_attn, layer.mlp = attention, mlp
     return found
@@ -83,10 +83,10 @@ def test_quantized_scores_equal_brute_force(tiny: Tiny, quantize: str) -> None:
     corpus = loaded.tokenize("python-docs", 5 * WINDOW, WINDOW)
     plain = plainly_quantized(tiny.folder("llama"), quantize)
     for found in score(loaded, corpus, MASKS, Store(None)):
-        expected = nats_with_sites_out(plain, found.mask, corpus.held_out.ids)
-        np.testing.assert_allclose(found.nats, expected, rtol=1e-5, err_msg=str(found.mask))
+        expected = nll_with_sites_out(plain, found.mask, corpus.held_out.ids)
+        np.testing.assert_allclose(found.nll, expected, rtol=1e-5, err_msg=str(found.mask))
     whole = score(tiny.load("llama"), corpus, [NONE], Store(None))[0]
-    assert not np.allclose(whole.nats, found.base, rtol=1e-4), "quantization changes the numbers"
+    assert not np.allclose(whole.nll, found.baseline, rtol=1e-4), "quantization changes the numbers"
 
 
 @pytest.mark.parametrize("quantize", list(CONFIGS))
@@ -97,16 +97,16 @@ def test_quantized_real_model_equals_brute_force(reals: Real, quantize: str) -> 
     plain = plainly_quantized(loaded.checkpoint.folder, quantize)
     first = {}
     for found in score(loaded, corpus, [NONE, Mask.parse("a12,20,m25")], Store(None)):
-        first[found.mask] = found.nats
-        expected = nats_with_sites_out(plain, found.mask, corpus.held_out.ids)
-        np.testing.assert_allclose(found.nats, expected, rtol=1e-5)
+        first[found.mask] = found.nll
+        expected = nll_with_sites_out(plain, found.mask, corpus.held_out.ids)
+        np.testing.assert_allclose(found.nll, expected, rtol=1e-5)
     for again in score(loaded, corpus, list(first), Store(None)):
-        np.testing.assert_array_equal(again.nats, first[again.mask], "the weights are as they were before use")
+        np.testing.assert_array_equal(again.nll, first[again.mask], "the weights are as they were before use")
     torch.set_num_threads(1)
-    inventory = take_inventory(loaded.model, loaded.family)
-    scales = inventory.total_bytes - loaded.model.get_memory_footprint()
-    assert 0 < scales < 0.03 * inventory.total_bytes
-    assert inventory.total_bytes < 0.45 * 4 * inventory.total
+    cost_model = count_parameters(loaded.model, loaded.architecture)
+    scales = cost_model.total_bytes - loaded.model.get_memory_footprint()
+    assert 0 < scales < 0.03 * cost_model.total_bytes
+    assert cost_model.total_bytes < 0.45 * 4 * cost_model.total
 
 
 def test_int8_windows_do_not_depend_on_their_company(tiny: Tiny) -> None:
@@ -114,15 +114,18 @@ def test_int8_windows_do_not_depend_on_their_company(tiny: Tiny) -> None:
     corpus = loaded.tokenize("python-docs", 5 * WINDOW, WINDOW)
     (whole,) = score(loaded, corpus, [NONE], Store(None))
     (alone,) = score(loaded, corpus, [NONE], Store(None), rows=slice(3, 4))
-    assert alone.nats[0] == whole.nats[3]
+    assert alone.nll[0] == whole.nll[3]
 
 
 @pytest.mark.parametrize("quantize", list(CONFIGS))
 def test_quantized_parameters_are_counted_unpacked(tiny: Tiny, quantize: str) -> None:
     loaded, whole = place_tiny(tiny, "llama", quantize=quantize), tiny.load("llama")
-    inventory, plain = take_inventory(loaded.model, loaded.family), take_inventory(whole.model, whole.family)
+    cost_model, plain = (
+        count_parameters(loaded.model, loaded.architecture),
+        count_parameters(whole.model, whole.architecture),
+    )
     for mask in MASKS:
-        assert inventory.costs(mask, 64).parameters == plain.costs(mask, 64).parameters
+        assert cost_model.costs(mask, 64).parameters == plain.costs(mask, 64).parameters
 
 
 @pytest.mark.parametrize("quantize", list(CONFIGS))
@@ -148,11 +151,11 @@ def test_spread_model_gives_the_same_scores(tiny: Tiny, family: str, monkeypatch
     corpus = loaded.tokenize("python-docs", 3 * WINDOW, WINDOW)
     for mask in MASKS:
         (found,), (expected,) = (score(m, corpus, [mask], Store(None)) for m in (loaded, whole))
-        np.testing.assert_allclose(found.nats, expected.nats, rtol=1e-6)
+        np.testing.assert_allclose(found.nll, expected.nll, rtol=1e-6)
     spread, plain = (measure(m, corpus, Store(None)) for m in (loaded, whole))
     np.testing.assert_allclose(spread.norms, plain.norms, rtol=1e-6)
     for mask in MASKS:
-        costs = [take_inventory(m.model, m.family).costs(mask, 16) for m in (loaded, whole)]
+        costs = [count_parameters(m.model, m.architecture).costs(mask, 16) for m in (loaded, whole)]
         assert costs[0] == costs[1]
     loaded.unload()
     assert not scratch.exists()
@@ -195,7 +198,7 @@ def test_quantization_dtype_model_and_device_are_in_the_key(tiny: Tiny) -> None:
     others = [place_tiny(tiny, "llama", quantize="nf4"), place_tiny(tiny, "llama", dtype="bfloat16"), tiny.load("gpt2")]
     contexts = [base.context(4), *(other.context(4) for other in others)]
     elsewhere = dataclasses.replace(base)
-    elsewhere.hooks = type("Hooks", (), {"device": torch.device("cuda:0")})()  # type: ignore[assignment]
+    elsewhere.wrappers = type("Hooks", (), {"device": torch.device("cuda:0")})()  # type: ignore[assignment]
     contexts.append(elsewhere.context(4))
     assert len(set(contexts)) == 5
 

@@ -21,10 +21,10 @@ def describe() -> tuple:
     """All that decides how torch computes, asked by computing."""
     weight = torch.ones(2, 2, requires_grad=True)
     product = weight @ torch.ones(2, 2)
-    slope = torch.autograd.grad(product.float().sum(), weight)[0] if product.requires_grad else None
+    gradient = torch.autograd.grad(product.float().sum(), weight)[0] if product.requires_grad else None
     return (
         torch.is_inference_mode_enabled(), torch.is_grad_enabled(), product.dtype, product.is_inference(),
-        torch.tensor(1.5).dtype, None if slope is None else slope.tolist(), torch.is_autocast_enabled("cpu"),
+        torch.tensor(1.5).dtype, None if gradient is None else gradient.tolist(), torch.is_autocast_enabled("cpu"),
     )  # fmt: skip
 
 

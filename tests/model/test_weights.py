@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Glm4MoeConfig, LlamaConfig
 from transformers import modeling_utils as transformers_modeling
 
-from explorer.checkpoints.resolve import Checkpoint, find_checkpoint
+from explorer.checkpoints.resolve import Checkpoint, resolve_checkpoint
 from explorer.errors import ModelError
 from explorer.export import export
 from explorer.masks.mask import Mask
@@ -300,6 +300,6 @@ def test_a_config_never_makes_a_kernel_load(
 
 
 def test_the_folder_is_found_with_its_adapter_told(copy: Path, store: Store, tmp_path: Path) -> None:
-    assert find_checkpoint(str(copy), store, tmp_path).notices == ()
+    assert resolve_checkpoint(str(copy), store, tmp_path).notices == ()
     _add_adapter(copy)
-    assert len(find_checkpoint(str(copy), store, tmp_path).notices) == 1
+    assert len(resolve_checkpoint(str(copy), store, tmp_path).notices) == 1

@@ -1,4 +1,4 @@
-"""Hooks: a mask belongs to the work, not to the model; nothing outlives it."""
+"""ModelWrappers: a mask belongs to the work, not to the model; nothing outlives it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from explorer.evaluation.perplexity import score
 from explorer.masks.mask import NONE, Mask, Site
 from explorer.model.loading import LoadedModel
 from explorer.model.selfcheck import check_hooks
-from explorer.model.wrappers import Hooks
+from explorer.model.wrappers import ModelWrappers
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force
@@ -48,7 +48,7 @@ def _ids(corpus: Corpus) -> np.ndarray:
 def test_masked_logits_equal_brute_force(loaded: LoadedModel, corpus: Corpus) -> None:
     for text in ("0", "a0", "m1", "a1,m2,3"):
         mask = Mask.parse(text)
-        with loaded.hooks.masked(mask):
+        with loaded.wrappers.masked(mask):
             found = brute_force.logits(loaded.model, _ids(corpus))
         expected = brute_force.logits(brute_force.zeroed(loaded.checkpoint.folder, mask), _ids(corpus))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
@@ -56,7 +56,7 @@ def test_masked_logits_equal_brute_force(loaded: LoadedModel, corpus: Corpus) ->
 
 def test_observer_sees_what_plain_hooks_see(loaded: LoadedModel, corpus: Corpus) -> None:
     seen = Recorder()
-    with loaded.hooks.observe(seen):
+    with loaded.wrappers.observe(seen):
         brute_force.logits(loaded.model, _ids(corpus))
     states, updates = brute_force.hidden_states(brute_force.plain(loaded.checkpoint.folder), _ids(corpus))
     np.testing.assert_array_equal(np.stack([*seen.states, seen.last]), np.stack(states))
@@ -66,7 +66,7 @@ def test_observer_sees_what_plain_hooks_see(loaded: LoadedModel, corpus: Corpus)
 
 def test_observer_under_a_mask_sees_the_masked_stream(loaded: LoadedModel, corpus: Corpus) -> None:
     seen, mask = Recorder(), Mask.parse("a0,m1")
-    with loaded.hooks.observe(seen, mask):
+    with loaded.wrappers.observe(seen, mask):
         brute_force.logits(loaded.model, _ids(corpus))
     states, _ = brute_force.hidden_states(brute_force.zeroed(loaded.checkpoint.folder, mask), _ids(corpus))
     np.testing.assert_allclose(np.stack([*seen.states, seen.last]), np.stack(states), rtol=1e-4, atol=1e-4)
@@ -81,16 +81,16 @@ def test_a_site_that_is_off_is_not_run(loaded: LoadedModel, corpus: Corpus) -> N
     weights = [
         parameter
         for site in mask.sites
-        for name in loaded.family.modules(site.part)
-        for parameter in getattr(loaded.hooks.layers[site.layer], name).parameters()
+        for name in loaded.architecture.modules(site.part)
+        for parameter in getattr(loaded.wrappers.layers[site.layer], name).parameters()
     ]
-    with loaded.hooks.masked(mask):
+    with loaded.wrappers.masked(mask):
         expected = brute_force.logits(loaded.model, _ids(corpus))
     saved = [weight.clone() for weight in weights]
     try:
         for weight in weights:
             weight.fill_(math.nan)
-        with loaded.hooks.masked(mask):
+        with loaded.wrappers.masked(mask):
             assert torch.equal(brute_force.logits(loaded.model, _ids(corpus)), expected)
         assert brute_force.logits(loaded.model, _ids(corpus)).isnan().any()
     finally:
@@ -108,9 +108,9 @@ def test_no_mask_survives_an_exception(loaded: LoadedModel, corpus: Corpus, erro
             if layer == 2:
                 raise error("inside the forward pass")
 
-    with pytest.raises(error), loaded.hooks.observe(Broken(), Mask.parse("0")):
+    with pytest.raises(error), loaded.wrappers.observe(Broken(), Mask.parse("0")):
         brute_force.logits(loaded.model, _ids(corpus))
-    with pytest.raises(error), loaded.hooks.masked(Mask.parse("a0-3")):
+    with pytest.raises(error), loaded.wrappers.masked(Mask.parse("a0-3")):
         raise error
     assert torch.equal(brute_force.logits(loaded.model, _ids(corpus)), expected)
 
@@ -120,11 +120,11 @@ def test_masks_nest(llama: LoadedModel, llama_corpus: Corpus) -> None:
         return brute_force.logits(llama.model, _ids(llama_corpus))
 
     untouched = run()
-    with llama.hooks.masked(Mask.parse("1")):
+    with llama.wrappers.masked(Mask.parse("1")):
         outer = run()
-        with llama.hooks.masked(Mask.parse("a2")):
+        with llama.wrappers.masked(Mask.parse("a2")):
             assert not torch.equal(run(), outer)
-        with llama.hooks.masked(NONE):
+        with llama.wrappers.masked(NONE):
             assert torch.equal(run(), untouched)
         assert torch.equal(run(), outer)
     assert torch.equal(run(), untouched)
@@ -137,12 +137,12 @@ def _snapshot(model: Any) -> dict[str, dict[str, int]]:
 def test_remove_restores_every_module(tiny: Tiny, family: str) -> None:
     model = brute_force.plain(tiny.folder(family)).requires_grad_(False)
     before = _snapshot(model)
-    hooks = Hooks(model, tiny.load(family).family)
+    wrappers = ModelWrappers(model, tiny.load(family).architecture)
     assert _snapshot(model) != before
-    check_hooks(hooks)
-    hooks.remove()
+    check_hooks(wrappers)
+    wrappers.remove()
     assert _snapshot(model) == before
-    hooks.remove()
+    wrappers.remove()
     assert _snapshot(model) == before
 
 
@@ -151,8 +151,8 @@ def test_remove_keeps_a_forward_that_was_there(tiny: Tiny) -> None:
     module = model.model.layers[1].mlp
     own = module.__class__.forward.__get__(module)
     vars(module)["forward"] = own
-    hooks = Hooks(model, tiny.load("llama").family)
-    hooks.remove()
+    wrappers = ModelWrappers(model, tiny.load("llama").architecture)
+    wrappers.remove()
     assert vars(module)["forward"] is own
 
 
@@ -161,7 +161,7 @@ def test_a_model_that_cannot_run_is_left_as_it_was(tiny: Tiny) -> None:
     before = _snapshot(model)
     handle = model.lm_head.register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        Hooks(model, tiny.load("llama").family)
+        ModelWrappers(model, tiny.load("llama").architecture)
     handle.remove()
     assert _snapshot(model) == before
 
@@ -184,12 +184,12 @@ def test_two_threads_with_two_masks_get_their_own_numbers(loaded: LoadedModel, c
     masks = [Mask.parse("a0,2"), Mask.parse("m0,1")]
     expected = []
     for mask in masks:
-        with loaded.hooks.masked(mask):
+        with loaded.wrappers.masked(mask):
             expected.append(brute_force.logits(loaded.model, _ids(corpus)))
     barrier = threading.Barrier(2)
 
     def run(mask: Mask) -> torch.Tensor:
-        with loaded.hooks.observe(_Meeting(barrier), mask):
+        with loaded.wrappers.observe(_Meeting(barrier), mask):
             return brute_force.logits(loaded.model, _ids(corpus))
 
     with ThreadPoolExecutor(2) as pool:
@@ -200,12 +200,12 @@ def test_two_threads_with_two_masks_get_their_own_numbers(loaded: LoadedModel, c
 
 def test_two_threads_score_two_masks(llama: LoadedModel, llama_corpus: Corpus) -> None:
     masks = [Mask.parse("a0,2"), Mask.parse("m0,1")]
-    expected = [score(llama, llama_corpus, [mask], Store(None))[0].nats for mask in masks]
+    expected = [score(llama, llama_corpus, [mask], Store(None))[0].nll for mask in masks]
     barrier = threading.Barrier(2)
 
     def run(mask: Mask) -> np.ndarray:
         barrier.wait(30)
-        return score(llama, llama_corpus, [mask], Store(None))[0].nats
+        return score(llama, llama_corpus, [mask], Store(None))[0].nll
 
     with ThreadPoolExecutor(2) as pool:
         for _ in range(5):
@@ -216,11 +216,11 @@ def test_two_threads_score_two_masks(llama: LoadedModel, llama_corpus: Corpus) -
 def test_rerunning_layers_gives_the_models_logits(loaded: LoadedModel, corpus: Corpus) -> None:
     ids = torch.from_numpy(_ids(corpus))
     with torch.inference_mode():
-        trace = loaded.hooks.trace(ids)
-        hidden = trace.hidden
-        for layer, call in enumerate(trace.calls):
-            hidden = loaded.hooks.run_layer(layer, hidden, call)
-        found = loaded.hooks.logits(loaded.hooks.finish(hidden).flatten(0, 1)).view(*ids.shape, -1)
+        layer_inputs = loaded.wrappers.layer_inputs(ids)
+        hidden = layer_inputs.hidden
+        for layer, call in enumerate(layer_inputs.calls):
+            hidden = loaded.wrappers.run_layer(layer, hidden, call)
+        found = loaded.wrappers.logits(loaded.wrappers.finish(hidden).flatten(0, 1)).view(*ids.shape, -1)
     assert found.shape == (*ids.shape, loaded.config.vocab_size)
     assert ids.shape[1] == WINDOW
     assert torch.equal(found, brute_force.logits(loaded.model, _ids(corpus)))

@@ -55,7 +55,7 @@ def _by_depth(loaded: LoadedModel) -> Curve:
     for kept in (1, 10, 20, 30):
         mask = Mask.parse(f"{kept}-29") if kept < 30 else NONE
 
-        curve.append((kept, seconds(lambda mask=mask: list(score_batch(loaded.hooks, ids, [mask])), 3)))
+        curve.append((kept, seconds(lambda mask=mask: list(score_batch(loaded.wrappers, ids, [mask])), 3)))
     return curve
 
 

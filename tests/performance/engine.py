@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.checkpoints.spec import ModelSpec
-from explorer.evaluation.hidden_state_cache import Prefixes
+from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.perplexity import Live, score
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.similarity import measure
@@ -70,7 +70,7 @@ def _measure(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
 
 def score_plainly(loaded: LoadedModel, ids: torch.Tensor, mask: Mask) -> None:
     """A full forward with its loss, as the papers' scripts do it."""
-    with loaded.hooks.masked(mask):
+    with loaded.wrappers.masked(mask):
         logits = loaded.model(ids, use_cache=False).logits
     F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
 
@@ -85,7 +85,7 @@ def _toggle(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
 def _time_toggle(loaded: LoadedModel, corpus: Corpus, draw: random.Random) -> float:
     mask = Mask(frozenset(draw.sample(loaded.sites, draw.randrange(1, 20))))
     toggled = Mask(mask.sites ^ {draw.choice(loaded.sites)})
-    store, live = Store(None), Live(Prefixes(2**30), lambda estimates: None)
+    store, live = Store(None), Live(HiddenStateCache(2**30), lambda estimates: None)
     score(loaded, corpus, [mask], store, live=live)
     ours = seconds(lambda: score(loaded, corpus, [toggled], store, live=live), 1)
     return ours / seconds(lambda: score_plainly(loaded, torch.from_numpy(corpus.held_out.ids), toggled), 1)
@@ -99,7 +99,7 @@ def _leave_one_out(loaded: LoadedModel) -> Iterator[Row]:
     stores = Store(None), Store(None)
 
     def losses(asked: Sequence[Mask], rows: slice) -> np.ndarray:
-        return np.stack([s.nats for s in score(loaded, corpus, asked, stores[1], "calibration", rows=rows)])
+        return np.stack([s.nll for s in score(loaded, corpus, asked, stores[1], "calibration", rows=rows)])
 
     def full_forwards() -> list[float]:
         return [seconds(lambda mask=mask: score_plainly(loaded, ids, mask), 1) for mask in masks[::7]]
@@ -108,10 +108,10 @@ def _leave_one_out(loaded: LoadedModel) -> Iterator[Row]:
     exact = seconds(lambda: score(loaded, corpus, masks, stores[0], "calibration"), 1)
     plain += full_forwards()
     start = time.perf_counter()
-    found = race(masks, losses, len(corpus.calibration), together=loaded.batches.rows(corpus.window))
+    found = race(masks, losses, len(corpus.calibration), together=loaded.batch_shape.rows(corpus.window))
     raced = time.perf_counter() - start
     plain += full_forwards()
-    best = min(score(loaded, corpus, masks, stores[0], "calibration"), key=lambda s: s.total_nats)
+    best = min(score(loaded, corpus, masks, stores[0], "calibration"), key=lambda s: s.total_nll)
     whole = mean(plain) * len(masks)
     yield "60 leave-one-out sites, exact / full forwards", f"{exact / whole:.2f}", "0.55"
     yield (
@@ -128,16 +128,16 @@ def _one_shape(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
     """What it costs that all batches have the shape of the quickest answer, and by how much shapes differ."""
 
     def run(tokens: int) -> np.ndarray:
-        loaded.batches.tokens = tokens
-        return score(loaded, corpus, [NONE], Store(None))[0].nats
+        loaded.batch_shape.tokens = tokens
+        return score(loaded, corpus, [NONE], Store(None))[0].nll
 
-    usual = loaded.batches.tokens
+    usual = loaded.batch_shape.tokens
     times = [(seconds(lambda: run(usual), 1), seconds(lambda: run(2 * usual), 1)) for _ in range(6)][1:]
     ratio = median(ours for ours, _ in times) / median(larger for _, larger in times)
-    nats = np.stack([run(count) for count in (256, 512, 1024, 2048)])
-    loaded.batches.tokens = usual
+    nll = np.stack([run(count) for count in (256, 512, 1024, 2048)])
+    loaded.batch_shape.tokens = usual
     yield f"batches of {usual:,} tokens / of {2 * usual:,}, both full", f"{ratio:.2f}", "1.05"
-    apart = float((np.ptp(nats, axis=0) / nats.mean(axis=0)).max())
+    apart = float((np.ptp(nll, axis=0) / nll.mean(axis=0)).max())
     yield f"the same window in batches of 256 to 2,048 tokens, {loaded.dtype}", f"nats {apart:.1e} apart", ""
 
 

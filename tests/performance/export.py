@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from explorer.checkpoints.resolve import DEFAULT_MODEL, Checkpoint, find_checkpoint
+from explorer.checkpoints.resolve import DEFAULT_MODEL, Checkpoint, resolve_checkpoint
 from explorer.checkpoints.spec import ModelSpec
 from explorer.export import plan_export
 from explorer.masks.mask import Mask
-from explorer.model.architecture import Family
+from explorer.model.architecture import Architecture
 from explorer.storage.store import Store
 from tests.performance.engine import CACHE, Row
 
@@ -33,7 +33,7 @@ _CONFIG = {"hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads"
 
 def run() -> Iterator[Row]:
     """Yield (what, measured, goal) rows."""
-    checkpoint = find_checkpoint(DEFAULT_MODEL, Store(CACHE), CACHE)
+    checkpoint = resolve_checkpoint(DEFAULT_MODEL, Store(CACHE), CACHE)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         yield _row("SmolLM2-135M", checkpoint, Path(folder))
         source = Path(folder) / "source"
@@ -52,7 +52,7 @@ def _stand_in(checkpoint: Checkpoint) -> Any:
         checkpoint=checkpoint,
         config=config,
         model=model,
-        family=Family(),
+        family=Architecture(),
         n_layers=config.num_hidden_layers,
         spec=spec,
         absent=Mask(),

@@ -8,8 +8,8 @@ from pathlib import Path
 from explorer.charts.curves import Shares, draw_curves
 from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.checkpoints.spec import ModelSpec
-from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel, load, quieten_libraries
+from explorer.model.parameter_counts import count_parameters
 from explorer.plans.catalogue import METHODS
 from explorer.plans.curve import Curve, trace_curve
 from explorer.plans.make import make_plan
@@ -70,7 +70,7 @@ def _trace(loaded: LoadedModel, corpus: Corpus, store: Store, spec: PlanSpec) ->
             cells.append("–")
             continue
         found, divergence = curve.scores[step], curve.divergences[step]
-        cells.append(f"{found.perplexity:,.1f}, {divergence.kl_per_token:.2f}, {divergence.agreement:.0%}")
+        cells.append(f"{found.perplexity:,.1f}, {divergence.kl_per_token:.2f}, {divergence.top1_agreement:.0%}")
     _print_row(_name(spec), cells, f"{plan.effort.layer_evaluations:,}")
     return curve
 
@@ -84,8 +84,8 @@ def _print_row(name: str, cells: list[str], last: str) -> None:
 
 
 def _draw(loaded: LoadedModel, corpus: Corpus, curves: list[Curve], path: Path) -> None:
-    inventory = take_inventory(loaded.model, loaded.family)
-    shares = Shares("layers", loaded.n_layers, lambda mask: inventory.costs(mask, corpus.window))
+    cost_model = count_parameters(loaded.model, loaded.architecture)
+    shares = Shares("layers", loaded.n_layers, lambda mask: cost_model.costs(mask, corpus.window))
     shown = [curve for curve in curves if curve.plan.spec.seed == 0]
     figure = draw_curves(shown, [_name(curve.plan.spec) for curve in shown], shares, most=300)
     figure.update_layout(template="plotly_white", width=1000, height=560)

@@ -16,7 +16,7 @@ from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
 from explorer.masks.units import find_units
 from explorer.measures.interactions import interact
-from explorer.measures.measure import find_losses
+from explorer.measures.measure import make_loss_function
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.plans.search import Search
 from explorer.storage.store import Store
@@ -48,7 +48,7 @@ def _interactions(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
     sample = random.Random(0).sample(pairs, 16)
     plain = [_time_plainly(loaded, ids, sample)]
     start = time.perf_counter()
-    interact(units, find_losses(loaded, corpus, Store(None)), len(corpus.calibration), corpus.window - 1)
+    interact(units, make_loss_function(loaded, corpus, Store(None)), len(corpus.calibration), corpus.window - 1)
     ours = time.perf_counter() - start
     plain.append(_time_plainly(loaded, ids, sample))
     yield f"all {len(pairs)} layer pairs, 1024 tokens / full forwards", f"{ours / mean(plain) / len(pairs):.2f}", "0.6"
@@ -59,10 +59,10 @@ def _greedy(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
     sample, found, took = random.Random(1).sample(units, 8), {}, {}
     plain = [_time_plainly(loaded, ids, sample)]
     for confidence in (0.95, 1.0):
-        losses = find_losses(loaded, corpus, Store(None))
+        losses = make_loss_function(loaded, corpus, Store(None))
         start = time.perf_counter()
         found[confidence] = Search(
-            units, losses, len(corpus.calibration), STEPS, confidence, together=loaded.batches.rows(corpus.window)
+            units, losses, len(corpus.calibration), STEPS, confidence, together=loaded.batch_shape.rows(corpus.window)
         ).greedy()
         took[confidence] = time.perf_counter() - start
         plain.append(_time_plainly(loaded, ids, [Mask(found[confidence].masks[5].sites | u.sites) for u in sample]))

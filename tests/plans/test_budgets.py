@@ -8,21 +8,21 @@ import pytest
 
 from explorer.errors import PlanError
 from explorer.masks.mask import Mask
-from explorer.model.costs import take_inventory
-from explorer.model.inventory import Inventory
+from explorer.model.cost_model import CostModel
 from explorer.model.loading import LoadedModel
+from explorer.model.parameter_counts import count_parameters
 from explorer.plans.budgets import Budget
 
 CONTEXT = 24
 
 
 @pytest.fixture
-def inventory(llama: LoadedModel) -> Inventory:
-    return take_inventory(llama.model, llama.family)
+def cost_model(llama: LoadedModel) -> CostModel:
+    return count_parameters(llama.model, llama.architecture)
 
 
-def met(text: str, mask: str, inventory: Inventory) -> bool:
-    return Budget.parse(text).met(Mask.parse(mask), inventory, CONTEXT)
+def met(text: str, mask: str, cost_model: CostModel) -> bool:
+    return Budget.parse(text).met(Mask.parse(mask), cost_model, CONTEXT)
 
 
 @pytest.mark.parametrize(
@@ -50,39 +50,39 @@ def test_malformed_budgets_are_one_line(text: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_layers_are_whole_and_sites_are_sites(inventory: Inventory) -> None:
-    assert met("layers=1", "2", inventory)
-    assert not met("layers=1", "a0-3", inventory)
-    assert met("sites=2", "2", inventory)
-    assert met("sites=2", "a0,m3", inventory)
-    assert not met("sites=3", "2", inventory)
+def test_layers_are_whole_and_sites_are_sites(cost_model: CostModel) -> None:
+    assert met("layers=1", "2", cost_model)
+    assert not met("layers=1", "a0-3", cost_model)
+    assert met("sites=2", "2", cost_model)
+    assert met("sites=2", "a0,m3", cost_model)
+    assert not met("sites=3", "2", cost_model)
 
 
-def test_shares_are_of_the_whole_model(llama: LoadedModel, inventory: Inventory) -> None:
+def test_shares_are_of_the_whole_model(llama: LoadedModel, cost_model: CostModel) -> None:
     whole = sum(p.numel() for p in llama.model.parameters())
-    gone = sum(p.numel() for p in llama.hooks.layers[1].parameters())
+    gone = sum(p.numel() for p in llama.wrappers.layers[1].parameters())
     share = 100 * gone / whole
     for of in ("parameters", "bytes"):
-        assert met(f"{of}={share - 0.1:.3f}%", "1", inventory)
-        assert not met(f"{of}={share + 0.1:.3f}%", "1", inventory)
-    assert met(f"bytes={4 * (whole - gone) / 1000:.3f}kB", "1", inventory)
-    assert not met(f"bytes={4 * (whole - gone) / 1000 - 0.01:.3f}kB", "1", inventory)
-    assert met(f"bytes={4 * whole / 1000:.3f}kB", "none", inventory)
-    flops = [inventory.costs(Mask.parse(mask), CONTEXT).flops_per_token for mask in ("none", "a1")]
-    assert met(f"flops={100 * (1 - flops[1] / flops[0]) - 0.1:.3f}%", "a1", inventory)
-    assert not met(f"flops={100 * (1 - flops[1] / flops[0]) + 0.1:.3f}%", "a1", inventory)
+        assert met(f"{of}={share - 0.1:.3f}%", "1", cost_model)
+        assert not met(f"{of}={share + 0.1:.3f}%", "1", cost_model)
+    assert met(f"bytes={4 * (whole - gone) / 1000:.3f}kB", "1", cost_model)
+    assert not met(f"bytes={4 * (whole - gone) / 1000 - 0.01:.3f}kB", "1", cost_model)
+    assert met(f"bytes={4 * whole / 1000:.3f}kB", "none", cost_model)
+    flops = [cost_model.costs(Mask.parse(mask), CONTEXT).flops_per_token for mask in ("none", "a1")]
+    assert met(f"flops={100 * (1 - flops[1] / flops[0]) - 0.1:.3f}%", "a1", cost_model)
+    assert not met(f"flops={100 * (1 - flops[1] / flops[0]) + 0.1:.3f}%", "a1", cost_model)
 
 
-def test_only_attention_has_a_cache(inventory: Inventory) -> None:
-    assert met("kv=25%", "a2", inventory)
-    assert not met("kv=25%", "m0-3", inventory)
-    assert not met("kv=26%", "a2", inventory)
+def test_only_attention_has_a_cache(cost_model: CostModel) -> None:
+    assert met("kv=25%", "a2", cost_model)
+    assert not met("kv=25%", "m0-3", cost_model)
+    assert not met("kv=26%", "a2", cost_model)
 
 
 @pytest.mark.parametrize("n_layers", [3, 10, 30, 80, 100])
 def test_shares_that_come_out_even_are_met(n_layers: int) -> None:
     """As 90% of ten layers by nine of them, however 0.9 is rounded."""
-    even = Inventory(
+    even = CostModel(
         1, 1, 0, *(((0, 0, 0),) * n_layers,) * 2, ((0, 0),) * n_layers, (math.inf,) * n_layers,
         (2 * 3 * 64,) * n_layers, (64,) * n_layers, 2,
     )  # fmt: skip

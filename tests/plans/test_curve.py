@@ -58,10 +58,10 @@ def test_first_the_ends_and_the_middle_then_eighths_then_runs_of_neighbours() ->
     ],
 )
 def test_collapse_is_where_perplexity_stays_above_twice(factors: list[float], expected: int | None) -> None:
-    base, tokens = np.array([30.0, 50.0]), 20
+    baseline, tokens = np.array([30.0, 50.0]), 20
     spread = np.array([0.5, -0.5])  # windows differ, their sum decides
     scores = {
-        step: Score(Mask(), base + tokens * (math.log(factor) + spread), base, tokens, np.ones(2, dtype=int))
+        step: Score(Mask(), baseline + tokens * (math.log(factor) + spread), baseline, tokens, np.ones(2, dtype=int))
         for step, factor in enumerate(factors)
     }
     assert Curve(PLAN, scores, {}).collapse == expected
@@ -70,8 +70,8 @@ def test_collapse_is_where_perplexity_stays_above_twice(factors: list[float], ex
 
 
 def test_collapse_knows_only_what_is_scored() -> None:
-    base = np.array([40.0])
-    scores = {k: Score(Mask(), base + 20 * k / 4, base, 20, np.ones(1, dtype=int)) for k in (0, 2, 7)}
+    baseline = np.array([40.0])
+    scores = {k: Score(Mask(), baseline + 20 * k / 4, baseline, 20, np.ones(1, dtype=int)) for k in (0, 2, 7)}
     assert Curve(PLAN, scores, {}).collapse == 7
     assert Curve(PLAN, {}, {}).collapse is None
 
@@ -87,8 +87,8 @@ def test_a_curve_is_the_scores_of_held_out_windows(llama: LoadedModel, llama_cor
     assert sorted(curve.divergences) == list(range(8))
     for step, mask in enumerate(PLAN.masks):
         zeroed = brute_force.zeroed(llama.checkpoint.folder, mask)
-        right = brute_force.window_nats(zeroed, llama_corpus.held_out.ids)
-        np.testing.assert_allclose(curve.scores[step].nats, right, rtol=1e-5)
+        right = brute_force.window_nll(zeroed, llama_corpus.held_out.ids)
+        np.testing.assert_allclose(curve.scores[step].nll, right, rtol=1e-5)
         assert curve.scores[step].mask == curve.divergences[step].mask == mask
     asked = {window for (window,) in store._db.execute("SELECT window FROM nats UNION SELECT window FROM divergences")}
     assert asked == set(llama_corpus.held_out.digests)
@@ -110,18 +110,18 @@ def test_a_stopped_curve_goes_on_and_a_known_one_needs_no_forward(
 
     with pytest.raises(Cancelled):
         trace_curve(llama, llama_corpus, PLAN, store, listener=cancel)
-    with llama.hooks.counting() as rest:
+    with llama.wrappers.counting() as rest:
         trace_curve(llama, llama_corpus, PLAN, store)
-    with llama.hooks.counting() as whole:
+    with llama.wrappers.counting() as whole:
         curve = trace_curve(llama, llama_corpus, PLAN, Store(None))
     assert 0 < rest.evaluations < whole.evaluations
-    with llama.hooks.counting() as none:
+    with llama.wrappers.counting() as none:
         again = trace_curve(llama, llama_corpus, PLAN, store)
     assert none.evaluations == 0
     for step, found in again.scores.items():
-        np.testing.assert_allclose(found.nats, curve.scores[step].nats, rtol=1e-6)
+        np.testing.assert_allclose(found.nll, curve.scores[step].nll, rtol=1e-6)
         (plain,) = score(llama, llama_corpus, [PLAN.at(step)], Store(None))
-        np.testing.assert_allclose(found.nats, plain.nats, rtol=1e-6)
+        np.testing.assert_allclose(found.nll, plain.nll, rtol=1e-6)
 
 
 def test_a_plan_of_a_larger_model_is_refused(llama: LoadedModel, llama_corpus: Corpus, store: Store) -> None:

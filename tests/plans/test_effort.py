@@ -20,7 +20,7 @@ PASS = 5 * 4  # windows times layers
 
 @pytest.fixture(autouse=True)
 def one_window_at_a_time(llama: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama.batches, "tokens", WINDOW)  # then no batch is filled up
+    monkeypatch.setattr(llama.batch_shape, "tokens", WINDOW)  # then no batch is filled up
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_stored_plan_needs_no_forward(
 ) -> None:
     store, spec = Store(tmp_path), PlanSpec.parse(f"{method};steps=3;protect=1;seed=2")
     first = make_plan(llama, llama_corpus, spec, store)
-    monkeypatch.setattr(llama.hooks, "counting", lambda: 1 / 0)
+    monkeypatch.setattr(llama.wrappers, "counting", lambda: 1 / 0)
     again = make_plan(llama, llama_corpus, spec, store)
     store.close()
     assert again == first

@@ -14,8 +14,8 @@ from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures.measure import measure_importance
 from explorer.measures.similarity import measure
-from explorer.model.costs import take_inventory
 from explorer.model.loading import LoadedModel
+from explorer.model.parameter_counts import count_parameters
 from explorer.plans.catalogue import METHODS
 from explorer.plans.make import make_plan
 from explorer.plans.plan import Plan, PlanSpec
@@ -39,9 +39,9 @@ def make(llama: LoadedModel, llama_corpus: Corpus) -> Make:
     return made
 
 
-def nats(loaded: LoadedModel, corpus: Corpus, mask: Mask) -> float:
+def nll(loaded: LoadedModel, corpus: Corpus, mask: Mask) -> float:
     model = brute_force.zeroed(loaded.checkpoint.folder, mask)
-    return float(brute_force.window_nats(model, corpus.calibration.ids).sum())
+    return float(brute_force.window_nll(model, corpus.calibration.ids).sum())
 
 
 def worth(loaded: LoadedModel, corpus: Corpus, method: str, off: Mask = NONE) -> dict[Mask, float]:
@@ -49,7 +49,7 @@ def worth(loaded: LoadedModel, corpus: Corpus, method: str, off: Mask = NONE) ->
     folder, ids = loaded.checkpoint.folder, corpus.calibration.ids
     units = {unit: find_units(loaded.n_layers, unit) for unit in ("layer", "attention", "mlp")}
     if method == "leave-one-out":
-        return {m: nats(loaded, corpus, Mask(off.sites | m.sites)) for each in units.values() for m in each}
+        return {m: nll(loaded, corpus, Mask(off.sites | m.sites)) for each in units.values() for m in each}
     found: dict = {
         "taylor": lambda: brute_force.taylor(folder, ids),
         "magnitude": lambda: brute_force.magnitude(folder),
@@ -76,7 +76,7 @@ def test_every_method_makes_a_plan_of_the_calibration_windows_alone(
     assert all({site.part for site in mask.sites} <= {unit} for mask in plan.masks if unit in ("attention", "mlp"))
     assert plan.order is not None or name in ("similarity-block", "beam", "evolve")
     assert told[-1].masks == plan.masks
-    tables = [f"SELECT DISTINCT window FROM {table}" for table in ("nats", "divergences")]
+    tables = [f"SELECT DISTINCT window FROM {table}" for table in ("nll", "divergences")]
     asked = {window for table in tables for (window,) in store._db.execute(table)}
     assert asked <= set(llama_corpus.calibration.digests)
     assert bool(asked) == (METHODS[name].search or name in ("leave-one-out", "coalition", "shapley"))
@@ -179,12 +179,12 @@ def test_greedy_is_blockpruner_by_hand(make: Make, llama: LoadedModel, llama_cor
     expected = [NONE]
     for _ in range(3):
         grown = [Mask(expected[-1].sites | u.sites) for u in find_units(4, unit) if not u.sites <= expected[-1].sites]
-        expected.append(min(grown, key=lambda mask: nats(llama, llama_corpus, mask)))
+        expected.append(min(grown, key=lambda mask: nll(llama, llama_corpus, mask)))
     assert list(make(f"greedy/{unit};steps=3;confidence=1.0").masks) == expected
     assert make(f"leave-one-out/{unit};iterative=yes;steps=3").masks == tuple(expected)
 
 
-@pytest.mark.parametrize("criterion", ["kl", "logit-distance"])
+@pytest.mark.parametrize("criterion", ["kl", "logit-l2"])
 def test_greedy_by_another_criterion(make: Make, llama: LoadedModel, llama_corpus: Corpus, criterion: str) -> None:
     plan = make(f"greedy/layer;criterion={criterion};steps=1;confidence=1.0")
     ranked = measure_importance(llama, llama_corpus, [criterion], Store(None), units=["layer"])[0].order
@@ -214,8 +214,8 @@ def test_protecting_everything_is_one_line(make: Make) -> None:
 def test_budgets_end_a_plan(make: Make, llama: LoadedModel, method: str, budget: str) -> None:
     name, _, unit = method.partition("/")
     plan = make(f"{name}/{unit or METHODS[name].units[0]};budget={budget}")
-    inventory = take_inventory(llama.model, llama.family)
-    costs = [inventory.costs(mask, WINDOW) for mask in plan.masks]
+    cost_model = count_parameters(llama.model, llama.architecture)
+    costs = [cost_model.costs(mask, WINDOW) for mask in plan.masks]
     assert {
         "layers=2": lambda k: len(plan.masks[k].whole_layers) >= 2,
         "sites=3": lambda k: len(plan.masks[k].sites) >= 3,
@@ -236,10 +236,10 @@ def test_a_budget_ends_a_ranking_at_the_first_step_that_meets_it(make: Make) -> 
 
 def test_flops_are_those_of_a_window(make: Make, llama: LoadedModel) -> None:
     """The longer the context, the larger the share of an attention."""
-    inventory = take_inventory(llama.model, llama.family)
+    cost_model = count_parameters(llama.model, llama.architecture)
 
     def share(context: int) -> float:
-        before, after = (inventory.costs(mask, context).flops_per_token for mask in (NONE, Mask.parse("a3")))
+        before, after = (cost_model.costs(mask, context).flops_per_token for mask in (NONE, Mask.parse("a3")))
         return 100 * (1 - after / before)
 
     assert share(WINDOW - 4) < share(WINDOW - 1) < share(WINDOW) < share(WINDOW + 1)

@@ -13,7 +13,7 @@ from explorer.evaluation.scores import Score
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
 from explorer.plans.curve import coarse_first
-from explorer.plans.plan_scores import score_coarsely
+from explorer.plans.plan_scores import score_plan_masks
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 
@@ -35,13 +35,13 @@ def test_scores_are_those_of_each_mask_alone(llama: LoadedModel, llama_corpus: C
     def listen(found: Mapping[Mask, Score]) -> None:
         told.append(len(found))
 
-    found = score_coarsely(llama, llama_corpus, MASKS, store, listener=listen)
+    found = score_plan_masks(llama, llama_corpus, MASKS, store, listener=listen)
     assert told == [0, 3, 7]
     for mask in MASKS:
         (alone,) = score(llama, llama_corpus, [mask], Store(None))
-        np.testing.assert_array_equal(found[mask].nats, alone.nats)
+        np.testing.assert_array_equal(found[mask].nll, alone.nll)
     told.clear()
-    assert score_coarsely(llama, llama_corpus, MASKS, store, listener=listen).keys() == set(MASKS)
+    assert score_plan_masks(llama, llama_corpus, MASKS, store, listener=listen).keys() == set(MASKS)
     assert told == [7]
 
 
@@ -53,7 +53,7 @@ def test_what_was_finished_before_it_was_cancelled_stays(
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        score_coarsely(llama, llama_corpus, MASKS, store, listener=listen)
+        score_plan_masks(llama, llama_corpus, MASKS, store, listener=listen)
     assert len(recall(llama, llama_corpus, MASKS, store)) == 3
 
 

@@ -13,7 +13,7 @@ import pytest
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
-from explorer.measures.measure import find_losses
+from explorer.measures.measure import make_loss_function
 from explorer.model.loading import LoadedModel
 from explorer.plans.search import Found, Search
 from explorer.storage.store import Store
@@ -25,21 +25,21 @@ N_WINDOWS = 6
 
 
 class Table:
-    """Losses (masks, windows) of every subset, counted."""
+    """LossFunction (masks, windows) of every subset, counted."""
 
-    def __init__(self, nats: dict[Mask, np.ndarray]) -> None:
-        self.nats = nats
+    def __init__(self, nll: dict[Mask, np.ndarray]) -> None:
+        self.nll = nll
         self.asked: list[tuple[Mask, int]] = []
 
     def __call__(self, masks: Sequence[Mask], rows: slice) -> np.ndarray:
         self.asked += [(mask, window) for mask in masks for window in range(rows.start, rows.stop)]
-        return np.stack([self.nats[mask][rows] for mask in masks])
+        return np.stack([self.nll[mask][rows] for mask in masks])
 
     def total(self, mask: Mask) -> float:
-        return float(self.nats[mask].sum())
+        return float(self.nll[mask].sum())
 
     def best(self, size: int) -> Mask:
-        return min((mask for mask in self.nats if len(mask.sites) == 2 * size), key=self.total)
+        return min((mask for mask in self.nll if len(mask.sites) == 2 * size), key=self.total)
 
     def search(self, confidence: float = 1.0, steps: int = 5, **options) -> Search:
         return Search(LAYERS, self, N_WINDOWS, steps, confidence, **options)
@@ -50,16 +50,16 @@ def subsets() -> list[Mask]:
 
 
 @pytest.fixture(scope="module")
-def model_nats(tiny: Tiny) -> dict[Mask, np.ndarray]:
+def model_nll(tiny: Tiny) -> dict[Mask, np.ndarray]:
     """Nats of all 64 subsets of a real, if tiny, model's layers."""
     loaded = tiny.load("qwen3")
     corpus = loaded.tokenize("python-docs", N_WINDOWS * WINDOW, WINDOW)
-    return {s.mask: s.nats for s in score(loaded, corpus, subsets(), Store(None), "calibration")}
+    return {s.mask: s.nll for s in score(loaded, corpus, subsets(), Store(None), "calibration")}
 
 
 @pytest.fixture
-def table(model_nats: dict[Mask, np.ndarray]) -> Table:
-    return Table(model_nats)
+def table(model_nll: dict[Mask, np.ndarray]) -> Table:
+    return Table(model_nll)
 
 
 def rough(seed: int) -> Table:
@@ -219,10 +219,10 @@ def test_batches_do_not_change_what_is_found(tiny: Tiny, monkeypatch: pytest.Mon
     corpus: Corpus = loaded.tokenize("python-docs", 8 * WINDOW, WINDOW)
 
     def run() -> list[Found]:
-        search = Search(find_units(6, "site"), find_losses(loaded, corpus, Store(None)), 8, 4)
+        search = Search(find_units(6, "site"), make_loss_function(loaded, corpus, Store(None)), 8, 4)
         return [search.greedy(), search.beam(2), search.evolve(2, 7)]
 
     whole = run()
-    monkeypatch.setattr(loaded.batches, "tokens", WINDOW)
+    monkeypatch.setattr(loaded.batch_shape, "tokens", WINDOW)
     for found, before in zip(run(), whole, strict=True):
         assert (found.masks, found.evaluations) == (before.masks, before.evaluations)

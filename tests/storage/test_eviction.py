@@ -26,7 +26,7 @@ DAY = 86400
 def cache(tmp_path: Path) -> Path:
     """A cache with a model, arrays of two ages, scores, and a database that was set aside."""
     store = Store(tmp_path)
-    store.add_nats("c", [("w", "none", 1.5), ("v", "none", 2.5)])
+    store.add_nll("c", [("w", "none", 1.5), ("v", "none", 2.5)])
     store.add_arrays("new", {"a": np.random.default_rng(0).random(1000)})
     store.add_arrays("old", {"a": np.random.default_rng(1).random(1000)})
     store.close()
@@ -69,7 +69,7 @@ def test_what_it_holds(cache: Path, run: Any) -> None:
     assert {entry["kind"]: entry["count"] for entry in answer["holds"]} == {
         "model": 1, "arrays": 2, "scores": 1, "set aside": 1,
     }  # fmt: skip
-    assert answer["rows"] == {"nats": 2, "divergences": 0}
+    assert answer["rows"] == {"nll": 2, "divergences": 0}
     assert [(model["name"], model["bytes"]) for model in answer["models"]] == [("some-model", 5000)]
     files = [path for path in cache.rglob("*") if path.is_file()]
     assert answer["bytes"] == sum(path.stat().st_size for path in files)
@@ -90,7 +90,7 @@ def test_what_is_old_goes(cache: Path, run: Any) -> None:
     assert list((cache / "models").iterdir()) == []
     assert [gone["name"] for gone in run("--older-than", "2w")["evicted"]] == ["old.npz"]
     store = Store(cache)
-    assert store.nats("c", ["w", "v"], "none") == {"w": 1.5, "v": 2.5}
+    assert store.nll("c", ["w", "v"], "none") == {"w": 1.5, "v": 2.5}
     assert store.arrays("old") is None
     assert len((store.arrays("new") or {})["a"]) == 1000
     store.close()
@@ -106,13 +106,13 @@ def test_the_longest_unused_goes_until_the_rest_fits(cache: Path, run: Any) -> N
 
 def test_scores_go_last_and_leave_a_database_that_others_have_open(cache: Path, run: Any) -> None:
     other = Store(cache)
-    assert other.nats("c", ["w"], "none") == {"w": 1.5}
+    assert other.nll("c", ["w"], "none") == {"w": 1.5}
     assert [gone["kind"] for gone in run("--larger-than", "0MB")["evicted"]][-1] == "scores"
-    assert other.nats("c", ["w"], "none") == {}
-    other.add_nats("c", [("w", "none", 3.5)])
+    assert other.nll("c", ["w"], "none") == {}
+    other.add_nll("c", [("w", "none", 3.5)])
     other.close()
     again = Store(cache)
-    assert again.nats("c", ["w"], "none") == {"w": 3.5}
+    assert again.nll("c", ["w"], "none") == {"w": 3.5}
     again.close()
 
 

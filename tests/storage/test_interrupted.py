@@ -39,26 +39,26 @@ STEP = 0.002  # seconds before each SQL statement; a batch of two windows takes 
 def task(tiny: Tiny, llama: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     corpus = llama.tokenize("python-docs", 24 * WINDOW, WINDOW)
     pairs = {(str(mask), digest) for mask in (NONE, *MASKS) for digest in corpus.held_out.digests}
-    monkeypatch.setattr(llama.batches, "tokens", 2 * WINDOW)
+    monkeypatch.setattr(llama.batch_shape, "tokens", 2 * WINDOW)
     expected = dict(zip(MASKS, _score(llama, corpus, MASKS, Store(None)), strict=True))
     paths = {"folder": tiny.folder("llama"), "cache": tmp_path / "cache", "log": tmp_path / "log"}
     return SimpleNamespace(**paths, corpus=corpus, pairs=pairs, expected=expected)
 
 
 def _score(*args: Any, **options: Any) -> list[bytes]:
-    return [s.nats.tobytes() + s.base.tobytes() for s in perplexity.score(*args, **options)]
+    return [s.nll.tobytes() + s.baseline.tobytes() for s in perplexity.score(*args, **options)]
 
 
 def _sweep(pipe: Connection, task: Any, masks: list[Mask], step: float = 0, full: Sequence[int] = ()) -> None:
     """Score, first on full disks, then when told to go; log a batch when its nats are known and not yet stored."""
     torch.set_num_threads(1)
     loaded, store, inner = load_folder(task.folder), Store(task.cache), perplexity.score_batch
-    loaded.batches.tokens = 2 * WINDOW
+    loaded.batch_shape.tokens = 2 * WINDOW
     log = os.open(task.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
-    def logged(hooks: Any, ids: torch.Tensor, *rest: Any) -> Iterator[tuple[Mask, np.ndarray, dict[int, int]]]:
+    def logged(wrappers: Any, ids: torch.Tensor, *rest: Any) -> Iterator[tuple[Mask, np.ndarray, dict[int, int]]]:
         digests = Windows(ids.numpy(), np.zeros(len(ids))).digests
-        for found in inner(hooks, ids, *rest):
+        for found in inner(wrappers, ids, *rest):
             os.write(log, f"{os.getpid()} {found[0]} {' '.join(digests)}\n".encode())
             yield found
 
@@ -109,7 +109,7 @@ def _go(*pipes: Connection) -> list[int]:
 
 
 def _count(cache: Path) -> int:
-    """Count what is stored, in a database that is whole and was never set aside."""
+    """LayerCount what is stored, in a database that is whole and was never set aside."""
     assert not list(cache.glob("broken-*"))
     with closing(sqlite3.connect(cache / "scores.sqlite")) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -158,21 +158,21 @@ def _write_until_full(pipe: Connection, cache: Path) -> None:
     sys.unraisablehook = lambda problem: pipe.send(str(problem))
     store, noise = Store(cache), np.random.default_rng(0).random(100_000)
     rows = [(f"{i}", "none", 0.5) for i in range(9000)]
-    store.add_nats("c", [("w", "none", 1.5)])
+    store.add_nll("c", [("w", "none", 1.5)])
     store.add_arrays("key", {"a": np.arange(3)})
 
     def write(kind: str) -> None:
         try:
-            store.add_nats("c", rows) if kind == "nats" else store.add_arrays(kind, {"a": noise})
+            store.add_nll("c", rows) if kind == "nll" else store.add_arrays(kind, {"a": noise})
         finally:
-            assert store.nats("c", ["w", "0"], "none") == {"w": 1.5}
+            assert store.nll("c", ["w", "0"], "none") == {"w": 1.5}
             assert (store.arrays("key") or {})["a"].tolist() == [0, 1, 2]
             assert [path.name for path in (cache / "arrays").iterdir()] == ["key.npz"]
 
-    for size, kind in product((0, 50_000), ("nats", "key", "new")):
+    for size, kind in product((0, 50_000), ("nll", "key", "new")):
         _refused(size, write, kind)
     _refused(0, Store, cache, remedy="Name another")
-    store.add_nats("c", [("later", "none", 2.5)])
+    store.add_nll("c", [("later", "none", 2.5)])
     store.add_arrays("later", {"a": noise})
     pipe.send("done")
 
@@ -182,7 +182,7 @@ def test_full_disk_is_told_and_harms_nothing_that_was_stored(tmp_path: Path) -> 
         assert _receive(pipe) == "done"
     assert _count(tmp_path) == 2
     with closing(Store(tmp_path)) as store:
-        assert store.nats("c", ["w", "later"], "none") == {"w": 1.5, "later": 2.5}
+        assert store.nll("c", ["w", "later"], "none") == {"w": 1.5, "later": 2.5}
         assert [len((store.arrays(key) or {})["a"]) for key in ("key", "later")] == [3, 100_000]
 
 

@@ -24,7 +24,7 @@ ROWS = [(f"window {n}", "none", float(n)) for n in range(2000)]
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path)
-    store.add_nats("c", ROWS)
+    store.add_nll("c", ROWS)
     store.add_arrays("key", {"a": np.arange(3)})
     yield store
     store.close()
@@ -47,7 +47,7 @@ class Failing:
 def is_whole(folder: Path) -> bool:
     """See that nothing was set aside, and that all that was stored is still there."""
     with closing(Store(folder)) as store:
-        return not list(folder.glob("broken-*")) and len(store.nats("c", [w for w, *_ in ROWS], "none")) == len(ROWS)
+        return not list(folder.glob("broken-*")) and len(store.nll("c", [w for w, *_ in ROWS], "none")) == len(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_what_is_no_damage_is_told_and_sets_nothing_aside(
     db = kept._db
     kept._db = Failing(db, code, kind, words)  # type: ignore[assignment]
     with pytest.raises(CacheError, match=words):
-        kept.nats("c", ["window 5"], "none")
+        kept.nll("c", ["window 5"], "none")
     kept._db = db
-    assert kept.nats("c", ["window 5"], "none") == {"window 5": 5.0}
+    assert kept.nll("c", ["window 5"], "none") == {"window 5": 5.0}
     assert kept.folder is not None
     assert is_whole(kept.folder)
 
@@ -80,15 +80,15 @@ def test_what_is_no_damage_is_told_and_sets_nothing_aside(
 def test_what_only_seemed_damaged_is_opened_again(kept: Store, code: int) -> None:
     """As where another process has put a new database in the place of the damaged one."""
     kept._db = Failing(kept._db, code, sqlite3.DatabaseError, "malformed")  # type: ignore[assignment]
-    assert kept.nats("c", ["window 5"], "none") == {}
-    assert kept.nats("c", ["window 5"], "none") == {"window 5": 5.0}
+    assert kept.nll("c", ["window 5"], "none") == {}
+    assert kept.nll("c", ["window 5"], "none") == {"window 5": 5.0}
     assert kept.folder is not None
     assert is_whole(kept.folder)
 
 
 def test_two_stores_that_meet_one_damage_set_aside_once(tmp_path: Path) -> None:
     first, second = Store(tmp_path), Store(tmp_path)
-    first.add_nats("c", ROWS)
+    first.add_nll("c", ROWS)
     first._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     path = tmp_path / "scores.sqlite"
     content = bytearray(path.read_bytes())
@@ -96,10 +96,10 @@ def test_two_stores_that_meet_one_damage_set_aside_once(tmp_path: Path) -> None:
     path.write_bytes(content)
     for store in (first, second):
         store._db.execute("PRAGMA shrink_memory")
-    first.nats("c", ["window 5"], "none")
-    first.add_nats("c", ROWS)
-    second.nats("c", ["window 5"], "none")
-    assert second.nats("c", ["window 5"], "none") == {"window 5": 5.0}
+    first.nll("c", ["window 5"], "none")
+    first.add_nll("c", ROWS)
+    second.nll("c", ["window 5"], "none")
+    assert second.nll("c", ["window 5"], "none") == {"window 5": 5.0}
     assert len(list(tmp_path.glob("broken-*"))) == 1
     first.close()
     second.close()
@@ -108,7 +108,7 @@ def test_two_stores_that_meet_one_damage_set_aside_once(tmp_path: Path) -> None:
 def test_a_closed_cache_says_so_and_is_left_alone(kept: Store) -> None:
     kept.close()
     with pytest.raises(CacheError, match="closed"):
-        kept.nats("c", ["window 5"], "none")
+        kept.nll("c", ["window 5"], "none")
     assert kept.folder is not None
     assert is_whole(kept.folder)
 
@@ -196,7 +196,7 @@ def test_modes_follow_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         with closing(Store(tmp_path / "cache")) as store:
-            store.add_nats("c", ROWS[:1])
+            store.add_nll("c", ROWS[:1])
             store.add_arrays("key", {"a": np.arange(3)})
         (tmp_path / "cache" / "scores.sqlite").write_bytes(b"no database" * 999)
         Store(tmp_path / "cache").close()

@@ -75,7 +75,7 @@ def logits(model: Any, ids: np.ndarray) -> torch.Tensor:
     return model(torch.from_numpy(ids), use_cache=False).logits
 
 
-def window_nats(model: Any, ids: np.ndarray, at_once: int = 1) -> np.ndarray:
+def window_nll(model: Any, ids: np.ndarray, at_once: int = 1) -> np.ndarray:
     """Nats of each window from its full logits, in float64; so many windows in every batch, the last one repeated."""
     found = []
     for start in range(0, len(ids), at_once):
@@ -86,7 +86,7 @@ def window_nats(model: Any, ids: np.ndarray, at_once: int = 1) -> np.ndarray:
 
 
 def perplexity(model: Any, ids: np.ndarray, at_once: int = 1) -> float:
-    return math.exp(window_nats(model, ids, at_once).sum() / (ids.shape[0] * (ids.shape[1] - 1)))
+    return math.exp(window_nll(model, ids, at_once).sum() / (ids.shape[0] * (ids.shape[1] - 1)))
 
 
 @torch.no_grad()
@@ -204,16 +204,16 @@ def influences(model: Any, ids: np.ndarray, first: int = 0) -> dict[str, list[fl
 def _sum_weights(model: Any, worth: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, np.ndarray]:
     """Sum what weights are worth, biases left out, over each layer, its attention and its MLP: unit -> (L,)."""
     where = names(model)
-    prefixes = {"layer": ("",), "attention": (where["attention"] + ".",), "mlp": (where["mlp"] + ".",)}
+    state_cache = {"layer": ("",), "attention": (where["attention"] + ".",), "mlp": (where["mlp"] + ".",)}
     if model.config.model_type == "opt":
-        prefixes["mlp"] = ("fc1.", "fc2.")
+        state_cache["mlp"] = ("fc1.", "fc2.")
     layers = model.get_submodule(where["layers"])
 
     def total(layer: Any, starts: tuple[str, ...]) -> float:
         weights = {name: p for name, p in layer.named_parameters() if name.startswith(starts)}
         return sum(float(worth(p).double().sum()) for name, p in weights.items() if not name.endswith("bias"))
 
-    return {unit: np.array([total(layer, starts) for layer in layers]) for unit, starts in prefixes.items()}
+    return {unit: np.array([total(layer, starts) for layer in layers]) for unit, starts in state_cache.items()}
 
 
 def magnitude(folder: Path) -> dict[str, np.ndarray]:

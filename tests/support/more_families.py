@@ -100,9 +100,9 @@ def turned_off(model: Any, loaded: LoadedModel, mask: Any) -> Any:
         hidden = args[0] if args else kwargs["hidden_states"]
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-    layers = model.get_submodule(loaded.family.layers)
+    layers = model.get_submodule(loaded.architecture.layers)
     for layer in mask.whole_layers:
         layers[layer].register_forward_hook(itself, with_kwargs=True)
     for site in mask.sites:
-        layers[site.layer].get_submodule(loaded.family.modules(site.part)[-1]).register_forward_hook(nothing)
+        layers[site.layer].get_submodule(loaded.architecture.modules(site.part)[-1]).register_forward_hook(nothing)
     return model

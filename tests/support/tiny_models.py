@@ -161,5 +161,5 @@ class Tiny:
     def load(self, family: str) -> LoadedModel:
         if family not in self._loaded:
             self._loaded[family] = load_folder(self.folder(family))
-            self._loaded[family].batches.tokens = 4 * WINDOW
+            self._loaded[family].batch_shape.tokens = 4 * WINDOW
         return self._loaded[family]

@@ -11,7 +11,7 @@ import pytest
 
 from explorer.evaluation.scores import Score
 from explorer.masks.mask import Mask
-from explorer.model.inventory import Costs
+from explorer.model.cost_model import Costs
 from ui.compare.pins import MOST, Pin, read_pins
 
 LINK = {"model": "org/<b>model</b>", "text": "python-docs", "mask": "1,a2"}

@@ -13,9 +13,9 @@ function shape(name, attributes, parent) {
 
 function drawCurve(it) {
   const svg = it.parts.curve;
-  const { plan, base } = it.data;
+  const { plan, baseline } = it.data;
   const width = svg.clientWidth, height = svg.clientHeight;
-  const key = JSON.stringify([width, height, plan?.id, plan?.scores, base?.[0]]);
+  const key = JSON.stringify([width, height, plan?.id, plan?.scores, baseline?.[0]]);
   if (it.curveKey === key) return;
   it.curveKey = key;
   svg.replaceChildren();
@@ -29,7 +29,7 @@ function drawCurve(it) {
   const high = Math.min(floor + REACH, Math.max(...known.map(({ score }) => score[2] ?? score[0]), low + 0.05));
   const most = it.steps[it.steps.length - 1].removed || 1;
   const x = (removed) => MARGIN + (width - 2 * MARGIN) * Math.min(1, removed / most);
-  const y = (nats) => height - BOTTOM - (height - TOP - BOTTOM) * Math.min(1, Math.max(0, (nats - low) / (high - low)));
+  const y = (nll) => height - BOTTOM - (height - TOP - BOTTOM) * Math.min(1, Math.max(0, (nll - low) / (high - low)));
   it.scale = { x, y };
   ruleValues(it, low, high, width, y);
   const at = ({ step, score }) => `${x(it.steps[step].removed).toFixed(1)},${y(score[0]).toFixed(1)}`;
@@ -50,8 +50,8 @@ function ruleValues(it, low, high, width, y) {
   const steps = high - low > 3 ? [1, 3] : [1, 1.5, 2, 3, 4, 5, 7];
   let last = Infinity;
   for (let power = Math.floor(low / Math.LN10); power <= high / Math.LN10; power++) for (const step of steps) {
-    const value = step * 10 ** power, nats = Math.log(value), top = y(nats);
-    if (nats < low || nats > high || last - top < 14) continue;
+    const value = step * 10 ** power, nll = Math.log(value), top = y(nll);
+    if (nll < low || nll > high || last - top < 14) continue;
     last = top;
     shape("line", { x1: 0, x2: width, y1: top, y2: top, class: "rule" }, it.parts.curve);
     const text = value >= 1e5 ? value.toExponential(0) : value.toLocaleString("en-US");
@@ -63,13 +63,13 @@ function ruleValues(it, low, high, width, y) {
 
 function drawPoint(it, value) {
   if (!it.scale) return;
-  const nowhere = value.kind === "none" || value.nats === null;
+  const nowhere = value.kind === "none" || value.nll === null;
   const shown = nowhere ? "hidden" : "visible";
   for (const mark of [it.ring, it.stem]) if (mark.getAttribute("visibility") !== shown) mark.setAttribute("visibility", shown);
   if (nowhere) return;
   let removed = 0;
   for (const off of it.off) removed += off;
-  const left = it.scale.x(removed), top = it.scale.y(value.nats);
+  const left = it.scale.x(removed), top = it.scale.y(value.nll);
   it.ring.setAttribute("cx", left);
   it.ring.setAttribute("cy", top);
   it.ring.setAttribute("data-kind", value.kind);

@@ -5,8 +5,8 @@ const INSTRUMENTS = new WeakMap();
 
 function build(root, layers) {
   const part = (name) => root.querySelector(`[data-part=${name}]`);
-  const names = ["value", "tag", "interval", "detail", "live", "meter", "context", "paceBefore", "paceAfter", "paceNote",
-    "measurePace", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear"];
+  const names = ["value", "tag", "interval", "detail", "live", "meter", "context", "speedBefore", "speedAfter", "speedNote",
+    "measureSpeed", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear"];
   const it = {
     root, layers, grid: part("strip"), parts: Object.fromEntries(names.map((name) => [name, part(name)])),
     off: new Array(2 * layers).fill(false), shown: [], revision: -1, gesture: null, anchor: null, undone: [], redone: [],
@@ -21,7 +21,7 @@ function build(root, layers) {
 }
 
 function listen(it) {
-  const { slider, context, undo, redo, clear, measurePace } = it.parts;
+  const { slider, context, undo, redo, clear, measureSpeed } = it.parts;
   slider.oninput = () => {
     const step = it.steps[Number(slider.value)];
     if (!step) return;
@@ -45,7 +45,7 @@ function listen(it) {
     repaint(it);
     commit(it);
   };
-  measurePace.onclick = () => it.trigger("pace", true);
+  measureSpeed.onclick = () => it.trigger("decode_speed", true);
   it.root.querySelector(".instrument").onkeydown = (event) => {
     event.stopPropagation(); // Streamlit has shortcuts of its own
     if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z") return;
@@ -85,7 +85,7 @@ function drawSlider(it, key, value) {
   const share = `${removed} of ${it.off.length} sites removed, ${((100 * removed) / it.off.length).toFixed(1)}%`;
   const words = it.steps.length && at === undefined ? `${share}, not on the plan` : share;
   write(step, words);
-  const number = value.kind === "none" ? "perplexity not known yet" : `perplexity ${writePerplexity(value.nats)}, ${value.kind}`;
+  const number = value.kind === "none" ? "perplexity not known yet" : `perplexity ${writePerplexity(value.nll)}, ${value.kind}`;
   const text = `${words}; ${number}`;
   if (slider.getAttribute("aria-valuetext") !== text) slider.setAttribute("aria-valuetext", text);
 }

@@ -50,8 +50,8 @@ function drawMeter(it) {
 }
 
 function drawPace(it) {
-  const { pace } = it.data;
-  write(it.parts.paceBefore, pace?.before ?? "–");
-  write(it.parts.paceAfter, pace?.after ?? "–");
-  write(it.parts.paceNote, pace?.note ?? "");
+  const { decodeSpeed } = it.data;
+  write(it.parts.speedBefore, decodeSpeed?.before ?? "–");
+  write(it.parts.speedAfter, decodeSpeed?.after ?? "–");
+  write(it.parts.speedNote, decodeSpeed?.note ?? "");
 }

@@ -1,7 +1,7 @@
 // What is known of a mask, best first: what was measured; the worker's estimate on the windows so far; between two
-// measured steps of the plan, a straight line in nats; the base plus the measured damages of single sites.
-// A score travels as [nats, low, high, difference, its low, its high, overflow], all in nats a token; where the model's
-// arithmetic overflowed there are no nats, and words that say so.
+// measured steps of the plan, a straight line in nats; the baseline plus the measured damages of single sites.
+// A score travels as [nll, low, high, difference, its low, its high, overflow], all in nats a token; where the model's
+// arithmetic overflowed there is no nll, and words that say so.
 
 const keyOf = (off) => off.map(Number).join("");
 
@@ -22,18 +22,18 @@ function valueOf(it, key) {
   const { data } = it;
   const step = it.stepOf.get(key);
   const score = data.known[key] ?? (step === undefined ? null : data.plan.scores[step]) ?? single(data, key);
-  if (score) return { kind: "measured", nats: score[0], low: score[1], high: score[2], score, why: score[6] ?? "measured" };
+  if (score) return { kind: "measured", nll: score[0], low: score[1], high: score[2], score, why: score[6] ?? "measured" };
   const live = data.live;
   if (live && live.off === key) {
-    const [nats, low, high] = live.score;
-    return { kind: "estimate", nats, low, high, why: `from ${live.windows} of ${live.of} windows` };
+    const [nll, low, high] = live.score;
+    return { kind: "estimate", nll, low, high, why: `from ${live.windows} of ${live.of} windows` };
   }
   return interpolate(it, step) ?? addDamages(it, key) ?? { kind: "none", why: data.failed || "measuring" };
 }
 
 function single(data, key) {
   const cell = key.indexOf("1");
-  return cell >= 0 && key.indexOf("1", cell + 1) < 0 ? data.singles[cell] : null;
+  return cell >= 0 && key.indexOf("1", cell + 1) < 0 ? data.leaveOneOut[cell] : null;
 }
 
 function interpolate(it, step) {
@@ -44,23 +44,23 @@ function interpolate(it, step) {
   while (above < scores.length && !scores[above]) above++;
   if (below < 0 || above >= scores.length || scores[below][0] === null || scores[above][0] === null) return null;
   const part = (step - below) / (above - below);
-  const nats = scores[below][0] * (1 - part) + scores[above][0] * part;
-  return { kind: "estimate", nats, low: null, high: null, why: `between the measured steps ${below} and ${above}` };
+  const nll = scores[below][0] * (1 - part) + scores[above][0] * part;
+  return { kind: "estimate", nll, low: null, high: null, why: `between the measured steps ${below} and ${above}` };
 }
 
-function addDamages({ data: { base, singles } }, key) {
-  if (!base || base[0] === null) return null;
-  let nats = base[0];
+function addDamages({ data: { baseline, leaveOneOut } }, key) {
+  if (!baseline || baseline[0] === null) return null;
+  let nll = baseline[0];
   for (let cell = key.indexOf("1"); cell >= 0; cell = key.indexOf("1", cell + 1)) {
-    if (!singles[cell] || singles[cell][3] === null) return null;
-    nats += singles[cell][3];
+    if (!leaveOneOut[cell] || leaveOneOut[cell][3] === null) return null;
+    nll += leaveOneOut[cell][3];
   }
-  return { kind: "estimate", nats, low: null, high: null, why: "sum of single damages" };
+  return { kind: "estimate", nll, low: null, high: null, why: "sum of single damages" };
 }
 
-function writePerplexity(nats) {
-  if (nats === null) return "overflow";
-  const value = Math.exp(nats);
+function writePerplexity(nll) {
+  if (nll === null) return "overflow";
+  const value = Math.exp(nll);
   if (!Number.isFinite(value)) return "∞";
   if (value >= 1e5) return value.toExponential(2).replace(/e\+(\d)$/, "e+0$1");
   return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });

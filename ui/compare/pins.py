@@ -11,12 +11,12 @@ import streamlit as st
 
 from explorer.errors import ExplorerError
 from explorer.evaluation.scores import Score
-from explorer.execution.engine import Facts
+from explorer.execution.engine import ModelSummary
 from explorer.masks.mask import Mask
-from explorer.model.inventory import Costs
+from explorer.model.cost_model import Costs
 from ui.browser import read_scripts
 from ui.live.engine import get_engine, get_owner
-from ui.live.live_panels import wake, watch
+from ui.live.live_panels import rerun_panels, watch
 from ui.view.session import describe_view, get_view
 
 MOST = 8
@@ -63,7 +63,7 @@ class Pin:
         """Pin a scored view."""
         low, high = score.perplexity_ci95 or (None, None)
         least, most = score.delta_ci95 or (None, None)
-        difference = math.inf if math.isnan(score.delta_nats_per_token) else score.delta_nats_per_token
+        difference = math.inf if math.isnan(score.delta_nll_per_token) else score.delta_nll_per_token
         numbers = (score.perplexity, low, high, difference, least, most)
         needs = (costs.parameters, costs.kv_bytes_per_token, costs.flops_per_token)
         return cls(link, layers, *numbers, *needs, tuple(texts), str(score.overflow or ""))
@@ -121,7 +121,7 @@ def keep_pins() -> None:
         stored = st.session_state["pins_keeper"]["stored"]
         if st.session_state.get("pins") is None and stored:
             st.session_state.pins = read_pins(stored)
-            wake("pins", "comparison")  # the message may have come with another panel's, whose run this is
+            rerun_panels("pins", "comparison")  # the message may have come with another panel's, whose run this is
 
     _keeper(
         key="pins_keeper",
@@ -137,7 +137,7 @@ def _finite(entry: dict[str, Any]) -> dict[str, Any]:
     return {k: min(v, 1e308) if isinstance(v, float) and math.isinf(v) else v for k, v in entry.items()}
 
 
-def draw_pinning(facts: Facts) -> None:
+def draw_pinning(summary: ModelSummary) -> None:
     """Draw the button that pins what is set, and the ways on from here."""
     view = get_view()
     score = watch(get_engine().score(get_owner(), view), states_only=True)
@@ -146,8 +146,8 @@ def draw_pinning(facts: Facts) -> None:
 
     def pin() -> None:
         texts = st.session_state.get("texts", {}).get(view, [])
-        costs = facts.inventory.costs(view.mask, facts.window)
-        st.session_state.pins = [*get_pins(), Pin.of(describe_view(view), facts.n_layers, score.result, costs, texts)]
+        costs = summary.cost_model.costs(view.mask, summary.window)
+        st.session_state.pins = [*get_pins(), Pin.of(describe_view(view), summary.n_layers, score.result, costs, texts)]
 
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.button("Pin this", key="pin", on_click=pin, disabled=score.state != "done" or pinned or len(pins) >= MOST)

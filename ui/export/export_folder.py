@@ -6,14 +6,14 @@ import os
 from pathlib import Path, PurePosixPath
 
 from explorer.errors import ExportError
-from explorer.paths import expand
+from explorer.paths import expand_user
 
 _REMEDY = "Give a name such as smaller-model, or a/smaller-model"
 
 
 def get_exports() -> Path:
     """Return the folder that all exports from the page go below: EXPLORER_EXPORTS, or `exports`."""
-    return expand(os.environ.get("EXPLORER_EXPORTS") or "exports")
+    return expand_user(os.environ.get("EXPLORER_EXPORTS") or "exports")
 
 
 def place_export(name: str, exports: Path) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from explorer.execution.engine import Outlook
+from explorer.execution.engine import ExportPreview
 from explorer.export.describe.commands import make_commands
 from explorer.export.export import Exported
 from explorer.export.formats import FORMATS, WRITTEN_AS_TEXT
-from ui.parts.escape_markdown import plain
+from ui.parts.escape_markdown import escape_markdown
 from ui.parts.number_format import describe_bytes
 
 #: What one may want, and the formats for it: the first that takes the mask is offered, the others beside it.
@@ -24,7 +24,7 @@ PURPOSES = {
 OFFERED = tuple(name for names in PURPOSES.values() for name in names)
 
 
-def choose_target(outlooks: dict[str, Outlook]) -> str:
+def choose_target(outlooks: dict[str, ExportPreview]) -> str:
     """Draw the purposes, and return the format chosen; those that do not take the mask say why."""
     purposes = list(PURPOSES)
     first = next(i for i, purpose in enumerate(purposes) if _fitting(PURPOSES[purpose], outlooks))
@@ -37,35 +37,35 @@ def choose_target(outlooks: dict[str, Outlook]) -> str:
     return st.selectbox("Type of the blocks", list(labels), format_func=labels.__getitem__) if labels else formats[0]
 
 
-def _fitting(formats: tuple[str, ...], outlooks: dict[str, Outlook]) -> list[str]:
+def _fitting(formats: tuple[str, ...], outlooks: dict[str, ExportPreview]) -> list[str]:
     return [name for name in formats if not outlooks[name].refused]
 
 
-def _describe(formats: tuple[str, ...], outlooks: dict[str, Outlook]) -> str:
+def _describe(formats: tuple[str, ...], outlooks: dict[str, ExportPreview]) -> str:
     name = next(iter(_fitting(formats, outlooks)), formats[0])
-    outlook = outlooks[name]
-    if outlook.refused:
-        return plain(f"{name}: not for this mask or model. {outlook.refused}")
-    size = "no weights" if name in WRITTEN_AS_TEXT else describe_bytes(outlook.bytes)
-    return plain(f"{name}, {size}. Loaded by {FORMATS[name].loads}.")
+    preview = outlooks[name]
+    if preview.refused:
+        return escape_markdown(f"{name}: not for this mask or model. {preview.refused}")
+    size = "no weights" if name in WRITTEN_AS_TEXT else describe_bytes(preview.bytes)
+    return escape_markdown(f"{name}, {size}. Loaded by {FORMATS[name].loads}.")
 
 
-def draw_target(name: str, outlook: Outlook, free: int) -> None:
+def draw_target(name: str, preview: ExportPreview, free: int) -> None:
     """Draw what would be written in a format, and whether there is room."""
     target = FORMATS[name]
     left, middle, right = st.columns(3)
-    left.metric("Layers written", outlook.layers)
-    middle.metric("Weights on disk", describe_bytes(outlook.bytes), help="In the format's own precision")
+    left.metric("Layers written", preview.layers)
+    middle.metric("Weights on disk", describe_bytes(preview.bytes), help="In the format's own precision")
     right.metric("Disk free there", describe_bytes(free))
     lines = [f"Dropped: {target.dropped}.", f"Zeroed: {target.zeroed}."]
-    if outlook.zeroed:
-        lines.append(f"With this mask {outlook.zeroed} zeroed, saving neither memory nor compute.")
-    st.caption("  \n".join(map(plain, lines)))
+    if preview.zeroed:
+        lines.append(f"With this mask {preview.zeroed} zeroed, saving neither memory nor compute.")
+    st.caption("  \n".join(map(escape_markdown, lines)))
 
 
 def draw_exported(made: Exported) -> None:
     """Draw the proof, and the commands that load what was written."""
-    st.success(plain(f"Wrote {made.out}"))
+    st.success(escape_markdown(f"Wrote {made.out}"))
     proof = made.evidence.proof
     if proof is None:
         st.caption("No weights were written, so nothing was reloaded.")
@@ -77,7 +77,7 @@ def draw_exported(made: Exported) -> None:
         words = f"Reloaded by {proof.loader} and compared with the masked model on the held-out windows."
         if proof.llama_cpp is not None:
             words += f" Perplexity by llama.cpp: {proof.llama_cpp:.4f}."
-        st.caption(plain(words))
+        st.caption(escape_markdown(words))
     for language, code in make_commands(made.format.kind, str(made.out)):
         st.code(code, language=language)
     st.caption("The same export from the command line")

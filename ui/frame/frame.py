@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from explorer.execution.engine import Facts, View
+from explorer.execution.engine import ModelSummary, View
 from explorer.execution.job import Job
 from explorer.masks.mask import Mask
 from ui.live.engine import get_engine, get_owner
 from ui.live.error_panel import draw_broken
-from ui.live.live_panels import panel, turn_page, watch
+from ui.live.live_panels import forget_panels, panel, watch
 from ui.live.waiting import draw_queue, ready
-from ui.parts.escape_markdown import plain
+from ui.parts.escape_markdown import escape_markdown
 from ui.parts.number_format import describe_score
 from ui.parts.skeleton import draw_skeleton
 from ui.view.copy_link import copy_link
@@ -33,7 +33,7 @@ class Frame:
     facts_job: Job
 
     @property
-    def facts(self) -> Facts:
+    def summary(self) -> ModelSummary:
         """The facts, for a page that called `require_facts`."""
         return self.facts_job.result
 
@@ -47,7 +47,7 @@ def framed(page: str) -> Iterator[Frame]:
     if not st.session_state.get("in_app"):
         st.session_state.go_to = page
         st.switch_page("app.py", query_params=dict(st.query_params))
-    turn_page(page)
+    forget_panels(page)
     st.html(_STYLE)
     view = get_view()
     if (question := get_question()) is not None:
@@ -56,7 +56,7 @@ def framed(page: str) -> Iterator[Frame]:
     write_url(view)
     engine, owner = get_engine(), get_owner()
     engine.worker.begin_page(owner, page)
-    facts_job = engine.facts(owner, view)
+    facts_job = engine.summary(owner, view)
     if facts_job.state == "done":
         view = st.session_state.view_loaded = _fit_mask(view, facts_job.result)
     draw_coming(page)
@@ -75,7 +75,7 @@ def _end_page() -> None:
     panel("queue", _draw_queue)
 
 
-def require_facts(frame: Frame) -> Facts:
+def require_facts(frame: Frame) -> ModelSummary:
     """Return the facts, or draw how far the loading is and end the page here."""
     if not ready(frame.facts_job):
         if frame.facts_job.state == "failed":
@@ -85,24 +85,24 @@ def require_facts(frame: Frame) -> Facts:
             draw_skeleton(frame.page)
         _end_page()
         st.stop()
-    return frame.facts
+    return frame.summary
 
 
 def offer_way_back() -> None:
     """Offer the last view that loaded."""
     before = st.session_state.get("view_loaded")
-    if before is not None and st.button(plain(f"Back to {before.model}, {before.text}")):
+    if before is not None and st.button(escape_markdown(f"Back to {before.model}, {before.text}")):
         st.session_state.view = before
         st.rerun()
 
 
-def _fit_mask(view: View, facts: Facts) -> View:
+def _fit_mask(view: View, summary: ModelSummary) -> View:
     """Skip a link's mask that names layers which the model lacks, and say so."""
-    beyond = [site for site in view.mask.sites if site.layer >= facts.n_layers]
+    beyond = [site for site in view.mask.sites if site.layer >= summary.n_layers]
     if not beyond:
         return view
     fitted = replace(view, mask=Mask(view.mask.sites - set(beyond)))
-    said = f"The link's mask names layers beyond the model's 0 to {facts.n_layers - 1}; they were skipped."
+    said = f"The link's mask names layers beyond the model's 0 to {summary.n_layers - 1}; they were skipped."
     notices = [*st.session_state.get("notices", []), said]
     set_view(fitted)
     write_url(fitted)
@@ -126,17 +126,17 @@ _STYLE = """<style>
 
 
 def _draw_header(page: str, facts_job: Job) -> None:
-    view, facts = get_view(), watch(facts_job).result
+    view, summary = get_view(), watch(facts_job).result
     score = watch(get_engine().score(get_owner(), view))
     with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="large"):
         _draw_entry("Model", view.model)
-        _draw_entry("Precision", f"{facts.precision} on {facts.device}" if facts else "…")
+        _draw_entry("Precision", f"{summary.precision} on {summary.device}" if summary else "…")
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
         _draw_entry("Perplexity", _describe_score(score))
         copy_link()
     for notice in read_notices(page):
-        st.warning(plain(notice))
+        st.warning(escape_markdown(notice))
 
 
 def _draw_entry(label: str, value: str) -> None:

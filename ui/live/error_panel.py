@@ -8,7 +8,7 @@ import streamlit as st
 
 from explorer.errors import ExplorerError
 from explorer.execution.failures import explain
-from ui.parts.escape_markdown import plain
+from ui.parts.escape_markdown import escape_markdown
 
 
 def draw_broken(error: BaseException, name: str) -> None:
@@ -19,7 +19,7 @@ def draw_broken(error: BaseException, name: str) -> None:
     """
     if isinstance(error, ExplorerError):
         print(f"{name}: {error}", file=sys.stderr)
-    st.error(plain(str(explain(error))))
+    st.error(escape_markdown(str(explain(error))))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Try again", key=f"try {name}")
         st.page_link("pages/overview.py", label="Overview")

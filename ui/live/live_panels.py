@@ -76,7 +76,7 @@ class Watchers:
         with self._lock:
             table[session].setdefault(panel, set()).add(job)
 
-    def wake(self, session: str, names: Iterable[str]) -> None:
+    def rerun_panels(self, session: str, names: Iterable[str]) -> None:
         """Run panels of a session again, by name; those that its page lacks are left out."""
         with self._lock:
             panels = {self._named[session, name] for name in names if (session, name) in self._named}
@@ -194,13 +194,13 @@ def watch(job: Job, states_only: bool = False, slowly: bool = False) -> Job:
     return job
 
 
-def wake(*names: str) -> None:
+def rerun_panels(*names: str) -> None:
     """Have other panels of this session run again, once the script that runs now is through."""
     if (context := get_script_run_ctx()) is not None:
-        get_watchers().wake(context.session_id, names)
+        get_watchers().rerun_panels(context.session_id, names)
 
 
-def turn_page(page: str) -> None:
+def forget_panels(page: str) -> None:
     """Forget the panels of the page before: a page is drawn anew."""
     if (context := get_script_run_ctx()) is not None:
         get_watchers().turn(context.session_id, page)

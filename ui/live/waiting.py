@@ -11,7 +11,7 @@ import streamlit as st
 from explorer.execution.job import Job
 from ui.live.engine import get_engine, get_owner
 from ui.live.live_panels import panel, watch
-from ui.parts.escape_markdown import plain
+from ui.parts.escape_markdown import escape_markdown
 from ui.parts.number_format import describe_seconds
 
 _SECRET = secrets.token_bytes(16)
@@ -40,7 +40,7 @@ def draw_state(job: Job) -> None:
 def draw_end(job: Job, again: bool = True) -> None:
     """Say why a job that is not active has no result."""
     if job.state == "failed":
-        st.error(plain(str(job.error)))
+        st.error(escape_markdown(str(job.error)))
     elif job.state == "cancelled":
         st.caption("Cancelled.")
         if again:
@@ -63,9 +63,9 @@ def _draw_progress(job: Job) -> None:
 def draw_progress(job: Job) -> None:
     """Draw how far an active job is, and a button that cancels it."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction, text=plain(describe_progress(job)))
-        decline = get_engine().worker.decline
-        st.button("Cancel", key=name_widget("cancel", job), on_click=decline, args=(get_owner(), job))
+        st.progress(job.fraction, text=escape_markdown(describe_progress(job)))
+        cancel_for = get_engine().worker.cancel_for
+        st.button("Cancel", key=name_widget("cancel", job), on_click=cancel_for, args=(get_owner(), job))
 
 
 def describe_progress(job: Job) -> str:
@@ -98,10 +98,10 @@ def draw_queue(most: int = 6) -> None:
     worker = get_engine().worker
     waiting = [job for job in worker.waiting() if watch(job, slowly=True).active]
     more = [f"{len(waiting) - most} more"] if len(waiting) > most else []
-    st.caption("Queue: " + plain("; ".join([*map(describe_queued, waiting[:most]), *more]) or "empty"))
+    st.caption("Queue: " + escape_markdown("; ".join([*map(describe_queued, waiting[:most]), *more]) or "empty"))
     for job in waiting[:most]:
         if worker.is_orphan(job):
-            st.button(plain(f"Stop {job.title}"), key=f"stop {job.key}", on_click=worker.dismiss, args=(job,))
+            st.button(escape_markdown(f"Stop {job.title}"), key=f"stop {job.key}", on_click=worker.dismiss, args=(job,))
 
 
 def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:

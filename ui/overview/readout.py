@@ -28,7 +28,7 @@ def _draw(job: Job, label: str) -> None:
 def _draw_estimate(estimate: Estimate, label: str) -> None:
     st.metric(label, f"≈ {describe_perplexity(estimate.perplexity)}")
     lines = [] if estimate.perplexity_ci95 is None else [describe_interval(estimate.perplexity_ci95)]
-    lines.append(f"estimate from {len(estimate.score.nats)} of {estimate.n_windows} windows")
+    lines.append(f"estimate from {len(estimate.score.nll)} of {estimate.n_windows} windows")
     st.caption("  \n".join(lines))
 
 
@@ -38,8 +38,8 @@ def _draw_score(score: Score, label: str) -> None:
         st.caption("Numbers beyond the range of this precision: load the model in bfloat16 or float32.")
         return
     lines = [describe_interval(score.perplexity_ci95)]
-    if score.mask and not score.base_overflow:
-        delta = f"{score.delta_nats_per_token:+.4f} nats a token"
+    if score.mask and not score.baseline_overflow:
+        delta = f"{score.delta_nll_per_token:+.4f} nats a token"
         if paired := score.delta_ci95:
             delta += f" [{paired[0]:+.4f}, {paired[1]:+.4f}]"
         lines.append(f"{delta} against {describe_perplexity(score.unpruned.perplexity)}")

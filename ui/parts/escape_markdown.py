@@ -5,6 +5,6 @@ from __future__ import annotations
 import re
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape whatever Markdown, its colour and icon codes, or mathematics would read in a text."""
     return re.sub(r"([\\`*_{}\[\]()#+\-!|~$<>:])", r"\\\1", text)

@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from explorer.jsonable import jsonable
+from explorer.jsonable import to_json
 
 Table = Mapping[str, Sequence[Any]]
 
@@ -90,4 +90,4 @@ def write_csv(table: Table) -> str:
 
 def write_json(table: Table) -> str:
     """Write columns as a JSON object of lists; what is not finite is null."""
-    return json.dumps(jsonable(table), allow_nan=False)
+    return json.dumps(to_json(table), allow_nan=False)

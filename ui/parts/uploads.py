@@ -7,7 +7,7 @@ from typing import Protocol
 
 import streamlit as st
 
-from ui.parts.escape_markdown import plain
+from ui.parts.escape_markdown import escape_markdown
 
 MOST_FILES = 8
 
@@ -31,7 +31,7 @@ def upload(label: str, kinds: str | list[str], key: str, megabytes: int) -> list
     files = st.file_uploader(label, kinds, accept_multiple_files=True, key=key, max_upload_size=megabytes)
     taken, left_out = sort_out(files, megabytes)
     for name, reason in left_out:
-        st.error(plain(f"{name}: {reason}"))
+        st.error(escape_markdown(f"{name}: {reason}"))
     return taken
 
 

@@ -11,16 +11,16 @@ import streamlit as st
 from explorer.charts.curves import AXES, Shares, draw_curves, draw_divergences, draw_orders
 from explorer.errors import ExplorerError, PlanError
 from explorer.evaluation.decode_speed import DecodeSpeed
-from explorer.execution.engine import Facts, View
+from explorer.execution.engine import ModelSummary, View
 from explorer.execution.job import Job
-from explorer.execution.requests import ask_paces
+from explorer.execution.requests import ask_decode_speeds
 from explorer.masks.mask import Mask
 from explorer.plans.catalogue import METHODS, UNITS
 from explorer.plans.curve import SEEDS, Curve
 from explorer.plans.plan import Effort, Plan, PlanSpec
 from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import draw_state, follow, ready
-from ui.parts.escape_markdown import plain
+from ui.parts.escape_markdown import escape_markdown
 from ui.parts.number_format import describe_bytes, describe_score, describe_seconds, describe_speed
 from ui.parts.plots import draw_plot
 from ui.parts.uploads import upload
@@ -45,7 +45,7 @@ def choose_specs() -> list[PlanSpec]:
         protect = middle.text_input("Layers that stay", "none", key="plans protect", help="0-3,28 or first,last")
         budget = right.text_input("Budget", "", key="plans budget", help="parameters=20%, layers=8, bytes=6GiB …")
         iterative = left.toggle("Measure again after each removal, where the method can", key="plans iterative")
-        criterion = middle.selectbox("Searches lower", ("perplexity", "kl", "logit-distance"), key="plans criterion")
+        criterion = middle.selectbox("Searches lower", ("perplexity", "kl", "logit-l2"), key="plans criterion")
     specs = []
     for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
         try:
@@ -62,7 +62,7 @@ def choose_specs() -> list[PlanSpec]:
                 )
             )
         except ExplorerError as error:
-            st.error(plain(str(error)))
+            st.error(escape_markdown(str(error)))
             return []
     return specs
 
@@ -88,13 +88,13 @@ def read_plans(n_layers: int) -> list[Plan]:
                 raise PlanError("The plan is for another model", f"{plan.n_layers} layers", f"This one has {n_layers}")
             plans.append(plan)
         except ExplorerError as error:
-            st.error(plain(f"{file.name}: {error}"))
+            st.error(escape_markdown(f"{file.name}: {error}"))
         except (ValueError, RecursionError):
-            st.error(plain(f"{file.name} is not a file of JSON."))
+            st.error(escape_markdown(f"{file.name} is not a file of JSON."))
     return plans
 
 
-def draw_contest(view: View, facts: Facts, jobs: Mapping[str, Job]) -> None:
+def draw_contest(view: View, summary: ModelSummary, jobs: Mapping[str, Job]) -> None:
     """Draw what is known of the plans, and how far the rest are."""
     shown = _count_steps(jobs)
     if any(job.active for job in jobs.values()):
@@ -105,7 +105,7 @@ def draw_contest(view: View, facts: Facts, jobs: Mapping[str, Job]) -> None:
     if not curves:
         st.caption("Curves appear here as soon as the first steps are scored.")
         return
-    _draw(view, facts, curves)
+    _draw(view, summary, curves)
 
 
 def _find_curve(job: Job) -> Curve | None:
@@ -133,7 +133,7 @@ def _draw_progress(jobs: Mapping[str, Job], shown: int) -> None:
         st.rerun()
 
 
-def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
+def _draw(view: View, summary: ModelSummary, curves: Mapping[str, Curve]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         of = st.segmented_control(
             "Against",
@@ -144,8 +144,8 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
             key="plans axis",
         )
     names, found = [_name(curve.plan.spec) for curve in curves.values()], list(curves.values())
-    shares = Shares(of, facts.n_layers, lambda mask: facts.inventory.costs(mask, facts.window))
-    table = _list_steps(found, names, facts)
+    shares = Shares(of, summary.n_layers, lambda mask: summary.cost_model.costs(mask, summary.window))
+    table = _list_steps(found, names, summary)
     clicked = draw_plot(
         draw_curves(found, names, shares), "plans-perplexity", table,
         "Held-out perplexity of every plan against what it removes; the table has the numbers.", clickable=True,
@@ -160,7 +160,7 @@ def _draw(view: View, facts: Facts, curves: Mapping[str, Curve]) -> None:
         draw_divergences(found, names, shares), "plans-divergence", table,
         "KL divergence and top-1 agreement of every plan against what it removes.",
     )  # fmt: skip
-    _draw_comparison(view, facts, found, names)
+    _draw_comparison(view, summary, found, names)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Plan files")
         for number, (curve, name) in enumerate(zip(found, _tell_apart(names), strict=True)):
@@ -194,11 +194,11 @@ def _offer(clicked: Any) -> None:
         st.button("Take it to Prune", type="primary", on_click=take_to_prune, args=(mask,))
 
 
-def _list_steps(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> dict[str, list[Any]]:
+def _list_steps(curves: Sequence[Curve], names: Sequence[str], summary: ModelSummary) -> dict[str, list[Any]]:
     rows: list[dict[str, Any]] = []
     for curve, name in zip(curves, names, strict=True):
         for step, found in sorted(curve.scores.items()):
-            costs = facts.inventory.costs(found.mask, facts.window)
+            costs = summary.cost_model.costs(found.mask, summary.window)
             low, high = found.perplexity_ci95 or (None, None)
             divergence = curve.divergences.get(step)
             rows.append(
@@ -210,7 +210,7 @@ def _list_steps(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> 
                     "low": low,
                     "high": high,
                     "KL": None if divergence is None else divergence.kl_per_token,
-                    "top-1 agreement": None if divergence is None else divergence.agreement,
+                    "top-1 agreement": None if divergence is None else divergence.top1_agreement,
                     "parameters": costs.parameters,
                     "KV bytes per token": costs.kv_bytes_per_token,
                     "FLOPs per token": costs.flops_per_token,
@@ -221,7 +221,7 @@ def _list_steps(curves: Sequence[Curve], names: Sequence[str], facts: Facts) -> 
     return {column: [row[column] for row in rows] for column in rows[0]}
 
 
-def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: Sequence[str]) -> None:
+def _draw_comparison(view: View, summary: ModelSummary, curves: Sequence[Curve], names: Sequence[str]) -> None:
     """Draw the plans at given shares in one table; decoding speed, when asked for."""
     st.subheader("At the same share of layers", anchor=False)
     shares = st.multiselect(
@@ -240,11 +240,11 @@ def _draw_comparison(view: View, facts: Facts, curves: Sequence[Curve], names: S
     if st.session_state.get("paced") != masks and st.button(f"Measure decoding speed under {len(masks)} masks"):
         st.session_state.paced = masks
         st.rerun()
-    paces: Mapping[Mask, DecodeSpeed | None] = {}
+    decode_speeds: Mapping[Mask, DecodeSpeed | None] = {}
     if st.session_state.get("paced") == masks:
-        job = ask_paces(get_engine(), get_owner(), view, masks)
-        paces = job.result if ready(job) else {}
-    st.dataframe([_describe_step(facts, paces, *entry) for entry in chosen], hide_index=True, width="stretch")
+        job = ask_decode_speeds(get_engine(), get_owner(), view, masks)
+        decode_speeds = job.result if ready(job) else {}
+    st.dataframe([_describe_step(summary, decode_speeds, *entry) for entry in chosen], hide_index=True, width="stretch")
 
 
 def _choose_steps(
@@ -261,19 +261,24 @@ def _choose_steps(
 
 
 def _describe_step(
-    facts: Facts, paces: Mapping[Mask, DecodeSpeed | None], share: int, name: str, curve: Curve, step: int
+    summary: ModelSummary,
+    decode_speeds: Mapping[Mask, DecodeSpeed | None],
+    share: int,
+    name: str,
+    curve: Curve,
+    step: int,
 ) -> dict[str, str]:
     mask = curve.plan.at(step)
-    costs, divergence = facts.inventory.costs(mask, facts.window), curve.divergences[step]
+    costs, divergence = summary.cost_model.costs(mask, summary.window), curve.divergences[step]
     return {
         "removed": f"{share}%",
         "plan": name,
         "perplexity": describe_score(curve.scores[step]),
         "KL": f"{divergence.kl_per_token:.3f}",
-        "top-1": f"{divergence.agreement:.1%}",
+        "top-1": f"{divergence.top1_agreement:.1%}",
         "parameters": f"{costs.parameters / 1e6:,.1f} M",
         "KV per token": describe_bytes(costs.kv_bytes_per_token),
-        "tokens/s": describe_speed(paces.get(mask)),
+        "tokens/s": describe_speed(decode_speeds.get(mask)),
         "mask": str(mask),
     }
 

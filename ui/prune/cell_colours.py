@@ -18,7 +18,7 @@ from ui.live.engine import get_engine, get_owner
 from ui.live.live_panels import watch
 from ui.view.session import get_view
 
-#: What the ladder of single sites says, on held-out text, where every other measure is taken on calibration text.
+#: What scores of single sites say, on held-out text, where every other measure is taken on calibration text.
 _ALONE = "Damage alone, held-out"
 
 _LABELS = {name: measure.label for name, measure in MEASURES.items() if set(measure.units) & set(PARTS)} | {
@@ -47,19 +47,19 @@ def ask_colours(name: str) -> Job | None:
     return watch(ask_importance(get_engine(), get_owner(), get_view(), name, "colours"))
 
 
-def describe_measure(name: str, job: Job | None, singles: Sequence[Score | None]) -> dict[str, Any] | None:
+def describe_measure(name: str, job: Job | None, leave_one_out: Sequence[Score | None]) -> dict[str, Any] | None:
     """Describe a measure as colours and notes of the cells; None where it is not measured yet.
 
     Args:
         name: as chosen.
         job: what was asked for it.
-        singles: the Scores with one cell's site off, as far as they are known.
+        leave_one_out: the Scores with one cell's site off, as far as they are known.
     """
     if job is None:
-        scores = [score for score in singles if score is not None]
-        if len(scores) < len(singles):
+        scores = [score for score in leave_one_out if score is not None]
+        if len(scores) < len(leave_one_out):
             return None
-        values = np.array([score.delta_nats_per_token for score in scores])
+        values = np.array([score.delta_nll_per_token for score in scores])
     elif job.state != "done":
         return None
     else:

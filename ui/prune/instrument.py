@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from explorer.evaluation.scores import Estimate, Score
-from explorer.execution.engine import Facts, View, list_singles
+from explorer.execution.engine import ModelSummary, View, list_single_sites
 from explorer.execution.job import Job
 from explorer.masks.mask import Mask
 from explorer.plans.plan import Plan
@@ -25,7 +25,7 @@ from ui.view.session import change_mask, get_view
 _REMEMBERED = 32  # scores of masks that were set before; going back shows them at once
 
 
-def draw_instrument(facts: Facts) -> None:
+def draw_instrument(summary: ModelSummary) -> None:
     """Draw the choice of plan and measure, and the instrument; ask for all that it shows."""
     with st.container(key="choices", horizontal=True, vertical_alignment="bottom", gap="large"):
         choose_plan()
@@ -33,31 +33,31 @@ def draw_instrument(facts: Facts) -> None:
     view, engine, owner = get_view(), get_engine(), get_owner()
     score = watch(engine.score(owner, view))
     plan = watch(engine.plan(owner, view))
-    ladder = watch(engine.ladder(owner, view, plan.result)) if plan.state == "done" else None
-    if ladder is None:
-        engine.worker.release(owner, ["ladder"])  # that of the plan before
+    plan_scores = watch(engine.plan_scores(owner, view, plan.result)) if plan.state == "done" else None
+    if plan_scores is None:
+        engine.worker.release(owner, ["plan_scores"])  # that of the plan before
     colours = ask_colours(measure)
-    singles = watch(engine.singles(owner, view, facts.n_layers))
-    scored = singles.result or singles.partial or {}
-    alone = [scored.get(mask) for mask in list_singles(facts.n_layers)]
+    leave_one_out = watch(engine.leave_one_out(owner, view, summary.n_layers))
+    scored = leave_one_out.result or leave_one_out.partial or {}
+    alone = [scored.get(mask) for mask in list_single_sites(summary.n_layers)]
     known = _remember(view, score)
     some = next((s for scores in (known, scored) for s in scores.values()), None)
     data = {
         "model": view.model,
-        "known": {write_cells(mask, facts.n_layers): write_score(s) for mask, s in known.items()},
-        "singles": [None if score is None else write_score(score) for score in alone],
-        "base": None if some is None else write_score(some.unpruned),
-        "live": _describe_live(view, score, facts.n_layers),
+        "known": {write_cells(mask, summary.n_layers): write_score(s) for mask, s in known.items()},
+        "leaveOneOut": [None if score is None else write_score(score) for score in alone],
+        "baseline": None if some is None else write_score(some.unpruned),
+        "live": _describe_live(view, score, summary.n_layers),
         "failed": str(score.error) if score.state == "failed" else "",
         "tokens": some.n_tokens if some else 0,
-        "plan": _describe_plan(plan, ladder, facts.n_layers),
+        "plan": _describe_plan(plan, plan_scores, summary.n_layers),
         "measure": describe_measure(measure, colours, alone),
-        "meter": describe_meter(facts.inventory, facts.window),
-        "pace": _describe_pace(view),
-        "progress": _describe_progress([score, plan, ladder, colours, singles]),
+        "meter": describe_meter(summary.cost_model, summary.window),
+        "decodeSpeed": _describe_decode_speed(view),
+        "progress": _describe_progress([score, plan, plan_scores, colours, leave_one_out]),
     }
-    draw_strip(facts.n_layers, view.mask, data, change_mask, _ask_pace)
-    for job in (score, plan, ladder, colours, singles):
+    draw_strip(summary.n_layers, view.mask, data, change_mask, _ask_decode_speed)
+    for job in (score, plan, plan_scores, colours, leave_one_out):
         if job is not None:
             draw_end(job)
 
@@ -69,9 +69,9 @@ def write_score(score: Score) -> list[float | str | None]:
     """
     paired = score.delta_ci95 if score.mask else None
     return [
-        _number(score.total_nats / score.n_tokens),
+        _number(score.total_nll / score.n_tokens),
         *_logs(score.perplexity_ci95),
-        _number(score.delta_nats_per_token) if score.mask else None,
+        _number(score.delta_nll_per_token) if score.mask else None,
         *(paired or (None, None)),
         str(score.overflow) if score.overflow else None,
     ]
@@ -108,16 +108,16 @@ def _describe_live(view: View, job: Job, n_layers: int) -> dict[str, Any] | None
     return {
         "off": write_cells(view.mask, n_layers),
         "score": [_number(math.log(estimate.perplexity)), *_logs(estimate.perplexity_ci95)],
-        "windows": len(estimate.score.nats),
+        "windows": len(estimate.score.nll),
         "of": estimate.n_windows,
     }
 
 
-def _describe_plan(job: Job, ladder: Job | None, n_layers: int) -> dict[str, Any] | None:
+def _describe_plan(job: Job, plan_scores: Job | None, n_layers: int) -> dict[str, Any] | None:
     if job.state != "done":
         return None
     plan: Plan = job.result
-    scores = {} if ladder is None else ladder.result or ladder.partial or {}
+    scores = {} if plan_scores is None else plan_scores.result or plan_scores.partial or {}
     return {
         "id": job.key,
         "changes": list_changes(plan.masks, n_layers),
@@ -130,18 +130,18 @@ def _describe_progress(jobs: list[Job | None]) -> str:
     return describe_progress(running[0]) if running else ""
 
 
-def _ask_pace() -> None:
-    st.session_state.pace_run = st.session_state.get("pace_run", 0) + 1
-    st.session_state.pace_view = get_view()
+def _ask_decode_speed() -> None:
+    st.session_state.decode_speed_run = st.session_state.get("decode_speed_run", 0) + 1
+    st.session_state.decode_speed_view = get_view()
 
 
-def _describe_pace(view: View) -> dict[str, str] | None:
-    if "pace_view" not in st.session_state:
+def _describe_decode_speed(view: View) -> dict[str, str] | None:
+    if "decode_speed_view" not in st.session_state:
         return None
-    timed: View = st.session_state.pace_view
+    timed: View = st.session_state.decode_speed_view
     if timed.source != view.source:
         return None
-    job = watch(get_engine().pace(get_owner(), timed, st.session_state.pace_run))
+    job = watch(get_engine().decode_speed(get_owner(), timed, st.session_state.decode_speed_run))
     if job.state != "done":
         return {"before": "…", "after": "…", "note": describe_progress(job) if job.active else str(job.error or "")}
     whole, pruned = job.result

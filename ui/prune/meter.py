@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.masks.mask import NONE, Mask, Site
-from explorer.model.inventory import Inventory
+from explorer.model.cost_model import CostModel
 
 #: Contexts to choose from beside the text's window.
 CONTEXTS = (1024, 4096, 8192, 32768, 131072)
 
 
-def describe_meter(inventory: Inventory, window: int) -> dict[str, Any]:
+def describe_meter(cost_model: CostModel, window: int) -> dict[str, Any]:
     """Describe costs so that sums alone give those of every mask at every context to choose from.
 
     A layer's saving depends on that layer alone, and layers of one kind are alike.
     """
     contexts = [window, *(context for context in CONTEXTS if context > window)]
-    whole = _list_amounts(inventory, NONE, contexts)
+    whole = _list_amounts(cost_model, NONE, contexts)
     kinds: dict[tuple, int] = {}
     numbers = []
-    for layer in range(len(inventory.layers)):
-        kind = kinds.setdefault(inventory.kind(layer), layer)
+    for layer in range(len(cost_model.layers)):
+        kind = kinds.setdefault(cost_model.kind(layer), layer)
         numbers.append(list(kinds.values()).index(kind))
     states = [
-        [_list_amounts(inventory, _off(layer, parts), contexts) for parts in ("a", "m", "am")]
+        [_list_amounts(cost_model, _off(layer, parts), contexts) for parts in ("a", "m", "am")]
         for layer in kinds.values()
     ]
     rows = [
@@ -50,14 +50,14 @@ ROWS = (
 )
 
 
-def _list_amounts(inventory: Inventory, mask: Mask, contexts: list[int]) -> list[list[float]]:
+def _list_amounts(cost_model: CostModel, mask: Mask, contexts: list[int]) -> list[list[float]]:
     """List a mask's amounts in the order of ROWS, each at every context."""
-    at = [inventory.costs(mask, context) for context in contexts]
+    at = [cost_model.costs(mask, context) for context in contexts]
     return [
         [costs.parameters for costs in at],
         *([costs.bytes_at(bits) for costs in at] for bits in (16, 8, 4)),
         [costs.kv_bytes_per_token for costs in at],
-        [inventory.kv_bytes(mask, context) for context in contexts],
+        [cost_model.kv_bytes(mask, context) for context in contexts],
         [costs.flops_per_token for costs in at],
     ]
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from explorer.plans.catalogue import METHODS
 from explorer.plans.plan import PlanSpec
-from ui.live.live_panels import wake
+from ui.live.live_panels import rerun_panels
 from ui.view.session import get_view, set_view, write_url
 
 _UNITS = {"layer": "Layers", "attention": "Attention", "mlp": "MLPs", "site": "Attention and MLPs"}
@@ -54,4 +54,4 @@ def _take() -> None:
     chosen = replace(view, plan=PlanSpec(state.plan_method, state.plan_unit, protect=view.plan.protect))
     set_view(chosen)
     write_url(chosen)
-    wake("queue")
+    rerun_panels("queue")

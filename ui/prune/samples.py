@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from explorer.evaluation.samples import Sample
-from explorer.execution.engine import Facts
+from explorer.execution.engine import ModelSummary
 from explorer.execution.job import Job
 from explorer.masks.mask import NONE
 from ui.browser import read, read_scripts
@@ -27,12 +27,12 @@ _samples = st.components.v2.component(
 )
 
 
-def draw_samples(facts: Facts) -> None:
+def draw_samples(summary: ModelSummary) -> None:
     """Draw a greedy sample for each prompt; a new mask cancels and restarts the pruned ones."""
     engine, owner, view = get_engine(), get_owner(), get_view()
     controls, stop = st.columns([8, 1], vertical_alignment="bottom")
     with controls:
-        chosen = choose_prompts(facts.chat)
+        chosen = choose_prompts(summary.chat)
     pairs: list[Pair] = []
     for number, prompt in enumerate(chosen.texts):
         original, pruned = (
@@ -66,15 +66,15 @@ def _draw_stop(jobs: list[Job]) -> None:
     if stopped and not active:
         st.button("Write again", key="stop", on_click=each, args=(worker.retry, stopped))
     else:
-        st.button("Stop", key="stop", on_click=each, args=(worker.decline, active), disabled=not active)
+        st.button("Stop", key="stop", on_click=each, args=(worker.cancel_for, active), disabled=not active)
 
 
 def _is_active(job: Job) -> bool:
-    return job.active and not job.doomed
+    return job.active and not job.cancelling
 
 
 def _is_stopped(job: Job) -> bool:
-    return job.state == "cancelled" or job.doomed
+    return job.state == "cancelled" or job.cancelling
 
 
 def describe_pair(prompt: str, original: Job, pruned: Job) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def draw_strip(
     mask: Mask,
     data: dict[str, Any],
     on_mask: Callable[[Mask], None],
-    on_pace: Callable[[], None],
+    on_decode_speed: Callable[[], None],
 ) -> None:
     """Draw the instrument and tell `on_mask` the mask after each gesture.
 
@@ -35,7 +35,7 @@ def draw_strip(
         mask: what is off.
         data: what the browser shows without asking, see `ui.prune.instrument`.
         on_mask: told the new mask, in a callback.
-        on_pace: told that decoding is to be timed, in a callback.
+        on_decode_speed: told that decoding is to be timed, in a callback.
     """
     state = st.session_state
     if state.get("strip_mask") != mask:
@@ -53,7 +53,7 @@ def draw_strip(
         data={"layers": n_layers, "off": write_cells(mask, n_layers), "revision": state.strip_revision, **data},
         default={"off": None},
         on_off_change=changed,
-        on_pace_change=on_pace,
+        on_decode_speed_change=on_decode_speed,
     )
 
 

@@ -6,16 +6,16 @@ import streamlit as st
 
 from explorer.charts import TOKEN_LABELS, draw_redundancy
 from explorer.charts.triangle import tabulate
-from explorer.execution.engine import Facts, View
+from explorer.execution.engine import ModelSummary, View
 from explorer.masks.mask import Mask
-from explorer.measures.similarity_stats import Redundancy
+from explorer.measures.similarity_stats import SimilarityStats
 from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
 from ui.parts.plots import Table, draw_plot
 from ui.view.session import take_to_prune
 
 
-def draw_blocks(view: View, facts: Facts) -> None:
+def draw_blocks(view: View, summary: ModelSummary) -> None:
     """Draw angular distance over start layer and block size; offer the block that is clicked for removal."""
     job = get_engine().redundancy(get_owner(), view)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
@@ -31,7 +31,7 @@ def draw_blocks(view: View, facts: Facts) -> None:
     with st.container(key="heatmap"):
         if not ready(job):
             return
-        found: Redundancy = job.result
+        found: SimilarityStats = job.result
         offer = st.container(key="offer", horizontal=True, vertical_alignment="center")
         figure = draw_redundancy(found, token, token == "mean_without_first", rescaled)
         clicked = draw_plot(
@@ -42,7 +42,7 @@ def draw_blocks(view: View, facts: Facts) -> None:
         with offer:
             _offer(view, clicked)
         st.caption(
-            f"{facts.calibration_tokens:,} calibration tokens, {facts.protocol}. Angular distance: arccos of the "
+            f"{summary.calibration_tokens:,} calibration tokens, {summary.protocol}. Angular distance: arccos of the "
             "cosine between the inputs of layers l and l+n, over π. Block influence: 1 − cosine before and after."
         )
 
@@ -59,7 +59,7 @@ def _offer(view: View, clicked: list[float] | None) -> None:
         st.button(f"Remove it beside {view.mask}", on_click=take_to_prune, args=(view.mask | block,))
 
 
-def _list_blocks(found: Redundancy, token: str) -> Table:
+def _list_blocks(found: SimilarityStats, token: str) -> Table:
     values, best = tabulate(found, token), found.best_starts(token)
     cells = [(start, size) for size in range(1, found.n_layers + 1) for start in range(found.n_layers - size + 1)]
     return {

@@ -82,8 +82,8 @@ def list_pairs(found: Interactions) -> Table:
         "one": [names[i] for i, _ in pairs],
         "other": [names[j] for _, j in pairs],
         "interaction": [float(found.pairs[pair]) for pair in pairs],
-        "one alone": [float(found.singles[i]) for i, _ in pairs],
-        "other alone": [float(found.singles[j]) for _, j in pairs],
+        "one alone": [float(found.leave_one_out[i]) for i, _ in pairs],
+        "other alone": [float(found.leave_one_out[j]) for _, j in pairs],
         "windows": [int(found.windows[pair]) for pair in pairs],
     }
     return columns

@@ -7,7 +7,7 @@ import html
 import numpy as np
 import streamlit as st
 
-from explorer.execution.engine import Facts, View
+from explorer.execution.engine import ModelSummary, View
 from explorer.execution.requests import Passage, ask_passage
 from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
@@ -16,19 +16,19 @@ _WORSE, _BETTER = "213, 94, 0", "0, 114, 178"  # Okabe and Ito's vermilion and b
 _FULL = 4.0  # nats at which a colour is full
 
 
-def draw_passage(view: View, facts: Facts) -> None:
+def draw_passage(view: View, summary: ModelSummary) -> None:
     """Draw a held-out window of the text token by token."""
     if not view.mask:
         st.caption("Nothing is removed. Click a block under Blocks, or turn sites off on the Prune page.")
         st.page_link("pages/prune.py", label="Prune")
         return
-    windows = facts.held_out_tokens // facts.window
+    windows = summary.held_out_tokens // summary.window
     number = st.number_input("Held-out window", 1, windows, 1, key="window number")
     job = ask_passage(get_engine(), get_owner(), view, int(number) - 1)
     if not ready(job):
         return
     found: Passage = job.result
-    lost = found.masked - found.base
+    lost = found.masked - found.baseline
     st.text(f"{lost.mean():+.3f} nats a token; {np.mean(lost > 0):.0%} of the tokens cost more without {view.mask}")
     with st.container(key="passage", border=True):
         st.html(write_passage(found))
@@ -37,7 +37,7 @@ def draw_passage(view: View, facts: Facts) -> None:
         f"Full colour from {_FULL:g} nats on. Point at a token for its nats."
     )
     st.dataframe(
-        {"token": found.texts[1:], "whole": found.base, "without": found.masked, "more": lost},
+        {"token": found.texts[1:], "whole": found.baseline, "without": found.masked, "more": lost},
         hide_index=True,
         width="stretch",
         height=240,
@@ -48,14 +48,14 @@ def write_passage(found: Passage) -> str:
     """Write a passage as HTML; the text in it is escaped."""
     first, *rest = found.texts
     spans = [f"<span>{_escape(first)}</span>"]
-    for text, base, masked in zip(rest, found.base, found.masked, strict=True):
-        more = float(masked - base)
+    for text, baseline, masked in zip(rest, found.baseline, found.masked, strict=True):
+        more = float(masked - baseline)
         strength = min(abs(more) / _FULL, 1.0)
         colour, line = (_WORSE, "underline") if more > 0 else (_BETTER, "overline")
         style = f"background: rgba({colour}, {0.6 * strength:.2f})"
         if strength > 0.1:
             style += f"; text-decoration: {line} rgb({colour})"
-        spans.append(f'<span style="{style}" title="{base:.2f} to {masked:.2f} nats">{_escape(text)}</span>')
+        spans.append(f'<span style="{style}" title="{baseline:.2f} to {masked:.2f} nats">{_escape(text)}</span>')
     return f'<p style="line-height: 2; white-space: pre-wrap; overflow-wrap: anywhere">{"".join(spans)}</p>'
 
 

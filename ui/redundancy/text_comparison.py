@@ -17,8 +17,8 @@ from explorer.charts.triangle import draw_side_by_side, tabulate
 from explorer.execution.engine import View
 from explorer.masks.mask import NONE
 from explorer.measures.importance import MEASURES, Importance
-from explorer.measures.measure import read_redundancy
-from explorer.measures.similarity_stats import Redundancy
+from explorer.measures.measure import read_similarity
+from explorer.measures.similarity_stats import SimilarityStats
 from explorer.numerics.rank_correlation import correlate
 from ui.live.engine import get_engine, get_owner
 from ui.live.waiting import ready
@@ -40,7 +40,7 @@ def draw_beside(view: View) -> None:
     there = [ready(job) for job in jobs]  # each draws how far it is
     if not all(there):
         return
-    found: list[Redundancy] = [job.result for job in jobs]
+    found: list[SimilarityStats] = [job.result for job in jobs]
     names = _name(views)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         token = st.segmented_control(
@@ -100,9 +100,9 @@ def _escape(name: str) -> str:
     return name.replace("<", "&lt;")  # plotly reads some HTML
 
 
-def _draw_agreement(found: Sequence[Redundancy], names: Sequence[str]) -> None:
+def _draw_agreement(found: Sequence[SimilarityStats], names: Sequence[str]) -> None:
     """Draw how far the rankings of all texts agree, by one measure."""
-    read = [read_redundancy(each) for each in found]
+    read = [read_similarity(each) for each in found]
     labels = [f"{MEASURES[each.measure].label}, {UNIT_LABELS[each.unit]}" for each in read[0]]
     chosen = st.selectbox("Rankings by", range(len(labels)), 1, format_func=labels.__getitem__, key="beside measure")
     agreement = correlate([each[chosen].ranked for each in read])
@@ -111,9 +111,9 @@ def _draw_agreement(found: Sequence[Redundancy], names: Sequence[str]) -> None:
     draw_plot(figure, "agreement-of-texts", table, "Rank correlations between texts.")
 
 
-def _draw_ranks(found: Sequence[Redundancy], names: Sequence[str]) -> None:
+def _draw_ranks(found: Sequence[SimilarityStats], names: Sequence[str]) -> None:
     """Say how far two rankings agree, and which layers are redundant on one and not on the other."""
-    pairs: list[tuple[Importance, ...]] = list(zip(*(read_redundancy(each) for each in found), strict=True))
+    pairs: list[tuple[Importance, ...]] = list(zip(*(read_similarity(each) for each in found), strict=True))
     rows: dict[str, list] = {"measure": [], "unit": [], "Spearman": [], "Kendall": [], "part most": []}
     for pair in pairs:
         agreement = correlate([each.ranked for each in pair])
@@ -139,7 +139,7 @@ def _draw_ranks(found: Sequence[Redundancy], names: Sequence[str]) -> None:
     draw_plot(figure, "beside-influence", table, "Block influence on one against the other, by layer.")
 
 
-def _list_both(found: Sequence[Redundancy], token: str) -> Table:
+def _list_both(found: Sequence[SimilarityStats], token: str) -> Table:
     tables = [tabulate(each, token) for each in found]
     n = min(map(len, tables))
     cells = [(start, size) for size in range(1, n + 1) for start in range(n - size + 1)]

@@ -12,7 +12,7 @@ from explorer.execution.job import Job
 from ui.live.engine import get_engine, get_owner
 from ui.live.live_panels import panel, watch
 from ui.live.waiting import draw_progress
-from ui.parts.escape_markdown import plain
+from ui.parts.escape_markdown import escape_markdown
 from ui.view.session import notify, set_view, write_url
 
 _FIELDS: Mapping[type[ExplorerError], str] = {ModelError: "model", TextError: "text", DeviceError: "device"}
@@ -34,7 +34,7 @@ def draw_fault(*fields: str) -> None:
     """Draw what is wrong with a field of the form, if anything is."""
     for field in fields:
         if said := st.session_state.get("faults", {}).get(field):
-            st.error(plain(said))
+            st.error(escape_markdown(said))
 
 
 def draw_coming(page: str) -> None:
@@ -42,7 +42,7 @@ def draw_coming(page: str) -> None:
     coming: View | None = st.session_state.get("coming")
     if coming is None:
         return
-    job = get_engine().facts(get_owner(), coming, "coming")
+    job = get_engine().summary(get_owner(), coming, "coming")
     if job.active:
         panel("coming", lambda: _draw_loading(job))
         return

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from explorer.paths import expand
+from explorer.paths import expand_user
 from explorer.text.hub_datasets import is_hub_name
 from explorer.text.sources import DEFAULT_TEXT
 
@@ -101,7 +101,7 @@ def find_path(kind: Kind, name: str) -> Path | None:
 
 def _is_there(name: str) -> bool:
     try:
-        return os.path.lexists(expand(name))
+        return os.path.lexists(expand_user(name))
     except ValueError:
         return False
 
@@ -110,7 +110,7 @@ def _resolve(name: str) -> Path:
     try:
         if not name or max(map(len, map(os.fsencode, name.split("/")))) > 255:
             raise ValueError
-        return expand(name).resolve()
+        return expand_user(name).resolve()
     except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle
         raise NoName(f"{name[:80]!r} is no path on this machine.") from None
 
@@ -135,4 +135,4 @@ def _usual() -> tuple[Path, ...]:
 
 
 def _resolve_all(names: Iterable[str | Path]) -> tuple[Path, ...]:
-    return tuple(expand(name).resolve() for name in names)
+    return tuple(expand_user(name).resolve() for name in names)

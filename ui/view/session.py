@@ -15,7 +15,7 @@ from explorer.execution.engine import View
 from explorer.masks.mask import NONE, Mask
 from explorer.plans.plan import PlanSpec
 from explorer.text.sources import DEFAULT_TEXT
-from ui.live.live_panels import wake
+from ui.live.live_panels import rerun_panels
 from ui.view.permissions import NoName, Permissions
 
 MOST_TOKENS = 2**31 - 1
@@ -126,7 +126,7 @@ def change_mask(mask: Mask) -> None:
     view = replace(get_view(), mask=mask)
     set_view(view)
     write_url(view)
-    wake(*OF_THE_MASK)
+    rerun_panels(*OF_THE_MASK)
 
 
 def take_to_prune(mask: Mask) -> None:

@@ -9,7 +9,7 @@ from explorer.evaluation.decode_speed import DecodeSpeed
 from explorer.export.describe.commands import describe_loading
 from explorer.export.describe.provenance import Provenance
 from explorer.export.describe.recipe import Recipe
-from explorer.export.measurements import Evidence, Verification
+from explorer.export.measurements import ExportMeasurements, Verification
 from explorer.export.planned import ExportPlan
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
@@ -51,7 +51,7 @@ def make_card(
     loaded: LoadedModel,
     corpus: Corpus,
     planned: ExportPlan,
-    found: Evidence,
+    found: ExportMeasurements,
     origin: Provenance,
     recipe: Recipe,
     command: str,
@@ -107,14 +107,14 @@ def _front(origin: Provenance, kind: str) -> list[str]:
     ]
 
 
-def _table(precision: str, found: Evidence) -> list[str]:
-    score, base, before, after = found.score, found.score.unpruned, found.before, found.after
+def _table(precision: str, found: ExportMeasurements) -> list[str]:
+    score, baseline, before, after = found.score, found.score.unpruned, found.before, found.after
     rows = [
         ("", "before", "after"),
         ("---", "---", "---"),
         (
             "perplexity",
-            _with_interval(base.perplexity, base.perplexity_ci95),
+            _with_interval(baseline.perplexity, baseline.perplexity_ci95),
             _with_interval(score.perplexity, score.perplexity_ci95),
         ),
         ("parameters", f"{before.parameters:,}", f"{after.parameters:,}"),
@@ -142,8 +142,8 @@ def _describe_proof(proof: Verification | None) -> str:
     return words if proof.llama_cpp is None else f"{words} llama.cpp gives {proof.llama_cpp:.4f}."
 
 
-def _limits(planned: ExportPlan, found: Evidence) -> list[str]:
-    windows = len(found.score.nats)
+def _limits(planned: ExportPlan, found: ExportMeasurements) -> list[str]:
+    windows = len(found.score.nll)
     return [
         f"- Perplexity was measured on {windows} window{'s' * (windows != 1)} of one text; nothing else was.",
         "- Nothing was trained after the removal.",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ExportError
-from explorer.export.measurements import Evidence
-from explorer.jsonable import jsonable
+from explorer.export.measurements import ExportMeasurements
+from explorer.jsonable import to_json
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.reading import read_json
@@ -72,10 +72,10 @@ class Recipe:
             )
 
 
-def write_recipe(recipe: Recipe, revision: str | None, found: Evidence) -> str:
+def write_recipe(recipe: Recipe, revision: str | None, found: ExportMeasurements) -> str:
     """Write the JSON: the recipe and what was measured."""
     document = {"recipe": _VERSION, **asdict(recipe), "revision": revision, "measured": found.describe()}
-    return json.dumps(jsonable(document), indent=2, allow_nan=False) + "\n"
+    return json.dumps(to_json(document), indent=2, allow_nan=False) + "\n"
 
 
 def read_recipe(path: Path) -> Recipe:

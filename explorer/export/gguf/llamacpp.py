@@ -26,8 +26,8 @@ def measure_perplexity(path: Path, windows: list[list[int]], python: str = sys.e
     done = subprocess.run(command, input=json.dumps(windows), capture_output=True, text=True)
     if done.returncode != 0 or not done.stdout.strip():
         return None
-    nats = json.loads(done.stdout.splitlines()[-1])
-    return math.exp(math.fsum(nats) / sum(len(window) - 1 for window in windows))
+    nll = json.loads(done.stdout.splitlines()[-1])
+    return math.exp(math.fsum(nll) / sum(len(window) - 1 for window in windows))
 
 
 def _main() -> None:
@@ -36,15 +36,15 @@ def _main() -> None:
 
     windows = json.load(sys.stdin)
     model = Llama(sys.argv[1], n_ctx=len(windows[0]), n_batch=len(windows[0]), logits_all=True, verbose=False)
-    nats = []
+    nll = []
     for window in windows:
         model.reset()
         model.eval(window)
         logits = np.asarray(model.scores[: len(window) - 1], dtype=np.float64)
         largest = logits.max(axis=1)
         total = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
-        nats.append(float((total - logits[np.arange(len(logits)), window[1:]]).sum()))
-    print(json.dumps(nats))
+        nll.append(float((total - logits[np.arange(len(logits)), window[1:]]).sum()))
+    print(json.dumps(nll))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
         whole = convert(loaded, blocks)
     pruned = prune(whole, mask)
     plainly = not only_whole_layers(mask) or any(tensor.name == ROPE for tensor in pruned.tensors)
-    layout = Layout(loaded.family, mask, loaded.n_layers, drops_sites=True)
+    layout = Layout(loaded.architecture, mask, loaded.n_layers, drops_sites=True)
     return ExportPlan(
         target,
         layout,

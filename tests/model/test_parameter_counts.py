@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from explorer.evaluation.generation import make_cache
 from explorer.export import export
 from explorer.masks.mask import Mask
-from explorer.model.costs import take_inventory
-from explorer.model.inventory import Costs
+from explorer.model.cost_model import Costs
 from explorer.model.kv_cache import measure_cache, read_cache
 from explorer.model.loading import LoadedModel
+from explorer.model.parameter_counts import count_parameters
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force
@@ -21,7 +21,7 @@ from tests.support.tiny_models import Tiny
 
 
 def _count(loaded: LoadedModel, text: str, context: int = 16) -> Costs:
-    return take_inventory(loaded.model, loaded.family).costs(Mask.parse(text), context)
+    return count_parameters(loaded.model, loaded.architecture).costs(Mask.parse(text), context)
 
 
 def test_parameters_are_those_of_the_exported_model(
@@ -41,7 +41,7 @@ def test_kv_bytes_are_those_of_the_cache(loaded: LoadedModel) -> None:
     for text in ("none", "a0", "1", "a0-1,m2"):
         mask = Mask.parse(text)
         cache = make_cache(loaded, mask)
-        with torch.inference_mode(), loaded.hooks.masked(mask):
+        with torch.inference_mode(), loaded.wrappers.masked(mask):
             loaded.model(torch.arange(length)[None], past_key_values=cache, use_cache=True)
         layers = [layer for index, layer in enumerate(cache.layers) if not mask.off(index)[0]]
         held = sum(t.numel() * t.itemsize for layer in layers for t in (layer.keys, layer.values))
@@ -56,7 +56,7 @@ def test_the_cache_of_every_family_can_be_asked(loaded: LoadedModel) -> None:
 
 def test_flops_follow_the_sites(tiny: Tiny) -> None:
     llama = tiny.load("llama")
-    layer = llama.hooks.layers[1]
+    layer = llama.wrappers.layers[1]
     attention, mlp = (sum(p.numel() for p in m.parameters()) for m in (layer.self_attn, layer.mlp))
     base = _count(llama, "none").flops_per_token
     assert base - _count(llama, "m1").flops_per_token == 2 * mlp
@@ -79,15 +79,15 @@ def test_flops_are_those_that_torch_counts(loaded: LoadedModel) -> None:
 
 def test_sliding_attention_sees_and_keeps_a_window(tiny: Tiny) -> None:
     loaded = tiny.load("gemma2")
-    inventory, config = take_inventory(loaded.model, loaded.family), loaded.config
+    cost_model, config = count_parameters(loaded.model, loaded.architecture), loaded.config
     slides = [kind == "sliding_attention" for kind in config.layer_types]
     assert 0 < sum(slides) < len(slides)
     context = 3 * config.sliding_window
     seen = sum(config.sliding_window if slid else context for slid in slides)
     per_token = 2 * config.num_key_value_heads * config.head_dim * 4
-    assert inventory.kv_bytes(Mask(), context) == seen * per_token
-    assert inventory.costs(Mask(), context).kv_bytes_per_token == len(slides) * per_token
-    near, far = (inventory.costs(Mask(), at).flops_per_token for at in (context, context + 1))
+    assert cost_model.kv_bytes(Mask(), context) == seen * per_token
+    assert cost_model.costs(Mask(), context).kv_bytes_per_token == len(slides) * per_token
+    near, far = (cost_model.costs(Mask(), at).flops_per_token for at in (context, context + 1))
     assert far - near == 4 * config.num_attention_heads * config.head_dim * slides.count(False)
     first = slides.index(True)
-    assert inventory.kv_bytes(Mask.parse(f"a{first}"), context) == (seen - config.sliding_window) * per_token
+    assert cost_model.kv_bytes(Mask.parse(f"a{first}"), context) == (seen - config.sliding_window) * per_token

@@ -26,18 +26,20 @@ Counts = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Inventory:
+class CostModel:
     """The counts that every cost follows from.
 
     Args:
         total: parameters of the whole model, tied ones once.
         total_bytes: bytes of their storage, with what quantization keeps beside them.
-        looked_up: parameters that no product uses for a token of text: embeddings but a tied head's, other towers.
+        embedding_parameters: parameters that no product uses for a token of text: embeddings but a tied
+            head's, other towers.
         layers: for each layer, parameters of its attention, of its MLP, and of all of it.
         layer_bytes: bytes of the same.
-        idle: for each layer, parameters of experts beyond those that a token is sent to, in its attention and its MLP.
-        reach: for each layer, tokens of the context that its attention sees; infinite where it sees all, 0 where the
-            checkpoint has no attention, or one that keeps a state in place of tokens.
+        inactive_expert_parameters: for each layer, parameters of experts beyond those that a token is sent to, in its
+            attention and its MLP.
+        attention_span: for each layer, tokens of the context that its attention sees; infinite where it sees all, 0
+            where the checkpoint has no attention, or one that keeps a state in place of tokens.
         kv_entries: for each layer, numbers in its KV cache for one token.
         attention_widths: for each layer, heads x (width of a key + width of a value).
         itemsize: bytes of a number in the KV cache.
@@ -45,11 +47,11 @@ class Inventory:
 
     total: int
     total_bytes: int
-    looked_up: int
+    embedding_parameters: int
     layers: tuple[Counts, ...]
     layer_bytes: tuple[Counts, ...]
-    idle: tuple[tuple[int, int], ...]
-    reach: tuple[float, ...]
+    inactive_expert_parameters: tuple[tuple[int, int], ...]
+    attention_span: tuple[float, ...]
     kv_entries: tuple[int, ...]
     attention_widths: tuple[int, ...]
     itemsize: int
@@ -63,10 +65,10 @@ class Inventory:
         of which attention with a sliding window sees a window.
         """
         parameters = self.total - _sum_off(self.layers, mask)
-        idle = sum(
-            idle
-            for layer, sites in enumerate(self.idle)
-            for idle, off in zip(sites, mask.off(layer), strict=True)
+        inactive_expert_parameters = sum(
+            inactive_expert_parameters
+            for layer, sites in enumerate(self.inactive_expert_parameters)
+            for inactive_expert_parameters, off in zip(sites, mask.off(layer), strict=True)
             if not off
         )
         return Costs(
@@ -74,7 +76,12 @@ class Inventory:
             bytes=self.total_bytes - _sum_off(self.layer_bytes, mask),
             kv_bytes_per_token=self.kv_bytes(mask, 1),
             flops_per_token=2
-            * (parameters - self.looked_up - idle + self._look_back(self.attention_widths, mask, context)),
+            * (
+                parameters
+                - self.embedding_parameters
+                - inactive_expert_parameters
+                + self._look_back(self.attention_widths, mask, context)
+            ),
         )
 
     def kv_bytes(self, mask: Mask, context: int) -> int:
@@ -84,14 +91,21 @@ class Inventory:
     def _look_back(self, each: tuple[int, ...], mask: Mask, context: int) -> int:
         """Sum what a layer has for each token of a context that its attention sees, over the layers where it is on."""
         return sum(
-            number * int(min(reach, context))
-            for layer, (number, reach) in enumerate(zip(each, self.reach, strict=True))
+            number * int(min(attention_span, context))
+            for layer, (number, attention_span) in enumerate(zip(each, self.attention_span, strict=True))
             if not mask.off(layer)[0]
         )
 
     def kind(self, layer: int) -> tuple:
         """Return all that a layer's costs depend on: equal for layers that are alike."""
-        each = self.layers, self.layer_bytes, self.idle, self.reach, self.kv_entries, self.attention_widths
+        each = (
+            self.layers,
+            self.layer_bytes,
+            self.inactive_expert_parameters,
+            self.attention_span,
+            self.kv_entries,
+            self.attention_widths,
+        )
         return tuple(values[layer] for values in each)
 
     def sites(self) -> list[dict[str, Any]]:

@@ -9,30 +9,35 @@ import torch
 from torch import nn
 
 from explorer.masks.mask import PARTS, Part
-from explorer.model.architecture import Family, has_own_head
-from explorer.model.inventory import Counts, Inventory
+from explorer.model.architecture import Architecture, has_own_head
+from explorer.model.cost_model import CostModel, Counts
 from explorer.model.kv_cache import measure_cache, read_cache
 
 Size = Callable[[Any], int]
 
 
-def take_inventory(model: Any, family: Family) -> Inventory:
-    """Count a transformers model's parameters and cache entries."""
+def count_parameters(model: Any, architecture: Architecture) -> CostModel:
+    """LayerCount a transformers model's parameters and cache entries."""
     config = model.config.get_text_config(decoder=True)
-    layers = model.get_submodule(family.layers)
-    counts = tuple(_of_layer(layer, family, _numel) for layer in layers)
+    layers = model.get_submodule(architecture.layers)
+    counts = tuple(_of_layer(layer, architecture, _numel) for layer in layers)
     kept = measure_cache(model) or tuple(read_cache(model.config, layer) for layer in range(len(layers)))
-    return Inventory(
+    return CostModel(
         total=_total(model, _numel),
         total_bytes=_total(model, _nbytes),
-        looked_up=_count_looked_up(model, family),
+        embedding_parameters=_count_embeddings(model, architecture),
         layers=counts,
-        layer_bytes=tuple(_of_layer(layer, family, _nbytes) for layer in layers),
-        idle=tuple(
-            (_count_idle(layer, family, config, "attention"), _count_idle(layer, family, config, "mlp"))
+        layer_bytes=tuple(_of_layer(layer, architecture, _nbytes) for layer in layers),
+        inactive_expert_parameters=tuple(
+            (
+                _count_inactive(layer, architecture, config, "attention"),
+                _count_inactive(layer, architecture, config, "mlp"),
+            )
             for layer in layers
         ),
-        reach=tuple(each.reach if counted[0] else 0 for each, counted in zip(kept, counts, strict=True)),
+        attention_span=tuple(
+            each.attention_span if counted[0] else 0 for each, counted in zip(kept, counts, strict=True)
+        ),
         kv_entries=tuple(each.entries for each in kept),
         attention_widths=tuple(each.width for each in kept),
         itemsize=model.dtype.itemsize,
@@ -44,12 +49,12 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 _USED = ("top_k", "num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_topk", "moe_k", "top_k_experts")
 
 
-def _count_looked_up(model: Any, family: Family) -> int:
+def _count_embeddings(model: Any, architecture: Architecture) -> int:
     """Parameters that no product uses for a token of text: tables of embeddings, and what is outside of the decoder.
 
     A table that is the head's, too, is multiplied.
     """
-    decoder, head = model.get_submodule(family.decoder), model.get_output_embeddings()
+    decoder, head = model.get_submodule(architecture.decoder), model.get_output_embeddings()
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     if not has_own_head(model):
         tables.discard(id(model.get_input_embeddings().weight))
@@ -57,13 +62,13 @@ def _count_looked_up(model: Any, family: Family) -> int:
     return _total(model, _numel) - sum(_numel(each) for key, each in inside.items() if key not in tables)
 
 
-def _count_idle(layer: nn.Module, family: Family, config: Any, part: Part) -> int:
+def _count_inactive(layer: nn.Module, architecture: Architecture, config: Any, part: Part) -> int:
     """Parameters of a site's experts, all alike, beyond those that a token is sent to.
 
     Experts are a list of modules, or one tensor with an entry for each. Shared ones, which always run, are neither.
     """
-    idle = 0
-    for site in (getattr(layer, name) for name in family.modules(part)):
+    inactive_expert_parameters = 0
+    for site in (getattr(layer, name) for name in architecture.modules(part)):
         modules = list(site.modules())
         experts, used = (_find_count(names, (*modules, config)) for names in (_EXPERTS, _USED))
         if not experts or not used:
@@ -73,13 +78,13 @@ def _count_idle(layer: nn.Module, family: Family, config: Any, part: Part) -> in
             for name, parameter in site.named_parameters()
             if "experts" in name.split(".") or (parameter.dim() > 2 and parameter.shape[0] == experts)
         )
-        idle += routed * max(experts - used, 0) // experts
-    return idle
+        inactive_expert_parameters += routed * max(experts - used, 0) // experts
+    return inactive_expert_parameters
 
 
-def routes_tokens(layers: Iterable[nn.Module], family: Family, config: Any) -> bool:
+def routes_tokens(layers: Iterable[nn.Module], architecture: Architecture, config: Any) -> bool:
     """Tell whether any layer sends a token to some of its experts only, so that they see what the batch sends them."""
-    return any(_count_idle(layer, family, config, part) for layer in layers for part in PARTS)
+    return any(_count_inactive(layer, architecture, config, part) for layer in layers for part in PARTS)
 
 
 def _find_count(names: tuple[str, ...], places: tuple[Any, ...]) -> int:
@@ -88,8 +93,8 @@ def _find_count(names: tuple[str, ...], places: tuple[Any, ...]) -> int:
     return next((number for number in found if isinstance(number, int) and number > 0), 0)
 
 
-def _of_layer(layer: nn.Module, family: Family, size: Size) -> Counts:
-    attention, mlp = (sum(_total(getattr(layer, name), size) for name in family.modules(part)) for part in PARTS)
+def _of_layer(layer: nn.Module, architecture: Architecture, size: Size) -> Counts:
+    attention, mlp = (sum(_total(getattr(layer, name), size) for name in architecture.modules(part)) for part in PARTS)
     return attention, mlp, _total(layer, size)
 
 

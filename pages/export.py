@@ -7,13 +7,11 @@ from pathlib import Path
 import streamlit as st
 
 from explorer.errors import ExportError
-from explorer.execution.engine import ExportPreview, View
-from ui.export.export_folder import get_exports, place_export
-from ui.export.format_choice import OFFERED, choose_target, draw_exported, draw_target
-from ui.frame.frame import framed, require_facts
-from ui.live.engine import get_engine, get_owner
-from ui.live.waiting import ready
-from ui.parts.escape_markdown import escape_markdown
+from explorer.execution import ExportPreview, View
+from ui.export import OFFERED, choose_target, draw_exported, draw_target, get_exports, place_export
+from ui.frame import framed, require_summary
+from ui.live import get_engine, get_owner, ready
+from ui.parts import escape_markdown
 
 
 def main(view: View) -> None:
@@ -66,6 +64,6 @@ def _free_bytes() -> int:
 
 
 with framed("export") as frame:
-    require_facts(frame)
+    require_summary(frame)
     with st.container(key="export"):
         main(frame.view)

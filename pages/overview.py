@@ -5,18 +5,14 @@ from dataclasses import replace
 
 import streamlit as st
 
-from explorer.execution.engine import ModelSummary, View
-from explorer.masks.mask import NONE
-from explorer.model.preflight import find_faults
-from ui.frame.frame import Frame, framed, offer_way_back
-from ui.live.engine import get_engine, get_owner
-from ui.live.waiting import ready
-from ui.overview.readout import draw_readout
-from ui.parts.escape_markdown import escape_markdown
-from ui.parts.number_format import describe_bytes, describe_flops
-from ui.parts.skeleton import draw_skeleton
-from ui.view.loading_view import bring, draw_fault, refuse
-from ui.view.session import MOST_TOKENS, get_permissions
+from explorer.execution import ModelSummary, View
+from explorer.masks import NONE
+from explorer.model import find_faults
+from ui.frame import Frame, framed, offer_way_back
+from ui.live import get_engine, get_owner, ready
+from ui.overview import draw_readout
+from ui.parts import describe_bytes, describe_flops, draw_skeleton, escape_markdown
+from ui.view import MOST_TOKENS, bring, draw_fault, get_permissions, refuse
 
 
 def main(frame: Frame) -> None:

@@ -2,11 +2,10 @@
 
 import streamlit as st
 
-from explorer.execution.engine import ModelSummary, View
-from explorer.execution.requests import ask_curve
-from ui.frame.frame import framed, require_facts
-from ui.live.engine import get_engine, get_owner
-from ui.plans.plan_comparison import choose_specs, draw_contest, read_plans
+from explorer.execution import ModelSummary, View, ask_curve
+from ui.frame import framed, require_summary
+from ui.live import get_engine, get_owner
+from ui.plans import choose_specs, draw_contest, read_plans
 
 
 def main(view: View, summary: ModelSummary) -> None:
@@ -24,4 +23,4 @@ def main(view: View, summary: ModelSummary) -> None:
 
 
 with framed("plans") as frame:
-    main(frame.view, require_facts(frame))
+    main(frame.view, require_summary(frame))

@@ -2,12 +2,11 @@
 
 import streamlit as st
 
-from explorer.execution.engine import ModelSummary
-from ui.compare.pins import draw_pinning
-from ui.frame.frame import framed, require_facts
-from ui.live.live_panels import panel
-from ui.prune.instrument import draw_instrument
-from ui.prune.samples import draw_samples
+from explorer.execution import ModelSummary
+from ui.compare import draw_pinning
+from ui.frame import framed, require_summary
+from ui.live import panel
+from ui.prune import draw_instrument, draw_samples
 
 
 def main(summary: ModelSummary) -> None:
@@ -19,4 +18,4 @@ def main(summary: ModelSummary) -> None:
 
 
 with framed("prune") as frame:
-    main(require_facts(frame))
+    main(require_summary(frame))

@@ -2,13 +2,9 @@
 
 import streamlit as st
 
-from explorer.execution.engine import ModelSummary, View
-from ui.frame.frame import framed, require_facts
-from ui.redundancy.blocks import draw_blocks
-from ui.redundancy.importances import draw_layers, draw_measures
-from ui.redundancy.interaction_map import draw_interactions
-from ui.redundancy.passages import draw_passage
-from ui.redundancy.text_comparison import draw_beside
+from explorer.execution import ModelSummary, View
+from ui.frame import framed, require_summary
+from ui.redundancy import draw_beside, draw_blocks, draw_interactions, draw_layers, draw_measures, draw_passage
 
 VIEWS = ("Blocks", "Layers", "Measures", "Pairs", "Tokens", "Side by side")
 
@@ -37,4 +33,4 @@ def main(view: View, summary: ModelSummary) -> None:
 
 
 with framed("redundancy") as frame:
-    main(frame.view, require_facts(frame))
+    main(frame.view, require_summary(frame))

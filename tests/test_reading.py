@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from explorer.checkpoints.config_schema import check_config, check_size
 from explorer.errors import ExplorerError, PlanError, escape, first_line, shorten

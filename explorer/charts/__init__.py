@@ -1,6 +1,5 @@
 """Records -> plotly figures. Bright is redundant: one sequential, colour-blind safe map (cividis) throughout."""
 
-from explorer.charts.style import SCALE, shade
-from explorer.charts.triangle import TOKEN_LABELS, draw_redundancy
+import lazy_loader
 
-__all__ = ["SCALE", "TOKEN_LABELS", "draw_redundancy", "shade"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

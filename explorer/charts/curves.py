@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explorer.charts.style import SCALE, lay_out, mark, tick_step
-from explorer.masks.mask import NONE, PARTS, Mask, Site
-from explorer.model.cost_model import Costs
-from explorer.plans.curve import Curve
+from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.model import Costs
+from explorer.plans import Curve
 
 #: Masks -> costs.
 Cost = Callable[[Mask], Costs]

@@ -9,9 +9,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explorer.charts.style import COLOURS, DIVERGING, SYMBOLS, UNIT_LABELS, lay_out, mark, tick_step
-from explorer.measures.importance import MEASURES, Importance
-from explorer.measures.similarity_stats import SimilarityStats
-from explorer.numerics.rank_correlation import Agreement
+from explorer.measures import MEASURES, Importance, SimilarityStats
+from explorer.numerics import Agreement
 
 
 def draw_strips(shown: Sequence[Importance], others: Sequence[Importance], draws: int = 1000) -> go.Figure:

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from explorer.charts.style import DIVERGING, lay_out, tick_step
-from explorer.measures.interactions import Interactions
+from explorer.measures import Interactions
 
 
 def draw_pairs(found: Interactions) -> go.Figure:

@@ -9,8 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explorer.charts.style import DIVERGING, SCALE, UNIT_LABELS, lay_out, tick_step
-from explorer.measures.measure import find_intervals
-from explorer.measures.similarity_stats import SimilarityStats
+from explorer.measures import SimilarityStats, find_intervals
 
 TOKEN_LABELS = {
     "last_token": "Last token",

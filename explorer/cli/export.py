@@ -10,7 +10,7 @@ import typer
 
 from explorer.cli.verb import MaskOption, PlanOption, StepOption, verb
 from explorer.cli.work import Work
-from explorer.plans.plan import Plan
+from explorer.plans import Plan
 
 
 @verb
@@ -37,9 +37,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")] = False,
 ) -> tuple[dict[str, Any], str]:
     """Write the pruned checkpoint, reload it, and compare it with what was measured."""
-    from explorer.export import export as export_checkpoint
-    from explorer.export.describe.push import Destination
-    from explorer.export.measurements import describe_proof
+    from explorer.export import Destination, describe_proof, export as export_checkpoint
 
     destination = Destination(push_to_hub, public) if push_to_hub else None
     planned = None if plan is None else Plan.load(plan).describe() | {"step": step}
@@ -80,7 +78,7 @@ def export(
 
 def _follow(work: Work, path: Path, mask: str, format: str, planned: bool) -> tuple[str, str, dict[str, Any] | None]:
     """Take model and text from a recipe; return its mask, its format unless another was asked for, and its plan."""
-    from explorer.export.describe.recipe import read_recipe
+    from explorer.export import read_recipe
 
     if mask != "none" or planned:
         raise typer.BadParameter("the recipe has a mask of its own", param_hint="--mask or --plan")

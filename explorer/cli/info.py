@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.checkpoints.resolve import resolve_checkpoint
+from explorer.checkpoints import resolve_checkpoint
 from explorer.cli.verb import MaskOption, describe_corpus, verb
 from explorer.cli.work import Work
-from explorer.masks.mask import Mask
-from explorer.model.cost_model import Costs
+from explorer.masks import Mask
+from explorer.model import Costs
 
 if TYPE_CHECKING:
-    from explorer.model.cost_model import CostModel
+    from explorer.model import CostModel
 
 
 @verb
@@ -50,7 +50,7 @@ def info(
 
 
 def _look_at_model(work: Work) -> tuple[dict[str, Any], CostModel]:
-    from explorer.model.parameter_counts import count_parameters
+    from explorer.model import count_parameters
 
     loaded = work.loaded
     about: dict[str, Any] = {
@@ -66,12 +66,12 @@ def _look_at_model(work: Work) -> tuple[dict[str, Any], CostModel]:
 
 
 def _look_at_config(work: Work) -> tuple[dict[str, Any], CostModel]:
-    from explorer.model.config_only import take_inventory_of_config
+    from explorer.model import count_parameters_of_config
 
     s = work.settings
     if s.quantize != "none":
         raise typer.BadParameter("a config alone says nothing of quantized weights", param_hint="--quantize")
-    architecture, cost_model = take_inventory_of_config(s.model, s.dtype, work.store, s.cache, s.trust_remote_code)
+    architecture, cost_model = count_parameters_of_config(s.model, s.dtype, work.store, s.cache, s.trust_remote_code)
     return {"model": s.model, "architecture": architecture, "layers": len(cost_model.layers)}, cost_model
 
 

@@ -9,10 +9,9 @@ import typer
 
 from explorer.cli.verb import describe_corpus, verb
 from explorer.cli.work import Work
-from explorer.measures.importance import MEASURES, Importance
-from explorer.measures.similarity_stats import SimilarityStats
-from explorer.plans.plan import MOST_SEED
-from explorer.text.windows import Corpus
+from explorer.measures import MEASURES, Importance, SimilarityStats
+from explorer.plans import MOST_SEED
+from explorer.text import Corpus
 
 _MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + "; or all."
 
@@ -29,8 +28,7 @@ def measure(
     seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0, max=MOST_SEED)] = 0,
 ) -> tuple[dict[str, Any], str]:
     """Measure every layer, attention and MLP on the calibration windows, with intervals."""
-    from explorer.measures.measure import check_measures, measure_importance
-    from explorer.measures.similarity import measure as measure_similarity
+    from explorer.measures import check_measures, measure_importance, measure_similarity
 
     names = list(MEASURES) if measures.strip() == "all" else [name.strip() for name in measures.split(",")]
     check_measures(names)
@@ -62,9 +60,8 @@ def interactions(
     work: Work, unit: Annotated[str, typer.Option(help="layer or site.")] = "layer"
 ) -> tuple[dict[str, Any], str]:
     """Score all pairs of layers, or of sites: what two removals cost beyond what each costs alone."""
-    from explorer.masks.units import find_units
-    from explorer.measures.interactions import interact
-    from explorer.measures.measure import make_loss_function
+    from explorer.masks import find_units
+    from explorer.measures import interact, make_loss_function
 
     if unit not in ("layer", "site"):
         raise typer.BadParameter(f"{unit!r} is not layer or site", param_hint="--unit")
@@ -91,7 +88,7 @@ def interactions(
 
 def _describe_rows(found: SimilarityStats, token: str, bootstrap: int, seed: int) -> list[Any] | None:
     """Intervals of the angular distances, in rows as the distances are."""
-    from explorer.measures.measure import find_intervals
+    from explorer.measures import find_intervals
 
     intervals, n = find_intervals(found, token, bootstrap, seed), found.n_layers
     if intervals is None:
@@ -100,7 +97,7 @@ def _describe_rows(found: SimilarityStats, token: str, bootstrap: int, seed: int
 
 
 def _describe_redundancy(found: SimilarityStats, corpus: Corpus) -> dict[str, Any]:
-    from explorer.measures.similarity import TOKEN_CHOICES, UNITS
+    from explorer.measures import TOKEN_CHOICES, UNITS
 
     return {
         "corpus": describe_corpus(corpus),
@@ -128,7 +125,7 @@ def _describe(found: list[Importance], bootstrap: int, seed: int) -> dict[str, A
 
 def _describe_agreement(importances: list[list[Importance]]) -> dict[str, Any]:
     """Correlate the texts' rankings, measure by measure."""
-    from explorer.numerics.rank_correlation import correlate
+    from explorer.numerics import correlate
 
     described: dict[str, Any] = {}
     for rankings in zip(*importances, strict=True):

@@ -13,16 +13,15 @@ import typer
 from explorer.cli.verb import describe_corpus, describe_score, verb
 from explorer.cli.work import Work
 from explorer.errors import PlanError
-from explorer.evaluation.scores import Score
+from explorer.evaluation import Score
 from explorer.jsonable import to_json
-from explorer.masks.mask import Mask
-from explorer.model.cost_model import Costs
-from explorer.plans.catalogue import CRITERIA, METHODS, UNITS
-from explorer.plans.plan import Plan, PlanSpec
+from explorer.masks import Mask
+from explorer.model import Costs
+from explorer.plans import CRITERIA, METHODS, UNITS, Plan, PlanSpec
 from explorer.reading import is_file
 
 if TYPE_CHECKING:
-    from explorer.evaluation.divergence import Divergence
+    from explorer.evaluation import Divergence
 
 _DEFAULT = PlanSpec()
 _MOST_FRACTIONS = 100
@@ -46,8 +45,7 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="Write the plan to a file, for --plan.")] = None,
 ) -> tuple[dict[str, Any], str]:
     """Make a plan on the calibration windows, and score its steps on the held-out ones."""
-    from explorer.plans.curve import trace_curve
-    from explorer.plans.make import make_plan
+    from explorer.plans import make_plan, trace_curve
 
     chosen = METHODS[method].units[0] if method in METHODS and not unit else unit
     spec = PlanSpec(
@@ -82,9 +80,8 @@ def measure_divergence(
     ] = False,
 ) -> tuple[dict[str, Any], str]:
     """Compare plans on the held-out windows: perplexity, KL divergence and top-1 agreement at given fractions."""
-    from explorer.evaluation.decode_speed import measure_decode_speed
-    from explorer.plans.curve import trace_curve
-    from explorer.plans.make import make_plan
+    from explorer.evaluation import measure_decode_speed
+    from explorer.plans import make_plan, trace_curve
 
     shares = _read_fractions(fractions)
     rows: list[dict[str, Any]] = []
@@ -126,8 +123,7 @@ def measure_divergence(
 
 def _add_spread(work: Work, spec: PlanSpec, shares: list[float], described: list[dict[str, Any] | None]) -> None:
     """Add the least and the largest perplexity of some random orders to each step."""
-    from explorer.plans.curve import SEEDS, trace_curve
-    from explorer.plans.make import make_plan
+    from explorer.plans import SEEDS, make_plan, trace_curve
 
     found: list[list[float]] = [[] for _ in shares]
     for seed in range(spec.seed, spec.seed + SEEDS):

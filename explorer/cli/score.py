@@ -8,9 +8,9 @@ import typer
 
 from explorer.cli.verb import MaskOption, PlanOption, StepOption, describe_corpus, describe_score, verb
 from explorer.cli.work import Work
-from explorer.masks.mask import NONE
-from explorer.plans.plan import MOST_SEED
-from explorer.text.windows import Split
+from explorer.masks import NONE
+from explorer.plans import MOST_SEED
+from explorer.text import Split
 
 
 @verb
@@ -22,7 +22,7 @@ def score(
     split: Annotated[str, typer.Option(help="calibration or held-out.")] = "held-out",
 ) -> tuple[dict[str, Any], str]:
     """Score masks: perplexity and the difference from the unpruned model."""
-    from explorer.evaluation.perplexity import score as score_masks
+    from explorer.evaluation import score as score_masks
 
     windows = _split(split)
     planned = [work.mask("none", plan, step)] if plan or step is not None else []
@@ -58,7 +58,7 @@ def generate(
     chat: Annotated[bool, typer.Option("--chat", help="Use the model's chat template.")] = False,
 ) -> tuple[dict[str, Any], str]:
     """Write on from a prompt, with the whole model and under the mask."""
-    from explorer.evaluation.generation import generate as generate_text
+    from explorer.evaluation import generate as generate_text
 
     original, pruned = (
         generate_text(work.loaded, m, prompt, max_new_tokens, temperature=temperature, seed=seed, chat=chat)

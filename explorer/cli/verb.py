@@ -16,9 +16,9 @@ import typer
 
 from explorer.cli.work import Settings, Work
 from explorer.errors import ExplorerError, escape
-from explorer.evaluation.scores import Score
+from explorer.evaluation import Score
 from explorer.jsonable import to_json
-from explorer.text.windows import Corpus
+from explorer.text import Corpus
 
 app = typer.Typer(
     add_completion=False,

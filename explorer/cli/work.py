@@ -12,22 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from explorer.checkpoints.resolve import DEFAULT_MODEL
-from explorer.checkpoints.spec import ModelSpec
+from explorer.checkpoints import DEFAULT_MODEL, ModelSpec
 from explorer.errors import PlanError, escape
-from explorer.masks.mask import Mask
-from explorer.model.cost_model import CostModel, Costs
-from explorer.model.parameter_counts import count_parameters
+from explorer.masks import Mask
+from explorer.model import CostModel, Costs, count_parameters
 from explorer.paths import OFFLOADED
-from explorer.plans.plan import Plan
-from explorer.storage.partial_files import remove_leftovers
-from explorer.storage.store import Store
-from explorer.text.sources import DEFAULT_TEXT
-from explorer.text.tokenize import check_window
-from explorer.text.windows import Corpus
+from explorer.plans import Plan
+from explorer.storage import Store, remove_leftovers
+from explorer.text import DEFAULT_TEXT, Corpus, check_window
 
 if TYPE_CHECKING:
-    from explorer.model.loading import LoadedModel
+    from explorer.model import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ class Work:
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model in memory."""
-        from explorer.model.loading import load, quieten_libraries
+        from explorer.model import load, quieten_libraries
 
         if not self.settings.text.startswith("tokens:"):
             check_window(self.settings.window, self.settings.tokens, None)

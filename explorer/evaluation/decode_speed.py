@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from explorer.evaluation.generation import time_decoding
-from explorer.masks.mask import Mask
-from explorer.model.loading import LoadedModel
-from explorer.numerics.intervals import Interval
+from explorer.masks import Mask
+from explorer.model import LoadedModel
+from explorer.numerics import Interval
 from explorer.progress import Progress, unreported
 
 #: Runs of each mask: the least and the largest of six hold the median with 97% (1 - 2 / 2^6).

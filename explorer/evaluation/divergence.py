@@ -17,14 +17,12 @@ from torch.nn import functional as F
 
 from explorer.evaluation.perplexity import blocks
 from explorer.evaluation.prefix_tree import run_prefix_tree
-from explorer.masks.mask import NONE, Mask
-from explorer.model.batch_shape import cut, fill
-from explorer.model.loading import LoadedModel
-from explorer.model.wrappers import ModelWrappers
-from explorer.numerics.intervals import Interval, t_interval
+from explorer.masks import NONE, Mask
+from explorer.model import LoadedModel, ModelWrappers, cut, fill
+from explorer.numerics import Interval, t_interval
 from explorer.progress import Progress, unreported
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus, Split
+from explorer.storage import Store
+from explorer.text import Corpus, Split
 
 #: Bytes of last hidden states that wait to be compared.
 _WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}

@@ -21,11 +21,10 @@ from transformers.cache_utils import DummyLayer
 
 from explorer.errors import TextError
 from explorer.evaluation.samples import Sample
-from explorer.masks.mask import Mask
-from explorer.model.loading import LoadedModel
+from explorer.masks import Mask
+from explorer.model import LoadedModel
 from explorer.stopwatch import timing
-from explorer.text.chat_template import ChatTemplate
-from explorer.text.encoding import check_ids, decode, encode
+from explorer.text import ChatTemplate, check_ids, decode, encode
 
 #: Told the text so far after every token. It may raise `Cancelled` to stop.
 Listener = Callable[[str], None]

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import Tensor
 
-from explorer.masks.mask import Mask, Site
+from explorer.masks import Mask, Site
 
 _Key = tuple[str, int, frozenset[Site]]
 

@@ -22,14 +22,11 @@ from torch.nn import functional as F
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.prefix_tree import Kept, run_prefix_tree
 from explorer.evaluation.scores import Estimate, Overflow, Score
-from explorer.masks.mask import NONE, Mask
-from explorer.model.batch_shape import cut, fill
-from explorer.model.forward_policies import LayerInputs
-from explorer.model.loading import LoadedModel
-from explorer.model.wrappers import ModelWrappers
+from explorer.masks import NONE, Mask
+from explorer.model import LayerInputs, LoadedModel, ModelWrappers, cut, fill
 from explorer.progress import Progress, unreported
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus, Split, Windows
+from explorer.storage import Store
+from explorer.text import Corpus, Split, Windows
 
 #: Bytes of float32 logits in memory at once. What malloc hands out again without new pages is below 32 MiB.
 LOGIT_BYTES = {"cpu": 24 * 2**20, "cuda": 2**29}

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
-from explorer.masks.mask import Mask
-from explorer.model.forward_policies import LayerInputs
-from explorer.model.wrappers import ModelWrappers
+from explorer.masks import Mask
+from explorer.model import LayerInputs, ModelWrappers
 
 
 class Kept:

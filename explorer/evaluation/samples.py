@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from explorer.masks.mask import Mask
+from explorer.masks import Mask
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from explorer.masks.mask import NONE, Mask
-from explorer.numerics.intervals import Interval, t_interval
+from explorer.masks import NONE, Mask
+from explorer.numerics import Interval, t_interval
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,20 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.checkpoints.spec import ModelSpec
+from explorer.checkpoints import ModelSpec
 from explorer.errors import ExportError
-from explorer.evaluation.decode_speed import DecodeSpeed, measure_decode_speed
-from explorer.evaluation.generation import generate
-from explorer.evaluation.perplexity import Live, score
-from explorer.evaluation.samples import Sample
-from explorer.evaluation.scores import Score
+from explorer.evaluation import DecodeSpeed, Live, Sample, Score, generate, measure_decode_speed, score
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
 from explorer.execution.resident_model import Resident, stamp
 from explorer.execution.worker import Worker
-from explorer.export import export, plan_export
-from explorer.export.export import Exported
-from explorer.masks.mask import NONE, PARTS, Mask
-from explorer.masks.units import find_units
-from explorer.measures.similarity import measure
-from explorer.measures.similarity_stats import SimilarityStats
-from explorer.model.cost_model import CostModel
-from explorer.model.loading import LoadedModel, quieten_libraries
-from explorer.model.parameter_counts import count_parameters
-from explorer.model.torch_modes import plain_modes
-from explorer.plans.make import make_plan
-from explorer.plans.plan import Plan, PlanSpec
-from explorer.plans.plan_scores import score_plan_masks
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus
+from explorer.export import Exported, export, plan_export
+from explorer.masks import NONE, PARTS, Mask, find_units
+from explorer.measures import SimilarityStats, measure_similarity
+from explorer.model import CostModel, LoadedModel, count_parameters, default_modes, quieten_libraries
+from explorer.plans import Plan, PlanSpec, make_plan, score_plan_masks
+from explorer.storage import Store
+from explorer.text import Corpus
 
 #: Seconds that work goes on when the browsers that asked for it have gone: what is soon done again, and what is long.
 BRIEF, LASTING = 10.0, 600.0
@@ -109,7 +97,7 @@ class Engine:
         changed: Callable[[Job, bool], None] = lambda job, moved: None,
     ) -> None:
         quieten_libraries()
-        self.cache, self.store, self.worker = cache, Store(cache), Worker(alive, changed, plain_modes)
+        self.cache, self.store, self.worker = cache, Store(cache), Worker(alive, changed, default_modes)
         self.resident = Resident(self.store, cache)
         self._exports: OrderedDict[View, Job] = OrderedDict()
 
@@ -135,7 +123,7 @@ class Engine:
         """Ask for the Redundancy of the view's model on the calibration windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> SimilarityStats:
-            return measure(loaded, corpus, self.store, job.progress)
+            return measure_similarity(loaded, corpus, self.store, job.progress)
 
         return self.ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work, slot=slot, patience=LASTING)
 

@@ -7,21 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.evaluation.decode_speed import DecodeSpeed, measure_decode_speed
-from explorer.evaluation.perplexity import score_tokens
+from explorer.evaluation import DecodeSpeed, measure_decode_speed, score_tokens
 from explorer.execution.engine import LASTING, Engine, View
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
-from explorer.masks.mask import NONE, Mask
-from explorer.masks.units import find_units
-from explorer.measures.attention_patterns import Attention, measure_attention
-from explorer.measures.importance import MEASURES, Importance
-from explorer.measures.interactions import Interactions, interact
-from explorer.measures.measure import make_loss_function, measure_importance
-from explorer.model.loading import LoadedModel
-from explorer.plans.curve import Curve, trace_curve
-from explorer.plans.make import make_plan
-from explorer.plans.plan import Plan, PlanSpec
-from explorer.text.windows import Corpus
+from explorer.masks import NONE, Mask, find_units
+from explorer.measures import (
+    MEASURES,
+    Attention,
+    Importance,
+    Interactions,
+    interact,
+    make_loss_function,
+    measure_attention,
+    measure_importance,
+)
+from explorer.model import LoadedModel
+from explorer.plans import Curve, Plan, PlanSpec, make_plan, trace_curve
+from explorer.text import Corpus
 
 _PERMUTATIONS = 4  # drawn for Shapley values
 

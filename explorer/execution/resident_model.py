@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
-from explorer.checkpoints.spec import ModelSpec
-from explorer.evaluation.hidden_state_cache import HiddenStateCache
-from explorer.model.loading import LoadedModel, load, look
-from explorer.model.memory import free_bytes
-from explorer.model.preflight import check_text
+from explorer.checkpoints import ModelSpec
+from explorer.evaluation import HiddenStateCache
+from explorer.model import LoadedModel, check_text, free_bytes, load, look
 from explorer.paths import expand_user
 from explorer.progress import Progress
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus
+from explorer.storage import Store
+from explorer.text import Corpus
 
 #: States kept between live scores take an eighth of the free memory, and no more than this.
 MOST_PREFIX_BYTES = {"cpu": 2**30, "cuda": 2**36}

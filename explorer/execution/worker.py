@@ -209,7 +209,7 @@ class Worker:
             return running + [job for _, _, job in sorted(self._queue, key=_place) if job.state == "queued"]
 
     def ahead(self, job: Job) -> int:
-        """LayerCount the jobs that will have run before a queued one; those it can run inside of are not among them."""
+        """Count the jobs that will have run before a queued one; those it can run inside of are not among them."""
         waiting = self.waiting()
         before = waiting[: waiting.index(job)] if job in waiting else []
         return sum(not (other.open and job.priority < other.priority) for other in before)

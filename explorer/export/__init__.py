@@ -1,6 +1,5 @@
 """checkpoint files, Mask -> checkpoint files, reloaded and compared."""
 
-from explorer.export.export import export
-from explorer.export.layouts import plan_export
+import lazy_loader
 
-__all__ = ["export", "plan_export"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

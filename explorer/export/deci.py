@@ -11,9 +11,8 @@ from typing import Any
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
 from explorer.export.remote_code import Names
-from explorer.masks.mask import Site
-from explorer.model.architecture import find_base_type, has_own_head
-from explorer.model.loading import LoadedModel
+from explorer.masks import Site
+from explorer.model import LoadedModel, find_base_type, has_own_head
 
 #: What goes with a site, beside its module.
 NORMS: dict[str, tuple[str, ...]] = {"attention": ("input_layernorm",), "mlp": ("post_attention_layernorm",)}

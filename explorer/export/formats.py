@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from explorer.errors import ExportError
-from explorer.masks.mask import Mask
+from explorer.masks import Mask
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from explorer.errors import ExportError
 from explorer.export.tensor_names import Naming
-from explorer.masks.mask import PARTS, Mask, Site
-from explorer.model.architecture import Architecture
+from explorer.masks import PARTS, Mask, Site
+from explorer.model import Architecture
 
 
 def _as_it_is(name: str) -> str:

@@ -23,9 +23,8 @@ from explorer.export.safetensors import Shard, plan_shards, write_shards
 from explorer.export.staging import CARRIED
 from explorer.export.tensor_names import find_naming
 from explorer.export.verify import reload_checkpoint
-from explorer.masks.mask import Mask
-from explorer.model.architecture import find_base_type, has_own_head
-from explorer.model.loading import LoadedModel
+from explorer.masks import Mask
+from explorer.model import LoadedModel, find_base_type, has_own_head
 
 
 def plan_export(loaded: LoadedModel, mask: Mask, format: str = "auto") -> ExportPlan:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.evaluation.decode_speed import DecodeSpeed, measure_decode_speed
-from explorer.evaluation.scores import Score
-from explorer.masks.mask import NONE, Mask
-from explorer.model.cost_model import Costs
-from explorer.model.loading import LoadedModel
-from explorer.model.parameter_counts import count_parameters
-from explorer.numerics.intervals import Interval
+from explorer.evaluation import DecodeSpeed, Score, measure_decode_speed
+from explorer.masks import NONE, Mask
+from explorer.model import Costs, LoadedModel, count_parameters
+from explorer.numerics import Interval
 from explorer.progress import Progress, unreported
-from explorer.text.windows import Corpus
+from explorer.text import Corpus
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def gather(
     proof: Verification | None,
     progress: Progress = unreported,
 ) -> ExportMeasurements:
-    """LayerCount costs and time generation, of the whole model and of what is written."""
+    """Count costs and time generation, of the whole model and of what is written."""
     cost_model = count_parameters(loaded.model, loaded.architecture)
     before, after = (cost_model.costs(mask, corpus.window) for mask in (NONE, written))
     slow, fast = measure_decode_speed(loaded, [NONE, written], progress)

@@ -9,8 +9,8 @@ from typing import Any
 
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
-from explorer.masks.mask import PARTS, Site
-from explorer.model.loading import LoadedModel
+from explorer.masks import PARTS, Site
+from explorer.model import LoadedModel
 
 FILE = "mergekit.yaml"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from explorer.export.formats import Format
 from explorer.export.layout import Layout
-from explorer.model.loading import LoadedModel
+from explorer.model import LoadedModel
 
 #: Reloads a written folder as a transformers model, in the dtype and on the device of the loaded one.
 Reload = Callable[[LoadedModel, Path], Any]

@@ -14,7 +14,7 @@ from torch import nn
 
 from explorer.errors import ExportError, first_line
 from explorer.export.layout import Layout
-from explorer.model.loading import LoadedModel
+from explorer.model import LoadedModel
 
 _OWN_NUMBER = ("layer_idx", "layer_id", "layer_index", "layer_number", "training")
 

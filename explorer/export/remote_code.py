@@ -11,9 +11,8 @@ import transformers
 
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
-from explorer.masks.mask import PARTS
-from explorer.model.architecture import find_base_type
-from explorer.model.loading import LoadedModel
+from explorer.masks import PARTS
+from explorer.model import LoadedModel, find_base_type
 
 _SHIPPED = Path(__file__).parent / "shipped"
 

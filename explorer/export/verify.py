@@ -11,21 +11,22 @@ import torch
 from torch import Tensor
 
 from explorer.errors import DeviceError, ExportError, ModelError
-from explorer.evaluation.perplexity import blocks, find_nll
-from explorer.evaluation.prefix_tree import run_prefix_tree
-from explorer.evaluation.scores import Score
+from explorer.evaluation import Score, blocks, find_nll, run_prefix_tree
 from explorer.export.measurements import Verification
 from explorer.export.planned import ExportPlan, Reload
-from explorer.masks.mask import NONE, Mask
-from explorer.model.architecture import find_anatomy
-from explorer.model.batch_shape import cut, fill
-from explorer.model.dissection import find_updates
-from explorer.model.loading import LoadedModel
-from explorer.model.placement import Placement
-from explorer.model.weights import read_weights
-from explorer.model.wrappers import ModelWrappers
+from explorer.masks import NONE, Mask
+from explorer.model import (
+    LoadedModel,
+    ModelWrappers,
+    Placement,
+    cut,
+    fill,
+    find_architecture,
+    find_updates,
+    read_weights,
+)
 from explorer.progress import Progress, unreported
-from explorer.text.windows import Corpus
+from explorer.text import Corpus
 
 _UNITS = 16  # in the last place of the largest logit
 _OTHER_RUNTIME = 0.1  # nats a token; it multiplies with quantized activations
@@ -163,7 +164,7 @@ def _reload(loaded: LoadedModel, folder: Path, reload: Reload | None) -> ModelWr
     assert reload is not None
     try:
         model = reload(loaded, folder)
-        return ModelWrappers(model, find_updates(model, find_anatomy(model)))
+        return ModelWrappers(model, find_updates(model, find_architecture(model)))
     except DeviceError:
         raise DeviceError(
             f"Out of memory on {loaded.device}", "the copy does not fit beside the model", "Export with --device cpu"

@@ -10,12 +10,10 @@ from torch import Tensor
 
 from explorer.errors import UnsupportedModel
 from explorer.measures.importance import Importance
-from explorer.model.batch_shape import fill
-from explorer.model.loading import LoadedModel
+from explorer.model import LoadedModel, fill
 from explorer.progress import Progress, unreported
-from explorer.storage.keys import make_key
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus
+from explorer.storage import Store, make_key
+from explorer.text import Corpus
 
 
 @dataclass(frozen=True)

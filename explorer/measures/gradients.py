@@ -17,15 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explorer.errors import UnsupportedModel
-from explorer.evaluation.perplexity import blocks
-from explorer.masks.mask import NONE, PARTS
+from explorer.evaluation import blocks
+from explorer.masks import NONE, PARTS
 from explorer.measures.importance import Importance
-from explorer.model.batch_shape import cut, fill
-from explorer.model.forward_policies import LayerInputs
-from explorer.model.loading import LoadedModel
-from explorer.numerics.resampling import jackknife
+from explorer.model import LayerInputs, LoadedModel, cut, fill
+from explorer.numerics import jackknife
 from explorer.progress import Progress, unreported
-from explorer.text.windows import Corpus
+from explorer.text import Corpus
 
 _GROUPS = 8  # of windows, whose gradients of one layer are kept apart for the jackknife
 

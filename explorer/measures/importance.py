@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from explorer.numerics.resampling import bootstrap_intervals, resample_means
+from explorer.numerics import bootstrap_intervals, resample_means
 
 Kind = Literal["similarity", "damage", "divergence", "gradient", "coalition", "linear", "attention"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.masks.mask import NONE, Mask
-from explorer.numerics.racing import LossFunction, excess_loss
+from explorer.masks import NONE, Mask
+from explorer.numerics import LossFunction, excess_loss
 from explorer.progress import Progress, unreported
 
 _TOGETHER = 64  # pairs asked for at once: enough to share what they have in common, few enough to be told soon

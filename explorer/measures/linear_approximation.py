@@ -11,15 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.masks.mask import NONE, PARTS, Site
+from explorer.masks import NONE, PARTS, Site
 from explorer.measures.importance import Importance
-from explorer.model.batch_shape import cut, fill
-from explorer.model.forward_policies import LayerInputs
-from explorer.model.loading import LoadedModel
-from explorer.numerics.resampling import jackknife
-from explorer.numerics.ridge import fit_ridge
+from explorer.model import LayerInputs, LoadedModel, cut, fill
+from explorer.numerics import fit_ridge, jackknife
 from explorer.progress import Progress, unreported
-from explorer.text.windows import Corpus, Split
+from explorer.text import Corpus, Split
 
 
 @torch.inference_mode()

@@ -7,23 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from explorer.errors import PlanError
-from explorer.evaluation.divergence import Divergence, measure_divergence
-from explorer.evaluation.perplexity import score
-from explorer.masks.mask import NONE, PARTS, Mask
-from explorer.masks.units import find_units
+from explorer.evaluation import Divergence, measure_divergence, score
+from explorer.masks import NONE, PARTS, Mask, find_units
 from explorer.measures.attention_patterns import measure_attention
 from explorer.measures.gradients import measure_magnitude, measure_taylor
 from explorer.measures.importance import MEASURES, Importance
 from explorer.measures.linear_approximation import measure_replaceability
 from explorer.measures.shapley import measure_coalitions, measure_shapley
-from explorer.measures.similarity import measure
+from explorer.measures.similarity import measure_similarity
 from explorer.measures.similarity_stats import SimilarityStats
-from explorer.model.loading import LoadedModel
-from explorer.numerics.racing import LossFunction, excess_loss
+from explorer.model import LoadedModel
+from explorer.numerics import LossFunction, excess_loss
 from explorer.progress import Progress, unreported
-from explorer.storage.keys import make_key
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus
+from explorer.storage import Store, make_key
+from explorer.text import Corpus
 
 UNITS = ("layer", *PARTS)
 
@@ -62,7 +59,7 @@ def measure_importance(
     found: list[Importance] = []
     kinds = {MEASURES[name].kind for name in asked}
     if "similarity" in kinds:
-        found += read_similarity(measure(loaded, corpus, store, progress))
+        found += read_similarity(measure_similarity(loaded, corpus, store, progress))
     if "damage" in kinds:
         found += _measure_damage(loaded, losses, corpus, units)
     if "divergence" in kinds:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from explorer.masks.mask import NONE, Mask
-from explorer.masks.units import join
-from explorer.numerics.racing import LossFunction, excess_loss
-from explorer.numerics.resampling import jackknife
+from explorer.masks import NONE, Mask, join
+from explorer.numerics import LossFunction, excess_loss, jackknife
 from explorer.progress import Progress, unreported
 
 

@@ -12,21 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures.similarity_stats import SimilarityStats
-from explorer.model.batch_shape import cut, fill
-from explorer.model.loading import LoadedModel
+from explorer.model import LoadedModel, cut, fill
 from explorer.progress import Progress, unreported
-from explorer.storage.keys import make_key
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus
+from explorer.storage import Store, make_key
+from explorer.text import Corpus
 
 TOKEN_CHOICES = ("last_token", "mean", "mean_without_first")
 UNITS = ("layer", *PARTS)
 _GRAM_ENTRIES = {"cpu": 2**22, "cuda": 2**27}  # float64 entries of states in memory at once
 
 
-def measure(
+def measure_similarity(
     loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress = unreported, mask: Mask = NONE
 ) -> SimilarityStats:
     """Measure the residual stream on the calibration windows, under a mask if there is one.

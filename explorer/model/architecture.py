@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import UnsupportedModel
-from explorer.masks.mask import PARTS, Part
+from explorer.masks import PARTS, Part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,7 +110,7 @@ def find_base_type(model_type: str) -> str:
     return "llama" if model_type == "nemotron-nas" else model_type.removeprefix("pruned-")
 
 
-def find_anatomy(model: nn.Module) -> Architecture:
+def find_architecture(model: nn.Module) -> Architecture:
     """Return where this model keeps its parts: from the table, else by structure.
 
     Raises UnsupportedModel, with what was looked for, if there is no list of layers each with one attention

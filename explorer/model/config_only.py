@@ -5,21 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from explorer.checkpoints.config_schema import check_config
-from explorer.checkpoints.hub import FORMS
-from explorer.checkpoints.resolve import DEFAULT_MODEL, resolve_checkpoint
+from explorer.checkpoints import DEFAULT_MODEL, FORMS, check_config, resolve_checkpoint
 from explorer.errors import DeviceError, ModelError, UnsupportedModel, first_line
 from explorer.guarding import guarded
-from explorer.model.architecture import find_anatomy
+from explorer.model.architecture import find_architecture
 from explorer.model.cost_model import CostModel
 from explorer.model.parameter_counts import count_parameters
 from explorer.model.placement import DTYPES
 from explorer.paths import expand_user
 from explorer.reading import exists, read_json
-from explorer.storage.store import Store
+from explorer.storage import Store
 
 
-def take_inventory_of_config(
+def count_parameters_of_config(
     name: str, dtype: str, store: Store, cache: Path, trust_remote_code: bool = False
 ) -> tuple[str, CostModel]:
     """Return a model's architecture and what it would hold, from its config.
@@ -53,7 +51,7 @@ def take_inventory_of_config(
         raise UnsupportedModel(
             "No causal language model can be made of the config", f"{name} ({first_line(error)})", FORMS
         ) from error
-    return type(model).__name__, count_parameters(model, find_anatomy(model))
+    return type(model).__name__, count_parameters(model, find_architecture(model))
 
 
 def _read(name: str, store: Store, cache: Path, trust_remote_code: bool) -> Any:

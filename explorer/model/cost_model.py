@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.masks.mask import PARTS, Mask
+from explorer.masks import PARTS, Mask
 
 
 @dataclass(frozen=True)

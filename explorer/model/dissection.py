@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.masks.mask import PARTS
+from explorer.masks import PARTS
 from explorer.model.architecture import Architecture, has_parameters
 from explorer.model.weights import find_input_device
 from explorer.model.wrappers import see_children

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from explorer.masks.mask import Mask, Site
+from explorer.masks import Mask, Site
 
 Forward = Callable[..., Any]
 #: What a layer is called with beside the hidden states.

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 
-from explorer.checkpoints.resolve import Checkpoint, resolve_checkpoint
-from explorer.checkpoints.spec import ModelSpec
+from explorer.checkpoints import Checkpoint, ModelSpec, resolve_checkpoint
 from explorer.errors import ModelError
 from explorer.guarding import guarded
-from explorer.masks.mask import PARTS, Mask, Site
-from explorer.model.architecture import Architecture, find_anatomy
+from explorer.masks import PARTS, Mask, Site
+from explorer.model.architecture import Architecture, find_architecture
 from explorer.model.batch_shape import BatchShape, count_bytes_per_token
 from explorer.model.dissection import find_updates
 from explorer.model.memory import free_bytes
@@ -27,10 +26,8 @@ from explorer.model.selfcheck import check_hooks
 from explorer.model.weights import read_all_weights
 from explorer.model.wrappers import ModelWrappers
 from explorer.progress import Progress, unreported
-from explorer.storage.keys import describe_libraries, describe_processor, make_key
-from explorer.storage.store import Store
-from explorer.text.tokenize import tokenize
-from explorer.text.windows import Corpus
+from explorer.storage import Store, describe_libraries, describe_processor, make_key
+from explorer.text import Corpus, tokenize
 
 
 @dataclass
@@ -191,7 +188,7 @@ def load(
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
-    architecture = find_updates(model, find_anatomy(model))
+    architecture = find_updates(model, find_architecture(model))
     wrappers = ModelWrappers(model, architecture)
     try:
         parallel = check_hooks(wrappers)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.masks.mask import PARTS, Part
+from explorer.masks import PARTS, Part
 from explorer.model.architecture import Architecture, has_own_head
 from explorer.model.cost_model import CostModel, Counts
 from explorer.model.kv_cache import measure_cache, read_cache
@@ -17,7 +17,7 @@ Size = Callable[[Any], int]
 
 
 def count_parameters(model: Any, architecture: Architecture) -> CostModel:
-    """LayerCount a transformers model's parameters and cache entries."""
+    """Count a transformers model's parameters and cache entries."""
     config = model.config.get_text_config(decoder=True)
     layers = model.get_submodule(architecture.layers)
     counts = tuple(_of_layer(layer, architecture, _numel) for layer in layers)

@@ -6,18 +6,14 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from explorer.checkpoints.hub import FORMS
-from explorer.checkpoints.resolve import DEFAULT_MODEL
-from explorer.checkpoints.spec import ModelSpec
+from explorer.checkpoints import DEFAULT_MODEL, FORMS, ModelSpec
 from explorer.errors import ExplorerError, ModelError, TextError
 from explorer.model.loading import look
 from explorer.model.placement import QUANTIZATIONS, pick_dtype, place
 from explorer.paths import expand_user
 from explorer.reading import exists, is_file
-from explorer.storage.store import Store
-from explorer.text.sources import FORMS as TEXT_FORMS
-from explorer.text.sources import find_text
-from explorer.text.tokenize import check_window
+from explorer.storage import Store
+from explorer.text import FORMS as TEXT_FORMS, check_window, find_text
 
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))\w[\w.-]{0,95}(/\w[\w.-]{0,95})?(?<![.-])(?<!\.git)", re.ASCII)
 

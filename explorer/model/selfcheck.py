@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from explorer.errors import UnsupportedModel
-from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model.forward_policies import LayerCall
 from explorer.model.wrappers import ModelWrappers
 

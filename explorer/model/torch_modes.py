@@ -9,7 +9,7 @@ import torch
 
 
 @contextmanager
-def plain_modes() -> Iterator[None]:
+def default_modes() -> Iterator[None]:
     """Run a block as a new thread would: gradients on, no inference mode, no autocast, float32, no device named.
 
     torch's modes belong to the thread, not to the context: work that runs inside other work is in its modes too. Random

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from explorer.checkpoints.resolve import Checkpoint
+from explorer.checkpoints import Checkpoint
 from explorer.errors import Cancelled, DeviceError, ExplorerError, ModelError, first_line
 from explorer.model.placement import QUANTIZATIONS, Placement
 from explorer.model.unused_tensors import Leftovers, sort_leftovers
 from explorer.paths import OFFLOADED
 from explorer.reading import Unreadable, read_text
-from explorer.storage.partial_files import make_partial, remove_leftovers
+from explorer.storage import make_partial, remove_leftovers
 
 #: transformers' own implementations of attention and experts, which a config may ask for.
 _OWN = (None, "eager", "sdpa", "grouped_mm", "batched_mm")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from explorer.errors import UnsupportedModel, first_line
-from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model.architecture import Architecture
 from explorer.model.forward_policies import (
     ACTIVE_POLICY,
@@ -175,7 +175,7 @@ class ModelWrappers:
 
     @contextmanager
     def counting(self) -> Iterator[LayerCount]:
-        """LayerCount the layers that this thread runs in the block; not those of jobs that are let in between."""
+        """Count the layers that this thread runs in the block; not those of jobs that are let in between."""
         token = LAYER_COUNT.set(count := LayerCount())
         try:
             yield count

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explorer.masks.mask import Mask
+from explorer.masks import Mask
 from explorer.progress import Progress, unreported
 
 #: Gives what is to be low, such as nats, for masks on some windows of the text that a search decides by:

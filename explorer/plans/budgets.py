@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from explorer.byte_units import BYTES
 from explorer.errors import PlanError
-from explorer.masks.mask import NONE, Mask
-from explorer.model.cost_model import CostModel, Costs
+from explorer.masks import NONE, Mask
+from explorer.model import CostModel, Costs
 
 _REMEDY = "Use layers=8, sites=12, parameters=20%, bytes=6GiB, kv=30% or flops=25%"
 _COUNTED, _SHARED = ("layers", "sites"), ("parameters", "bytes", "kv", "flops")

@@ -6,15 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from explorer.evaluation.divergence import Divergence, measure_divergence
-from explorer.evaluation.perplexity import score
-from explorer.evaluation.scores import Score
-from explorer.masks.mask import Mask
-from explorer.model.loading import LoadedModel
+from explorer.evaluation import Divergence, Score, measure_divergence, score
+from explorer.masks import Mask
+from explorer.model import LoadedModel
 from explorer.plans.plan import Plan
 from explorer.progress import Progress, unreported
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus
+from explorer.storage import Store
+from explorer.text import Corpus
 
 #: A plan has collapsed where the loss is this much above the unpruned model's: twice its perplexity.
 COLLAPSE = math.log(2)

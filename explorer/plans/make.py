@@ -12,23 +12,17 @@ from functools import cached_property
 import numpy as np
 
 from explorer.errors import PlanError
-from explorer.masks.mask import NONE, PARTS, Mask
-from explorer.masks.units import find_units
-from explorer.measures.importance import Importance
-from explorer.measures.measure import make_loss_function, measure_importance, read_similarity
-from explorer.measures.similarity import measure
-from explorer.model.cost_model import CostModel
-from explorer.model.loading import LoadedModel
-from explorer.model.parameter_counts import count_parameters
+from explorer.masks import NONE, PARTS, Mask, find_units
+from explorer.measures import Importance, make_loss_function, measure_importance, measure_similarity, read_similarity
+from explorer.model import CostModel, LoadedModel, count_parameters
 from explorer.plans.budgets import Budget
 from explorer.plans.catalogue import METHODS
 from explorer.plans.plan import Effort, Plan, PlanSpec
 from explorer.plans.search import Found, Search
 from explorer.progress import Progress, unreported
 from explorer.stopwatch import timing
-from explorer.storage.keys import make_key
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus
+from explorer.storage import Store, make_key
+from explorer.text import Corpus
 
 #: Told the plan so far.
 Listener = Callable[[Plan], None]
@@ -184,7 +178,7 @@ class _Planner:
 
     def _blocks(self) -> Iterator[Mask]:
         """For every size the contiguous block over which the residual stream turns least (Gromov et al.)."""
-        found = measure(self.loaded, self.corpus, self.store, self.progress)
+        found = measure_similarity(self.loaded, self.corpus, self.store, self.progress)
         yield NONE
         for size, distances in enumerate(found.angular_distance("last_token"), 1):
             free = [at for at in range(len(distances)) if not self.protected & {*range(at, at + size)}]
@@ -208,7 +202,7 @@ class _Planner:
         mask, left = NONE, list(self.units)
         yield mask
         while left:
-            found = read_similarity(measure(self.loaded, self.corpus, self.store, self.progress, mask))
+            found = read_similarity(measure_similarity(self.loaded, self.corpus, self.store, self.progress, mask))
             left.remove(least := min(left, key=self._worth(found).__getitem__))
             yield (mask := mask | least)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import MaskError, PlanError
-from explorer.masks.mask import NONE, Mask
+from explorer.masks import NONE, Mask
 from explorer.plans.budgets import Budget
 from explorer.plans.catalogue import CRITERIA, METHODS
 from explorer.reading import read_json

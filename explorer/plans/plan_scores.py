@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from explorer.evaluation.perplexity import recall, score
-from explorer.evaluation.scores import Score
-from explorer.masks.mask import Mask
-from explorer.model.loading import LoadedModel
+from explorer.evaluation import Score, recall, score
+from explorer.masks import Mask
+from explorer.model import LoadedModel
 from explorer.plans.curve import coarse_first
 from explorer.progress import Progress, unreported
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus
+from explorer.storage import Store
+from explorer.text import Corpus
 
 #: Told the scores known so far, by mask. It may raise `Cancelled` to stop the work.
 Listener = Callable[[Mapping[Mask, Score]], None]

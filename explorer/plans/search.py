@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from explorer.masks.mask import NONE, Mask
-from explorer.numerics.racing import LossFunction, Race, race
+from explorer.masks import NONE, Mask
+from explorer.numerics import LossFunction, Race, race
 from explorer.progress import Progress, unreported
 
 #: Tells whether enough is off.

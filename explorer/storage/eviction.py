@@ -52,7 +52,7 @@ def take_stock(cache: Path) -> list[Holding]:
 
 
 def count_rows(cache: Path) -> dict[str, int]:
-    """LayerCount the rows of each table of scores; none where the database cannot be read."""
+    """Count the rows of each table of scores; none where the database cannot be read."""
     path = cache / "scores.sqlite"
     if not os.path.isfile(path):
         return dict.fromkeys(_TABLES, 0)

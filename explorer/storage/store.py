@@ -22,34 +22,9 @@ import numpy as np
 
 from explorer.errors import ExplorerError
 from explorer.storage.partial_files import remove_leftovers, written_whole
-
-#: Raised when the tables below change; a database of another layout is brought to this one, or set aside.
-LAYOUT = 3
+from explorer.storage.tables import LAYOUT, OtherLayout, lay_out
 
 _REMEDY = "Try again, or name another with --cache"
-
-#: What is not finite is NULL.
-_TABLES = (
-    "nll (context TEXT, window TEXT, mask TEXT, nll REAL, PRIMARY KEY (context, window, mask))",
-    "overflows (context TEXT, window TEXT, mask TEXT, layer INTEGER NOT NULL, PRIMARY KEY (context, window, mask))",
-    "divergences (context TEXT, window TEXT, mask TEXT, kl REAL, logit_l2 REAL, "
-    "top1_matches REAL, PRIMARY KEY (context, window, mask))",
-    "files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL)",
-)
-
-#: What brings a database of an earlier layout to the next one.
-_MIGRATIONS = {
-    2: (
-        "ALTER TABLE nats RENAME COLUMN nats TO nll",
-        "ALTER TABLE nats RENAME TO nll",
-        "ALTER TABLE divergences RENAME COLUMN distance TO logit_l2",
-        "ALTER TABLE divergences RENAME COLUMN agreeing TO top1_matches",
-    ),
-}
-
-
-class _OtherLayout(Exception):
-    """A database whose tables are of another version."""
 
 
 class CacheError(ExplorerError):
@@ -85,7 +60,7 @@ class Store:
             if not _is_damage(error):
                 raise CacheError("Cannot read the cache", f"{folder} ({error})", _REMEDY) from error
             self._db = self._renew("could not be read")
-        except _OtherLayout as other:
+        except OtherLayout as other:
             self._db = self._renew(f"has layout {other}, not {LAYOUT}")
 
     def _open(self) -> sqlite3.Connection:
@@ -101,32 +76,16 @@ class Store:
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
-            self._lay_out(db)
+            lay_out(db)
         except sqlite3.OperationalError as error:
             db.close()
             raise CacheError(
                 "Cannot write the cache", f"{target} ({error})", "Name another folder with --cache"
             ) from None
-        except (sqlite3.DatabaseError, _OtherLayout):
+        except (sqlite3.DatabaseError, OtherLayout):
             db.close()
             raise
         return db
-
-    @staticmethod
-    def _lay_out(db: sqlite3.Connection) -> None:
-        """Make the tables, or bring them to this layout. Raises _OtherLayout where that is not possible."""
-        db.execute("BEGIN IMMEDIATE")
-        layout = db.execute("PRAGMA user_version").fetchone()[0]
-        if layout != LAYOUT and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            if any(earlier not in _MIGRATIONS for earlier in range(layout, LAYOUT)) or layout > LAYOUT:
-                raise _OtherLayout(layout)
-            for earlier in range(layout, LAYOUT):
-                for change in _MIGRATIONS[earlier]:
-                    db.execute(change)
-        for table in _TABLES:
-            db.execute(f"CREATE TABLE IF NOT EXISTS {table} WITHOUT ROWID")
-        db.execute(f"PRAGMA user_version={LAYOUT}")
-        db.execute("COMMIT")
 
     def _renew(self, why: str) -> sqlite3.Connection:
         """Open the database once more, and set it aside first unless another process just did."""
@@ -145,7 +104,7 @@ class Store:
         """Open the database if nothing is wrong with it."""
         try:
             db = self._open()
-        except (sqlite3.DatabaseError, _OtherLayout):
+        except (sqlite3.DatabaseError, OtherLayout):
             return None
         with suppress(sqlite3.DatabaseError):
             if db.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):

@@ -82,7 +82,7 @@ def draw():
         time.sleep(0.001)
 
 def tabulate():
-    import ui.parts.escape_markdown
+    import ui.parts.markdown
     import pandas
     pandas.DataFrame({"a": [1]})
 

@@ -21,7 +21,7 @@ from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures.interactions import interact
 from explorer.measures.measure import make_loss_function, measure_importance
-from explorer.measures.similarity import measure
+from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel
 from explorer.numerics.racing import race
 from explorer.plans.make import make_plan
@@ -92,7 +92,7 @@ def test_measures_and_plans_do_not_depend_on_the_last_batch(
     llama: LoadedModel, shape_matters: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three, four = (llama.tokenize(TEXT, n * WINDOW, WINDOW) for n in (3, 4))
-    short, long = (measure(llama, corpus, Store(None)) for corpus in (three, four))
+    short, long = (measure_similarity(llama, corpus, Store(None)) for corpus in (three, four))
     for token in short.angular:
         np.testing.assert_array_equal(short.angular[token], long.angular[token][:3])
     names = ["loss", "kl", "attention-sink"]

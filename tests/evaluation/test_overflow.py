@@ -20,7 +20,7 @@ from explorer.masks.units import find_units
 from explorer.measures.importance import MEASURES
 from explorer.measures.interactions import interact
 from explorer.measures.measure import make_loss_function, measure_importance
-from explorer.measures.similarity import measure
+from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel
 from explorer.numerics.racing import race
 from explorer.plans.curve import trace_curve
@@ -138,7 +138,7 @@ def test_plans_are_made_and_their_curves_have_gaps(half: LoadedModel, corpus: Co
 
 def test_no_measure_calls_what_is_not_finite_the_best(half: LoadedModel, corpus: Corpus) -> None:
     store = Store(None)
-    found = measure(half, corpus, store)
+    found = measure_similarity(half, corpus, store)
     distances = found.angular_distance("mean")
     for row, best in zip(distances, found.best_starts("mean"), strict=True):
         finite = [start for start, value in enumerate(row) if math.isfinite(value)]

@@ -227,7 +227,7 @@ def test_out_of_memory_with_one_window_is_told(
 @pytest.mark.parametrize(("window", "rows"), [(256, 2), (128, 4), (100, 4), (512, 1), (4096, 1), (2, 256)])
 def test_batches_have_one_size_for_a_window(window: int, rows: int) -> None:
     assert BatchShape(torch.device("cpu"), 1).rows(window) == rows
-    assert BatchShape(torch.device("cpu"), 1, alone=True).rows(window) == 1
+    assert BatchShape(torch.device("cpu"), 1, one_window_at_a_time=True).rows(window) == 1
 
 
 def test_batches_cover_every_window_once_and_are_full() -> None:

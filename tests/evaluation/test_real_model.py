@@ -17,7 +17,7 @@ from explorer.evaluation.perplexity import score
 from explorer.export import export
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.measure import measure_importance
-from explorer.measures.similarity import measure
+from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import DTYPES, LoadedModel
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
@@ -87,7 +87,7 @@ def test_exported_is_masked_in_bfloat16(real: LoadedModel, corpus: Corpus, store
 @in_float32
 def test_heatmap_is_slow_numpy(real: LoadedModel, store: Store) -> None:
     corpus = real.tokenize("python-docs", 32, 16)
-    found = measure(real, corpus, store)
+    found = measure_similarity(real, corpus, store)
     plain = brute_force.plain(real.checkpoint.folder)
     states, _ = brute_force.hidden_states(plain, corpus.calibration.ids)
     for choice in ("last_token", "mean", "mean_without_first"):

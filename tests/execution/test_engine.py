@@ -18,7 +18,7 @@ from explorer.execution.engine import Engine, View
 from explorer.execution.job import Job
 from explorer.execution.requests import ask_interactions
 from explorer.masks.mask import NONE, Mask
-from explorer.measures.similarity import measure
+from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel
 from explorer.plans.plan import PlanSpec
 from explorer.storage.store import Store
@@ -85,7 +85,7 @@ def test_a_readout_runs_inside_a_measurement(
     assert states == ["paused"]
     (expected,) = score(llama, llama_corpus, [MASK], Store(None))
     np.testing.assert_allclose(found.nll, expected.nll, rtol=1e-6)
-    undisturbed = measure(llama, llama_corpus, Store(None))
+    undisturbed = measure_similarity(llama, llama_corpus, Store(None))
     np.testing.assert_array_equal(measured.norms, undisturbed.norms)
     np.testing.assert_array_equal(measured.angular["mean"], undisturbed.angular["mean"])
 

@@ -29,8 +29,7 @@ from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
-from tests.support.tiny_models import FAMILIES as CONFIGS
-from tests.support.tiny_models import WINDOW, Tiny, load_folder, make_model, save
+from tests.support.tiny_models import FAMILIES as CONFIGS, WINDOW, Tiny, load_folder, make_model, save
 from ui.export.format_choice import OFFERED
 
 

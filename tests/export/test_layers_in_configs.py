@@ -22,8 +22,7 @@ from explorer.model.loading import LoadedModel
 from explorer.model.parameter_counts import count_parameters
 from explorer.storage.store import Store
 from tests.support import brute_force
-from tests.support.tiny_models import FAMILIES as CONFIGS
-from tests.support.tiny_models import WINDOW, load_folder, make_model, save
+from tests.support.tiny_models import FAMILIES as CONFIGS, WINDOW, load_folder, make_model, save
 
 _KEPT = [0, 2, 3, 5]
 

@@ -104,6 +104,13 @@ def test_imports_go_to_rooms_before(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=_name)
+def test_rooms_are_entered_by_their_doors(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and (room := _room(node.module)):
+            assert room == node.module or room == _room(_module(path)), f"{node.module} is inside of {room}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
 def test_a_file_is_not_long(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
@@ -126,7 +133,7 @@ def test_the_library_does_not_know_the_dashboard(path: Path) -> None:
 #: What whoever only reads results needs: imported in a process that has no torch.
 WITHOUT_TORCH = (
     "masks.mask", "masks.units", "numerics.intervals", "numerics.racing", "storage.store", "checkpoints.spec",
-    "text.windows", "text.tokenize", "model.cost_model", "evaluation.scores", "evaluation.samples",
+    "text.windows", "text.tokenization", "model.cost_model", "evaluation.scores", "evaluation.samples",
     "measures.similarity_stats", "measures.importance", "plans.plan", "errors", "progress",
 )  # fmt: skip
 
@@ -144,7 +151,7 @@ def _touches_forward(node: ast.AST) -> bool:
             return True
         case ast.Subscript(slice=ast.Constant(value="forward"), ctx=ast.Store() | ast.Del()):
             return True
-        case ast.LayerCall(func=ast.Name(id="setattr" | "delattr"), args=[_, ast.Constant(value="forward"), *_]):
+        case ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[_, ast.Constant(value="forward"), *_]):
             return True
         case ast.Attribute(attr=attr):
             return attr.startswith("register_") and attr.endswith("hook")

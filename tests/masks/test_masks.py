@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from explorer.errors import MaskError
 from explorer.masks.mask import NONE, PARTS, Mask, Site

@@ -14,7 +14,7 @@ from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures.importance import MEASURES, Importance
 from explorer.measures.measure import UNITS, make_loss_function, measure_importance
-from explorer.measures.similarity import measure
+from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus, Windows
@@ -178,4 +178,4 @@ def test_one_window_is_enough_and_has_no_interval(llama: LoadedModel, store: Sto
     for each in measure_importance(llama, corpus, [name for name in MEASURES if name != "shapley"], store):
         assert each.intervals() is None
         assert np.isfinite(each.values).all()
-    assert measure(llama, corpus, store).tokens == 24
+    assert measure_similarity(llama, corpus, store).tokens == 24

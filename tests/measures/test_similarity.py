@@ -13,7 +13,7 @@ import torch
 from explorer.errors import Cancelled
 from explorer.masks.mask import Mask, Site
 from explorer.measures import similarity
-from explorer.measures.similarity import TOKEN_CHOICES, UNITS, _influence, measure
+from explorer.measures.similarity import TOKEN_CHOICES, UNITS, _influence, measure_similarity
 from explorer.measures.similarity_stats import SimilarityStats
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
@@ -22,7 +22,7 @@ from tests.support import brute_force
 
 
 def test_angular_distance_equals_the_oracle(loaded: LoadedModel, corpus: Corpus, store: Store) -> None:
-    found = measure(loaded, corpus, store)
+    found = measure_similarity(loaded, corpus, store)
     plain = brute_force.plain(loaded.checkpoint.folder)
     states, _ = brute_force.hidden_states(plain, corpus.calibration.ids)
     for choice in TOKEN_CHOICES:
@@ -37,7 +37,7 @@ def test_angular_distance_equals_the_oracle(loaded: LoadedModel, corpus: Corpus,
 def test_influence_and_norms_equal_the_oracle(
     loaded: LoadedModel, corpus: Corpus, store: Store, without_first: bool
 ) -> None:
-    found = measure(loaded, corpus, store)
+    found = measure_similarity(loaded, corpus, store)
     plain = brute_force.plain(loaded.checkpoint.folder)
     expected = brute_force.influences(plain, corpus.calibration.ids, int(without_first))
     for unit in UNITS:
@@ -48,7 +48,7 @@ def test_influence_and_norms_equal_the_oracle(
 
 
 def test_distances_are_distances(loaded: LoadedModel, corpus: Corpus, store: Store) -> None:
-    for angular in measure(loaded, corpus, store).angular.values():
+    for angular in measure_similarity(loaded, corpus, store).angular.values():
         assert angular.shape == (5, loaded.n_layers + 1, loaded.n_layers + 1)
         assert angular.min() >= 0
         assert angular.max() <= 1
@@ -58,10 +58,10 @@ def test_distances_are_distances(loaded: LoadedModel, corpus: Corpus, store: Sto
 
 
 def test_batch_size_does_not_matter(loaded: LoadedModel, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = measure(loaded, corpus, Store(None))
+    whole = measure_similarity(loaded, corpus, Store(None))
     monkeypatch.setattr(loaded.batch_shape, "tokens", 2 * corpus.window)
     monkeypatch.setitem(similarity._GRAM_ENTRIES, "cpu", 7 * (loaded.n_layers + 1) * loaded.config.hidden_size)
-    parts = measure(loaded, corpus, Store(None))
+    parts = measure_similarity(loaded, corpus, Store(None))
     for name in TOKEN_CHOICES:
         np.testing.assert_allclose(parts.angular[name], whole.angular[name], atol=1e-5)
     for unit in UNITS:
@@ -77,18 +77,18 @@ def test_other_windows_are_another_key(llama: LoadedModel, monkeypatch: pytest.M
     corpora = [llama.tokenize(**plain | how) for how in ({}, {"bos": "always"}, {"window": 20}, {"tokens": 4 * 24})]
     shifted = replace(corpora[0].calibration, ids=corpora[0].calibration.ids + 1)
     for corpus in (*corpora, replace(corpora[0], calibration=shifted)):
-        measure(llama, corpus, store)
+        measure_similarity(llama, corpus, store)
     assert len(set(keys)) == 5
 
 
 def test_stored_result_needs_no_forward(llama: LoadedModel, llama_corpus: Corpus, tmp_path) -> None:
     store = Store(tmp_path)
-    first = measure(llama, llama_corpus, store)
+    first = measure_similarity(llama, llama_corpus, store)
     handle = llama.model.get_input_embeddings().register_forward_pre_hook(lambda *_: 1 / 0)
     try:
-        again = measure(llama, llama_corpus, store)
+        again = measure_similarity(llama, llama_corpus, store)
         with pytest.raises(ZeroDivisionError):
-            measure(llama, llama.tokenize("python-docs", 2 * 24, 24), store)
+            measure_similarity(llama, llama.tokenize("python-docs", 2 * 24, 24), store)
     finally:
         handle.remove()
         store.close()
@@ -103,16 +103,19 @@ def test_cancelled_measure_stores_nothing(llama: LoadedModel, llama_corpus: Corp
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        measure(llama, llama_corpus, store, cancel)
+        measure_similarity(llama, llama_corpus, store, cancel)
     assert not torch.is_inference_mode_enabled()
-    found, expected = measure(llama, llama_corpus, store), measure(llama, llama_corpus, Store(None))
+    found, expected = (
+        measure_similarity(llama, llama_corpus, store),
+        measure_similarity(llama, llama_corpus, Store(None)),
+    )
     np.testing.assert_array_equal(found.norms, expected.norms)
 
 
 def test_out_of_memory_halves_the_batch(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = measure(llama, llama_corpus, Store(None))
+    whole = measure_similarity(llama, llama_corpus, Store(None))
     monkeypatch.setattr(llama.batch_shape, "tokens", 5 * llama_corpus.window)
     inner = similarity._Fitter.leave
 
@@ -122,12 +125,12 @@ def test_out_of_memory_halves_the_batch(
         inner(self, layer, hidden)
 
     monkeypatch.setattr(similarity._Fitter, "leave", limited)
-    parts = measure(llama, llama_corpus, Store(None))
+    parts = measure_similarity(llama, llama_corpus, Store(None))
     np.testing.assert_allclose(parts.angular["mean"], whole.angular["mean"], atol=1e-5)
 
 
 def test_sizes_of_updates_equal_the_oracle(loaded: LoadedModel, corpus: Corpus, store: Store) -> None:
-    found = measure(loaded, corpus, store)
+    found = measure_similarity(loaded, corpus, store)
     plain = brute_force.plain(loaded.checkpoint.folder)
     for power in (1, 2):
         for unit, right in brute_force.sizes(plain, corpus.calibration.ids, power).items():
@@ -140,7 +143,7 @@ def test_sizes_of_updates_equal_the_oracle(loaded: LoadedModel, corpus: Corpus, 
 def test_under_a_mask_it_is_what_zeroed_projections_give(tiny, store: Store, name: str, mask: str) -> None:
     loaded: LoadedModel = tiny.load(name)
     corpus, off = loaded.tokenize("python-docs", 3 * 24, 24), Mask.parse(mask)
-    found, ids = measure(loaded, corpus, store, mask=off), corpus.calibration.ids
+    found, ids = measure_similarity(loaded, corpus, store, mask=off), corpus.calibration.ids
     zeroed = brute_force.zeroed(loaded.checkpoint.folder, off)
     states, _ = brute_force.hidden_states(zeroed, ids)
     for choice in TOKEN_CHOICES:
@@ -155,14 +158,14 @@ def test_under_a_mask_it_is_what_zeroed_projections_give(tiny, store: Store, nam
     for site in off.sites:
         assert (found.influence[site.part][..., site.layer] == 0).all()
         assert (found.sizes[2, site.part][..., site.layer] == 0).all()
-    assert not np.allclose(found.norms, measure(loaded, corpus, store).norms)
+    assert not np.allclose(found.norms, measure_similarity(loaded, corpus, store).norms)
 
 
 def test_the_order_of_windows_does_not_matter(llama: LoadedModel, llama_corpus: Corpus) -> None:
     order = [3, 0, 4, 2, 1]
     windows = Windows(llama_corpus.calibration.ids[order], llama_corpus.calibration.text_bytes[order])
-    found = measure(llama, replace(llama_corpus, calibration=windows), Store(None))
-    before = measure(llama, llama_corpus, Store(None))
+    found = measure_similarity(llama, replace(llama_corpus, calibration=windows), Store(None))
+    before = measure_similarity(llama, llama_corpus, Store(None))
     for choice in TOKEN_CHOICES:
         np.testing.assert_allclose(found.angular[choice], before.angular[choice][order], atol=1e-7)
     for unit in UNITS:

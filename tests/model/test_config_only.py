@@ -13,7 +13,7 @@ import pytest
 from explorer.errors import ModelError, UnsupportedModel
 from explorer.masks.mask import NONE, Mask
 from explorer.model import kv_cache
-from explorer.model.config_only import take_inventory_of_config
+from explorer.model.config_only import count_parameters_of_config
 from explorer.model.loading import LoadedModel
 from explorer.model.parameter_counts import count_parameters
 from explorer.storage.store import Store
@@ -47,7 +47,7 @@ def test_latent_attention_keeps_latents(store: Store, tmp_path: Path) -> None:
         "qk_nope_head_dim": 128, "v_head_dim": 128, "max_position_embeddings": 163840, "dtype": "bfloat16",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(published))
-    _, found = take_inventory_of_config(str(tmp_path), "auto", store, tmp_path)
+    _, found = count_parameters_of_config(str(tmp_path), "auto", store, tmp_path)
     assert found.costs(NONE, 1).kv_bytes_per_token == (512 + 64) * 2 * 61 == 70_272
     assert found.costs(NONE, 1).parameters == pytest.approx(671e9, rel=2e-3)
     active = (found.costs(NONE, 0).flops_per_token) / 2
@@ -64,7 +64,7 @@ def test_a_cache_that_cannot_be_asked_is_read_off_the_config(
 
 
 def test_a_config_says_what_the_loaded_model_says(loaded: LoadedModel, store: Store, tmp_path: Path) -> None:
-    _, found = take_inventory_of_config(str(loaded.checkpoint.folder), "float32", store, tmp_path)
+    _, found = count_parameters_of_config(str(loaded.checkpoint.folder), "float32", store, tmp_path)
     expected = count_parameters(loaded.model, loaded.architecture)
     for mask in (NONE, Mask.parse("0,a1,m2")):
         assert found.costs(mask, 100) == expected.costs(mask, 100)
@@ -72,10 +72,10 @@ def test_a_config_says_what_the_loaded_model_says(loaded: LoadedModel, store: St
 
 def test_what_is_no_config_is_one_line(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such config"):
-        take_inventory_of_config("./nothing", "auto", store, tmp_path)
+        count_parameters_of_config("./nothing", "auto", store, tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ModelError, match="Cannot get the config"):
-        take_inventory_of_config(str(tmp_path), "auto", store, tmp_path)
+        count_parameters_of_config(str(tmp_path), "auto", store, tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(UnsupportedModel, match="No causal language model"):
-        take_inventory_of_config(str(tmp_path), "auto", store, tmp_path)
+        count_parameters_of_config(str(tmp_path), "auto", store, tmp_path)

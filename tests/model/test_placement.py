@@ -19,7 +19,7 @@ from explorer.errors import DeviceError, ModelError
 from explorer.evaluation.perplexity import score
 from explorer.export import export
 from explorer.masks.mask import NONE, Mask
-from explorer.measures.similarity import measure
+from explorer.measures.similarity import measure_similarity
 from explorer.model import loading
 from explorer.model.loading import LoadedModel, load
 from explorer.model.parameter_counts import count_parameters
@@ -152,7 +152,7 @@ def test_spread_model_gives_the_same_scores(tiny: Tiny, family: str, monkeypatch
     for mask in MASKS:
         (found,), (expected,) = (score(m, corpus, [mask], Store(None)) for m in (loaded, whole))
         np.testing.assert_allclose(found.nll, expected.nll, rtol=1e-6)
-    spread, plain = (measure(m, corpus, Store(None)) for m in (loaded, whole))
+    spread, plain = (measure_similarity(m, corpus, Store(None)) for m in (loaded, whole))
     np.testing.assert_allclose(spread.norms, plain.norms, rtol=1e-6)
     for mask in MASKS:
         costs = [count_parameters(m.model, m.architecture).costs(mask, 16) for m in (loaded, whole)]

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 
-from explorer.model.torch_modes import plain_modes
+from explorer.model.torch_modes import default_modes
 
 AROUND = {
     "inference": torch.inference_mode,
@@ -42,7 +42,7 @@ def test_a_block_runs_as_a_new_thread_would(around: type[AbstractContextManager]
     with around():
         before = describe()
         assert before != expected
-        with plain_modes():
+        with default_modes():
             assert describe() == expected
         assert describe() == before
     assert describe() == expected
@@ -50,7 +50,7 @@ def test_a_block_runs_as_a_new_thread_would(around: type[AbstractContextManager]
 
 def test_the_default_dtype_is_set_back_even_after_a_failure() -> None:
     def break_down() -> None:
-        with plain_modes():
+        with default_modes():
             assert torch.tensor(1.5).dtype == torch.float32
             torch.set_default_dtype(torch.float16)
             raise ValueError("broke")
@@ -69,7 +69,7 @@ def test_numbers_drawn_inside_are_not_missing_outside() -> None:
     expected = torch.rand(6)
     torch.manual_seed(5)
     first = torch.rand(3)
-    with plain_modes():
+    with default_modes():
         torch.manual_seed(99)
         torch.rand(100)
     torch.testing.assert_close(torch.cat([first, torch.rand(3)]), expected, rtol=0, atol=0)

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Glm4MoeConfig, LlamaConfig
-from transformers import modeling_utils as transformers_modeling
+from transformers import AutoModelForCausalLM, Glm4MoeConfig, LlamaConfig, modeling_utils as transformers_modeling
 
 from explorer.checkpoints.resolve import Checkpoint, resolve_checkpoint
 from explorer.errors import ModelError

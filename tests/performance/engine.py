@@ -20,7 +20,7 @@ from explorer.checkpoints.spec import ModelSpec
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.perplexity import Live, score
 from explorer.masks.mask import NONE, Mask
-from explorer.measures.similarity import measure
+from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.numerics.racing import race
 from explorer.storage.store import Store
@@ -63,7 +63,7 @@ def _measure(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
     ids = torch.from_numpy(corpus.calibration.ids)
     plain = seconds(lambda: loaded.model.base_model(ids, use_cache=False))
     whole = seconds(lambda: loaded.model(ids, use_cache=False))
-    ours = seconds(lambda: measure(loaded, corpus, Store(None)))
+    ours = seconds(lambda: measure_similarity(loaded, corpus, Store(None)))
     yield f"plain forward, {ids.numel()} tokens, without and with the head", f"{plain:.2f} s, {whole:.2f} s", ""
     yield "measure / plain forward without the head", f"{ours / plain:.2f}", "1.15"
 

@@ -13,7 +13,7 @@ from explorer.errors import PlanError
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures.measure import measure_importance
-from explorer.measures.similarity import measure
+from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel
 from explorer.model.parameter_counts import count_parameters
 from explorer.plans.catalogue import METHODS
@@ -136,7 +136,7 @@ def test_similarity_block_is_the_least_of_each_row_of_the_heatmap(tiny: Tiny, st
     states, _ = brute_force.hidden_states(plain, corpus.calibration.ids)
     rows = brute_force.angular_distances(states, "last_token")
     assert len(plan.masks) == loaded.n_layers
-    starts = measure(loaded, corpus, store).best_starts("last_token")
+    starts = measure_similarity(loaded, corpus, store).best_starts("last_token")
     for n in range(1, loaded.n_layers):
         start = int(np.argmin(rows[n - 1]))
         assert start == starts[n - 1]
@@ -144,7 +144,7 @@ def test_similarity_block_is_the_least_of_each_row_of_the_heatmap(tiny: Tiny, st
 
 
 def test_similarity_block_keeps_what_is_protected(make: Make, llama: LoadedModel, llama_corpus: Corpus) -> None:
-    rows = measure(llama, llama_corpus, Store(None)).angular_distance("last_token")
+    rows = measure_similarity(llama, llama_corpus, Store(None)).angular_distance("last_token")
     plan = make("similarity-block;protect=1")
     assert [str(mask) for mask in plan.masks] == ["none", min(("0", "2", "3"), key=lambda t: rows[0][int(t)]), "2-3"]
 

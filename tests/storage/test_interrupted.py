@@ -109,7 +109,7 @@ def _go(*pipes: Connection) -> list[int]:
 
 
 def _count(cache: Path) -> int:
-    """LayerCount what is stored, in a database that is whole and was never set aside."""
+    """Count what is stored, in a database that is whole and was never set aside."""
     assert not list(cache.glob("broken-*"))
     with closing(sqlite3.connect(cache / "scores.sqlite")) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

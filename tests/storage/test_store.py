@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from explorer.storage.keys import EDITIONS, make_key
-from explorer.storage.store import LAYOUT, CacheError, Store
+from explorer.storage.store import CacheError, Store
+from explorer.storage.tables import LAYOUT
 from tests.support.tiny_models import REPOSITORY
 
 _WRITER = """
@@ -23,7 +24,7 @@ from pathlib import Path
 from explorer.storage.store import Store
 store = Store(Path(sys.argv[1]))
 for i in range(50):
-    store.add_nats("shared", [(f"{sys.argv[2]}-{i}", "none", float(i)), ("both", "none", 1.0)])
+    store.add_nll("shared", [(f"{sys.argv[2]}-{i}", "none", float(i)), ("both", "none", 1.0)])
 """
 
 

@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from explorer.errors import TextError
-from explorer.text.tokenize import tokenize
+from explorer.text.tokenization import tokenize
 from explorer.text.windows import Corpus, Windows
 from tests.support.tiny_models import make_tokenizer
 

@@ -8,9 +8,9 @@ import streamlit as st
 
 from ui.browser import read, read_scripts
 from ui.compare.pins import Pin, get_pins, keep_pins, remove_pin
-from ui.parts.number_format import describe_bytes, describe_flops, describe_perplexity
-from ui.prune.strip import write_cells
-from ui.view.session import get_question, get_view, read_view, show_linked, write_url
+from ui.parts import describe_bytes, describe_flops, describe_perplexity
+from ui.prune import write_cells
+from ui.view import get_question, get_view, read_view, show_linked, write_url
 
 _comparison = st.components.v2.component(
     "comparison", html='<div class="comparison"></div>', css=read("comparison.css"), js=read_scripts("comparison")

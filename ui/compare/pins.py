@@ -10,14 +10,13 @@ from typing import Any
 import streamlit as st
 
 from explorer.errors import ExplorerError
-from explorer.evaluation.scores import Score
-from explorer.execution.engine import ModelSummary
-from explorer.masks.mask import Mask
-from explorer.model.cost_model import Costs
+from explorer.evaluation import Score
+from explorer.execution import ModelSummary
+from explorer.masks import Mask
+from explorer.model import Costs
 from ui.browser import read_scripts
-from ui.live.engine import get_engine, get_owner
-from ui.live.live_panels import rerun_panels, watch
-from ui.view.session import describe_view, get_view
+from ui.live import get_engine, get_owner, rerun_panels, watch
+from ui.view import describe_view, get_view
 
 MOST = 8
 _MOST_CHARACTERS = 10**6  # of what a browser may bring back

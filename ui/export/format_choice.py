@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from explorer.execution.engine import ExportPreview
-from explorer.export.describe.commands import make_commands
-from explorer.export.export import Exported
-from explorer.export.formats import FORMATS, WRITTEN_AS_TEXT
-from ui.parts.escape_markdown import escape_markdown
-from ui.parts.number_format import describe_bytes
+from explorer.execution import ExportPreview
+from explorer.export import FORMATS, WRITTEN_AS_TEXT, Exported, make_commands
+from ui.parts import describe_bytes, escape_markdown
 
 #: What one may want, and the formats for it: the first that takes the mask is offered, the others beside it.
 PURPOSES = {

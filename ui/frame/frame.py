@@ -8,20 +8,21 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from explorer.execution.engine import ModelSummary, View
-from explorer.execution.job import Job
-from explorer.masks.mask import Mask
-from ui.live.engine import get_engine, get_owner
-from ui.live.error_panel import draw_broken
-from ui.live.live_panels import forget_panels, panel, watch
-from ui.live.waiting import draw_queue, ready
-from ui.parts.escape_markdown import escape_markdown
-from ui.parts.number_format import describe_score
-from ui.parts.skeleton import draw_skeleton
-from ui.view.copy_link import copy_link
-from ui.view.link_question import draw_question
-from ui.view.loading_view import draw_coming
-from ui.view.session import get_question, get_view, notify, read_notices, set_view, write_url
+from explorer.execution import Job, ModelSummary, View
+from explorer.masks import Mask
+from ui.live import draw_broken, draw_queue, forget_panels, get_engine, get_owner, panel, ready, watch
+from ui.parts import describe_score, draw_skeleton, escape_markdown
+from ui.view import (
+    copy_link,
+    draw_coming,
+    draw_question,
+    get_question,
+    get_view,
+    notify,
+    read_notices,
+    set_view,
+    write_url,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Frame:
 
     @property
     def summary(self) -> ModelSummary:
-        """The facts, for a page that called `require_facts`."""
+        """The facts, for a page that called `require_summary`."""
         return self.facts_job.result
 
 
@@ -75,7 +76,7 @@ def _end_page() -> None:
     panel("queue", _draw_queue)
 
 
-def require_facts(frame: Frame) -> ModelSummary:
+def require_summary(frame: Frame) -> ModelSummary:
     """Return the facts, or draw how far the loading is and end the page here."""
     if not ready(frame.facts_job):
         if frame.facts_job.state == "failed":

@@ -9,9 +9,9 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from explorer.execution.engine import Engine
+from explorer.execution import Engine
 from ui.live.live_panels import get_watchers
-from ui.serving.health import report_by
+from ui.serving import report_by
 
 
 @st.cache_resource(show_spinner=False)

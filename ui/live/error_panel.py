@@ -7,8 +7,8 @@ import sys
 import streamlit as st
 
 from explorer.errors import ExplorerError
-from explorer.execution.failures import explain
-from ui.parts.escape_markdown import escape_markdown
+from explorer.execution import explain
+from ui.parts import escape_markdown
 
 
 def draw_broken(error: BaseException, name: str) -> None:

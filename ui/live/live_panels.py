@@ -15,7 +15,7 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState, get_script_run_ctx
 
-from explorer.execution.job import Job
+from explorer.execution import Job
 from ui.live.error_panel import draw_broken
 from ui.live.streamlit_internals import Session, correct_runs
 

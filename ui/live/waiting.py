@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable
 
 import streamlit as st
 
-from explorer.execution.job import Job
+from explorer.execution import Job
 from ui.live.engine import get_engine, get_owner
 from ui.live.live_panels import panel, watch
-from ui.parts.escape_markdown import escape_markdown
-from ui.parts.number_format import describe_seconds
+from ui.parts import describe_seconds, escape_markdown
 
 _SECRET = secrets.token_bytes(16)
 

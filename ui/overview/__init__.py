@@ -1,1 +1,5 @@
 """The Overview page: the key number and its intervals."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

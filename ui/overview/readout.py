@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from explorer.evaluation.scores import Estimate, Score
-from explorer.execution.job import Job
-from ui.live.waiting import describe_progress, follow, ready
-from ui.parts.number_format import describe_interval, describe_perplexity, describe_score
+from explorer.evaluation import Estimate, Score
+from explorer.execution import Job
+from ui.live import describe_progress, follow, ready
+from ui.parts import describe_interval, describe_perplexity, describe_score
 
 
 def draw_readout(job: Job, label: str) -> None:

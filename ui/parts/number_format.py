@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from explorer.evaluation.decode_speed import DecodeSpeed
-from explorer.evaluation.scores import Score
+from explorer.evaluation import DecodeSpeed, Score
 
 
 def describe_bytes(count: float) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import streamlit as st
 
-from ui.parts.escape_markdown import escape_markdown
+from ui.parts.markdown import escape_markdown
 
 MOST_FILES = 8
 

@@ -8,23 +8,23 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.charts.curves import AXES, Shares, draw_curves, draw_divergences, draw_orders
+from explorer.charts import AXES, Shares, draw_curves, draw_divergences, draw_orders
 from explorer.errors import ExplorerError, PlanError
-from explorer.evaluation.decode_speed import DecodeSpeed
-from explorer.execution.engine import ModelSummary, View
-from explorer.execution.job import Job
-from explorer.execution.requests import ask_decode_speeds
-from explorer.masks.mask import Mask
-from explorer.plans.catalogue import METHODS, UNITS
-from explorer.plans.curve import SEEDS, Curve
-from explorer.plans.plan import Effort, Plan, PlanSpec
-from ui.live.engine import get_engine, get_owner
-from ui.live.waiting import draw_state, follow, ready
-from ui.parts.escape_markdown import escape_markdown
-from ui.parts.number_format import describe_bytes, describe_score, describe_seconds, describe_speed
-from ui.parts.plots import draw_plot
-from ui.parts.uploads import upload
-from ui.view.session import get_view, take_to_prune
+from explorer.evaluation import DecodeSpeed
+from explorer.execution import Job, ModelSummary, View, ask_decode_speeds
+from explorer.masks import Mask
+from explorer.plans import METHODS, SEEDS, UNITS, Curve, Effort, Plan, PlanSpec
+from ui.live import draw_state, follow, get_engine, get_owner, ready
+from ui.parts import (
+    describe_bytes,
+    describe_score,
+    describe_seconds,
+    describe_speed,
+    draw_plot,
+    escape_markdown,
+    upload,
+)
+from ui.view import get_view, take_to_prune
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
 _SHARES = tuple(range(5, 95, 5))  # percent

@@ -9,14 +9,12 @@ import numpy as np
 import streamlit as st
 
 from explorer.charts import shade
-from explorer.evaluation.scores import Score
-from explorer.execution.job import Job
-from explorer.execution.requests import ask_importance
-from explorer.masks.mask import PARTS
-from explorer.measures.importance import MEASURES, Importance
-from ui.live.engine import get_engine, get_owner
-from ui.live.live_panels import watch
-from ui.view.session import get_view
+from explorer.evaluation import Score
+from explorer.execution import Job, ask_importance
+from explorer.masks import PARTS
+from explorer.measures import MEASURES, Importance
+from ui.live import get_engine, get_owner, watch
+from ui.view import get_view
 
 #: What scores of single sites say, on held-out text, where every other measure is taken on calibration text.
 _ALONE = "Damage alone, held-out"

@@ -7,20 +7,17 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.evaluation.scores import Estimate, Score
-from explorer.execution.engine import ModelSummary, View, list_single_sites
-from explorer.execution.job import Job
-from explorer.masks.mask import Mask
-from explorer.plans.plan import Plan
-from ui.live.engine import get_engine, get_owner
-from ui.live.live_panels import watch
-from ui.live.waiting import describe_progress, draw_end
-from ui.parts.number_format import describe_speed
+from explorer.evaluation import Estimate, Score
+from explorer.execution import Job, ModelSummary, View, list_single_sites
+from explorer.masks import Mask
+from explorer.plans import Plan
+from ui.live import describe_progress, draw_end, get_engine, get_owner, watch
+from ui.parts import describe_speed
 from ui.prune.cell_colours import ask_colours, choose_measure, describe_measure
 from ui.prune.meter import describe_meter
 from ui.prune.plan_choice import choose_plan
 from ui.prune.strip import draw_strip, list_changes, write_cells
-from ui.view.session import change_mask, get_view
+from ui.view import change_mask, get_view
 
 _REMEMBERED = 32  # scores of masks that were set before; going back shows them at once
 

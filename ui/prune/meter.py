@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from explorer.masks.mask import NONE, Mask, Site
-from explorer.model.cost_model import CostModel
+from explorer.masks import NONE, Mask, Site
+from explorer.model import CostModel
 
 #: Contexts to choose from beside the text's window.
 CONTEXTS = (1024, 4096, 8192, 32768, 131072)

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import streamlit as st
 
-from explorer.plans.catalogue import METHODS
-from explorer.plans.plan import PlanSpec
-from ui.live.live_panels import rerun_panels
-from ui.view.session import get_view, set_view, write_url
+from explorer.plans import METHODS, PlanSpec
+from ui.live import rerun_panels
+from ui.view import get_view, set_view, write_url
 
 _UNITS = {"layer": "Layers", "attention": "Attention", "mlp": "MLPs", "site": "Attention and MLPs"}
 

@@ -7,18 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.evaluation.samples import Sample
-from explorer.execution.engine import ModelSummary
-from explorer.execution.job import Job
-from explorer.masks.mask import NONE
+from explorer.evaluation import Sample
+from explorer.execution import Job, ModelSummary
+from explorer.masks import NONE
 from ui.browser import read, read_scripts
-from ui.live.engine import get_engine, get_owner
-from ui.live.live_panels import watch
-from ui.live.waiting import describe_progress
-from ui.parts.number_format import describe_perplexity
+from ui.live import describe_progress, get_engine, get_owner, watch
+from ui.parts import describe_perplexity
 from ui.prune.prompts import MOST, choose_prompts
 from ui.prune.text_diff import mark_differences
-from ui.view.session import get_view
+from ui.view import get_view
 
 Pair = tuple[Job, Job]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.masks.mask import PARTS, Mask, Site
+from explorer.masks import PARTS, Mask, Site
 from ui.browser import read, read_scripts
 
 _instrument = st.components.v2.component(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from explorer.charts import TOKEN_LABELS, draw_redundancy
-from explorer.charts.triangle import tabulate
-from explorer.execution.engine import ModelSummary, View
-from explorer.masks.mask import Mask
-from explorer.measures.similarity_stats import SimilarityStats
-from ui.live.engine import get_engine, get_owner
-from ui.live.waiting import ready
-from ui.parts.plots import Table, draw_plot
-from ui.view.session import take_to_prune
+from explorer.charts import TOKEN_LABELS, draw_redundancy, tabulate
+from explorer.execution import ModelSummary, View
+from explorer.masks import Mask
+from explorer.measures import SimilarityStats
+from ui.live import get_engine, get_owner, ready
+from ui.parts import Table, draw_plot
+from ui.view import take_to_prune
 
 
 def draw_blocks(view: View, summary: ModelSummary) -> None:

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from explorer.charts.layers import draw_agreement, draw_heads, draw_norms, draw_scatter, draw_strips
-from explorer.charts.style import UNIT_LABELS
-from explorer.execution.engine import View
-from explorer.execution.requests import ask_attention, ask_importance
-from explorer.measures.importance import MEASURES, Importance
-from explorer.numerics.rank_correlation import correlate
-from ui.live.engine import get_engine, get_owner
-from ui.live.waiting import ready
-from ui.parts.plots import Table, draw_plot
+from explorer.charts import UNIT_LABELS, draw_agreement, draw_heads, draw_norms, draw_scatter, draw_strips
+from explorer.execution import View, ask_attention, ask_importance
+from explorer.measures import MEASURES, Importance
+from explorer.numerics import correlate
+from ui.live import get_engine, get_owner, ready
+from ui.parts import Table, draw_plot
 
 _AT_FIRST = ("block-influence", "angular-distance", "relative-l2")
 

@@ -6,14 +6,11 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.charts.pairs import draw_pairs
-from explorer.execution.engine import View
-from explorer.execution.job import Job
-from explorer.execution.requests import ask_interactions
-from explorer.measures.interactions import Interactions
-from ui.live.engine import get_engine, get_owner
-from ui.live.waiting import draw_state, follow
-from ui.parts.plots import Table, draw_plot
+from explorer.charts import draw_pairs
+from explorer.execution import Job, View, ask_interactions
+from explorer.measures import Interactions
+from ui.live import draw_state, follow, get_engine, get_owner
+from ui.parts import Table, draw_plot
 
 _UNITS = {"layer": "Layers", "site": "Attention and MLPs"}
 

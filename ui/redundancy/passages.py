@@ -7,10 +7,8 @@ import html
 import numpy as np
 import streamlit as st
 
-from explorer.execution.engine import ModelSummary, View
-from explorer.execution.requests import Passage, ask_passage
-from ui.live.engine import get_engine, get_owner
-from ui.live.waiting import ready
+from explorer.execution import ModelSummary, Passage, View, ask_passage
+from ui.live import get_engine, get_owner, ready
 
 _WORSE, _BETTER = "213, 94, 0", "0, 114, 178"  # Okabe and Ito's vermilion and blue
 _FULL = 4.0  # nats at which a colour is full

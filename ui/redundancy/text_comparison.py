@@ -10,20 +10,13 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from explorer.charts import TOKEN_LABELS
-from explorer.charts.layers import draw_agreement, draw_scatter
-from explorer.charts.style import UNIT_LABELS
-from explorer.charts.triangle import draw_side_by_side, tabulate
-from explorer.execution.engine import View
-from explorer.masks.mask import NONE
-from explorer.measures.importance import MEASURES, Importance
-from explorer.measures.measure import read_similarity
-from explorer.measures.similarity_stats import SimilarityStats
-from explorer.numerics.rank_correlation import correlate
-from ui.live.engine import get_engine, get_owner
-from ui.live.waiting import ready
-from ui.parts.plots import Table, draw_plot
-from ui.parts.uploads import upload
+from explorer.charts import TOKEN_LABELS, UNIT_LABELS, draw_agreement, draw_scatter, draw_side_by_side, tabulate
+from explorer.execution import View
+from explorer.masks import NONE
+from explorer.measures import MEASURES, Importance, SimilarityStats, read_similarity
+from explorer.numerics import correlate
+from ui.live import get_engine, get_owner, ready
+from ui.parts import Table, draw_plot, upload
 
 _KINDS = ["txt", "md", "jsonl", "parquet"]
 

@@ -17,7 +17,9 @@ from ui.serving.arrivals import Arrivals
 from ui.serving.connections import Connections, Seldom, raise_limit
 from ui.serving.door import Door
 from ui.serving.guard import Guard
-from ui.serving.health import tell_health
+from ui.serving.health import report_by, tell_health
+
+__all__ = ["report_by", "serving"]
 
 
 def serving() -> dict[str, Any]:

@@ -7,12 +7,9 @@ from collections.abc import Mapping
 import streamlit as st
 
 from explorer.errors import DeviceError, ExplorerError, ModelError, TextError
-from explorer.execution.engine import View
-from explorer.execution.job import Job
-from ui.live.engine import get_engine, get_owner
-from ui.live.live_panels import panel, watch
-from ui.live.waiting import draw_progress
-from ui.parts.escape_markdown import escape_markdown
+from explorer.execution import Job, View
+from ui.live import draw_progress, get_engine, get_owner, panel, watch
+from ui.parts import escape_markdown
 from ui.view.session import notify, set_view, write_url
 
 _FIELDS: Mapping[type[ExplorerError], str] = {ModelError: "model", TextError: "text", DeviceError: "device"}

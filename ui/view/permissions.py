@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from explorer.paths import expand_user
-from explorer.text.hub_datasets import is_hub_name
-from explorer.text.sources import DEFAULT_TEXT
+from explorer.text import DEFAULT_TEXT, is_hub_name
 
 Kind = Literal["model", "text"]
 

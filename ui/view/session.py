@@ -9,13 +9,13 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.checkpoints.resolve import DEFAULT_MODEL
+from explorer.checkpoints import DEFAULT_MODEL
 from explorer.errors import ExplorerError
-from explorer.execution.engine import View
-from explorer.masks.mask import NONE, Mask
-from explorer.plans.plan import PlanSpec
-from explorer.text.sources import DEFAULT_TEXT
-from ui.live.live_panels import rerun_panels
+from explorer.execution import View
+from explorer.masks import NONE, Mask
+from explorer.plans import PlanSpec
+from explorer.text import DEFAULT_TEXT
+from ui.live import rerun_panels
 from ui.view.permissions import NoName, Permissions
 
 MOST_TOKENS = 2**31 - 1

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 
-from explorer.evaluation.decode_speed import DecodeSpeed
+from explorer.evaluation import DecodeSpeed
 from explorer.export.describe.commands import describe_loading
 from explorer.export.describe.provenance import Provenance
 from explorer.export.describe.recipe import Recipe
 from explorer.export.measurements import ExportMeasurements, Verification
 from explorer.export.planned import ExportPlan
-from explorer.masks.mask import Mask
-from explorer.model.loading import LoadedModel
-from explorer.numerics.intervals import Interval
-from explorer.text.windows import Corpus
+from explorer.masks import Mask
+from explorer.model import LoadedModel
+from explorer.numerics import Interval
+from explorer.text import Corpus
 
 
 def make_command(recipe: Recipe, out: str) -> str:

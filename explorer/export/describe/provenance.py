@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from explorer.checkpoints.resolve import Checkpoint
+from explorer.checkpoints import Checkpoint
 from explorer.export.gguf.model import read_gguf
 from explorer.reading import Unreadable, read_text
 

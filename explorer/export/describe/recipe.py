@@ -10,10 +10,10 @@ from typing import Any
 from explorer.errors import ExportError
 from explorer.export.measurements import ExportMeasurements
 from explorer.jsonable import to_json
-from explorer.masks.mask import Mask
-from explorer.model.loading import LoadedModel
+from explorer.masks import Mask
+from explorer.model import LoadedModel
 from explorer.reading import read_json
-from explorer.text.windows import Corpus
+from explorer.text import Corpus
 
 FILE = "recipe.json"
 _VERSION = 1

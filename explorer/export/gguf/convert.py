@@ -24,11 +24,9 @@ from safetensors import safe_open
 from explorer.errors import ExportError
 from explorer.export.deci import uses_window
 from explorer.export.gguf.model import Field, GgufModel, Tensor
-from explorer.export.gguf.rope import NAME as ROPE
-from explorer.export.gguf.rope import can_scale, find_factors
+from explorer.export.gguf.rope import NAME as ROPE, can_scale, find_factors
 from explorer.export.gguf.tokens import make_tokens
-from explorer.model.architecture import has_own_head
-from explorer.model.loading import LoadedModel
+from explorer.model import LoadedModel, has_own_head
 
 _TYPES = {
     "f16": (GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),

@@ -16,8 +16,8 @@ from explorer.export.gguf.reload import FILE, reads_natively, reload_natively, r
 from explorer.export.gguf.rope import NAME as ROPE
 from explorer.export.layout import Layout
 from explorer.export.planned import ExportPlan, Reload
-from explorer.masks.mask import Mask
-from explorer.model.loading import LoadedModel
+from explorer.masks import Mask
+from explorer.model import LoadedModel
 
 #: Relative change of the perplexity that a type's rounding may make.
 _LOSSY = {"": 0.0, "f16": 0.01, "bf16": 0.02, "q8_0": 0.05}

@@ -18,7 +18,7 @@ from gguf import GGUFValueType
 from explorer.errors import ExportError
 from explorer.export.formats import only_whole_layers
 from explorer.export.gguf.model import Field, GgufModel, Tensor, make_zeros
-from explorer.masks.mask import Mask
+from explorer.masks import Mask
 
 #: Architectures whose layers do not depend on their number.
 _ALIKE = frozenset(

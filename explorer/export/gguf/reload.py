@@ -18,13 +18,11 @@ import numpy as np
 import torch
 from gguf import GGUFReader, ReaderTensor, dequantize
 
-from explorer.checkpoints.gguf import write_folder
+from explorer.checkpoints import write_folder
 from explorer.errors import ModelError, first_line
 from explorer.export.gguf.model import GgufModel
 from explorer.export.gguf.rope import NAME as ROPE
-from explorer.model.loading import LoadedModel
-from explorer.model.placement import Placement
-from explorer.model.weights import read_weights
+from explorer.model import LoadedModel, Placement, read_weights
 
 FILE = "model.gguf"
 _NAMES = {

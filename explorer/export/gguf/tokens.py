@@ -9,7 +9,7 @@ from gguf import GGUFValueType, SpecialVocab, TokenType
 
 from explorer.errors import ExportError
 from explorer.export.gguf.model import Field
-from explorer.model.loading import LoadedModel
+from explorer.model import LoadedModel
 from explorer.reading import LARGE, Unreadable, read_text
 
 _WORDS = (

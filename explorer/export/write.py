@@ -6,23 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explorer.evaluation.perplexity import score
+from explorer.evaluation import score
 from explorer.export.describe.card import make_card, make_command
 from explorer.export.describe.provenance import find_provenance
-from explorer.export.describe.recipe import FILE as RECIPE
-from explorer.export.describe.recipe import Recipe, write_recipe
+from explorer.export.describe.recipe import FILE as RECIPE, Recipe, write_recipe
 from explorer.export.formats import Format
 from explorer.export.layouts import plan_export
 from explorer.export.measurements import ExportMeasurements, Verification, gather
 from explorer.export.planned import ExportPlan
 from explorer.export.staging import check_target, remove_leftovers, staged
 from explorer.export.verify import verify
-from explorer.masks.mask import Mask
-from explorer.model.loading import LoadedModel
+from explorer.masks import Mask
+from explorer.model import LoadedModel
 from explorer.paths import expand_user
 from explorer.progress import Progress, unreported
-from explorer.storage.store import Store
-from explorer.text.windows import Corpus
+from explorer.storage import Store
+from explorer.text import Corpus
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,22 @@
+from .curves import (
+    AXES as AXES,
+    Shares as Shares,
+    draw_curves as draw_curves,
+    draw_divergences as draw_divergences,
+    draw_orders as draw_orders,
+)
+from .layers import (
+    draw_agreement as draw_agreement,
+    draw_heads as draw_heads,
+    draw_norms as draw_norms,
+    draw_scatter as draw_scatter,
+    draw_strips as draw_strips,
+)
+from .pairs import draw_pairs as draw_pairs
+from .style import UNIT_LABELS as UNIT_LABELS, shade as shade
+from .triangle import (
+    TOKEN_LABELS as TOKEN_LABELS,
+    draw_redundancy as draw_redundancy,
+    draw_side_by_side as draw_side_by_side,
+    tabulate as tabulate,
+)

@@ -1,0 +1,15 @@
+from .decode_speed import DecodeSpeed as DecodeSpeed, measure_decode_speed as measure_decode_speed
+from .divergence import Divergence as Divergence, measure_divergence as measure_divergence
+from .generation import generate as generate
+from .hidden_state_cache import HiddenStateCache as HiddenStateCache
+from .perplexity import (
+    Live as Live,
+    blocks as blocks,
+    find_nll as find_nll,
+    recall as recall,
+    score as score,
+    score_tokens as score_tokens,
+)
+from .prefix_tree import run_prefix_tree as run_prefix_tree
+from .samples import Sample as Sample
+from .scores import Estimate as Estimate, Score as Score

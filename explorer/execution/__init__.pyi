@@ -1,0 +1,18 @@
+from .engine import (
+    Engine as Engine,
+    ExportPreview as ExportPreview,
+    ModelSummary as ModelSummary,
+    View as View,
+    list_single_sites as list_single_sites,
+)
+from .failures import explain as explain
+from .job import Job as Job
+from .requests import (
+    Passage as Passage,
+    ask_attention as ask_attention,
+    ask_curve as ask_curve,
+    ask_decode_speeds as ask_decode_speeds,
+    ask_importance as ask_importance,
+    ask_interactions as ask_interactions,
+    ask_passage as ask_passage,
+)

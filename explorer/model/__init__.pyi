@@ -1,0 +1,19 @@
+from .architecture import (
+    Architecture as Architecture,
+    find_architecture as find_architecture,
+    find_base_type as find_base_type,
+    has_own_head as has_own_head,
+)
+from .batch_shape import cut as cut, fill as fill
+from .config_only import count_parameters_of_config as count_parameters_of_config
+from .cost_model import CostModel as CostModel, Costs as Costs
+from .dissection import find_updates as find_updates
+from .forward_policies import LayerInputs as LayerInputs
+from .loading import LoadedModel as LoadedModel, load as load, look as look, quieten_libraries as quieten_libraries
+from .memory import free_bytes as free_bytes
+from .parameter_counts import count_parameters as count_parameters
+from .placement import Placement as Placement
+from .preflight import check_text as check_text, find_faults as find_faults
+from .torch_modes import default_modes as default_modes
+from .weights import read_weights as read_weights
+from .wrappers import ModelWrappers as ModelWrappers

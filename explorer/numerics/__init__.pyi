@@ -1,0 +1,9 @@
+from .intervals import Interval as Interval, t_interval as t_interval
+from .racing import LossFunction as LossFunction, Race as Race, excess_loss as excess_loss, race as race
+from .rank_correlation import Agreement as Agreement, correlate as correlate
+from .resampling import (
+    bootstrap_intervals as bootstrap_intervals,
+    jackknife as jackknife,
+    resample_means as resample_means,
+)
+from .ridge import fit_ridge as fit_ridge

@@ -1,0 +1,16 @@
+from .eviction import (
+    Holding as Holding,
+    choose as choose,
+    count_rows as count_rows,
+    evict as evict,
+    read_age as read_age,
+    read_size as read_size,
+    take_stock as take_stock,
+)
+from .keys import (
+    describe_libraries as describe_libraries,
+    describe_processor as describe_processor,
+    make_key as make_key,
+)
+from .partial_files import make_partial as make_partial, remove_leftovers as remove_leftovers
+from .store import Store as Store

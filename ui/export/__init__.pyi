@@ -1,0 +1,7 @@
+from .export_folder import get_exports as get_exports, place_export as place_export
+from .format_choice import (
+    OFFERED as OFFERED,
+    choose_target as choose_target,
+    draw_exported as draw_exported,
+    draw_target as draw_target,
+)

@@ -1,0 +1,12 @@
+from .engine import get_engine as get_engine, get_owner as get_owner
+from .error_panel import draw_broken as draw_broken
+from .live_panels import forget_panels as forget_panels, panel as panel, rerun_panels as rerun_panels, watch as watch
+from .waiting import (
+    describe_progress as describe_progress,
+    draw_end as draw_end,
+    draw_progress as draw_progress,
+    draw_queue as draw_queue,
+    draw_state as draw_state,
+    follow as follow,
+    ready as ready,
+)

@@ -1,0 +1,1 @@
+from .readout import draw_readout as draw_readout

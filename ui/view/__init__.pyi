@@ -1,0 +1,18 @@
+from .link_button import copy_link as copy_link
+from .link_question import draw_question as draw_question
+from .loading_view import bring as bring, draw_coming as draw_coming, draw_fault as draw_fault, refuse as refuse
+from .session import (
+    MOST_TOKENS as MOST_TOKENS,
+    change_mask as change_mask,
+    describe_view as describe_view,
+    get_permissions as get_permissions,
+    get_question as get_question,
+    get_view as get_view,
+    notify as notify,
+    read_notices as read_notices,
+    read_view as read_view,
+    set_view as set_view,
+    show_linked as show_linked,
+    take_to_prune as take_to_prune,
+    write_url as write_url,
+)

@@ -28,6 +28,7 @@ MEASURES: LazyMapping[Measure] = LazyMapping(
         "coalition": f"{_HERE}games:COALITION",
         "shapley": f"{_HERE}games:SHAPLEY",
         "replaceability": f"{_HERE}linear_approximation:REPLACEABILITY",
+        "entropy": f"{_HERE}entropy:ENTROPY",
         "attention-entropy": f"{_HERE}attention_patterns:ATTENTION_ENTROPY",
         "attention-sink": f"{_HERE}attention_patterns:ATTENTION_SINK",
     }
@@ -39,5 +40,6 @@ CRITERIA: LazyMapping[Criterion] = LazyMapping(
         "perplexity": f"{_HERE}criteria:PERPLEXITY",
         "kl": f"{_HERE}criteria:KL",
         "logit-l2": f"{_HERE}criteria:LOGIT_L2",
+        "last-token-cosine": f"{_HERE}last_token_cosine:LAST_TOKEN_COSINE",
     }
 )

@@ -51,6 +51,9 @@ LEAVE_ONE_OUT = Method(
 )
 TAYLOR = Method("taylor", "Taylor", _SHORTENED, UNITS, rank_by("taylor"), "gradients", "two passes")
 MAGNITUDE = Method("magnitude", "Magnitude", _SHORTENED, UNITS, rank_by("magnitude"), "weights", "no pass")
+ENTROPY = Method(
+    "entropy", "Entropy", "EntroDrop, arXiv:2504.03794", UNITS, rank_by("entropy"), "hidden states", "one pass"
+)
 COALITION = Method(
     "coalition", "Coalition", "Siddiqui et al., arXiv:2407.16286", UNITS,
     rank_by("coalition"), "logits", "a pass a mask", (SEED,),

@@ -1,0 +1,79 @@
+"""The catalogues: every name leads to its object, the names cost no torch, and the documentation lists them all."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+
+from explorer.measures.catalogue import CRITERIA, MEASURES
+from explorer.measures.definition import UNITS, Cost, Need, Setting
+from tests.support.tiny_models import REPOSITORY
+
+
+def table(head: str) -> list[str]:
+    """The rows of the table of docs/cli.md that begins with a head."""
+    text = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    rows = re.search(re.escape(head) + r"\n\|[-|]+\|\n((?:\|.*\n)+)", text)
+    assert rows is not None, head
+    return rows[1].splitlines()
+
+
+@pytest.mark.parametrize("name", list(MEASURES))
+def test_a_measure_is_found_by_its_name(name: str) -> None:
+    found = MEASURES[name]
+    assert found.name == name
+    assert found.needs in get_args(Need)
+    assert found.cost in get_args(Cost)
+    assert set(found.units) <= set(UNITS)
+    assert set(found.options) <= set(Setting.__dataclass_fields__)
+    assert found.label
+    assert found.source
+
+
+@pytest.mark.parametrize("name", list(CRITERIA))
+def test_a_criterion_is_found_by_its_name(name: str) -> None:
+    found = CRITERIA[name]
+    assert found.name == name
+    assert found.label
+    assert found.unit_of
+    assert found.source
+
+
+def test_a_name_that_is_not_there_is_a_key_error() -> None:
+    assert "nosuch" not in MEASURES
+    with pytest.raises(KeyError):
+        MEASURES["nosuch"]
+    assert len(MEASURES) == len(list(MEASURES))
+
+
+def test_measures_of_one_kind_share_a_function() -> None:
+    for kind in ("similarity", "divergence", "attention"):
+        assert len({each.function for each in MEASURES.values() if each.kind == kind}) == 1
+
+
+def test_names_cost_no_torch() -> None:
+    code = (
+        "import sys; from explorer.measures.catalogue import CRITERIA, MEASURES\n"
+        "from explorer.plans.plan import PlanSpec\n"
+        "print(len(MEASURES), 'kl' in CRITERIA, PlanSpec.parse('greedy;criterion=last-token-cosine'))\n"
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout.splitlines()[1:] == ["[]"], done.stderr
+
+
+def test_the_documentation_lists_the_measures() -> None:
+    rows = [
+        f"| `{name}` | {each.label} | {', '.join(each.units)} | {each.needs} | {each.cost} | {each.unit_of} |"
+        for name, each in MEASURES.items()
+    ]
+    assert table("| measure | what | of | needs | cost | in |") == rows
+
+
+def test_the_documentation_lists_the_criteria() -> None:
+    rows = [f"| `{name}` | {each.label} | {each.unit_of} |" for name, each in CRITERIA.items()]
+    assert table("| criterion | what | of a window, in |") == rows

@@ -12,6 +12,7 @@ from explorer.masks import NONE, PARTS, Mask, find_units
 from explorer.measures.attention_patterns import measure_attention
 from explorer.measures.gradients import measure_magnitude, measure_taylor
 from explorer.measures.importance import MEASURES, Importance
+from explorer.measures.interactions import Interactions, interact
 from explorer.measures.linear_approximation import measure_replaceability
 from explorer.measures.shapley import measure_coalitions, measure_shapley
 from explorer.measures.similarity import measure_similarity
@@ -105,6 +106,28 @@ def make_loss_function(
         return np.stack([each.kl if criterion == "kl" else each.logit_l2 for each in found])
 
     return nll if criterion == "perplexity" else divergence
+
+
+def measure_interactions(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    unit: str,
+    store: Store,
+    progress: Progress = unreported,
+    listener: Callable[[Interactions], None] = lambda found: None,
+) -> Interactions:
+    """Score all pairs of layers or sites on the calibration windows: what two removals cost beyond what each costs.
+
+    Args:
+        unit: what is removed: see `find_units`.
+        listener: told the map as it fills.
+
+    Raises:
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` or the listener raised it; what was scored stays stored.
+    """
+    units, losses = find_units(loaded.n_layers, unit), make_loss_function(loaded, corpus, store)
+    return interact(units, losses, len(corpus.calibration), corpus.window - 1, listener, progress)
 
 
 def read_similarity(found: SimilarityStats) -> list[Importance]:

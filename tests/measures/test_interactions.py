@@ -118,12 +118,12 @@ def test_stopped_maps_go_on_and_what_is_stored_is_not_scored_again(
 
     with pytest.raises(Cancelled):
         interact(units, losses, 5, llama_corpus.window - 1, cancel)
-    before = store._db.execute("SELECT window, mask, nats FROM nats").fetchall()
+    before = store._db.execute("SELECT window, mask, nll FROM nll").fetchall()
     assert len(before) >= 1 + 8 + 28
     found = interact(units, losses, 5, llama_corpus.window - 1)
     whole = interact(units, make_loss_function(llama, llama_corpus, Store(None)), 5, llama_corpus.window - 1)
     np.testing.assert_allclose(found.pairs, whole.pairs, atol=1e-5)
-    assert set(before) <= set(store._db.execute("SELECT window, mask, nats FROM nats").fetchall())
+    assert set(before) <= set(store._db.execute("SELECT window, mask, nll FROM nll").fetchall())
     handle = llama.model.get_input_embeddings().register_forward_pre_hook(lambda *_: 1 / 0)
     try:
         again = interact(units, losses, 5, llama_corpus.window - 1)

@@ -186,7 +186,7 @@ def test_cancelled_coalitions_go_on(llama: LoadedModel, llama_corpus: Corpus, st
 
     with pytest.raises(Cancelled):
         measure_importance(llama, llama_corpus, ["coalition"], store, cancel, units=["layer"])
-    scored = store._db.execute("SELECT count(*) FROM nats").fetchone()[0]
+    scored = store._db.execute("SELECT count(*) FROM nll").fetchone()[0]
     assert scored > 3 * 5
     (found,) = measure_importance(llama, llama_corpus, ["coalition"], store, units=["layer"])
     (whole,) = measure_importance(llama, llama_corpus, ["coalition"], Store(None), units=["layer"])

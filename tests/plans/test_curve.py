@@ -89,7 +89,7 @@ def test_a_curve_is_the_scores_of_held_out_windows(llama: LoadedModel, llama_cor
         right = brute_force.window_nll(zeroed, llama_corpus.held_out.ids)
         np.testing.assert_allclose(curve.scores[step].nll, right, rtol=1e-5)
         assert curve.scores[step].mask == curve.divergences[step].mask == mask
-    asked = {window for (window,) in store._db.execute("SELECT window FROM nats UNION SELECT window FROM divergences")}
+    asked = {window for (window,) in store._db.execute("SELECT window FROM nll UNION SELECT window FROM divergences")}
     assert asked == set(llama_corpus.held_out.digests)
 
 

@@ -101,3 +101,11 @@ def test_every_file_has_its_line() -> None:
         for p in (REPOSITORY / root).rglob("*.py")
     }
     assert listed == {name for name in files if not name.endswith("/__init__.py")}
+
+
+def test_the_glossary_has_each_word_once() -> None:
+    text = (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = [line.split(" | ")[0].removeprefix("| ").lower() for line in text.splitlines() if line.startswith("| ")]
+    words = [word for word in words if word != "word"]
+    assert len(words) > 50
+    assert len(words) == len(set(words))

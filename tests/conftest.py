@@ -14,6 +14,10 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
+from tests.support.shapes import check_on_import
+
+check_on_import("explorer")  # before any of it is imported
+
 from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.checkpoints.spec import ModelSpec
 from explorer.model.loading import LoadedModel, load

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.evaluation import DecodeSpeed, measure_decode_speed, score_tokens
 from explorer.execution.engine import LASTING, Engine, View
@@ -69,8 +70,8 @@ class Passage:
     """
 
     texts: tuple[str, ...]
-    baseline: np.ndarray
-    masked: np.ndarray
+    baseline: Float64[np.ndarray, " positions"]
+    masked: Float64[np.ndarray, " positions"]
 
 
 def ask_passage(engine: Engine, owner: str, view: View, window: int) -> Job:

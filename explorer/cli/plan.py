@@ -16,8 +16,9 @@ from explorer.errors import PlanError
 from explorer.evaluation import Score
 from explorer.jsonable import to_json
 from explorer.masks import Mask
+from explorer.measures import CRITERIA
 from explorer.model import Costs
-from explorer.plans import CRITERIA, METHODS, UNITS, Plan, PlanSpec
+from explorer.plans import METHODS, UNITS, Plan, PlanSpec
 from explorer.reading import is_file
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 _DEFAULT = PlanSpec()
 _MOST_FRACTIONS = 100
+_WIDTH_HELP = "; ".join(
+    f"{name}: {option.label}" for name, method in METHODS.items() for option in method.options if option.name == "width"
+)
 
 
 @verb
@@ -40,7 +44,7 @@ def plan(
     protect: Annotated[str, typer.Option(help="Layers that stay: 0-3,28, or first,last, or first4,last2.")] = "none",
     criterion: Annotated[str, typer.Option(help="What a search lowers: " + ", ".join(CRITERIA))] = "perplexity",
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
-    width: Annotated[int, typer.Option(help="Of beam, evolve and shapley.")] = _DEFAULT.width,
+    width: Annotated[int, typer.Option(help=_WIDTH_HELP)] = _DEFAULT.width,
     confidence: Annotated[float, typer.Option(help="Of the races in searches; 1 is exact.")] = _DEFAULT.confidence,
     out: Annotated[Path | None, typer.Option(help="Write the plan to a file, for --plan.")] = None,
 ) -> tuple[dict[str, Any], str]:

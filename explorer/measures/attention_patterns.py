@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from explorer.errors import UnsupportedModel
+from explorer.measures.definition import Measure, Setting
 from explorer.measures.importance import Importance
 from explorer.model import LoadedModel, fill
 from explorer.progress import Progress, unreported
@@ -86,3 +87,17 @@ def _reduce(weights: _Weights) -> _Reduced:
     later = weights[:, :, 1:].float()
     entropy = torch.special.entr(later).sum(-1).mean(-1)
     return torch.stack([entropy, later[..., 0].mean(-1)])
+
+
+def _take(setting: Setting) -> list[Importance]:
+    return measure_attention(setting.loaded, setting.corpus, setting.store, setting.progress).importances()
+
+
+def _define(name: str, label: str, source: str, unit_of: str = "") -> Measure:
+    return Measure(
+        name, label, "attention", source, _take, "attention weights", "one pass", ("attention",), None, unit_of
+    )
+
+
+ATTENTION_ENTROPY = _define("attention-entropy", "Attention entropy", "mean over heads", "nats")
+ATTENTION_SINK = _define("attention-sink", "Attention on the first token", "arXiv:2309.17453")

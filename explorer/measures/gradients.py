@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from explorer.errors import UnsupportedModel
 from explorer.evaluation import blocks
 from explorer.masks import NONE, PARTS
+from explorer.measures.definition import Measure, Setting
 from explorer.measures.importance import Importance
 from explorer.model import Hidden, Ids, LayerInputs, LoadedModel, cut, fill
 from explorer.numerics import jackknife
@@ -195,3 +196,18 @@ def _sum_up(loaded: LoadedModel, layer: int, salience: Callable[[str, _Weight], 
         for part in PARTS
     ]
     return np.array([sum(sums.values()), *of_parts])
+
+
+def _take_magnitude(setting: Setting) -> list[Importance]:
+    return measure_magnitude(setting.loaded)
+
+
+def _take_taylor(setting: Setting) -> list[Importance]:
+    loaded, corpus, progress = setting.loaded, setting.corpus, setting.progress
+    return setting.stored("taylor", lambda size: measure_taylor(loaded, corpus, progress, size))
+
+
+_SHORTENED = "Shortened LLaMA, arXiv:2402.02834"
+
+TAYLOR = Measure("taylor", "Taylor", "gradient", _SHORTENED, _take_taylor, "gradients", "two passes")
+MAGNITUDE = Measure("magnitude", "Magnitude", "gradient", _SHORTENED, _take_magnitude, "weights", "no pass")

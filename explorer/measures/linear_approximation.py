@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from explorer.masks import NONE, PARTS, Site
+from explorer.measures.definition import Measure, Setting
 from explorer.measures.importance import Importance
 from explorer.model import Hidden, LayerInputs, LoadedModel, cut, fill
 from explorer.numerics import fit_ridge, jackknife
@@ -50,7 +51,10 @@ def measure_replaceability(
         for column, unit in enumerate(units):
             found[layer, column], samples[layer, :, column] = _explain(fitted.pair(unit), judged.pair(unit))
     progress(loaded.n_layers, loaded.n_layers, "Linear maps, layer by layer")
-    return [Importance("replaceability", unit, found[:, i], samples[:, :, i].T) for i, unit in enumerate(units)]
+    return [
+        Importance("replaceability", unit, found[:, i], samples[:, :, i].T, redundant="high")
+        for i, unit in enumerate(units)
+    ]
 
 
 class _Seen:
@@ -108,3 +112,14 @@ def _explain(fitted: _Pair, judged: _Pair) -> tuple[float, Float64[np.ndarray, "
 
     value, pseudo = jackknife(len(x), share)
     return float(value[0]), pseudo[:, 0]
+
+
+def _take(setting: Setting) -> list[Importance]:
+    loaded, corpus, progress = setting.loaded, setting.corpus, setting.progress
+    return setting.stored("replaceability", lambda size: measure_replaceability(loaded, corpus, progress, size), "high")
+
+
+REPLACEABILITY = Measure(
+    "replaceability", "Linear replaceability", "linear", "ReplaceMe, arXiv:2505.02819",
+    _take, "hidden states", "one pass", redundant="high",
+)  # fmt: skip

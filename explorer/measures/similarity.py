@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.measures.definition import UNITS, Measure, Setting
+from explorer.measures.importance import Importance
 from explorer.measures.similarity_stats import SimilarityStats
 from explorer.model import LoadedModel, cut, fill
 from explorer.progress import Progress, unreported
@@ -20,7 +22,6 @@ from explorer.storage import Store, make_key
 from explorer.text import Corpus
 
 TOKEN_CHOICES = ("last_token", "mean", "mean_without_first")
-UNITS = ("layer", *PARTS)
 _GRAM_ENTRIES = {"cpu": 2**22, "cuda": 2**27}  # float64 entries of states in memory at once
 
 
@@ -60,6 +61,29 @@ def measure_similarity(
         model=loaded.spec.model,
         dtype=loaded.dtype,
     )
+
+
+def read_similarity(found: SimilarityStats) -> list[Importance]:
+    """Take the measures of the residual stream from what one pass recorded."""
+    angular = np.diagonal(found.angular["last_token"], 1, 1, 2)
+    read = [Importance("angular-distance", "layer", angular.mean(0), angular)]
+    for unit in UNITS:
+        for name, tokens in (
+            ("block-influence", found.influence[unit]),
+            ("relative-l1", found.sizes[1, unit]),
+            ("relative-l2", found.sizes[2, unit]),
+        ):
+            windows = tokens.mean(axis=1)
+            read.append(Importance(name, unit, windows.mean(0), windows))
+    return read
+
+
+def find_intervals(found: SimilarityStats, token: str, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
+    """95% bootstrap intervals of the angular distance of every pair of boundaries, (L+1, L+1, 2)."""
+    windows = found.angular[token]
+    flat = windows.reshape(len(windows), -1)
+    intervals = Importance("angular-distance", "layer", flat.mean(0), flat).intervals(draws, seed)
+    return None if intervals is None else intervals.reshape(*windows.shape[1:], 2)
 
 
 @torch.inference_mode()
@@ -205,3 +229,24 @@ def _influence(xx: Tensor, xf: Tensor, ff: Tensor) -> Tensor:
     cos = ((xx + xf) / scale).clamp(-1, 1)
     sin2 = ((xx * ff - xf * xf) / scale.square()).clamp(0, 1)
     return torch.where(cos > 0, sin2 / (1 + cos), 1 - cos)
+
+
+def _take(setting: Setting) -> list[Importance]:
+    """Take all of these measures in one pass."""
+    return read_similarity(measure_similarity(setting.loaded, setting.corpus, setting.store, setting.progress))
+
+
+_SIDDIQUI = "Siddiqui et al., arXiv:2407.16286"
+_INFLUENCE = "ShortGPT, arXiv:2403.03853; LLM-Drop, arXiv:2406.15786"
+
+
+def _define(name: str, label: str, source: str, units: tuple[str, ...] = UNITS) -> Measure:
+    return Measure(name, label, "similarity", source, _take, "hidden states", "one pass", units)
+
+
+ANGULAR_DISTANCE = _define(
+    "angular-distance", "Angular distance, last token", "Gromov et al., arXiv:2403.17887", ("layer",)
+)
+BLOCK_INFLUENCE = _define("block-influence", "Block influence", _INFLUENCE)
+RELATIVE_L1 = _define("relative-l1", "Relative L1 of the update", _SIDDIQUI)
+RELATIVE_L2 = _define("relative-l2", "Relative L2 of the update", _SIDDIQUI)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from explorer.errors import PlanError
-from explorer.masks import NONE, PARTS, Mask, find_units
-from explorer.measures import Importance, make_loss_function, measure_importance, measure_similarity, read_similarity
+from explorer.masks import PARTS, Mask, find_units
+from explorer.measures import (
+    Importance,
+    SimilarityStats,
+    make_loss_function,
+    measure_importance,
+    measure_similarity,
+    read_similarity,
+)
 from explorer.model import CostModel, LoadedModel, count_parameters
 from explorer.plans.budgets import Budget
 from explorer.plans.catalogue import METHODS
 from explorer.plans.plan import Effort, Plan, PlanSpec
-from explorer.plans.search import Found, Search
+from explorer.plans.search import Search
 from explorer.progress import Progress, unreported
 from explorer.stopwatch import timing
 from explorer.storage import Store, make_key
@@ -26,19 +32,6 @@ from explorer.text import Corpus
 
 #: Told the plan so far.
 Listener = Callable[[Plan], None]
-
-#: What each one-shot method ranks by.
-_RANKED_BY = {
-    "block-influence": "block-influence",
-    "attention-drop": "block-influence",
-    "mlp-drop": "block-influence",
-    "joint-drop": "block-influence",
-    "leave-one-out": "loss",
-    "taylor": "taylor",
-    "magnitude": "magnitude",
-    "coalition": "coalition",
-    "shapley": "shapley",
-}
 
 
 def make_plan(
@@ -118,8 +111,7 @@ class _Planner:
     def plan(self) -> tuple[Mask, ...]:
         """Return the masks of 0, 1, 2 ... steps."""
         self._check_budget()
-        asks = METHODS[self.spec.method].search or (self.spec.method == "leave-one-out" and self.spec.iterative)
-        masks = self._search().masks if asks else tuple(self._follow(self._masks()))
+        masks = METHODS[self.spec.method].function(self)
         if self.spec.budget and not self.enough(masks[-1]):
             raise self._unmet(len(masks) - 1)
         return masks
@@ -137,88 +129,72 @@ class _Planner:
             "Ask for less, protect fewer layers, allow more steps, or remove another unit",
         )
 
-    def _search(self) -> Found:
-        spec = self.spec
-        confidence = 1.0 if spec.method == "leave-one-out" else spec.confidence
-        search = Search(
+    @property
+    def n_layers(self) -> int:
+        """L of the model."""
+        return self.loaded.n_layers
+
+    @property
+    def iterative(self) -> bool:
+        """Whether to measure again after each removal."""
+        return self.spec.iterative
+
+    @property
+    def seed(self) -> int:
+        """Of what is drawn at random."""
+        return self.spec.seed
+
+    @property
+    def width(self) -> int:
+        """What the method's own option of this name says."""
+        return self.spec.width
+
+    def follow(self, masks: Iterable[Mask]) -> tuple[Mask, ...]:
+        """Take masks up to the last step, or to the first that is enough; tell the listener."""
+        taken: list[Mask] = []
+        for step, mask in enumerate(masks):
+            taken.append(mask)
+            self.listener(tuple(taken))
+            if step == self.steps or self.enough(mask):
+                break
+        return tuple(taken)
+
+    def search(self, confidence: float | None = None) -> Search:
+        """Return a search by the plan's criterion; by its confidence too, if no other is given."""
+        return Search(
             self.units,
-            make_loss_function(self.loaded, self.corpus, self.store, spec.criterion),
+            make_loss_function(self.loaded, self.corpus, self.store, self.spec.criterion),
             len(self.corpus.calibration),
             self.steps,
-            confidence,
+            self.spec.confidence if confidence is None else confidence,
             self.enough,
             self.progress,
             lambda found: self.listener(found.masks),
             self.loaded.batch_shape.rows(self.corpus.window),
         )
-        if spec.method == "beam":
-            return search.beam(spec.width)
-        return search.evolve(spec.width, spec.seed) if spec.method == "evolve" else search.greedy()
 
-    def _follow(self, masks: Iterable[Mask]) -> Iterator[Mask]:
-        """Yield masks up to the last step, or to the first that is enough; tell the listener."""
-        told: list[Mask] = []
-        for step, mask in enumerate(masks):
-            told.append(mask)
-            yield mask
-            self.listener(tuple(told))
-            if step == self.steps or self.enough(mask):
-                return
+    def similarity(self, mask: Mask) -> SimilarityStats:
+        """Measure the residual stream under a mask."""
+        return measure_similarity(self.loaded, self.corpus, self.store, self.progress, mask)
 
-    def _masks(self) -> Iterator[Mask]:
-        method = self.spec.method
-        if method == "similarity-block":
-            return self._blocks()
-        if method == "deepest":
-            last = self.loaded.n_layers - 1
-            return _add_up(unit for unit in reversed(self.units) if unit != Mask.of_layers([last]))
-        if method == "random":
-            return _add_up(random.Random(self.spec.seed).sample(self.units, len(self.units)))
-        return self._measure_again() if self.spec.iterative else _add_up(self._ranked())
-
-    def _blocks(self) -> Iterator[Mask]:
-        """For every size the contiguous block over which the residual stream turns least (Gromov et al.)."""
-        found = measure_similarity(self.loaded, self.corpus, self.store, self.progress)
-        yield NONE
-        for size, distances in enumerate(found.angular_distance("last_token"), 1):
-            free = [at for at in range(len(distances)) if not self.protected & {*range(at, at + size)}]
-            starts = [at for at in free if math.isfinite(distances[at])]
-            if not starts:
-                return
-            best = min(starts, key=distances.__getitem__)
-            yield Mask.of_layers(range(best, best + size))
-
-    def _ranked(self) -> list[Mask]:
-        """The units from the most to the least redundant in the whole model."""
+    def rank(self, measure: str) -> list[Mask]:
+        """Return the units from the most to the least redundant, by a measure of the whole model."""
         found = measure_importance(
-            self.loaded, self.corpus, [_RANKED_BY[self.spec.method]], self.store, self.progress,
+            self.loaded, self.corpus, [measure], self.store, self.progress,
             units=PARTS if self.spec.unit == "site" else (self.spec.unit,),
             permutations=self.spec.width, seed=self.spec.seed,
         )  # fmt: skip
-        return sorted(self.units, key=self._worth(found).__getitem__)
+        return sorted(self.units, key=self._find_worth(found, measure).__getitem__)
 
-    def _measure_again(self) -> Iterator[Mask]:
-        """Remove the unit of least block influence, and measure the rest again under what is off (LLM-Drop)."""
-        mask, left = NONE, list(self.units)
-        yield mask
-        while left:
-            found = read_similarity(measure_similarity(self.loaded, self.corpus, self.store, self.progress, mask))
-            left.remove(least := min(left, key=self._worth(found).__getitem__))
-            yield (mask := mask | least)
+    def find_least_influence(self, left: list[Mask], mask: Mask) -> Mask:
+        """Return the one of the units left that has the least block influence under a mask."""
+        return min(left, key=self._find_worth(read_similarity(self.similarity(mask)), "block-influence").__getitem__)
 
-    def _worth(self, importances: Sequence[Importance]) -> dict[Mask, float]:
-        """What each unit is worth by the method's measure."""
+    def _find_worth(self, importances: Sequence[Importance], measure: str) -> dict[Mask, float]:
+        """What each unit is worth by a measure, turned so that what is redundant is low."""
         return {
             unit: float(value) if math.isfinite(value) else math.inf  # what overflows is not known to be redundant
             for each in importances
-            if each.measure == _RANKED_BY[self.spec.method]
-            for unit, value in zip(find_units(self.loaded.n_layers, each.unit), each.values, strict=True)
+            if each.measure == measure
+            for unit, value in zip(find_units(self.loaded.n_layers, each.unit), each.ranked, strict=True)
         }
-
-
-def _add_up(removals: Iterable[Mask]) -> Iterator[Mask]:
-    """Yield what is off after 0, 1, 2 ... of the removals."""
-    mask = NONE
-    yield mask
-    for removal in removals:
-        yield (mask := mask | removal)

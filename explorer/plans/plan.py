@@ -12,8 +12,9 @@ from typing import Any
 
 from explorer.errors import MaskError, PlanError
 from explorer.masks import NONE, Mask
+from explorer.measures import CRITERIA
 from explorer.plans.budgets import Budget
-from explorer.plans.catalogue import CRITERIA, METHODS
+from explorer.plans.catalogue import METHODS
 from explorer.reading import read_json
 
 #: The largest width, seed and number of steps, and the longest text of protected layers.
@@ -31,14 +32,14 @@ class PlanSpec:
     """How to choose what to remove. Its text form is `METHOD/UNIT`, with `;name=value` where not the default.
 
     Args:
-        method: a name in `methods.METHODS`.
+        method: a name in `METHODS`.
         unit: `layer`, `attention`, `mlp`, or `site` for both of these together.
         iterative: measure again after each removal.
         protect: layers that stay whole, such as `0-3,28-29`; `firstN` and `lastN` are so many, `first,last` the four
             and two of Shortened LLaMA's "+"; `none` protects none.
-        criterion: what a search lowers: `perplexity`, `kl` or `logit-l2`.
+        criterion: what a search lowers: a name in `CRITERIA`.
         seed: of what is drawn at random.
-        width: plans that a beam keeps, children of a generation in evolution, permutations of `shapley`.
+        width: what the method's option of this name says, such as masks that a beam keeps.
         confidence: of the races by which a search drops candidates; 1 is exact.
         steps: removals at the most; 0 goes as far as there is something left.
         budget: what has to go, such as `parameters=20%`, after which the plan ends; see `budgets`.

@@ -17,6 +17,8 @@ EDITIONS = {
     "taylor": 2,
     "replaceability": 2,
     "attention": 2,
+    "entropy": 1,
+    "last-token-cosine": 1,
     "plan": 3,
 }
 

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from explorer.evaluation.generation import generate
 from explorer.masks.mask import NONE, PARTS, Mask, Site
-from explorer.measures.importance import MEASURES
+from explorer.measures.catalogue import MEASURES
 from explorer.measures.measure import measure_importance
 from explorer.storage.store import Store
 from tests.browser.test_instrument import TOKENS, Instrument

@@ -15,7 +15,7 @@ from explorer.evaluation.scores import Score
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.importance import Importance
 from explorer.measures.interactions import Interactions
-from explorer.measures.measure import read_similarity
+from explorer.measures.similarity import read_similarity
 from explorer.measures.similarity_stats import SimilarityStats
 from explorer.model.cost_model import Costs
 from explorer.numerics.rank_correlation import correlate

@@ -14,7 +14,7 @@ import pytest
 from explorer.cli import main, spread
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
-from explorer.measures.importance import MEASURES
+from explorer.measures.catalogue import MEASURES
 from explorer.plans.plan import Plan
 from explorer.storage.store import Store
 from tests.support import brute_force

@@ -17,9 +17,10 @@ from explorer.evaluation.scores import Overflow
 from explorer.jsonable import to_json
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
-from explorer.measures.importance import MEASURES
+from explorer.measures.catalogue import MEASURES
+from explorer.measures.criteria import make_loss_function
 from explorer.measures.interactions import interact
-from explorer.measures.measure import make_loss_function, measure_importance
+from explorer.measures.measure import measure_importance
 from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel
 from explorer.numerics.racing import race

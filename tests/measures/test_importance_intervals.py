@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from explorer.measures.importance import MEASURES, Importance
+from explorer.measures.catalogue import MEASURES
+from explorer.measures.importance import Importance
 from explorer.numerics.rank_correlation import correlate
 from explorer.numerics.resampling import jackknife
 
@@ -73,9 +74,10 @@ def test_where_high_is_redundant_order_and_shares_turn_round() -> None:
     values = np.array([0.2, 0.9, 0.9, 0.1])
     samples = np.stack([values] * 3)
     assert MEASURES["replaceability"].redundant == "high"
-    assert list(Importance("replaceability", "mlp", values).order) == [1, 2, 0, 3]
+    assert list(Importance("replaceability", "mlp", values, redundant="high").order) == [1, 2, 0, 3]
     assert list(Importance("loss", "mlp", values).order) == [3, 0, 1, 2]
-    np.testing.assert_array_equal(Importance("replaceability", "mlp", values, samples).rank_stability(2), [0, 1, 1, 0])
+    turned = Importance("replaceability", "mlp", values, samples, "high")
+    np.testing.assert_array_equal(turned.rank_stability(2), [0, 1, 1, 0])
 
 
 def test_jackknife_of_a_mean_gives_the_samples() -> None:
@@ -90,9 +92,13 @@ def test_jackknife_of_a_mean_gives_the_samples() -> None:
 def test_correlations_equal_scipy() -> None:
     rng = np.random.default_rng(3)
     rows = [rng.standard_normal(9), rng.integers(0, 4, 9).astype(float), np.arange(9.0), rng.standard_normal(9)]
-    names = ["loss", "magnitude", "replaceability", "replaceability"]
     signs = [1, 1, -1, -1]
-    found = correlate([Importance(name, "layer", row).ranked for name, row in zip(names, rows, strict=True)])
+    found = correlate(
+        [
+            Importance("loss", "layer", row, redundant="low" if sign > 0 else "high").ranked
+            for sign, row in zip(signs, rows, strict=True)
+        ]
+    )
     for i, (a, sign) in enumerate(zip(rows, signs, strict=True)):
         for j, (b, other) in enumerate(zip(rows, signs, strict=True)):
             rho, tau = stats.spearmanr(a * sign, b * other).statistic, stats.kendalltau(a * sign, b * other).statistic

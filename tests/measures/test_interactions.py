@@ -11,8 +11,8 @@ import pytest
 from explorer.errors import Cancelled
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
+from explorer.measures.criteria import make_loss_function
 from explorer.measures.interactions import Interactions, interact
-from explorer.measures.measure import make_loss_function
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus

@@ -10,7 +10,8 @@ from hypothesis import given, strategies as st
 
 from explorer.errors import ExplorerError, PlanError
 from explorer.masks.mask import NONE, Mask
-from explorer.plans.catalogue import CRITERIA, METHODS
+from explorer.measures.catalogue import CRITERIA
+from explorer.plans.catalogue import METHODS
 from explorer.plans.plan import Effort, Plan, PlanSpec
 
 
@@ -22,7 +23,7 @@ def specs(draw: st.DrawFn) -> PlanSpec:
         draw(st.sampled_from(METHODS[name].units)),
         METHODS[name].iterative and draw(st.booleans()),
         draw(st.sampled_from(["none", "0-3,28", "1"])),
-        draw(st.sampled_from(CRITERIA)),
+        draw(st.sampled_from(list(CRITERIA))),
         draw(st.integers(0, 99)),
         draw(st.integers(1, 9)),
         draw(st.floats(0.01, 1)),

@@ -13,6 +13,7 @@ from explorer.errors import ExplorerError, PlanError
 from explorer.evaluation import DecodeSpeed
 from explorer.execution import Job, ModelSummary, View, ask_decode_speeds
 from explorer.masks import Mask
+from explorer.measures import CRITERIA
 from explorer.plans import METHODS, SEEDS, UNITS, Curve, Effort, Plan, PlanSpec
 from ui.live import draw_state, follow, get_engine, get_owner, ready
 from ui.parts import (
@@ -45,7 +46,7 @@ def choose_specs() -> list[PlanSpec]:
         protect = middle.text_input("Layers that stay", "none", key="plans protect", help="0-3,28 or first,last")
         budget = right.text_input("Budget", "", key="plans budget", help="parameters=20%, layers=8, bytes=6GiB …")
         iterative = left.toggle("Measure again after each removal, where the method can", key="plans iterative")
-        criterion = middle.selectbox("Searches lower", ("perplexity", "kl", "logit-l2"), key="plans criterion")
+        criterion = middle.selectbox("Searches lower", list(CRITERIA), key="plans criterion")
     specs = []
     for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
         try:

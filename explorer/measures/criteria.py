@@ -1,0 +1,59 @@
+"""Perplexity, KL divergence and logit distance as what a search lowers; the name of a criterion -> its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from explorer.evaluation import measure_divergence, score
+from explorer.masks import Mask
+from explorer.measures.catalogue import CRITERIA
+from explorer.measures.criterion import Criterion
+from explorer.model import LoadedModel
+from explorer.numerics import LossFunction
+from explorer.progress import Progress, unreported
+from explorer.storage import Store
+from explorer.text import Corpus
+
+
+def make_loss_function(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    store: Store,
+    criterion: str = "perplexity",
+    progress: Progress = unreported,
+) -> LossFunction:
+    """Return what gives the losses by a criterion in `CRITERIA`, of masks on slices of the calibration windows."""
+    function = CRITERIA[criterion].function
+
+    def losses(masks: Sequence[Mask], rows: slice) -> np.ndarray:
+        return function(loaded, corpus, list(masks), store, progress, rows)
+
+    return losses
+
+
+def _find_nll(
+    loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
+) -> np.ndarray:
+    scores = score(loaded, corpus, masks, store, "calibration", progress, rows=rows)
+    return np.stack([found.nll for found in scores])
+
+
+def _find_kl(
+    loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
+) -> np.ndarray:
+    found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
+    return np.stack([each.kl for each in found])
+
+
+def _find_logit_l2(
+    loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
+) -> np.ndarray:
+    found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
+    return np.stack([each.logit_l2 for each in found])
+
+
+PERPLEXITY = Criterion("perplexity", "Perplexity", "nats", "BlockPruner, arXiv:2406.10594", _find_nll)
+KL = Criterion("kl", "KL from the unpruned model", "nats", "KL(unpruned || masked)", _find_kl)
+LOGIT_L2 = Criterion("logit-l2", "Logit distance", "logits", "Siddiqui et al., arXiv:2407.16286", _find_logit_l2)

@@ -1,0 +1,62 @@
+"""LoadedModel, Corpus -> [Importance]: what layers and sites contribute to groups of the others, as measures."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from explorer.masks import PARTS, Mask, find_units
+from explorer.measures.criteria import make_loss_function
+from explorer.measures.definition import Measure, Setting
+from explorer.measures.importance import Importance
+from explorer.measures.shapley import measure_coalitions, measure_shapley
+from explorer.numerics import LossFunction
+from explorer.progress import Progress
+
+_COALITIONS = 10  # a window, as Siddiqui et al. draw them
+
+
+class _Game(Protocol):
+    """Gives values (U,) and samples (n, U) of U units, in what the losses of a window are in."""
+
+    def __call__(
+        self, units: list[Mask], losses: LossFunction, n_windows: int, draws: int, seed: int, progress: Progress
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def _take_coalition(setting: Setting) -> list[Importance]:
+    return _play(setting, "coalition", measure_coalitions, _COALITIONS)
+
+
+def _take_shapley(setting: Setting) -> list[Importance]:
+    return _play(setting, "shapley", measure_shapley, setting.permutations)
+
+
+def _play(setting: Setting, name: str, game: _Game, draws: int) -> list[Importance]:
+    """Play a game of layers, or of sites, attention and MLPs together, or both: what the units wanted are in."""
+    loaded, corpus = setting.loaded, setting.corpus
+    losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress)
+    found: list[Importance] = []
+    for unit, players in (("layer", ("layer",)), ("site", PARTS)):
+        if not set(players) & set(setting.units):
+            continue
+        units = find_units(loaded.n_layers, unit)
+        values, samples = game(units, losses, len(corpus.calibration), draws, setting.seed, setting.progress)
+        values, samples = values / (corpus.window - 1), samples / (corpus.window - 1)
+        step = len(players)
+        found += [Importance(name, part, values[i::step], samples[:, i::step]) for i, part in enumerate(players)]
+    return found
+
+
+_define = partial(Measure, kind="coalition", needs="logits", cost="a pass a mask", unit_of="nats a token")
+
+COALITION = _define(
+    name="coalition", label="Coalition influence", source="Siddiqui et al., arXiv:2407.16286",
+    function=_take_coalition, options=("seed",),
+)  # fmt: skip
+SHAPLEY = _define(
+    name="shapley", label="Shapley value", source="Castro et al. 2009",
+    function=_take_shapley, options=("permutations", "seed"),
+)  # fmt: skip

@@ -1,0 +1,71 @@
+"""LoadedModel, Corpus -> [Importance]: what is lost, and how far predictions move, without each layer and site."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from explorer.evaluation import Divergence, measure_divergence
+from explorer.masks import NONE, find_units
+from explorer.measures.criteria import make_loss_function
+from explorer.measures.definition import Measure, Setting
+from explorer.measures.importance import Importance
+from explorer.numerics import excess_loss
+
+
+def _take_loss(setting: Setting) -> list[Importance]:
+    """Nats a token lost without each unit: the first step of a greedy search, and Shortened LLaMA's perplexity."""
+    loaded, corpus = setting.loaded, setting.corpus
+    losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress)
+    units = {unit: find_units(loaded.n_layers, unit) for unit in setting.units}
+    masks = [NONE, *(mask for each in units.values() for mask in each)]
+    baseline, *others = losses(masks, slice(0, len(corpus.calibration)))
+    lost = dict(zip(masks[1:], excess_loss(np.array(others), baseline) / (corpus.window - 1), strict=True))
+    return [_from_windows("loss", unit, np.stack([lost[mask] for mask in each])) for unit, each in units.items()]
+
+
+def _take_divergence(setting: Setting) -> list[Importance]:
+    """KL divergence, logit distance and disagreement without each unit, from one pass a mask."""
+    loaded, progress = setting.loaded, setting.progress
+    units = {unit: find_units(loaded.n_layers, unit) for unit in setting.units}
+    masks = [mask for each in units.values() for mask in each]
+    found = {
+        d.mask: d for d in measure_divergence(loaded, setting.corpus, masks, setting.store, "calibration", progress)
+    }
+    return [
+        _from_windows(name, unit, np.stack([read(found[mask]) for mask in each]))
+        for name, read in (("kl", _read_kl), ("logit-l2", _read_logit_l2), ("disagreement", _read_disagreement))
+        for unit, each in units.items()
+    ]
+
+
+def _read_kl(found: Divergence) -> np.ndarray:
+    return found.kl / found.tokens
+
+
+def _read_logit_l2(found: Divergence) -> np.ndarray:
+    return found.logit_l2 / found.tokens
+
+
+def _read_disagreement(found: Divergence) -> np.ndarray:
+    return 1 - found.top1_matches / found.tokens
+
+
+def _from_windows(name: str, unit: str, rows: np.ndarray) -> Importance:
+    """Make an importance of values (L, n_windows)."""
+    return Importance(name, unit, rows.mean(axis=1), rows.T)
+
+
+_NATS = "nats a token"
+
+
+def _define(name: str, label: str, source: str, unit_of: str = "") -> Measure:
+    return Measure(name, label, "divergence", source, _take_divergence, "logits", "a pass a mask", unit_of=unit_of)
+
+
+LOSS = Measure(
+    "loss", "Loss without it", "damage", "Shortened LLaMA, arXiv:2402.02834; BlockPruner, arXiv:2406.10594",
+    _take_loss, "logits", "a pass a mask", unit_of=_NATS,
+)  # fmt: skip
+KL = _define("kl", "KL from the unpruned model", "KL(unpruned || without it)", _NATS)
+LOGIT_L2 = _define("logit-l2", "Logit distance", "Siddiqui et al., arXiv:2407.16286")
+DISAGREEMENT = _define("disagreement", "Top-1 disagreement", "share of other most likely tokens")

@@ -1,4 +1,4 @@
-"""Run `python -m explorer`."""
+"""Run `python -m explorer`, which is also the command `layer-redundancy`."""
 
 import os
 import sys
@@ -7,7 +7,8 @@ from typing import NoReturn
 from explorer import interrupts
 
 
-def _run() -> NoReturn:
+def run() -> NoReturn:
+    """Run the command line; until its libraries are imported, a signal ends the process at once."""
     interrupts.leave_at_once()  # what follows takes seconds
     if sys.stderr is None or not sys.stderr.isatty():  # others draw bars of their own, unless told before their import
         os.environ.setdefault("TQDM_DISABLE", "1")
@@ -21,4 +22,5 @@ def _run() -> NoReturn:
         raise
 
 
-_run()
+if __name__ == "__main__":
+    run()

@@ -52,6 +52,10 @@ class DeviceError(ExplorerError):
     """The device is missing or out of memory."""
 
 
+class MissingExtra(ExplorerError):
+    """A package that this needs, and that only an extra installs, is not there."""
+
+
 class Cancelled(Exception):
     """The work was cancelled by its owner; nothing went wrong."""
 

@@ -14,6 +14,10 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
+from tests.support.shapes import check_on_import
+
+check_on_import("explorer")  # before any of it is imported
+
 from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.checkpoints.spec import ModelSpec
 from explorer.model.loading import LoadedModel, load
@@ -23,6 +27,31 @@ from tests.support.browser import open_browser, open_page, serve
 from tests.support.tiny_models import FAMILIES, REPOSITORY, WINDOW, Tiny
 
 torch.set_num_threads(1)  # tiny models lose more to threads than they gain
+
+#: Of a sweep over families, the one that stays in `make test-fast`.
+_FIRST_FAMILY = next(iter(FAMILIES))
+
+
+def _params(item: pytest.Item) -> dict[str, object]:
+    return getattr(getattr(item, "callspec", None), "params", {})
+
+
+def _marks(item: pytest.Item) -> Iterator[str]:
+    """The marks of a test, by where it lies and what it asks for."""
+    names = set(getattr(item, "fixturenames", ()))
+    if item.path.parent.name == "browser" or names & {"browser", "url"}:
+        yield "browser"
+    if names & {"real", "reals"}:
+        yield "real_model"
+    if "family" in names and _params(item).get("family") != _FIRST_FAMILY:
+        yield "families"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-fast` leaves out; files say of themselves what cannot be seen here."""
+    for item in items:
+        for mark in _marks(item):
+            item.add_marker(mark)
 
 
 @pytest.fixture(autouse=True)

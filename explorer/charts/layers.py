@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from jaxtyping import Float
 from plotly.subplots import make_subplots
 
 from explorer.charts.style import COLOURS, DIVERGING, SYMBOLS, UNIT_LABELS, lay_out, mark, tick_step
@@ -37,7 +38,7 @@ def draw_strips(shown: Sequence[Importance], others: Sequence[Importance], draws
     return lay_out(figure, 160 * len(shown) + 80).update_layout(showlegend=False, margin={"t": 30})
 
 
-def _axis_type(values: np.ndarray) -> str:
+def _axis_type(values: Float[np.ndarray, " layers"]) -> str:
     return "log" if values.min() > 0 and values.max() > 30 * values.min() else "linear"
 
 
@@ -81,8 +82,8 @@ def draw_norms(found: SimilarityStats) -> go.Figure:
     return lay_out(figure, 300)
 
 
-def draw_heads(values: np.ndarray, title: str) -> go.Figure:
-    """Draw a number of every attention head, heads (rows) over layers, from (L, heads)."""
+def draw_heads(values: Float[np.ndarray, "layers heads"], title: str) -> go.Figure:
+    """Draw a number of every attention head, heads (rows) over layers."""
     n_layers, n_heads = values.shape
     figure = go.Figure(
         go.Heatmap(

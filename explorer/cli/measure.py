@@ -60,14 +60,13 @@ def interactions(
     work: Work, unit: Annotated[str, typer.Option(help="layer or site.")] = "layer"
 ) -> tuple[dict[str, Any], str]:
     """Score all pairs of layers, or of sites: what two removals cost beyond what each costs alone."""
-    from explorer.masks import find_units
-    from explorer.measures import interact, make_loss_function
+    from explorer.measures import measure_interactions
 
     if unit not in ("layer", "site"):
         raise typer.BadParameter(f"{unit!r} is not layer or site", param_hint="--unit")
-    corpus, units = work.corpus, find_units(work.loaded.n_layers, unit)
-    losses = make_loss_function(work.loaded, corpus, work.store)
-    found = interact(units, losses, len(corpus.calibration), corpus.window - 1, progress=work.progress)
+    corpus = work.corpus
+    found = measure_interactions(work.loaded, corpus, unit, work.store, work.progress)
+    units = found.units
     answer: dict[str, Any] = {
         "model": work.settings.model,
         "corpus": describe_corpus(corpus),

@@ -49,7 +49,7 @@ def plan(
     out: Annotated[Path | None, typer.Option(help="Write the plan to a file, for --plan.")] = None,
 ) -> tuple[dict[str, Any], str]:
     """Make a plan on the calibration windows, and score its steps on the held-out ones."""
-    from explorer.plans import make_plan, trace_curve
+    from explorer.plans import trace_plan
 
     chosen = METHODS[method].units[0] if method in METHODS and not unit else unit
     spec = PlanSpec(
@@ -57,8 +57,8 @@ def plan(
     )
     if out is not None and not os.path.isdir(out.absolute().parent):
         raise PlanError("Cannot write the plan", f"no folder {out.parent}", "Name a file in a folder that is there")
-    made = make_plan(work.loaded, work.corpus, spec, work.store, work.progress)
-    curve = trace_curve(work.loaded, work.corpus, made, work.store, work.progress)
+    curve = trace_plan(work.loaded, work.corpus, spec, work.store, work.progress)
+    made = curve.plan
     answer = made.describe() | {"corpus": describe_corpus(work.corpus), "collapse": curve.collapse}
     answer["steps"] = [_describe_step(curve.scores[k], work.costs(mask), None) for k, mask in enumerate(made.masks)]
     if out is not None:
@@ -73,7 +73,7 @@ def plan(
 
 
 @verb
-def measure_divergence(
+def compare(
     work: Work,
     plans: Annotated[
         list[str], typer.Option("--plans", metavar="P Q ...", help="METHOD/UNIT[;option=value] or plan files.")
@@ -118,7 +118,7 @@ def measure_divergence(
         cells = [
             f"{'–':>12}{'–':>7}{'–':>6}"
             if s is None
-            else f"{s['perplexity']:>12.5g}{s['kl']:>7.3f}{s['agreement']:>6.0%}"
+            else f"{s['perplexity']:>12.5g}{s['kl']:>7.3f}{s['top1_agreement']:>6.0%}"
             for s in described
         ]
         lines.append(f"{made.spec!s:<36}" + " ".join(cells))

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Float64
 from torch.nn import functional as F
 
 from explorer.evaluation.perplexity import blocks
 from explorer.evaluation.prefix_tree import run_prefix_tree
 from explorer.masks import NONE, Mask
-from explorer.model import LoadedModel, ModelWrappers, cut, fill
+from explorer.model import Hidden, Ids, LoadedModel, ModelWrappers, cut, fill
 from explorer.numerics import Interval, t_interval
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
@@ -27,7 +27,7 @@ from explorer.text import Corpus, Split
 #: Bytes of last hidden states that wait to be compared.
 _WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}
 
-_Ended = tuple[list[Mask], Tensor]  # masks, and their last layer's output
+_Ended = tuple[list[Mask], Hidden]  # masks, and their last layer's output
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Divergence:
 
     Args:
         mask: the sites that were off.
-        kl: (n_windows,) float64, KL(unpruned || masked) in nats, summed over the predicted tokens; infinite, as the
+        kl: KL(unpruned || masked) in nats, summed over the predicted tokens; infinite, as the
             others, where the arithmetic of either overflowed.
-        logit_l2: (n_windows,) float64, L2 norm of the difference of logits, summed over them.
-        top1_matches: (n_windows,) float64, how many have the same most likely token.
+        logit_l2: L2 norm of the difference of logits, summed over them.
+        top1_matches: how many have the same most likely token.
         tokens: predicted tokens in each window.
     """
 
     mask: Mask
-    kl: np.ndarray
-    logit_l2: np.ndarray
-    top1_matches: np.ndarray
+    kl: Float64[np.ndarray, " windows"]
+    logit_l2: Float64[np.ndarray, " windows"]
+    top1_matches: Float64[np.ndarray, " windows"]
     tokens: int
 
     @property
@@ -128,8 +128,10 @@ def _assemble(mask: Mask, known: dict[str, tuple[float, ...]], digests: Sequence
 
 
 @torch.inference_mode()
-def _compare_batch(wrappers: ModelWrappers, ids: Tensor, masks: Sequence[Mask]) -> Iterator[tuple[Mask, np.ndarray]]:
-    """Yield the empty mask and each mask with (nats, kl, distance, agreeing) of every window, (batch, 4) float64."""
+def _compare_batch(
+    wrappers: ModelWrappers, ids: Ids, masks: Sequence[Mask]
+) -> Iterator[tuple[Mask, Float64[np.ndarray, "batch 4"]]]:
+    """Yield the empty mask and each mask with (nats, kl, distance, agreeing) of every window."""
     layer_inputs = wrappers.layer_inputs(ids)
     ((_, baseline),) = run_prefix_tree(wrappers, layer_inputs, [NONE], None)
     limit = _WAITING_BYTES.get(baseline.device.type, _WAITING_BYTES["cpu"])
@@ -143,9 +145,9 @@ def _compare_batch(wrappers: ModelWrappers, ids: Tensor, masks: Sequence[Mask]) 
 
 
 def _read(
-    wrappers: ModelWrappers, baseline: Tensor, waiting: Sequence[_Ended], ids: Tensor
-) -> Iterator[tuple[Mask, np.ndarray]]:
-    """Compare last hidden states (batch, window, width) with the unpruned ones, block by block of positions."""
+    wrappers: ModelWrappers, baseline: Hidden, waiting: Sequence[_Ended], ids: Ids
+) -> Iterator[tuple[Mask, Float64[np.ndarray, "batch 4"]]]:
+    """Compare last hidden states with the unpruned ones, block by block of positions."""
     unpruned, *others = [wrappers.finish(hidden)[:, :-1] for hidden in (baseline, *(hidden for _, hidden in waiting))]
     targets = ids[:, 1:].to(baseline.device)
     found = torch.zeros((len(waiting), 4, *targets.shape), dtype=torch.float64)

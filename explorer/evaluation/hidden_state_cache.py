@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from torch import Tensor
-
 from explorer.masks import Mask, Site
+from explorer.model import Hidden
 
 _Key = tuple[str, int, frozenset[Site]]
 
@@ -22,9 +21,9 @@ class HiddenStateCache:
 
     def __init__(self, budget: int) -> None:
         self.budget, self.size = budget, 0
-        self._states: OrderedDict[_Key, Tensor] = OrderedDict()
+        self._states: OrderedDict[_Key, Hidden] = OrderedDict()
 
-    def deepest(self, windows: str, mask: Mask, n_layers: int) -> tuple[int, Tensor] | None:
+    def deepest(self, windows: str, mask: Mask, n_layers: int) -> tuple[int, Hidden] | None:
         """Return the deepest layer that a mask need not run before, with that layer's input; None if there is none.
 
         Args:
@@ -39,7 +38,7 @@ class HiddenStateCache:
                 return layer, state
         return None
 
-    def keep(self, windows: str, layer: int, mask: Mask, state: Tensor) -> None:
+    def keep(self, windows: str, layer: int, mask: Mask, state: Hidden) -> None:
         """Keep the input of a layer under a mask, unless it alone is beyond the budget."""
         key, size = _key(windows, layer, mask), state.nbytes
         if size > self.budget or key in self._states:

@@ -16,6 +16,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,10 +24,13 @@ from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.prefix_tree import Kept, run_prefix_tree
 from explorer.evaluation.scores import Estimate, Overflow, Score
 from explorer.masks import NONE, Mask
-from explorer.model import LayerInputs, LoadedModel, ModelWrappers, cut, fill
+from explorer.model import Hidden, Ids, LayerInputs, LoadedModel, ModelWrappers, cut, fill
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus, Split, Windows
+
+_Windows = Int64[np.ndarray, "windows window"]
+_Nll = Float64[np.ndarray, " batch"]
 
 #: Bytes of float32 logits in memory at once. What malloc hands out again without new pages is below 32 MiB.
 LOGIT_BYTES = {"cpu": 24 * 2**20, "cuda": 2**29}
@@ -120,7 +124,7 @@ class _Scores:
         for mask in masks:
             self.known[mask] = self.store.nll(self.context, self.windows.digests, str(mask))
 
-    def add(self, mask: Mask, digests: Sequence[str], nll: np.ndarray, overflows: dict[int, int]) -> None:
+    def add(self, mask: Mask, digests: Sequence[str], nll: _Nll, overflows: dict[int, int]) -> None:
         """Store a mask's nats on some windows, and for those that overflowed, by place, the first layer that did."""
         layers = [(digests[place], str(mask), layer) for place, layer in overflows.items()]
         if layers:
@@ -153,7 +157,7 @@ class _Scores:
             self._overflow(NONE, digests, baseline),
         )
 
-    def _overflow(self, mask: Mask, digests: list[str], nll: np.ndarray) -> Overflow | None:
+    def _overflow(self, mask: Mask, digests: list[str], nll: Float64[np.ndarray, " windows"]) -> Overflow | None:
         if np.isfinite(nll).all():
             return None
         layer = self.store.overflow(self.context, digests, str(mask))
@@ -205,9 +209,9 @@ class _Work:
 
 @torch.inference_mode()
 def score_batch(
-    wrappers: ModelWrappers, ids: Tensor, masks: Sequence[Mask], state_cache: HiddenStateCache | None = None
-) -> Iterator[tuple[Mask, np.ndarray, dict[int, int]]]:
-    """Yield each mask with the nats (batch,) float64 of windows ids (batch, window), in the order of the tree.
+    wrappers: ModelWrappers, ids: Ids, masks: Sequence[Mask], state_cache: HiddenStateCache | None = None
+) -> Iterator[tuple[Mask, _Nll, dict[int, int]]]:
+    """Yield each mask with the nats of windows, in the order of the tree.
 
     And, for windows that overflowed, by place: the first layer whose output is not finite, or L.
     """
@@ -222,9 +226,9 @@ def score_batch(
 
 
 def _find_overflows(
-    wrappers: ModelWrappers, layer_inputs: LayerInputs, mask: Mask, windows: np.ndarray
+    wrappers: ModelWrappers, layer_inputs: LayerInputs, mask: Mask, windows: Bool[np.ndarray, " batch"]
 ) -> dict[int, int]:
-    """Find, for each of the windows (batch,) bool that overflowed, the first layer whose output is not finite, or L."""
+    """Find, for each of the windows that overflowed, the first layer whose output is not finite, or L."""
     found = dict.fromkeys(map(int, np.flatnonzero(windows)), len(wrappers.layers))
     hidden = layer_inputs.hidden
     with wrappers.masked(mask):
@@ -236,8 +240,8 @@ def _find_overflows(
 
 
 @torch.inference_mode()
-def score_tokens(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> np.ndarray:
-    """Return the nats of each predicted token (windows, window - 1) float64 of ids (windows, window), nothing stored.
+def score_tokens(loaded: LoadedModel, ids: _Windows, mask: Mask) -> Float64[np.ndarray, "windows window-1"]:
+    """Return the nats of each predicted token, nothing stored.
 
     Infinite where the arithmetic overflowed.
 
@@ -247,10 +251,10 @@ def score_tokens(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> np.ndarray
     """
     mask = mask.checked(loaded.n_layers)
 
-    def work(size: int) -> np.ndarray:
+    def work(size: int) -> Float64[np.ndarray, "windows window-1"]:
         return np.concatenate([score_part(ids[part], size) for part in cut(len(ids), size)])
 
-    def score_part(part: np.ndarray, size: int) -> np.ndarray:
+    def score_part(part: _Windows, size: int) -> Float64[np.ndarray, "windows window-1"]:
         tokens = fill(part, size, loaded.device)
         ((_, hidden),) = run_prefix_tree(loaded.wrappers, loaded.wrappers.layer_inputs(tokens), [mask], None)
         return token_nll(loaded.wrappers, hidden, tokens)[: len(part)].cpu().numpy()
@@ -258,13 +262,13 @@ def score_tokens(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> np.ndarray
     return loaded.batch_shape.run(work, ids.shape[1])
 
 
-def window_nll(wrappers: ModelWrappers, hidden: Tensor, ids: Tensor) -> np.ndarray:
-    """Sum the nats of each window's predicted tokens, (batch,) float64, from the last layer's output."""
+def window_nll(wrappers: ModelWrappers, hidden: Hidden, ids: Ids) -> _Nll:
+    """Sum the nats of each window's predicted tokens, from the last layer's output."""
     return token_nll(wrappers, hidden, ids).sum(1).cpu().numpy()
 
 
-def token_nll(wrappers: ModelWrappers, hidden: Tensor, ids: Tensor) -> Tensor:
-    """Nats of each predicted token (batch, window - 1), float64, infinite where the arithmetic overflowed.
+def token_nll(wrappers: ModelWrappers, hidden: Hidden, ids: Ids) -> Float64[Tensor, "batch window-1"]:
+    """Nats of each predicted token, infinite where the arithmetic overflowed.
 
     Logits exist for a few positions at a time.
     """
@@ -275,11 +279,10 @@ def token_nll(wrappers: ModelWrappers, hidden: Tensor, ids: Tensor) -> Tensor:
     return nll
 
 
-def find_nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """Nats (batch, positions) float64 of targets (batch, positions), from logits (batch * positions, vocabulary).
-
-    Infinite where the logits are not finite.
-    """
+def find_nll(
+    logits: Float[Tensor, "_ vocabulary"], targets: Int[Tensor, "batch positions"]
+) -> Float64[Tensor, "batch positions"]:
+    """Nats of targets, from the logits of batch * positions places; infinite where those are not finite."""
     losses = F.cross_entropy(logits.float(), targets.flatten().to(logits.device), reduction="none")
     return losses.double().view(targets.shape).nan_to_num(nan=math.inf, posinf=math.inf)
 

@@ -6,34 +6,32 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.masks import Mask
-from explorer.model import LayerInputs, ModelWrappers
+from explorer.model import Hidden, Ids, LayerInputs, ModelWrappers
 
 
 class Kept:
-    """The states kept for one batch of windows ids (batch, window)."""
+    """The states kept for one batch of windows."""
 
-    def __init__(self, state_cache: HiddenStateCache, ids: Tensor) -> None:
+    def __init__(self, state_cache: HiddenStateCache, ids: Ids) -> None:
         self.state_cache = state_cache
         self.windows = hashlib.sha256(ids.cpu().numpy().tobytes() + str(tuple(ids.shape)).encode()).hexdigest()
 
-    def starts(self, masks: list[Mask], n_layers: int) -> list[tuple[int, Tensor, list[Mask]]]:
+    def starts(self, masks: list[Mask], n_layers: int) -> list[tuple[int, Hidden, list[Mask]]]:
         """Return where masks start that need not start at layer 0, and take those out of the list."""
         found = [(mask, self.state_cache.deepest(self.windows, mask, n_layers)) for mask in masks]
         masks[:] = [mask for mask, start in found if start is None]
         return [(*start, [mask]) for mask, start in found if start is not None]
 
-    def keep(self, layer: int, mask: Mask, hidden: Tensor) -> None:
+    def keep(self, layer: int, mask: Mask, hidden: Hidden) -> None:
         """Keep the input of a layer under a mask for the next ones."""
         self.state_cache.keep(self.windows, layer, mask, hidden)
 
 
 def run_prefix_tree(
     wrappers: ModelWrappers, layer_inputs: LayerInputs, masks: list[Mask], kept: Kept | None
-) -> Iterator[tuple[list[Mask], Tensor]]:
+) -> Iterator[tuple[list[Mask], Hidden]]:
     """Yield masks with their last layer's output, running each distinct prefix once.
 
     Of the branches at a fork the fullest is taken last: what waits on the stack then is the states of a few forks,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from explorer.masks import NONE, Mask
 from explorer.numerics import Interval, t_interval
@@ -39,20 +40,20 @@ class Score:
 
     Args:
         mask: the sites that were off.
-        nll: (n_windows,) float64, summed negative log-likelihood of each window's predicted tokens; infinite where
+        nll: summed negative log-likelihood of each window's predicted tokens; infinite where
             the arithmetic overflowed.
-        baseline: (n_windows,) float64, the same for the unpruned model.
+        baseline: the same for the unpruned model.
         tokens: predicted tokens in each window.
-        text_bytes: (n_windows,) UTF-8 bytes behind the predicted tokens.
+        text_bytes: UTF-8 bytes behind the predicted tokens.
         overflow: where the mask's arithmetic overflowed, if it did on any window.
         baseline_overflow: the same for the unpruned model.
     """
 
     mask: Mask
-    nll: np.ndarray
-    baseline: np.ndarray
+    nll: Float64[np.ndarray, " windows"]
+    baseline: Float64[np.ndarray, " windows"]
     tokens: int
-    text_bytes: np.ndarray
+    text_bytes: Int64[np.ndarray, " windows"]
     overflow: Overflow | None = None
     baseline_overflow: Overflow | None = None
 

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.evaluation import DecodeSpeed, measure_decode_speed, score_tokens
 from explorer.execution.engine import LASTING, Engine, View
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
-from explorer.masks import NONE, Mask, find_units
+from explorer.masks import NONE, Mask
 from explorer.measures import (
     MEASURES,
     Attention,
     Importance,
     Interactions,
-    interact,
-    make_loss_function,
     measure_attention,
     measure_importance,
+    measure_interactions,
 )
 from explorer.model import LoadedModel
-from explorer.plans import Curve, Plan, PlanSpec, make_plan, trace_curve
+from explorer.plans import Curve, Plan, PlanSpec, trace_plan
 from explorer.text import Corpus
 
 _PERMUTATIONS = 4  # drawn for Shapley values
@@ -52,9 +52,7 @@ def ask_interactions(engine: Engine, owner: str, view: View, unit: str) -> Job:
     """Ask for the map of pairs; what is known so far is the job's partial result."""
 
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Interactions:
-        losses = make_loss_function(loaded, corpus, engine.store)
-        units = find_units(loaded.n_layers, unit)
-        return interact(units, losses, len(corpus.calibration), corpus.window - 1, job.show, job.progress)
+        return measure_interactions(loaded, corpus, unit, engine.store, job.progress, job.show)
 
     return engine.ask(
         owner, "interactions", view.source, f"All pairs of {unit}s", IDLE, work, (unit,), patience=LASTING
@@ -72,8 +70,8 @@ class Passage:
     """
 
     texts: tuple[str, ...]
-    baseline: np.ndarray
-    masked: np.ndarray
+    baseline: Float64[np.ndarray, " positions"]
+    masked: Float64[np.ndarray, " positions"]
 
 
 def ask_passage(engine: Engine, owner: str, view: View, window: int) -> Job:
@@ -101,8 +99,7 @@ def ask_curve(engine: Engine, owner: str, view: View, of: PlanSpec | Plan) -> Jo
     """Ask for a plan's held-out curve, and first for the plan; a Plan, then the Curve so far, are partial results."""
 
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Curve:
-        plan = of if isinstance(of, Plan) else make_plan(loaded, corpus, of, engine.store, job.progress, job.show)
-        return trace_curve(loaded, corpus, plan, engine.store, job.progress, job.show, divergence=True)
+        return trace_plan(loaded, corpus, of, engine.store, job.progress, job.show, divergence=True)
 
     spec, more = (of.spec, (str(of.spec), *map(str, of.masks))) if isinstance(of, Plan) else (of, (str(of),))
     return engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, more, f"curve {more}")

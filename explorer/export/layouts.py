@@ -15,7 +15,6 @@ from explorer.export import deci, mergekit, remote_code
 from explorer.export.config_slicing import slice_config
 from explorer.export.describe.provenance import find_provenance
 from explorer.export.formats import FORMATS, Format, find_format, only_whole_layers
-from explorer.export.gguf import plan_gguf
 from explorer.export.layout import Layout
 from explorer.export.planned import ExportPlan
 from explorer.export.rehearsal import rehearse
@@ -23,6 +22,7 @@ from explorer.export.safetensors import Shard, plan_shards, write_shards
 from explorer.export.staging import CARRIED
 from explorer.export.tensor_names import find_naming
 from explorer.export.verify import reload_checkpoint
+from explorer.extras import require
 from explorer.masks import Mask
 from explorer.model import LoadedModel, find_base_type, has_own_head
 
@@ -143,6 +143,13 @@ def carry_along(source: Path, folder: Path) -> None:
                 shutil.copyfile(path, folder / path.name)
 
 
+def _plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+    require("gguf")
+    from explorer.export.gguf import plan_gguf
+
+    return plan_gguf(loaded, mask, target)
+
+
 def _plan_mergekit(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
     _plan_transformers(loaded, mask, FORMATS["transformers-zeroed"])  # refuses what it cannot hold either
     layout = _lay_out(loaded, mask)
@@ -167,7 +174,7 @@ _PLANNERS: dict[str, Callable[[LoadedModel, Mask, Format], ExportPlan]] = {
     "transformers-zeroed": _plan_transformers,
     "deci": _plan_deci,
     "pruned-remote-code": _plan_remote,
-    "gguf": plan_gguf,
+    "gguf": _plan_gguf,
     "mergekit": _plan_mergekit,
     "recipe": _plan_recipe,
 }

@@ -3,8 +3,12 @@ from .catalogue import CRITERIA as CRITERIA, MEASURES as MEASURES
 from .criteria import make_loss_function as make_loss_function
 from .definition import UNITS as UNITS
 from .importance import Importance as Importance
-from .interactions import Interactions as Interactions, interact as interact
-from .measure import check_measures as check_measures, measure_importance as measure_importance
+from .interactions import Interactions as Interactions
+from .measure import (
+    check_measures as check_measures,
+    measure_importance as measure_importance,
+    measure_interactions as measure_interactions,
+)
 from .similarity import (
     TOKEN_CHOICES as TOKEN_CHOICES,
     find_intervals as find_intervals,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from explorer.errors import UnsupportedModel
@@ -16,18 +17,22 @@ from explorer.progress import Progress, unreported
 from explorer.storage import Store, make_key
 from explorer.text import Corpus
 
+_Weights = Float[Tensor, "batch heads window window"]
+_Reduced = Float32[Tensor, "2 batch heads"]
+_Heads = Float64[np.ndarray, "windows layers heads"]
+
 
 @dataclass(frozen=True)
 class Attention:
     """How each head attends, per window; tokens that see only themselves, the first ones, are left out.
 
     Args:
-        entropy: (n_windows, L, heads), entropy of a token's attention in nats, averaged over tokens.
-        first: (n_windows, L, heads), share of attention on the first token, averaged over tokens.
+        entropy: entropy of a token's attention in nats, averaged over tokens.
+        first: share of attention on the first token, averaged over tokens.
     """
 
-    entropy: np.ndarray
-    first: np.ndarray
+    entropy: _Heads
+    first: _Heads
 
     def importances(self) -> list[Importance]:
         """Both, averaged over heads."""
@@ -55,14 +60,14 @@ def measure_attention(loaded: LoadedModel, corpus: Corpus, store: Store, progres
 
 
 @torch.inference_mode()
-def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[str, np.ndarray]:
+def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[str, _Heads]:
     windows = corpus.calibration
-    found: list[Tensor] = []
+    found: list[Float32[Tensor, "2 batch layers heads"]] = []
     for row in range(len(windows)):  # a window's weights are large enough
         progress(row, len(windows), "Measuring attention")
-        layers: dict[int, Tensor] = {}
+        layers: dict[int, _Reduced] = {}
 
-        def take(layer: int, weights: Tensor, layers: dict[int, Tensor] = layers) -> None:
+        def take(layer: int, weights: _Weights, layers: dict[int, _Reduced] = layers) -> None:
             layers[layer] = _reduce(weights).cpu()
 
         loaded.wrappers.attend(fill(windows.ids[row : row + 1], 1, loaded.device), take)
@@ -77,8 +82,8 @@ def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[st
     return {"entropy": entropy, "first": first}
 
 
-def _reduce(weights: Tensor) -> Tensor:
-    """(2, batch, heads): entropy and share of the first token, from attention weights (batch, heads, to, from)."""
+def _reduce(weights: _Weights) -> _Reduced:
+    """Entropy and share of the first token, from attention weights of each token on those that it sees."""
     later = weights[:, :, 1:].float()
     entropy = torch.special.entr(later).sum(-1).mean(-1)
     return torch.stack([entropy, later[..., 0].mean(-1)])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,15 +22,16 @@ from explorer.evaluation import blocks
 from explorer.masks import NONE, PARTS
 from explorer.measures.definition import Measure, Setting
 from explorer.measures.importance import Importance
-from explorer.model import LayerInputs, LoadedModel, cut, fill
+from explorer.model import Hidden, Ids, LayerInputs, LoadedModel, cut, fill
 from explorer.numerics import jackknife
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
 
 _GROUPS = 8  # of windows, whose gradients of one layer are kept apart for the jackknife
 
-#: Sums over a layer's weights: (layer, attention, mlp).
-Sums = np.ndarray
+#: Sums over the weights of a layer, its attention and its MLP.
+_Sums = Float64[np.ndarray, " units"]
+_Weight = Float[Tensor, " *weight"]
 
 
 def measure_magnitude(loaded: LoadedModel) -> list[Importance]:
@@ -95,11 +97,11 @@ class _Pass:
     """
 
     layer_inputs: LayerInputs
-    states: list[Tensor]
-    gradient: Tensor
+    states: list[Hidden]
+    gradient: Hidden
 
 
-def _run_forward(loaded: LoadedModel, windows: np.ndarray, size: int) -> _Pass:
+def _run_forward(loaded: LoadedModel, windows: Int64[np.ndarray, "windows window"], size: int) -> _Pass:
     wrappers, ids = loaded.wrappers, fill(windows, size, loaded.device)
     layer_inputs = wrappers.layer_inputs(ids)
     states = [layer_inputs.hidden]
@@ -111,7 +113,7 @@ def _run_forward(loaded: LoadedModel, windows: np.ndarray, size: int) -> _Pass:
     return _Pass(layer_inputs, states[:-1], gradient)
 
 
-def _add_up(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _add_up(gradients: Iterator[dict[str, _Weight]]) -> dict[str, _Weight]:
     """Sum the gradients of some batches, weight by weight."""
     total = next(gradients)
     for more in gradients:
@@ -121,7 +123,7 @@ def _add_up(gradients: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 @torch.enable_grad()
-def _find_slope(loaded: LoadedModel, hidden: Tensor, ids: Tensor) -> Tensor:
+def _find_slope(loaded: LoadedModel, hidden: Hidden, ids: Ids) -> Hidden:
     """Gradient of the summed nats with respect to the last layer's output; logits exist for a few positions."""
     wrappers, hidden = loaded.wrappers, hidden.detach().requires_grad_()
     finished = wrappers.finish(hidden)
@@ -136,7 +138,7 @@ def _find_slope(loaded: LoadedModel, hidden: Tensor, ids: Tensor) -> Tensor:
 
 
 @torch.enable_grad()
-def _run_backward(loaded: LoadedModel, layer: int, passed: _Pass) -> dict[str, Tensor]:
+def _run_backward(loaded: LoadedModel, layer: int, passed: _Pass) -> dict[str, _Weight]:
     """Go back through a layer; return the gradients of its weights."""
     weights = _weights(loaded.wrappers.layers[layer])
     hidden = passed.states.pop().detach().requires_grad_()
@@ -150,7 +152,7 @@ def _run_backward(loaded: LoadedModel, layer: int, passed: _Pass) -> dict[str, T
 
 
 @contextmanager
-def _differentiable(weights: Iterable[Tensor]) -> Iterator[None]:
+def _differentiable(weights: Iterable[_Weight]) -> Iterator[None]:
     """Let weights, frozen as loaded, have gradients for the time of the block."""
     frozen = [weight for weight in weights if not weight.requires_grad]
     try:
@@ -162,20 +164,20 @@ def _differentiable(weights: Iterable[Tensor]) -> Iterator[None]:
             weight.requires_grad_(False)
 
 
-def _weights(layer: nn.Module) -> dict[str, Tensor]:
+def _weights(layer: nn.Module) -> dict[str, _Weight]:
     return {name: weight for name, weight in layer.named_parameters() if "bias" not in name.rpartition(".")[2]}
 
 
 def _weigh(
-    loaded: LoadedModel, layer: int, grads: list[dict[str, Tensor]], counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of |W dL/dW| (3,) and their pseudo-values over the groups (groups, 3)."""
+    loaded: LoadedModel, layer: int, grads: list[dict[str, _Weight]], counts: Int64[np.ndarray, " groups"]
+) -> tuple[_Sums, Float64[np.ndarray, "groups units"]]:
+    """Sums of |W dL/dW| and their pseudo-values over the groups."""
     whole = {name: sum(grad[name].float() for grad in grads) for name in grads[0]}
 
-    def statistic(chosen: np.ndarray) -> np.ndarray:
+    def statistic(chosen: Bool[np.ndarray, " groups"]) -> _Sums:
         left_out = [grad for grad, take in zip(grads, chosen, strict=True) if not take]
 
-        def salience(name: str, weight: Tensor) -> Tensor:
+        def salience(name: str, weight: _Weight) -> _Weight:
             gradient = whole[name] - sum(grad[name].float() for grad in left_out)
             return (weight.float() * gradient / counts[chosen].sum()).abs()
 
@@ -185,8 +187,8 @@ def _weigh(
         return jackknife(len(grads), statistic)
 
 
-def _sum_up(loaded: LoadedModel, layer: int, salience: Callable[[str, Tensor], Tensor]) -> np.ndarray:
-    """Sum what weights are worth over a layer, its attention and its MLP, (3,) float64."""
+def _sum_up(loaded: LoadedModel, layer: int, salience: Callable[[str, _Weight], _Weight]) -> _Sums:
+    """Sum what weights are worth over a layer, its attention and its MLP."""
     module, architecture = loaded.wrappers.layers[layer], loaded.architecture
     sums = {name: float(salience(name, weight.detach()).double().sum()) for name, weight in _weights(module).items()}
     of_parts = [

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from explorer.masks import NONE, Mask
 from explorer.numerics import LossFunction, excess_loss
@@ -16,22 +17,22 @@ _TOGETHER = 64  # pairs asked for at once: enough to share what they have in com
 
 @dataclass(frozen=True)
 class Interactions:
-    """Damage of pairs; U units.
+    """Damage of pairs.
 
     Args:
         units: what is removed, each a mask.
-        leave_one_out: (U,) nats a token lost without each unit.
-        pairs: (U, U) nats a token lost without both, minus both of the singles; symmetric, NaN where not known yet
+        leave_one_out: nats a token lost without each unit.
+        pairs: nats a token lost without both, minus both of the singles; symmetric, NaN where not known yet
             and on the diagonal, infinite where the arithmetic overflowed. Below 0 the two stand in for each other's
             work less than feared: one of them gone, the other matters less. Above 0 each makes up for the other.
-        windows: (U, U) windows that each pair is known on.
+        windows: windows that each pair is known on.
         n_windows: windows that there will be.
     """
 
     units: tuple[Mask, ...]
-    leave_one_out: np.ndarray
-    pairs: np.ndarray
-    windows: np.ndarray
+    leave_one_out: Float64[np.ndarray, " units"]
+    pairs: Float64[np.ndarray, "units units"]
+    windows: Int64[np.ndarray, "units units"]
     n_windows: int
 
 
@@ -72,7 +73,12 @@ def interact(
     return _gather(units, alone, both, tokens)
 
 
-def _gather(units: Sequence[Mask], alone: np.ndarray, both: np.ndarray, tokens: int) -> Interactions:
+def _gather(
+    units: Sequence[Mask],
+    alone: Float64[np.ndarray, "units known"],
+    both: Float64[np.ndarray, "units units windows"],
+    tokens: int,
+) -> Interactions:
     known = ~np.isnan(both)
     windows = known.sum(-1)
     sums = np.where(known, both, 0).sum(-1)

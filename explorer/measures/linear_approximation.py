@@ -9,15 +9,19 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from explorer.masks import NONE, PARTS, Site
 from explorer.measures.definition import Measure, Setting
 from explorer.measures.importance import Importance
-from explorer.model import LayerInputs, LoadedModel, cut, fill
+from explorer.model import Hidden, LayerInputs, LoadedModel, cut, fill
 from explorer.numerics import fit_ridge, jackknife
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus, Split
+
+#: The stream before a unit and what the unit adds.
+_Pair = tuple[Float64[Tensor, "windows positions width"], Float64[Tensor, "windows positions width"]]
 
 
 @torch.inference_mode()
@@ -54,23 +58,23 @@ def measure_replaceability(
 
 
 class _Seen:
-    """What goes in and what is added in one layer, over all windows of a split: (windows, tokens, width) each."""
+    """What goes in and what is added in one layer, over all windows of a split, without their first tokens."""
 
     def __init__(self, parallel: bool, n_windows: int) -> None:
         self.parallel, self.n_windows = parallel, n_windows
-        self.hidden: list[Tensor] = []
-        self.updates: dict[str, list[Tensor]] = {part: [] for part in PARTS}
+        self.hidden: list[Hidden] = []
+        self.updates: dict[str, list[Hidden]] = {part: [] for part in PARTS}
 
-    def enter(self, layer: int, hidden: Tensor) -> None:
+    def enter(self, layer: int, hidden: Hidden) -> None:
         self.hidden.append(hidden[:, 1:].float())
 
-    def update(self, site: Site, update: Tensor) -> None:
+    def update(self, site: Site, update: Hidden) -> None:
         self.updates[site.part].append(update[:, 1:].to(torch.float32, copy=True))  # some layers add in place
 
-    def leave(self, layer: int, hidden: Tensor) -> None:
+    def leave(self, layer: int, hidden: Hidden) -> None:
         pass
 
-    def pair(self, unit: str) -> tuple[Tensor, Tensor]:
+    def pair(self, unit: str) -> _Pair:
         """The stream before a unit and what the unit adds."""
         seen = (torch.cat(parts)[: self.n_windows] for parts in (self.hidden, *self.updates.values()))
         x, a, m = (states.double() for states in seen)
@@ -83,7 +87,7 @@ def _walk(loaded: LoadedModel, corpus: Corpus, split: Split, size: int) -> Itera
     """Yield what is seen in each layer, all windows of a split taking one layer at a time."""
     wrappers, windows = loaded.wrappers, corpus.split(split)
     traces = [wrappers.layer_inputs(fill(windows.ids[rows], size, loaded.device)) for rows in cut(len(windows), size)]
-    batches: list[tuple[LayerInputs, Tensor]] = [(layer_inputs, layer_inputs.hidden) for layer_inputs in traces]
+    batches: list[tuple[LayerInputs, Hidden]] = [(layer_inputs, layer_inputs.hidden) for layer_inputs in traces]
     for layer in range(loaded.n_layers):
         seen = _Seen(loaded.parallel, len(windows))
         with wrappers.observe(seen, NONE):
@@ -94,7 +98,7 @@ def _walk(loaded: LoadedModel, corpus: Corpus, split: Split, size: int) -> Itera
         yield seen
 
 
-def _explain(fitted: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]) -> tuple[float, np.ndarray]:
+def _explain(fitted: _Pair, judged: _Pair) -> tuple[float, Float64[np.ndarray, " windows"]]:
     """Share of the judged updates' squares that the fitted map explains, and pseudo-values over windows."""
     if not all(tensor.isfinite().all() for tensor in (*fitted, *judged)):
         return np.nan, np.full(len(judged[0]), np.nan)
@@ -103,7 +107,7 @@ def _explain(fitted: tuple[Tensor, Tensor], judged: tuple[Tensor, Tensor]) -> tu
     missed = (f - x @ weights - bias).square().sum((1, 2)).cpu().numpy()
     whole = f.square().sum((1, 2)).cpu().numpy()
 
-    def share(chosen: np.ndarray) -> np.ndarray:
+    def share(chosen: Bool[np.ndarray, " windows"]) -> Float64[np.ndarray, " 1"]:
         return 1 - missed[chosen].sum(keepdims=True) / max(whole[chosen].sum(), 1e-300)
 
     value, pseudo = jackknife(len(x), share)

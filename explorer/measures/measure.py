@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from explorer.errors import PlanError
+from explorer.masks import find_units
 from explorer.measures.catalogue import MEASURES
+from explorer.measures.criteria import make_loss_function
 from explorer.measures.definition import UNITS, Setting
 from explorer.measures.importance import Importance
+from explorer.measures.interactions import Interactions, interact
 from explorer.model import LoadedModel
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
@@ -52,3 +55,25 @@ def check_measures(names: Iterable[str]) -> None:
     """Raise PlanError at a name that `MEASURES` lacks."""
     if unknown := [name for name in names if name not in MEASURES]:
         raise PlanError("Unknown measure", repr(unknown[0]), "Use one of " + ", ".join(MEASURES))
+
+
+def measure_interactions(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    unit: str,
+    store: Store,
+    progress: Progress = unreported,
+    listener: Callable[[Interactions], None] = lambda found: None,
+) -> Interactions:
+    """Score all pairs of layers or sites on the calibration windows: what two removals cost beyond what each costs.
+
+    Args:
+        unit: what is removed: see `find_units`.
+        listener: told the map as it fills.
+
+    Raises:
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` or the listener raised it; what was scored stays stored.
+    """
+    units, losses = find_units(loaded.n_layers, unit), make_loss_function(loaded, corpus, store)
+    return interact(units, losses, len(corpus.calibration), corpus.window - 1, listener, progress)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from explorer.masks import NONE, Mask, join
 from explorer.numerics import LossFunction, excess_loss, jackknife
@@ -14,14 +15,14 @@ from explorer.progress import Progress, unreported
 
 def measure_coalitions(
     units: Sequence[Mask], losses: LossFunction, n_windows: int, draws: int, seed: int, progress: Progress = unreported
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, " units"], Float64[np.ndarray, "windows units"]]:
     """Mean loss over coalitions without a unit minus mean loss over those with it, coalitions of half the units.
 
     As Siddiqui et al. run their "Shapley" (arXiv:2407.16286): for each window some coalitions are drawn, each with
     half of the units on.
 
     Args:
-        units: U masks that do not overlap.
+        units: masks that do not overlap.
         losses: of masks on slices of windows.
         n_windows: how many windows there are.
         draws: coalitions a window.
@@ -29,7 +30,7 @@ def measure_coalitions(
         progress: told windows.
 
     Returns:
-        Values (U,) and their jackknife pseudo-values over windows (n_windows, U), in what `losses` gives a window.
+        Values and their jackknife pseudo-values over windows, in what `losses` gives a window.
     """
     draw, n_units = random.Random(seed), len(units)
     on = np.zeros((n_windows, draws, n_units), dtype=bool)
@@ -41,7 +42,7 @@ def measure_coalitions(
         masks = [join([unit for unit, kept in zip(units, row, strict=True) if not kept]) for row in on[window]]
         found[window] = losses(masks, slice(window, window + 1))[:, 0]
 
-    def contribution(chosen: np.ndarray) -> np.ndarray:
+    def contribution(chosen: Bool[np.ndarray, " windows"]) -> Float64[np.ndarray, " units"]:
         with_it, all_losses = on[chosen].reshape(-1, n_units), found[chosen].ravel()
         sums, counts = all_losses @ with_it, with_it.sum(0)
         return (all_losses.sum() - sums) / (len(all_losses) - counts) - sums / counts
@@ -52,7 +53,7 @@ def measure_coalitions(
 
 def measure_shapley(
     units: Sequence[Mask], losses: LossFunction, n_windows: int, draws: int, seed: int, progress: Progress = unreported
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, " units"], Float64[np.ndarray, "draws units"]]:
     """Shapley value of each unit: its share in the damage of removing all of them, by permutation sampling.
 
     Units are removed in a random order; each is charged with the loss that its own removal adds, averaged over
@@ -60,7 +61,7 @@ def measure_shapley(
     sum to the loss with all units off minus that with none off.
 
     Args:
-        units: U masks that do not overlap.
+        units: masks that do not overlap.
         losses: of masks on slices of windows.
         n_windows: how many windows there are.
         draws: permutations.
@@ -68,7 +69,7 @@ def measure_shapley(
         progress: told permutations.
 
     Returns:
-        Values (U,) and those of each permutation (draws, U), in what `losses` gives a window, averaged over windows.
+        Values and those of each permutation, in what `losses` gives a window, averaged over windows.
     """
     draw, samples = random.Random(seed), np.zeros((draws, len(units)))
     for number in range(draws):

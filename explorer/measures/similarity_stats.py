@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -14,19 +15,19 @@ class SimilarityStats:
     Boundaries are the inputs of layers 0..L-1 and the output of layer L-1, before the final norm.
 
     Args:
-        angular: token choice -> (n_windows, L+1, L+1), arccos(cos(x_i, x_j)) / pi in [0, 1].
-        influence: unit (layer, attention, mlp) -> (n_windows, W, L), 1 - cos(before, after) of each token.
-        sizes: (1 or 2, unit) -> (n_windows, W, L), L1 or L2 norm of the update over that of what it is added to.
-        norms: (n_windows, W, L+1), L2 norm of the residual stream at each boundary.
+        angular: token choice -> arccos(cos(x_i, x_j)) / pi in [0, 1].
+        influence: unit (layer, attention, mlp) -> 1 - cos(before, after) of each token.
+        sizes: (1 or 2, unit) -> L1 or L2 norm of the update over that of what it is added to.
+        norms: L2 norm of the residual stream at each boundary.
         tokens: token ids measured.
         corpus: digest of the corpus.
         model: name of the model.
     """
 
-    angular: dict[str, np.ndarray]
-    influence: dict[str, np.ndarray]
-    sizes: dict[tuple[int, str], np.ndarray]
-    norms: np.ndarray
+    angular: dict[str, Float[np.ndarray, "windows boundaries boundaries"]]
+    influence: dict[str, Float[np.ndarray, "windows window layers"]]
+    sizes: dict[tuple[int, str], Float[np.ndarray, "windows window layers"]]
+    norms: Float[np.ndarray, "windows window boundaries"]
     tokens: int
     corpus: str
     model: str
@@ -38,7 +39,7 @@ class SimilarityStats:
         """Layers of the measured model."""
         return self.norms.shape[-1] - 1
 
-    def angular_distance(self, token: str) -> list[np.ndarray]:
+    def angular_distance(self, token: str) -> list[Float[np.ndarray, " starts"]]:
         """Distances d(l, n) for a token choice (`last_token`, `mean`, `mean_without_first`).
 
         Row n-1 has L-n+1 values, column l: the distance between the inputs of layers l and l+n.
@@ -54,10 +55,10 @@ class SimilarityStats:
         rows = [np.where(np.isfinite(row), row, np.inf) for row in self.angular_distance(token)]
         return [int(row.argmin()) if np.isfinite(row).any() else None for row in rows]
 
-    def block_influence(self, unit: str, without_first: bool = False) -> np.ndarray:
-        """Mean 1 - cos over tokens, (L,); the first token of each window is left out on demand."""
+    def block_influence(self, unit: str, without_first: bool = False) -> Float[np.ndarray, " layers"]:
+        """Mean 1 - cos over tokens; the first token of each window is left out on demand."""
         return self.influence[unit][:, 1 if without_first else 0 :].mean(axis=(0, 1))
 
-    def residual_norms(self, without_first: bool = False) -> np.ndarray:
-        """Mean L2 norm of the residual stream at each boundary, (L+1,)."""
+    def residual_norms(self, without_first: bool = False) -> Float[np.ndarray, " boundaries"]:
+        """Mean L2 norm of the residual stream at each boundary."""
         return self.norms[:, 1 if without_first else 0 :].mean(axis=(0, 1))

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Int
 
 from explorer.errors import DeviceError
+from explorer.model.forward_policies import Ids
 from explorer.model.memory import free_bytes
 
 #: Token ids in a batch at the most. With fewer the first estimate comes sooner, with more a GPU is filled.
@@ -74,8 +75,8 @@ def cut(n_windows: int, rows: int) -> Iterator[slice]:
     return (slice(start, min(start + rows, n_windows)) for start in range(0, n_windows, rows))
 
 
-def fill(ids: np.ndarray, rows: int, device: torch.device) -> Tensor:
-    """Make a batch (rows, window) of windows (at most rows, window), the last one repeated where there are fewer."""
+def fill(ids: Int[np.ndarray, "windows window"], rows: int, device: torch.device) -> Ids:
+    """Make a batch of so many rows of windows that are no more, the last one repeated where there are fewer."""
     return torch.from_numpy(np.concatenate([ids, np.repeat(ids[-1:], rows - len(ids), axis=0)])).to(device)
 
 

@@ -9,26 +9,30 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.utils import ModelOutput
 
 from explorer.masks import Mask, Site
 
 Forward = Callable[..., Any]
+#: Token ids, and what the layers make of them.
+Ids = Int[Tensor, "batch window"]
+Hidden = Float[Tensor, "batch window width"]
 #: What a layer is called with beside the hidden states.
 LayerCall = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Observer(Protocol):
-    """Sees the residual stream of a forward pass. Tensors are (batch, window, width), to be read only."""
+    """Sees the residual stream of a forward pass. Tensors are to be read only."""
 
-    def enter(self, layer: int, hidden: Tensor) -> None:
+    def enter(self, layer: int, hidden: Hidden) -> None:
         """Take the input of a layer."""
 
-    def update(self, site: Site, update: Tensor) -> None:
+    def update(self, site: Site, update: Hidden) -> None:
         """Take what a site adds to the residual stream."""
 
-    def leave(self, layer: int, hidden: Tensor) -> None:
+    def leave(self, layer: int, hidden: Hidden) -> None:
         """Take the output of a layer."""
 
 
@@ -88,7 +92,7 @@ def following(run: ForwardPolicy) -> Iterator[None]:
         ACTIVE_POLICY.reset(token)
 
 
-def _identity(tensor: Tensor) -> Tensor:
+def _identity(tensor: Hidden) -> Hidden:
     return tensor
 
 
@@ -103,7 +107,7 @@ class ReturnFormat:
     scale: float
     layer: int = 0
     sites: dict[Site, int] = field(default_factory=dict)
-    decoder: Callable[[Tensor], Any] = _identity
+    decoder: Callable[[Hidden], Any] = _identity
 
 
 @dataclass
@@ -178,7 +182,7 @@ class MaskedForward(ForwardPolicy):
 class ShowAttention(ForwardPolicy):
     """Shows the attention weights of every layer that gives them."""
 
-    take: Callable[[int, Tensor], None]
+    take: Callable[[int, Float[Tensor, "batch heads window window"]], None]
 
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
@@ -200,7 +204,7 @@ class RecordLayerInputs(StopAfterDecoder):
 
     form: ReturnFormat
     calls: list[LayerCall]
-    hidden: Tensor | None = None
+    hidden: Hidden | None = None
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         hidden = hidden_of(args, kwargs)
@@ -214,7 +218,7 @@ class RecordLayerInputs(StopAfterDecoder):
 class ReplaceLastLayer(StopAfterDecoder):
     """Replaces what the last layer gives."""
 
-    hidden: Tensor
+    hidden: Hidden
     form: ReturnFormat
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
@@ -225,28 +229,28 @@ class ReplaceLastLayer(StopAfterDecoder):
 class ReplaceDecoderOutput(ForwardPolicy):
     """Replaces what the decoder gives."""
 
-    hidden: Tensor
+    hidden: Hidden
     form: ReturnFormat
 
     def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
         return self.form.decoder(self.hidden)
 
 
-def hidden_of(args: tuple, kwargs: dict) -> Tensor:
+def hidden_of(args: tuple, kwargs: dict) -> Float[Tensor, " *any"]:
     """Return the hidden states that a layer or site is called with."""
     return args[0] if args else kwargs["hidden_states"]
 
 
-def _residual(args: tuple, kwargs: dict) -> Tensor:
+def _residual(args: tuple, kwargs: dict) -> Float[Tensor, " *any"]:
     return args[1] if len(args) > 1 else kwargs["residual"]
 
 
-def first_of(output: Any) -> Tensor:
-    """Return what a module gives, or the first of a tuple."""
+def first_of(output: Any) -> Any:
+    """Return what a module gives, or the first of a tuple: hidden states, if it is a layer or a site."""
     return output[0] if isinstance(output, tuple) else output
 
 
-def _formed(tensor: Tensor, form: int) -> Any:
+def _formed(tensor: Float[Tensor, " *any"], form: int) -> Any:
     return (tensor, *[None] * (form - 1)) if form else tensor
 
 
@@ -255,9 +259,9 @@ class LayerInputs:
     """A batch of windows before the first layer.
 
     Args:
-        hidden: (batch, window, width), the input of layer 0.
+        hidden: the input of layer 0.
         calls: for each layer, the arguments that the model itself passes beside the hidden states.
     """
 
-    hidden: Tensor
+    hidden: Hidden
     calls: list[LayerCall]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from explorer.checkpoints import DEFAULT_MODEL, FORMS, ModelSpec
 from explorer.errors import ExplorerError, ModelError, TextError
+from explorer.extras import require
 from explorer.model.loading import look
 from explorer.model.placement import QUANTIZATIONS, pick_dtype, place
 from explorer.paths import expand_user
@@ -45,6 +46,8 @@ def _failing(checks: tuple[tuple[str, Callable[[], object]], ...]) -> Iterator[t
 def _check_quantize(name: str) -> None:
     if name not in QUANTIZATIONS:
         raise ModelError("Unknown quantization", repr(name), "Use " + ", ".join(QUANTIZATIONS))
+    if name != "none":
+        require("bitsandbytes")
 
 
 def check_model(spec: ModelSpec) -> None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from explorer.errors import UnsupportedModel
 from explorer.masks import NONE, PARTS, Mask, Site
-from explorer.model.forward_policies import LayerCall
+from explorer.model.forward_policies import Hidden, LayerCall
 from explorer.model.wrappers import ModelWrappers
 
 
@@ -18,17 +19,17 @@ from explorer.model.wrappers import ModelWrappers
 class _Seen:
     """One layer's input and what its sites add to it; without a site, its output may overflow."""
 
-    hidden: Tensor
-    updates: dict[str, Tensor]
+    hidden: Hidden
+    updates: dict[str, Hidden]
     whole: bool
 
-    def enter(self, layer: int, hidden: Tensor) -> None:
+    def enter(self, layer: int, hidden: Hidden) -> None:
         self.hidden = hidden
 
-    def update(self, site: Site, update: Tensor) -> None:
+    def update(self, site: Site, update: Hidden) -> None:
         self.updates[site.part] = update.clone()  # some layers add in place
 
-    def leave(self, layer: int, hidden: Tensor) -> None:
+    def leave(self, layer: int, hidden: Hidden) -> None:
         if self.updates.keys() != set(PARTS):
             _refuse(f"layer {layer} does not run both its attention and its MLP")
         if not torch.isfinite(hidden).all():
@@ -77,15 +78,15 @@ def check_hooks(wrappers: ModelWrappers) -> bool:
 
 
 def _run_seen(
-    wrappers: ModelWrappers, layer: int, hidden: Tensor, call: LayerCall, mask: Mask
-) -> tuple[Tensor, dict[str, Tensor]]:
+    wrappers: ModelWrappers, layer: int, hidden: Hidden, call: LayerCall, mask: Mask
+) -> tuple[Hidden, dict[str, Hidden]]:
     """Run one layer under a mask; return its output and what its sites add."""
     seen = _Seen(hidden, {}, whole=mask == NONE)
     with wrappers.observe(seen, mask):
         return wrappers.run_layer(layer, hidden, call), seen.updates
 
 
-def _close(a: Tensor, b: Tensor) -> bool:
+def _close(a: Float[Tensor, " *any"], b: Float[Tensor, " *any"]) -> bool:
     """Tell whether two tensors agree to 16 units in the last place of the largest entry."""
     unit = torch.finfo(b.dtype).eps * max(float(b.abs().max()), 1e-6)
     return float((a.float() - b.float()).abs().max()) <= 16 * unit

@@ -15,6 +15,7 @@ import torch
 
 from explorer.checkpoints import Checkpoint
 from explorer.errors import Cancelled, DeviceError, ExplorerError, ModelError, first_line
+from explorer.extras import require
 from explorer.model.placement import QUANTIZATIONS, Placement
 from explorer.model.unused_tensors import Leftovers, sort_leftovers
 from explorer.paths import OFFLOADED
@@ -162,6 +163,8 @@ def _quantization(quantize: str, dtype: torch.dtype) -> dict[str, Any]:
 
     if quantize == "none":
         return {}
+    if quantize in QUANTIZATIONS:
+        require("bitsandbytes")
     if quantize == "int8":
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
     if quantize == "nf4":

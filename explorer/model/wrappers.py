@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
@@ -26,6 +27,8 @@ from explorer.model.forward_policies import (
     Forward,
     ForwardPolicy,
     ForwardStopped,
+    Hidden,
+    Ids,
     LayerCall,
     LayerCount,
     LayerInputs,
@@ -43,6 +46,8 @@ from explorer.model.forward_policies import (
 )
 from explorer.model.weights import find_input_device
 
+_InOut = tuple[Float[Tensor, " *any"], Float[Tensor, " *other"]]
+
 
 def _put(module: nn.Module, forward: Forward) -> Callable[[], None]:
     """Let a module run something in place of its forward; return what takes that off."""
@@ -58,9 +63,9 @@ def _put(module: nn.Module, forward: Forward) -> Callable[[], None]:
     return undo
 
 
-def see_children(model: Any, layer: nn.Module, ids: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def see_children(model: Any, layer: nn.Module, ids: Ids) -> dict[str, _InOut]:
     """Return the input and output of a layer (under no name) and of each module in it, by name, in one pass."""
-    given: dict[str, tuple[Tensor, Tensor]] = {}
+    given: dict[str, _InOut] = {}
     undo = []
 
     def watch(name: str, inner: Forward) -> Forward:
@@ -84,7 +89,7 @@ def see_children(model: Any, layer: nn.Module, ids: Tensor) -> dict[str, tuple[T
     return given
 
 
-def _try_out(model: Any, ids: Tensor) -> None:
+def _try_out(model: Any, ids: Ids) -> None:
     """Run a model for the first time. Raises UnsupportedModel if its own code fails."""
     try:
         model(ids, use_cache=False)
@@ -146,7 +151,7 @@ class ModelWrappers:
 
         self._undo.append(_put(module, forward))
 
-    def _ids(self, batch: int, length: int) -> Tensor:
+    def _ids(self, batch: int, length: int) -> Ids:
         return torch.zeros((batch, length), dtype=torch.long, device=self.device)
 
     @contextmanager
@@ -182,8 +187,8 @@ class ModelWrappers:
         finally:
             LAYER_COUNT.reset(token)
 
-    def attend(self, ids: Tensor, take: Callable[[int, Tensor], None]) -> None:
-        """Run ids (batch, window) and show each layer's attention weights (batch, heads, to, from).
+    def attend(self, ids: Ids, take: Callable[[int, Float[Tensor, "batch heads window window"]], None]) -> None:
+        """Run ids and show each layer's attention weights, of every token in turn on those that it sees.
 
         Only plain attention gives its weights, so the model attends plainly for the time of this one pass, into which
         no other work is let.
@@ -196,24 +201,24 @@ class ModelWrappers:
         finally:
             self.model.set_attn_implementation(before)
 
-    def layer_inputs(self, ids: Tensor) -> LayerInputs:
-        """Run the model up to the first layer on ids (batch, window)."""
+    def layer_inputs(self, ids: Ids) -> LayerInputs:
+        """Run the model up to the first layer."""
         run = RecordLayerInputs(self._form, [])
         self._run_decoder(run, ids)
         assert run.hidden is not None
         return LayerInputs(run.hidden, run.calls)
 
-    def run_layer(self, layer: int, hidden: Tensor, call: LayerCall) -> Tensor:
-        """Re-run one layer from hidden states (batch, window, width) with its call from a trace."""
+    def run_layer(self, layer: int, hidden: Hidden, call: LayerCall) -> Hidden:
+        """Re-run one layer from hidden states with its call from a trace."""
         args, kwargs = call
         return first_of(self.layers[layer](hidden, *args, **kwargs))
 
-    def finish(self, hidden: Tensor) -> Tensor:
-        """Do to the last layer's output (batch, length, width) what the decoder does after it: the final norm."""
+    def finish(self, hidden: Hidden) -> Hidden:
+        """Do to the last layer's output what the decoder does after it: the final norm."""
         return self._run_decoder(ReplaceLastLayer(hidden, self._form), self._ids(*hidden.shape[:2]))
 
-    def logits(self, finished: Tensor) -> Tensor:
-        """Turn finished hidden states (positions, width) into logits (positions, vocabulary).
+    def logits(self, finished: Float[Tensor, "positions width"]) -> Float[Tensor, "positions vocabulary"]:
+        """Turn finished hidden states into logits.
 
         What the model does after its decoder is done by the model itself: head, scaling, capping. Positions go in as
         one window, with the strides of a new tensor: for those of a slice, torch multiplies several times slower.
@@ -222,7 +227,7 @@ class ModelWrappers:
         with following(ReplaceDecoderOutput(window, self._form)):
             return self.model(self._ids(*window.shape[:2]), use_cache=False).logits[0]
 
-    def _run_decoder(self, run: ForwardPolicy, ids: Tensor) -> Tensor:
+    def _run_decoder(self, run: ForwardPolicy, ids: Ids) -> Hidden:
         """Run the model up to the end of its decoder; return the last hidden states."""
         with following(run):
             try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from jaxtyping import Float
 
 Interval = tuple[float, float]
 
 
-def t_interval(samples: np.ndarray) -> Interval | None:
-    """95% t-interval of the mean of independent samples (n,); None with fewer than two, or with one not finite."""
+def t_interval(samples: Float[np.ndarray, " samples"]) -> Interval | None:
+    """95% t-interval of the mean of independent samples; None with fewer than two, or with one not finite."""
     from scipy.special import stdtrit  # takes a fifth of a second to import
 
     n = len(samples)

@@ -11,16 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
 
 from explorer.masks import Mask
 from explorer.progress import Progress, unreported
 
-#: Gives what is to be low, such as nats, for masks on some windows of the text that a search decides by:
-#: (masks, windows) float64, infinite where a model's arithmetic overflowed.
-LossFunction = Callable[[Sequence[Mask], slice], np.ndarray]
+#: Gives what is to be low, such as nats, for masks on some windows of the text that a search decides by;
+#: infinite where a model's arithmetic overflowed.
+LossFunction = Callable[[Sequence[Mask], slice], Float64[np.ndarray, "masks windows"]]
 
 
-def excess_loss(losses: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+def excess_loss(
+    losses: Float[np.ndarray, " *any"], baseline: Float[np.ndarray, " *#any"]
+) -> Float[np.ndarray, " *any"]:
     """Return what is lost against a base: infinite where either is not finite."""
     with np.errstate(invalid="ignore"):
         return np.where(np.isfinite(losses) & np.isfinite(baseline), losses - baseline, np.inf)
@@ -37,14 +40,14 @@ class Race:
 
     Args:
         best: the candidates that came in first, the winner before all.
-        losses: (best, n_windows), theirs.
+        losses: theirs.
         windows: for each candidate, in the order given, how many windows it was scored on.
         order: the candidates by number, from the best: who stayed longer, then who was less behind at the end.
         n_windows: how many there were.
     """
 
     best: tuple[Mask, ...]
-    losses: np.ndarray
+    losses: Float64[np.ndarray, "masks windows"]
     windows: tuple[int, ...]
     order: tuple[int, ...]
     n_windows: int
@@ -120,8 +123,10 @@ def race(
     return Race(winners, found[best], tuple(map(int, scored)), tuple(map(int, order)), n_windows)
 
 
-def _beaten(losses: np.ndarray, confidence: float, keep: int = 1) -> np.ndarray:
-    """Tell which candidates (candidates, windows) lose to the last of those to keep, as far as one can see.
+def _beaten(
+    losses: Float64[np.ndarray, "masks windows"], confidence: float, keep: int = 1
+) -> Bool[np.ndarray, " masks"]:
+    """Tell which candidates lose to the last of those to keep, as far as one can see.
 
     The test is a paired one-sided t-test with moderated variances (Smyth, Stat. Appl. Genet. Mol. Biol. 3, 2004;
     the trend is that of candidates with like means): a few windows say little about a variance, the neighbours more.
@@ -147,7 +152,7 @@ def _beaten(losses: np.ndarray, confidence: float, keep: int = 1) -> np.ndarray:
     return beaten
 
 
-def _smoothed(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _smoothed(values: Float[np.ndarray, " masks"], order: Int[np.ndarray, " masks"]) -> Float[np.ndarray, " masks"]:
     """Mean of each value and its neighbours in an order."""
     smoothed = np.empty_like(values)
     for place, index in enumerate(order):

@@ -6,23 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64, Real
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rank correlations of n rankings of the same layers.
+    """Rank correlations of rankings of the same layers.
 
     Args:
-        spearman: (n, n) Spearman's rho.
-        kendall: (n, n) Kendall's tau-b.
+        spearman: Spearman's rho.
+        kendall: Kendall's tau-b.
     """
 
-    spearman: np.ndarray
-    kendall: np.ndarray
+    spearman: Float64[np.ndarray, "rankings rankings"]
+    kendall: Float64[np.ndarray, "rankings rankings"]
 
 
-def correlate(rankings: Sequence[np.ndarray]) -> Agreement:
-    """Correlate rankings (L,), each from low to high; NaN where one is constant."""
+def correlate(rankings: Sequence[Real[np.ndarray, " layers"]]) -> Agreement:
+    """Correlate rankings, each from low to high; NaN where one is constant."""
     from scipy.stats import kendalltau, rankdata
 
     ranks = np.stack([rankdata(row) for row in rankings])

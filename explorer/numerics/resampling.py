@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64
 
 _HELD = 1 << 22  # numbers of a bootstrap that are held at once
 
 
 def resample_means(
-    values: np.ndarray, samples: np.ndarray, draws: int, seed: int, of: slice = slice(None)
-) -> np.ndarray:
-    """Return values as they would be on resampled windows, drawn some at a time: (draws, L), or of some of the L.
+    values: Float[np.ndarray, " values"],
+    samples: Float[np.ndarray, "windows values"],
+    draws: int,
+    seed: int,
+    of: slice = slice(None),
+) -> Float64[np.ndarray, "draws chosen"]:
+    """Return values, or some of them, as they would be on resampled windows, drawn some at a time.
 
     They are NaN where a sample is not finite.
 
     Args:
-        values: (L,), means of the samples.
-        samples: (n, L), one row a window.
+        values: means of the samples.
+        samples: one row a window.
+        draws: how many texts are drawn.
+        seed: of the draws.
+        of: which of the values.
     """
     n, rng = len(samples), np.random.default_rng(seed)
     samples, rows = samples[:, of], max(1, _HELD // n)
@@ -31,8 +39,10 @@ def resample_means(
     return np.concatenate(parts)
 
 
-def bootstrap_intervals(values: np.ndarray, samples: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """95% bootstrap intervals (L, 2) of values (L,) that are means of samples (n, L), widened for few samples."""
+def bootstrap_intervals(
+    values: Float[np.ndarray, " values"], samples: Float[np.ndarray, "windows values"], draws: int, seed: int
+) -> Float64[np.ndarray, "values 2"]:
+    """95% bootstrap intervals, low and high, of values that are means of samples, widened for few samples."""
     n, each = len(samples), max(1, _HELD // draws)
     parts = [
         np.quantile(resample_means(values, samples, draws, seed, slice(start, start + each)), (0.025, 0.975), axis=0)
@@ -53,12 +63,14 @@ def _widening(n: int) -> float:
     return float(np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975) / ndtri(0.975))
 
 
-def jackknife(n: int, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return a statistic of n samples (L,), and Tukey's pseudo-values of it (n, L).
+def jackknife(
+    n: int, statistic: Callable[[Bool[np.ndarray, " samples"]], Float64[np.ndarray, " values"]]
+) -> tuple[Float64[np.ndarray, " values"], Float64[np.ndarray, "samples values"]]:
+    """Return a statistic of n samples, and Tukey's pseudo-values of it.
 
     Args:
         n: how many samples there are.
-        statistic: given which of them to use, (n,) bool.
+        statistic: given which of them to use.
     """
     whole, everyone = statistic(np.ones(n, dtype=bool)), np.arange(n)
     if n < 2:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 _PENALTIES = np.logspace(-8, 2, 21)  # of ridge regression, times the largest eigenvalue
 
 
-def fit_ridge(x: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+def fit_ridge(
+    x: Float64[Tensor, "positions width"], f: Float64[Tensor, "positions outputs"]
+) -> tuple[Float64[Tensor, "width outputs"], Float64[Tensor, " outputs"]]:
     """Fit f ~ x weights + bias by ridge regression, the penalty chosen by generalised cross-validation.
 
-    Args:
-        x: (n, width) float64.
-        f: (n, width_f) float64.
-
     Returns:
-        weights (width, width_f), bias (width_f,).
+        The weights and the bias.
     """
     n, width = x.shape
     mean_x, mean_f = x.mean(0), f.mean(0)
@@ -38,7 +37,12 @@ def fit_ridge(x: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _judge_penalty(
-    values: Tensor, squares: Tensor, whole: float, penalty: float, n: int, wide: bool
+    values: Float64[Tensor, " values"],
+    squares: Float64[Tensor, " values"],
+    whole: float,
+    penalty: float,
+    n: int,
+    wide: bool,
 ) -> tuple[float, float]:
     """What a penalty leaves of the squares of f, and its degrees of freedom.
 

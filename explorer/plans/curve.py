@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from explorer.evaluation import Divergence, Score, measure_divergence, score
 from explorer.masks import Mask
 from explorer.model import LoadedModel
-from explorer.plans.plan import Plan
+from explorer.plans.make import make_plan
+from explorer.plans.plan import Plan, PlanSpec
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
@@ -43,6 +44,29 @@ class Curve:
         sound = [step for step, found in sorted(self.scores.items()) if found.delta_nll_per_token <= COLLAPSE]
         later = [step for step in sorted(self.scores) if step > max(sound, default=-1)]
         return later[0] if later else None
+
+
+def trace_plan(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    of: PlanSpec | Plan,
+    store: Store,
+    progress: Progress = unreported,
+    listener: Callable[[Plan | Curve], None] = lambda found: None,
+    divergence: bool = False,
+) -> Curve:
+    """Make the plan that a spec names, unless it is there, and score its steps on the held-out windows.
+
+    Args:
+        listener: told the plan as it is made, then the curve as it fills.
+        divergence: find KL divergence, logit distance and top-1 agreement too.
+
+    Raises:
+        PlanError, UnsupportedModel: see `make_plan`.
+        MaskError, DeviceError, Cancelled: see `trace_curve`.
+    """
+    plan = of if isinstance(of, Plan) else make_plan(loaded, corpus, of, store, progress, listener)
+    return trace_curve(loaded, corpus, plan, store, progress, listener, divergence=divergence)
 
 
 def trace_curve(

@@ -19,11 +19,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped
 
 from explorer.errors import ExplorerError
 from explorer.storage.partial_files import remove_leftovers, written_whole
 from explorer.storage.tables import LAYOUT, OtherLayout, lay_out
 
+_Array = Shaped[np.ndarray, " ..."]
 _REMEDY = "Try again, or name another with --cache"
 
 
@@ -44,7 +46,7 @@ class Store:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._lock = threading.RLock()
-        self._arrays: dict[str, dict[str, np.ndarray]] = {}
+        self._arrays: dict[str, dict[str, _Array]] = {}
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +215,7 @@ class Store:
             db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*identity, digest))
         return digest
 
-    def arrays(self, key: str) -> dict[str, np.ndarray] | None:
+    def arrays(self, key: str) -> dict[str, _Array] | None:
         """Return stored arrays by name, or None. A file that does not hold what was stored is removed.
 
         Raises CacheError where there is one that cannot be read now.
@@ -239,7 +241,7 @@ class Store:
                     path.unlink()
             return None
 
-    def add_arrays(self, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def add_arrays(self, key: str, arrays: Mapping[str, _Array]) -> None:
         """Store named arrays under a key."""
         if self.folder is None:
             self._arrays[key] = dict(arrays)

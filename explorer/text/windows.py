@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int64
 
 Split = Literal["calibration", "held-out"]
 
@@ -17,12 +18,12 @@ class Windows:
     """Token windows of one split.
 
     Args:
-        ids: (n_windows, window) int64; BOS, if any, is in column 0.
-        text_bytes: (n_windows,) int64, UTF-8 bytes of the text that columns 1.. stand for.
+        ids: BOS, if any, is in column 0.
+        text_bytes: UTF-8 bytes of the text that columns 1.. stand for.
     """
 
-    ids: np.ndarray
-    text_bytes: np.ndarray
+    ids: Int64[np.ndarray, "windows window"]
+    text_bytes: Int64[np.ndarray, " windows"]
 
     def __len__(self) -> int:
         return len(self.ids)

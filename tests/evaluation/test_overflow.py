@@ -107,7 +107,7 @@ def test_a_score_says_where_it_overflows_and_is_stored_as_no_number(
     assert known[NONE].overflow == found.overflow
     np.testing.assert_array_equal(known[NONE].nll, found.nll)
     context = half.context(half.batch_shape.rows(WINDOW))
-    rows = store._read("SELECT nats FROM nats WHERE context=? AND mask='none'", (context,))
+    rows = store._read("SELECT nll FROM nll WHERE context=? AND mask='none'", (context,))
     assert sorted(value is None for (value,) in rows) == sorted(not each for each in sound)
     store.close()
 

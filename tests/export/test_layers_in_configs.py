@@ -123,7 +123,7 @@ def own_head(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 def test_a_head_of_its_own_beside_a_tie_flag(own_head: LoadedModel, store: Store, tmp_path: Path) -> None:
     config = own_head.config
     cost_model = count_parameters(own_head.model, own_head.architecture)
-    assert cost_model.looked_up == config.vocab_size * config.hidden_size
+    assert cost_model.embedding_parameters == config.vocab_size * config.hidden_size
     assert cost_model.total == sum(p.numel() for p in brute_force.plain(own_head.checkpoint.folder).parameters())
     corpus, mask = own_head.tokenize("python-docs", 2 * WINDOW, WINDOW), Mask.parse("1")
     for format in ("transformers", "gguf-f16"):

@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.tiny_models import REPOSITORY
+import pytest
 
+import explorer
+from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
+
+PYTHON = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
@@ -31,6 +35,35 @@ def test_the_python_runs(tmp_path: Path) -> None:
     assert 5 < float(perplexity) < 200
     assert float(difference) == 0
     assert (tmp_path / "pruned" / "model.safetensors").is_file()
+
+
+def test_the_python_page_runs(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page's program, on a tiny model and short windows."""
+    code = "".join(re.findall(r"```python\n(.*?)```", PYTHON, re.DOTALL))
+    for long, short in (
+        ("SmolLM2-135M-Instruct", str(tiny.folder("llama"))),
+        ("tokens=2048, window=256", f"tokens={4 * WINDOW}, window={WINDOW}"),
+    ):
+        assert long in code
+        code = code.replace(long, short)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/python.md", "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out.startswith("4 layers; 4 calibration and 4 held-out windows\n")
+    assert (tmp_path / "pruned" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("page", [README, PYTHON], ids=["README.md", "python.md"])
+def test_the_pages_use_the_names_of_the_package_alone(page: str) -> None:
+    code = "".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.module in ("explorer", "pathlib")
+            named |= {alias.name for alias in node.names} if node.module == "explorer" else set()
+    assert named <= set(dir(explorer))
+    assert page == README or named == set(dir(explorer))
 
 
 def _tree() -> dict[str, str]:
@@ -68,3 +101,11 @@ def test_every_file_has_its_line() -> None:
         for p in (REPOSITORY / root).rglob("*.py")
     }
     assert listed == {name for name in files if not name.endswith("/__init__.py")}
+
+
+def test_the_glossary_has_each_word_once() -> None:
+    text = (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = [line.split(" | ")[0].removeprefix("| ").lower() for line in text.splitlines() if line.startswith("| ")]
+    words = [word for word in words if word != "word"]
+    assert len(words) > 50
+    assert len(words) == len(set(words))

@@ -113,7 +113,7 @@ def _count(cache: Path) -> int:
     assert not list(cache.glob("broken-*"))
     with closing(sqlite3.connect(cache / "scores.sqlite")) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        return db.execute("SELECT count(*) FROM nats").fetchone()[0]
+        return db.execute("SELECT count(*) FROM nll").fetchone()[0]
 
 
 def test_sweep_killed_twenty_times_goes_on_where_it_stopped(task: Any) -> None:

@@ -231,5 +231,5 @@ def test_what_is_not_finite_is_no_number(tmp_path: Path) -> None:
     assert store.divergences("c", ["w"], "1") == {"w": (math.inf, 1.0, math.inf)}
     store.close()
     with closing(sqlite3.connect(tmp_path / "scores.sqlite")) as db:
-        assert sorted(db.execute("SELECT window, nats FROM nats")) == [("u", 2.5), ("v", None), ("w", None)]
+        assert sorted(db.execute("SELECT window, nll FROM nll")) == [("u", 2.5), ("v", None), ("w", None)]
         assert db.execute("SELECT kl, logit_l2, top1_matches FROM divergences").fetchall() == [(None, 1.0, None)]

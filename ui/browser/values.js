@@ -43,7 +43,7 @@ function interpolate(it, step) {
   while (below >= 0 && !scores[below]) below--;
   while (above < scores.length && !scores[above]) above++;
   if (below < 0 || above >= scores.length || scores[below][0] === null || scores[above][0] === null) return null;
-  const part = (step - below) / (above - below);
+  const part = above === below ? 0 : (step - below) / (above - below);
   const nll = scores[below][0] * (1 - part) + scores[above][0] * part;
   return { kind: "estimate", nll, low: null, high: null, why: `between the measured steps ${below} and ${above}` };
 }

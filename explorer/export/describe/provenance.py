@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from explorer.checkpoints import Checkpoint
-from explorer.export.gguf.model import read_gguf
 from explorer.reading import Unreadable, read_text
 
 _FRONT = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
@@ -54,6 +53,8 @@ def _read_license(card: Path) -> str | None:
 def _license_of_gguf(path: Path | None) -> str | None:
     if path is None:
         return None
+    from explorer.export.gguf.model import read_gguf  # whoever loaded a GGUF file has its reader
+
     field = read_gguf(path).fields.get("general.license")
     value = field.value if field else None
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None

@@ -1,0 +1,52 @@
+"""What is known of some masks -> what another one may cost, until it is measured. Knows no torch.
+
+Both estimates are arithmetic on negative log-likelihoods in nats a token, None where the arithmetic of the model
+overflowed. The browser makes the same ones while a slider is dragged (ui/browser/values.js).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from explorer.masks import Mask, Site
+
+
+def interpolate_steps(known: Sequence[float | None], step: int) -> float | None:
+    """Estimate a plan's step by a straight line between the nearest measured steps on both sides.
+
+    Args:
+        known: by step, nats a token; None where a step is not measured, or overflowed.
+        step: one of them; its own value if it is known.
+
+    Returns:
+        Nats a token; None without a measured step on each side.
+    """
+    below = next((k for k in range(step, -1, -1) if known[k] is not None), None)
+    above = next((k for k in range(step, len(known)) if known[k] is not None), None)
+    if below is None or above is None:
+        return None
+    low, high = known[below], known[above]
+    assert low is not None
+    assert high is not None
+    part = 0.0 if below == above else (step - below) / (above - below)
+    return low * (1 - part) + high * part
+
+
+def add_damages(baseline: float | None, damages: Mapping[Site, float | None], mask: Mask) -> float | None:
+    """Estimate a mask by the sum of what its sites cost one at a time, as if they did not depend on each other.
+
+    Args:
+        baseline: nats a token of the unpruned model.
+        damages: by site, nats a token that are lost without it alone; None or missing where that is not known.
+        mask: what is off.
+
+    Returns:
+        Nats a token; None where something of it is not known.
+    """
+    total = baseline
+    for site in sorted(mask.sites):
+        damage = damages.get(site)
+        if total is None or damage is None:
+            return None
+        total += damage
+    return total

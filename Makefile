@@ -17,7 +17,7 @@ export EXPLORER_MODELS := $(MODELS)
 export EXPLORER_TEXTS := $(TEXTS)
 export EXPLORER_EXPORTS := $(EXPORTS)
 
-.PHONY: run test test-interop check bench findings screenshots clean
+.PHONY: run test test-fast test-families test-interop check bench findings screenshots clean
 
 run: .venv/.installed
 	$(BIN)/python -m explorer prepare
@@ -26,6 +26,12 @@ run: .venv/.installed
 test: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare
 	$(BIN)/python -m pytest
+
+test-fast: .venv/.installed-dev
+	$(BIN)/python -m pytest -m "not (browser or real_model or families or slow or stress)"
+
+test-families: .venv/.installed-dev
+	$(BIN)/python -m pytest -m families
 
 test-interop: .venv/.installed-dev .venv-interop/.installed
 	$(BIN)/python -m explorer prepare

@@ -31,6 +31,29 @@ torch.set_num_threads(1)  # tiny models lose more to threads than they gain
 #: Of a sweep over families, the one that stays in `make test-fast`.
 _FIRST_FAMILY = next(iter(FAMILIES))
 
+#: Files of sweeps over families that this program does not list, and files that take long.
+SWEEPS = ("evaluation/test_families.py", "export/test_layers_in_configs.py")
+SLOW = (
+    "cli/test_cli.py",
+    "cli/test_hostile.py",
+    "cli/test_verbs.py",
+    "execution/test_inside.py",
+    "execution/test_survival.py",
+    "export/test_export_gguf.py",
+    "export/test_export_killed.py",
+    "export/test_export_recipes.py",
+    "export/test_export_sites.py",
+    "export/test_export_sources.py",
+    "measures/test_measure.py",
+    "model/test_config_only.py",
+    "model/test_placement.py",
+    "plans/test_search.py",
+    "storage/test_interrupted.py",
+    "storage/test_store_errors.py",
+    "test_interrupts.py",
+    "text/test_corpus.py",
+)
+
 
 def _params(item: pytest.Item) -> dict[str, object]:
     return getattr(getattr(item, "callspec", None), "params", {})
@@ -38,17 +61,21 @@ def _params(item: pytest.Item) -> dict[str, object]:
 
 def _marks(item: pytest.Item) -> Iterator[str]:
     """The marks of a test, by where it lies and what it asks for."""
+    path = item.path.relative_to(REPOSITORY / "tests").as_posix()
     names = set(getattr(item, "fixturenames", ()))
-    if item.path.parent.name == "browser" or names & {"browser", "url"}:
+    if path.startswith("browser/") or names & {"browser", "url"}:
         yield "browser"
     if names & {"real", "reals"}:
         yield "real_model"
-    if "family" in names and _params(item).get("family") != _FIRST_FAMILY:
+    of_family = "family" in names and _params(item).get("family") != _FIRST_FAMILY
+    if of_family or path in SWEEPS:
         yield "families"
+    if path in SLOW:
+        yield "slow"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test-fast` leaves out; files say of themselves what cannot be seen here."""
+    """Mark what `make test-fast` leaves out, beside the marks that tests give themselves."""
     for item in items:
         for mark in _marks(item):
             item.add_marker(mark)

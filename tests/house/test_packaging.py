@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 import explorer
 from explorer.extras import DISTRIBUTION, EXTRAS
+from tests.conftest import SLOW, SWEEPS
 from tests.support.tiny_models import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -141,3 +142,8 @@ def test_the_package_shows_ten_names_and_imports_them_when_asked() -> None:
     assert _run(script) == "10 False explorer.masks.mask"
     for name in dir(explorer):
         assert callable(getattr(explorer, name))
+
+
+@pytest.mark.parametrize("name", [*SLOW, *SWEEPS])
+def test_what_the_quick_run_leaves_out_is_there(name: str) -> None:
+    assert (REPOSITORY / "tests" / name).is_file()

@@ -18,6 +18,7 @@ PYTHON = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.real_model
 def test_the_python_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     cache = Path(os.environ.get("EXPLORER_CACHE", REPOSITORY / "cache")).resolve()

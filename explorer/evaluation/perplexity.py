@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,7 +29,7 @@ from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus, Split, Windows
 
-_Windows = Int64[np.ndarray, "windows window"]
+_Windows = Int[np.ndarray, "windows window"]
 _Nll = Float64[np.ndarray, " batch"]
 
 #: Bytes of float32 logits in memory at once. What malloc hands out again without new pages is below 32 MiB.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -101,7 +101,7 @@ class _Pass:
     gradient: Hidden
 
 
-def _run_forward(loaded: LoadedModel, windows: Int64[np.ndarray, "windows window"], size: int) -> _Pass:
+def _run_forward(loaded: LoadedModel, windows: Int[np.ndarray, "windows window"], size: int) -> _Pass:
     wrappers, ids = loaded.wrappers, fill(windows, size, loaded.device)
     layer_inputs = wrappers.layer_inputs(ids)
     states = [layer_inputs.hidden]

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int, Int64
 
 Split = Literal["calibration", "held-out"]
 
@@ -22,7 +22,7 @@ class Windows:
         text_bytes: UTF-8 bytes of the text that columns 1.. stand for.
     """
 
-    ids: Int64[np.ndarray, "windows window"]
+    ids: Int[np.ndarray, "windows window"]
     text_bytes: Int64[np.ndarray, " windows"]
 
     def __len__(self) -> int:

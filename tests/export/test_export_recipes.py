@@ -14,8 +14,10 @@ from typing import Any
 import httpx2 as httpx
 import huggingface_hub
 import pytest
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
 
+from explorer.checkpoints import Checkpoint
 from explorer.cli import main
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
@@ -23,6 +25,7 @@ from explorer.evaluation.perplexity import score
 from explorer.export import export
 from explorer.export.describe.card import draw_strip
 from explorer.export.describe.commands import make_commands
+from explorer.export.describe.provenance import Provenance, find_provenance
 from explorer.export.describe.push import Destination
 from explorer.export.formats import FORMATS
 from explorer.masks.mask import Mask
@@ -129,6 +132,50 @@ def test_the_licence_is_carried_and_names_are_no_markup(store: Store, tmp_path: 
     assert "\nlicense: mit\n" in card
     assert "# `a'<b>[x](y)`, pruned" in card
     assert "base_model" not in card
+
+
+def test_the_card_can_be_read_by_machines(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = Provenance("org/no: #1", "abc", "no")
+    monkeypatch.setattr("explorer.export.write.find_provenance", lambda checkpoint: origin)
+    mask = Mask.parse("1")
+    export(llama, mask, tmp_path / "out", llama_corpus, store)
+    data = ModelCard.load(tmp_path / "out" / "README.md").data
+    assert (data.base_model, data.license, data.tags) == (origin.base, origin.license, ["pruned"])
+    assert data.library_name == "transformers"
+    whole, pruned = score(llama, llama_corpus, [Mask(), mask], store)
+    assert {result.metric_name: result.metric_value for result in data.eval_results} == {
+        "Perplexity before pruning": whole.perplexity,
+        "Perplexity after pruning": pruned.perplexity,
+    }
+    assert {(result.metric_type, result.dataset_name) for result in data.eval_results} == {
+        ("perplexity", llama_corpus.name)
+    }
+
+
+@pytest.mark.parametrize(
+    ("card", "found"),
+    [
+        ("---\nlicense: mit\n---\n", "mit"),
+        ("---\r\ntags: [x]\r\nlicense: 'apache-2.0'  # so\r\n---\r\n# Mine", "apache-2.0"),
+        ("---\nlicense: mit\nmodel-index: 3\nself: 1\n---\n", None),
+        ("---\nlicense: mit\nmodel-index: 3\n---\n", "mit"),
+        ("---\nlicense:\n- mit\n---\n", None),
+        ("---\nlicense: no\n---\n", None),
+        ("---\nlicense: two words\n---\n", None),
+        ("---\nlicense: mit\nx: [\n---\n", None),
+        ("---\nlicense: mit\nx: 2024-99-99\n---\n", None),
+        ("---\n- license: mit\n---\n", None),
+        ("---\nx: " + "[" * 9999 + "\n---\n", None),
+        ("---\na: &a {x: 1}\nb: {<<: [*a, *a]}\nlicense: mit\n---\n", None),
+        ("# license: mit\n", None),
+        ("", None),
+    ],
+)
+def test_a_licence_is_read_or_there_is_none(tmp_path: Path, card: str, found: str | None) -> None:
+    (tmp_path / "README.md").write_text(card, newline="")
+    assert find_provenance(Checkpoint("x", tmp_path)).license == found
 
 
 def test_every_format_has_a_purpose_and_commands_that_name_the_folder() -> None:

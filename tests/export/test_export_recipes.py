@@ -7,6 +7,7 @@ import fnmatch
 import json
 import shlex
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from explorer.export.describe.card import draw_strip
 from explorer.export.describe.commands import make_commands
 from explorer.export.describe.provenance import Provenance, find_provenance
 from explorer.export.describe.push import Destination
+from explorer.export.describe.recipe import Recipe, read_recipe
 from explorer.export.formats import FORMATS
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
@@ -91,6 +93,33 @@ def test_a_plan_is_carried(llama: LoadedModel, llama_corpus: Corpus, store: Stor
     export(llama, Mask.parse("1"), tmp_path / "out", llama_corpus, store, plan=plan)
     assert json.loads((tmp_path / "out" / "recipe.json").read_text())["plan"] == plan
     assert '"method": "block influence"' in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, None),
+        ({"plan": {"method": "x"}, "more": 1}, None),
+        ({"recipe": 2}, "Cannot read the recipe: it is of format 2, and this version reads up to 1"),
+        ({"recipe": "1"}, "recipe is '1'"),
+        ({"tokens": True}, "tokens is True"),
+        ({"window": "8"}, "window is '8'"),
+        ({"plan": 3}, "plan is 3"),
+        ({"trust_remote_code": 1}, "trust_remote_code is 1"),
+    ],
+)
+def test_recipes_are_read_back_or_refused(tmp_path: Path, change: dict[str, Any], found: str | None) -> None:
+    recipe = Recipe("m", "d", "1", "gguf", "t", 8, 4, "always", "float32", "none", False)
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"recipe": 1, **asdict(recipe), **change}))
+    if found is None:
+        assert read_recipe(path) == replace(recipe, plan=change.get("plan"))
+        return
+    with pytest.raises(ExportError, match=found):
+        read_recipe(path)
+    path.write_text("[]")
+    with pytest.raises(ExportError, match="Not a recipe"):
+        read_recipe(path)
 
 
 def test_the_recipe_holds_what_was_measured(

@@ -69,7 +69,7 @@ def plan(
 
 
 @verb
-def measure_divergence(
+def compare(
     work: Work,
     plans: Annotated[
         list[str], typer.Option("--plans", metavar="P Q ...", help="METHOD/UNIT[;option=value] or plan files.")
@@ -114,7 +114,7 @@ def measure_divergence(
         cells = [
             f"{'–':>12}{'–':>7}{'–':>6}"
             if s is None
-            else f"{s['perplexity']:>12.5g}{s['kl']:>7.3f}{s['agreement']:>6.0%}"
+            else f"{s['perplexity']:>12.5g}{s['kl']:>7.3f}{s['top1_agreement']:>6.0%}"
             for s in described
         ]
         lines.append(f"{made.spec!s:<36}" + " ".join(cells))

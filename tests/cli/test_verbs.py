@@ -122,7 +122,7 @@ def test_what_is_wrong_is_said_before_anything_is_measured(
     for name in (
         "explorer.plans.make.make_plan",
         "explorer.measures.measure.measure_importance",
-        "explorer.measures.similarity.measure",
+        "explorer.measures.similarity.measure_similarity",
     ):
         monkeypatch.setattr(name, never)
     assert "Unknown method" in run("compare", "--plans", "greedy/site", "blok-influence", bad=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -14,21 +13,8 @@ from explorer.cli import cache, export, info, measure, plan, score, verb  # noqa
 from explorer.cli.verb import app
 from explorer.errors import ExplorerError, escape, shorten
 
-#: Options that take all the words up to the next option.
-_MANY = ("--texts", "--plans")
-
-
-def spread(words: Sequence[str]) -> list[str]:
-    """Write `--texts A B` as `--texts A --texts B`, which is what the parser takes."""
-    spread_out: list[str] = []
-    many = ""
-    for word, after in zip(words, [*words[1:], "--"], strict=False):
-        if word.startswith("-"):
-            many = word if word in _MANY else ""
-            spread_out += [] if many and not after.startswith("-") else [word]
-        else:
-            spread_out += [many, word] if many else [word]
-    return spread_out
+#: Options that are given once for each of their words.
+_REPEATED = ("--texts", "--plans")
 
 
 def main() -> NoReturn:
@@ -38,7 +24,7 @@ def main() -> NoReturn:
     kept.
     """
     with interrupts.raised():
-        code, line = _run(spread(sys.argv[1:]))
+        code, line = _run(sys.argv[1:])
         if interrupts.received() is not None:  # whatever came of it: an import that is interrupted fails in its own way
             code, line = interrupts.status(), f"interrupted; {verb.kept}"
     if line:
@@ -55,7 +41,7 @@ def _run(words: list[str]) -> tuple[int, str]:
     except ExplorerError as error:
         return 2, f"error: {error}"
     except typer.TyperException as error:
-        return 2, f"error: {escape(shorten(' '.join(error.format_message().split())))}"
+        return 2, f"error: {escape(shorten(' '.join(error.format_message().split())))}{_advise(error, words)}"
     except MemoryError:
         return 2, "error: Out of memory: the machine gave no more. Ask for less, or use a smaller model."
     except OSError as error:
@@ -63,3 +49,11 @@ def _run(words: list[str]) -> tuple[int, str]:
     except (KeyboardInterrupt, typer.Abort):
         return interrupts.status(), f"interrupted; {verb.kept}"
     return 0, ""
+
+
+def _advise(error: typer.TyperException, words: list[str]) -> str:
+    """Say how to give an option several words, where words were left over that stand after such an option."""
+    option = next((name for word in words if (name := word.partition("=")[0]) in _REPEATED), None)
+    if option is None or "unexpected extra argument" not in error.format_message():
+        return ""
+    return f": give {option} again before each word, as in {option} A {option} B"

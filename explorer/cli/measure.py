@@ -22,7 +22,7 @@ def measure(
     measures: Annotated[str, typer.Option(help=_MEASURES_HELP)] = "block-influence",
     bootstrap: Annotated[int, typer.Option(help="Resampled texts behind each interval.", min=2, max=100_000)] = 1000,
     texts: Annotated[
-        list[str], typer.Option("--texts", metavar="A B ...", help="Texts side by side, in place of --text.")
+        list[str], typer.Option("--texts", metavar="A", help="A text in place of --text; again for more, side by side.")
     ] = [],  # noqa: B006
     permutations: Annotated[int, typer.Option(help="Orders drawn for Shapley values.", min=1, max=10_000)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0, max=MOST_SEED)] = 0,

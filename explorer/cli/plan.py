@@ -76,7 +76,8 @@ def plan(
 def compare(
     work: Work,
     plans: Annotated[
-        list[str], typer.Option("--plans", metavar="P Q ...", help="METHOD/UNIT[;option=value] or plan files.")
+        list[str],
+        typer.Option("--plans", metavar="P", help="METHOD/UNIT[;option=value] or a plan file; again for more."),
     ] = [],  # noqa: B006
     fractions: Annotated[str, typer.Option(help="Shares of layers removed, in percent.")] = "10,20,30",
     decode_speed: Annotated[

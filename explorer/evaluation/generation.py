@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,20 +13,17 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    StoppingCriteria,
-    StoppingCriteriaList,
 )
 from transformers.cache_utils import DummyLayer
+from transformers.generation.streamers import BaseStreamer
 
 from explorer.errors import TextError
 from explorer.evaluation.samples import Sample
+from explorer.evaluation.streaming import Listener, TextSoFar, TokenTimes
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.stopwatch import timing
 from explorer.text import ChatTemplate, check_ids, decode, encode
-
-#: Told the text so far after every token. It may raise `Cancelled` to stop.
-Listener = Callable[[str], None]
 
 
 @torch.inference_mode()
@@ -63,15 +59,24 @@ def generate(
             "Shorten the prompt or ask for fewer tokens",
         )
     sampling = _sampling(temperature)
+    streamer = TextSoFar(loaded.tokenizer, listener) if listener else None
     devices = [loaded.device] if loaded.device.type == "cuda" else []
     with loaded.wrappers.masked(mask.checked(loaded.n_layers)), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         prompt_perplexity = _measure_prompt(loaded, ids)
         start = time.perf_counter()
-        output, overflow = _write(loaded, mask, ids, max_new_tokens, listener, **sampling)
+        output, overflow = _write(loaded, mask, ids, max_new_tokens, streamer, **sampling)
         seconds = time.perf_counter() - start
     new = output[ids.shape[1] :].tolist()
-    return Sample(prompt, mask, _decode(loaded.tokenizer, new), tuple(new), seconds, prompt_perplexity, overflow)
+    return Sample(
+        prompt,
+        mask,
+        decode(loaded.tokenizer, new, skip_special_tokens=True),
+        tuple(new),
+        seconds,
+        prompt_perplexity,
+        overflow,
+    )
 
 
 @torch.inference_mode()
@@ -81,16 +86,15 @@ def time_decoding(loaded: LoadedModel, mask: Mask, tokens: int) -> float | None:
     The first token, which follows the prompt, is not counted. None if other work was let in meanwhile, or
     the arithmetic overflows.
     """
-    times: list[float] = []
+    times = TokenTimes()
     ids = _encode(loaded, "Once upon a time", chat=False)
     with loaded.wrappers.masked(mask.checked(loaded.n_layers)), timing() as watch:
-        tick = lambda text: times.append(time.perf_counter())  # noqa: E731
-        _write(loaded, mask, ids, tokens, tick, min_new_tokens=tokens, **_sampling(0))
-    return None if watch.stood or len(times) < 2 else (len(times) - 1) / (times[-1] - times[0])
+        _write(loaded, mask, ids, tokens, times, min_new_tokens=tokens, **_sampling(0))
+    return None if watch.stood else times.rate
 
 
 def _write(
-    loaded: LoadedModel, mask: Mask, ids: torch.Tensor, tokens: int, listener: Listener | None, **more: Any
+    loaded: LoadedModel, mask: Mask, ids: torch.Tensor, tokens: int, streamer: BaseStreamer | None, **more: Any
 ) -> tuple[torch.Tensor, bool]:
     """Return the ids of a prompt and of what the model, masked by the caller, writes on; and whether it overflowed."""
     config = GenerationConfig(
@@ -107,7 +111,7 @@ def _write(
             attention_mask=torch.ones_like(ids),
             past_key_values=make_cache(loaded, mask),
             logits_processor=LogitsProcessorList([_Finite()]),
-            stopping_criteria=StoppingCriteriaList([_Listening(loaded.tokenizer, ids.shape[1], listener)]),
+            streamer=streamer,
         )
     except _Overflow as overflow:
         return overflow.ids[0], True
@@ -178,10 +182,6 @@ def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:
     return ids.to(loaded.device)
 
 
-def _decode(tokenizer: Any, ids: list[int]) -> str:
-    return decode(tokenizer, ids, skip_special_tokens=True)
-
-
 def _sampling(temperature: float) -> dict[str, Any]:
     if temperature <= 0:
         return {"do_sample": False}
@@ -192,15 +192,3 @@ def _sampling(temperature: float) -> dict[str, Any]:
 
 def _pad_token(tokenizer: Any) -> int | None:
     return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-
-
-class _Listening(StoppingCriteria):
-    """Never stops; tells the listener the text after every token."""
-
-    def __init__(self, tokenizer: Any, prompt_length: int, listener: Listener | None) -> None:
-        self.tokenizer, self.prompt_length, self.listener = tokenizer, prompt_length, listener
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        if self.listener:
-            self.listener(_decode(self.tokenizer, input_ids[0, self.prompt_length :].tolist()))
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from itertools import groupby
 from typing import Any
+
+import yaml
 
 from explorer.errors import ExportError
 from explorer.export.layout import Layout
@@ -29,21 +31,21 @@ def make_yaml(loaded: LoadedModel, layout: Layout, source: str, config: dict[str
         raise ExportError(
             "mergekit cannot write this checkpoint", f"it leaves {left} as it was", "Use --format transformers"
         )
-    lines = ["merge_method: passthrough", "slices:"]
-    for off, run in groupby(layout.kept, lambda layer: _filters(loaded, layout, layer)):
-        for first, last in _runs(list(run)):
-            lines += [
-                "  - sources:",
-                f"      - model: {json.dumps(source)}",
-                f"        layer_range: [{first}, {last + 1}]",
-            ]
-            if off:
-                lines += ["        parameters:", "          scale:"]
-                lines += [
-                    line for name in off for line in (f"            - filter: {name}", "              value: 0.0")
-                ]
-                lines += ["            - value: 1.0"]
-    return "\n".join(lines) + "\n"
+    slices = [
+        {"sources": [_source(source, run, off)]}
+        for off, layers in groupby(layout.kept, lambda layer: _filters(loaded, layout, layer))
+        for run in _runs(list(layers))
+    ]
+    return yaml.safe_dump({"merge_method": "passthrough", "slices": slices}, sort_keys=False, width=math.inf)
+
+
+def _source(model: str, run: tuple[int, int], off: tuple[str, ...]) -> dict[str, Any]:
+    """Describe a run (first, last) of layers, with the projections in `off` scaled by 0."""
+    source: dict[str, Any] = {"model": model, "layer_range": [run[0], run[1] + 1]}
+    if off:
+        scale = [*({"filter": name, "value": 0.0} for name in off), {"value": 1.0}]
+        source["parameters"] = {"scale": scale}
+    return source
 
 
 def _find_change(old: Any, new: Any, count: str) -> str | None:

@@ -21,6 +21,9 @@ from explorer.reading import read_json
 MOST_WIDTH, MOST_SEED, MOST_STEPS = 1000, 2**63 - 1, 20_000
 _LONGEST = 10_000
 
+#: Of the files; one of a later format is refused.
+_FORMAT = 1
+
 #: Sites that the masks of a plan file name, all together, at the most.
 _MOST_SITES = 1_000_000
 
@@ -187,6 +190,7 @@ class Plan:
         """Return the plan as what JSON holds."""
         order = self.order
         return {
+            "format": _FORMAT,
             "plan": str(self.spec),
             "method": self.spec.method,
             "unit": self.spec.unit,
@@ -201,19 +205,22 @@ class Plan:
     @classmethod
     def read(cls, found: Any) -> Plan:
         """Make a plan of what `describe` gave. Raises PlanError if it is something else."""
+        from explorer.plans.plan_file import PlanFile
+        from explorer.read_back import read_back
+
         try:
-            spec, n_layers = PlanSpec.parse(found["plan"]), int(found["layers"])
-            masks = _read_masks([step["mask"] for step in found["steps"]], n_layers)
-            cost = found.get("cost", {})
-            effort = Effort(int(cost.get("layer_evaluations", 0)), float(cost.get("seconds", 0)))
-            plan = cls(spec, masks, n_layers, str(found.get("model", "")), str(found.get("text", "")), effort)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise PlanError("Not a plan", f"{type(error).__name__}: {error}", "Use a file that `plan` wrote") from None
+            _check_length(found)
+            file = read_back(PlanFile, found, _FORMAT)
+            spec = PlanSpec.parse(file.plan)
+            masks = _read_masks([step.mask for step in file.steps], file.layers)
+        except ValueError as error:
+            raise PlanError("Not a plan", str(error), "Use a file that `plan` wrote") from None
         except MaskError as error:
             raise PlanError("Not a plan", f"{error.what}, {error.found}", "Use a file that `plan` wrote") from None
         if not masks or masks[0] != NONE:
             raise PlanError("Not a plan", "its first step removes something", "Use a file that `plan` wrote")
-        return plan
+        effort = Effort(file.cost.layer_evaluations, file.cost.seconds)
+        return cls(spec, masks, file.layers, file.model, file.text, effort)
 
     @classmethod
     def load(cls, path: Path) -> Plan:
@@ -221,10 +228,15 @@ class Plan:
         return cls.read(read_json(path, PlanError, "Cannot read the plan", "Name a file that `plan` wrote"))
 
 
+def _check_length(found: Any) -> None:
+    """Raise ValueError if a plan file has too many steps, before they take memory."""
+    steps = found.get("steps") if isinstance(found, dict) else None
+    if isinstance(steps, list) and len(steps) > MOST_STEPS + 1:
+        raise ValueError(f"{len(steps)} steps, and {MOST_STEPS} at the most can be read")
+
+
 def _read_masks(texts: list[str], n_layers: int) -> tuple[Mask, ...]:
     """Read the masks of a plan's steps. Raises MaskError or ValueError, before they take memory."""
-    if len(texts) > MOST_STEPS + 1:
-        raise ValueError(f"{len(texts)} steps, and {MOST_STEPS} at the most can be read")
     masks: list[Mask] = []
     left = _MOST_SITES
     for text in texts:

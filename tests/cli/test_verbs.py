@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer.cli import main, spread
+from explorer.cli import main
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
 from explorer.measures.catalogue import MEASURES
@@ -122,15 +122,15 @@ def test_what_is_wrong_is_said_before_anything_is_measured(
     for name in (
         "explorer.plans.make.make_plan",
         "explorer.measures.measure.measure_importance",
-        "explorer.measures.similarity.measure",
+        "explorer.measures.similarity.measure_similarity",
     ):
         monkeypatch.setattr(name, never)
-    assert "Unknown method" in run("compare", "--plans", "greedy/site", "blok-influence", bad=True)
+    assert "Unknown method" in run("compare", "--plans", "greedy/site", "--plans", "blok-influence", bad=True)
     assert "Unknown measure" in run("measure", "--measures", "block-influence,typo", bad=True)
     assert "Cannot write the plan" in run("plan", "--out", str(tmp_path / "none" / "plan.json"), bad=True)
     other = json.loads(plan_file.read_text()) | {"layers": 9}
     (tmp_path / "other.json").write_text(json.dumps(other))
-    assert "another model" in run("compare", "--plans", "greedy", str(tmp_path / "other.json"), bad=True)
+    assert "another model" in run("compare", "--plans", "greedy", "--plans", str(tmp_path / "other.json"), bad=True)
 
 
 def test_a_plan_wants_a_step(run: Command, plan_file: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_texts_side_by_side_for_people(
     other = tmp_path / "other.txt"
     other.write_text("Some other words, again and again. " * 200)
     size = ["--window", str(WINDOW), "--tokens", str(2 * WINDOW), "--cache", str(tmp_path / "cache")]
-    words = ["measure", "--model", str(tiny.folder("llama")), *size, "--texts", "python-docs", str(other)]
+    words = ["measure", "--model", str(tiny.folder("llama")), *size, "--texts", "python-docs", "--texts", str(other)]
     monkeypatch.setattr(sys, "argv", ["explorer", *words])
     with pytest.raises(SystemExit):
         main()
@@ -176,7 +176,8 @@ def test_bad_plan_files_are_one_line(run: Command, plan_file: Path, tmp_path: Pa
 
 def test_compare(run: Command, plan_file: Path) -> None:
     names = ["deepest/layer", "similarity-block/layer", "greedy/site;steps=2"]
-    answer = run("compare", "--plans", *names, str(plan_file), "--fractions", "25,50%")
+    words = [word for name in (*names, str(plan_file)) for word in ("--plans", name)]
+    answer = run("compare", *words, "--fractions", "25,50%")
     assert answer["fractions"] == [0.25, 0.5]
     assert [row["plan"] for row in answer["plans"]] == [*names, "block-influence/site;steps=4"]
     for row in answer["plans"]:
@@ -207,7 +208,7 @@ def test_measure_several_texts(run: Command, tmp_path: Path) -> None:
     text.write_text("All happy families are alike; each unhappy family is unhappy in its own way. " * 40)
     names = ["block-influence", "loss", "replaceability", "magnitude"]
     words = ["--measures", ",".join(names), "--bootstrap", "50"]
-    answer = run("measure", *words, "--texts", "python-docs", str(text))
+    answer = run("measure", *words, "--texts", "python-docs", "--texts", str(text))
     assert [entry["corpus"]["name"] for entry in answer["texts"]] == ["python-docs", str(text)]
     assert list(answer["measures"]) == names
     for entry in answer["texts"]:
@@ -251,10 +252,9 @@ def test_interactions(run: Command, tiny: Tiny) -> None:
     assert "layer or site" in run("interactions", "--unit", "head", bad=True)
 
 
-def test_many_words_follow_one_option() -> None:
-    words = ["compare", "--plans", "a", "b", "--json", "--texts", "c", "--mask", "d"]
-    assert spread(words) == [
-        "compare", "--plans", "a", "--plans", "b", "--json", "--texts", "c", "--mask", "d",
-    ]  # fmt: skip
-    assert spread(["measure", "--texts"]) == ["measure", "--texts"]  # for the parser to refuse
-    assert spread(["measure", "--texts", "--json"]) == ["measure", "--texts", "--json"]
+def test_an_option_is_given_once_for_each_word(run: Command) -> None:
+    for verb, option in (("measure", "--texts"), ("compare", "--plans")):
+        told = run(verb, option, "a", "b", "c", bad=True)
+        assert told.rstrip().endswith(f"(b c): give {option} again before each word, as in {option} A {option} B")
+    assert "unexpected extra argument" in run("score", "a", bad=True)
+    assert "--texts" in run("measure", "--texts", bad=True)

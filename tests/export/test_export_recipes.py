@@ -7,6 +7,7 @@ import fnmatch
 import json
 import shlex
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 import httpx2 as httpx
 import huggingface_hub
 import pytest
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
 
+from explorer.checkpoints import Checkpoint
 from explorer.cli import main
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
@@ -23,7 +26,9 @@ from explorer.evaluation.perplexity import score
 from explorer.export import export
 from explorer.export.describe.card import draw_strip
 from explorer.export.describe.commands import make_commands
+from explorer.export.describe.provenance import Provenance, find_provenance
 from explorer.export.describe.push import Destination
+from explorer.export.describe.recipe import Recipe, read_recipe
 from explorer.export.formats import FORMATS
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
@@ -90,6 +95,33 @@ def test_a_plan_is_carried(llama: LoadedModel, llama_corpus: Corpus, store: Stor
     assert '"method": "block influence"' in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, None),
+        ({"plan": {"method": "x"}, "more": 1}, None),
+        ({"recipe": 2}, "Cannot read the recipe: it is of format 2, and this version reads up to 1"),
+        ({"recipe": "1"}, "recipe is '1'"),
+        ({"tokens": True}, "tokens is True"),
+        ({"window": "8"}, "window is '8'"),
+        ({"plan": 3}, "plan is 3"),
+        ({"trust_remote_code": 1}, "trust_remote_code is 1"),
+    ],
+)
+def test_recipes_are_read_back_or_refused(tmp_path: Path, change: dict[str, Any], found: str | None) -> None:
+    recipe = Recipe("m", "d", "1", "gguf", "t", 8, 4, "always", "float32", "none", False)
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"recipe": 1, **asdict(recipe), **change}))
+    if found is None:
+        assert read_recipe(path) == replace(recipe, plan=change.get("plan"))
+        return
+    with pytest.raises(ExportError, match=found):
+        read_recipe(path)
+    path.write_text("[]")
+    with pytest.raises(ExportError, match="Not a recipe"):
+        read_recipe(path)
+
+
 def test_the_recipe_holds_what_was_measured(
     llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path
 ) -> None:
@@ -129,6 +161,50 @@ def test_the_licence_is_carried_and_names_are_no_markup(store: Store, tmp_path: 
     assert "\nlicense: mit\n" in card
     assert "# `a'<b>[x](y)`, pruned" in card
     assert "base_model" not in card
+
+
+def test_the_card_can_be_read_by_machines(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = Provenance("org/no: #1", "abc", "no")
+    monkeypatch.setattr("explorer.export.write.find_provenance", lambda checkpoint: origin)
+    mask = Mask.parse("1")
+    export(llama, mask, tmp_path / "out", llama_corpus, store)
+    data = ModelCard.load(tmp_path / "out" / "README.md").data
+    assert (data.base_model, data.license, data.tags) == (origin.base, origin.license, ["pruned"])
+    assert data.library_name == "transformers"
+    whole, pruned = score(llama, llama_corpus, [Mask(), mask], store)
+    assert {result.metric_name: result.metric_value for result in data.eval_results} == {
+        "Perplexity before pruning": whole.perplexity,
+        "Perplexity after pruning": pruned.perplexity,
+    }
+    assert {(result.metric_type, result.dataset_name) for result in data.eval_results} == {
+        ("perplexity", llama_corpus.name)
+    }
+
+
+@pytest.mark.parametrize(
+    ("card", "found"),
+    [
+        ("---\nlicense: mit\n---\n", "mit"),
+        ("---\r\ntags: [x]\r\nlicense: 'apache-2.0'  # so\r\n---\r\n# Mine", "apache-2.0"),
+        ("---\nlicense: mit\nmodel-index: 3\nself: 1\n---\n", None),
+        ("---\nlicense: mit\nmodel-index: 3\n---\n", "mit"),
+        ("---\nlicense:\n- mit\n---\n", None),
+        ("---\nlicense: no\n---\n", None),
+        ("---\nlicense: two words\n---\n", None),
+        ("---\nlicense: mit\nx: [\n---\n", None),
+        ("---\nlicense: mit\nx: 2024-99-99\n---\n", None),
+        ("---\n- license: mit\n---\n", None),
+        ("---\nx: " + "[" * 9999 + "\n---\n", None),
+        ("---\na: &a {x: 1}\nb: {<<: [*a, *a]}\nlicense: mit\n---\n", None),
+        ("# license: mit\n", None),
+        ("", None),
+    ],
+)
+def test_a_licence_is_read_or_there_is_none(tmp_path: Path, card: str, found: str | None) -> None:
+    (tmp_path / "README.md").write_text(card, newline="")
+    assert find_provenance(Checkpoint("x", tmp_path)).license == found
 
 
 def test_every_format_has_a_purpose_and_commands_that_name_the_folder() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -92,3 +93,39 @@ def test_what_is_no_plan_is_one_line(tmp_path: Path, content: str) -> None:
     assert "\n" not in str(error.value)
     with pytest.raises(ExplorerError, match="Cannot read the plan"):
         Plan.load(tmp_path / "nosuch.json")
+
+
+def test_a_file_says_its_format_and_those_before_had_none(tmp_path: Path) -> None:
+    plan = plan_of("none", "a2")
+    written = plan.describe()
+    assert written.pop("format") == 1
+    assert Plan.read(written) == plan
+    assert Plan.read(written | {"cost": {}, "more": 1}).effort == Effort()
+    with pytest.raises(PlanError, match=r"Not a plan: it is of format 2, and this version reads up to 1\. "):
+        Plan.read(written | {"format": 2, "steps": "of another kind"})
+    for number in ("1", None, 0, True):
+        with pytest.raises(PlanError, match="format is "):
+            Plan.read(written | {"format": number})
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"layers": "many"}, "layers is 'many'"),
+        ({"layers": 0}, "layers is 0"),
+        ({"plan": None}, "plan is None"),
+        ({"steps": [{"mask": "none"}, {"mask": 3}]}, r"steps\.1\.mask is 3"),
+        ({"steps": [{"mask": "none"}] * 20_002}, "20002 steps"),
+        ({"steps": [{"mask": "none"}] + [{"mask": "0-5"}] * 20_000, "layers": 6}, None),
+        ({"steps": [{"mask": "none"}] + [{"mask": "0-999"}] * 20_000, "layers": 1000}, "more than 1000000 sites"),
+        ({"cost": {"seconds": []}}, r"cost\.seconds is \[\]"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(change: dict[str, Any], found: str | None) -> None:
+    document = plan_of("none", "a2").describe() | change
+    if found is None:
+        assert len(Plan.read(document).masks) == 20_001
+        return
+    with pytest.raises(PlanError, match=f"Not a plan: .*{found}") as error:
+        Plan.read(document)
+    assert len(str(error.value)) < 500

@@ -7,9 +7,7 @@ import io
 import json
 
 import numpy as np
-import pytest
 
-from explorer.cli import spread
 from explorer.execution.requests import Passage
 from explorer.masks.mask import Mask
 from explorer.measures.importance import Importance
@@ -63,17 +61,3 @@ def test_pairs_that_are_known_are_listed() -> None:
         ("0", "1", 0.5),
         ("1", "2", -2.0),
     ]
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("measure --texts a b --json", "measure --texts a --texts b --json"),
-        ("compare --plans p --tokens 8", "compare --plans p --tokens 8"),
-        ("compare --plans p -h", "compare --plans p -h"),
-        ("score --mask 1 --mask 2", "score --mask 1 --mask 2"),
-        ("", ""),
-    ],
-)
-def test_options_that_take_many_words(words: str, expected: str) -> None:
-    assert spread(words.split()) == expected.split()

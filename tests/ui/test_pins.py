@@ -43,6 +43,14 @@ def test_what_is_no_pin_is_left_out(change: dict[str, Any]) -> None:
     assert read_pins(json.dumps([asdict(PIN) | change, asdict(PIN)])) == [PIN]
 
 
+def test_a_pin_says_its_format_and_those_before_had_none() -> None:
+    written = replace(PIN, perplexity=float("inf")).describe()
+    assert (written["format"], written["perplexity"]) == (1, 1e308)
+    assert read_pins(json.dumps([PIN.describe(), asdict(PIN)])) == [PIN, PIN]
+    with pytest.raises(ValueError, match="it is of format 2, and this version reads up to 1"):
+        Pin.read(PIN.describe() | {"format": 2})
+
+
 @pytest.mark.parametrize("text", ["", "{}", "nonsense", "[1, null, []]", "[" * 100_000, '{"a": ' * 5000])
 def test_what_is_no_list_of_pins_is_none(text: str) -> None:
     assert read_pins(text) == []

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 import streamlit as st
+from pydantic import Field
 
 from explorer.errors import ExplorerError
 from explorer.evaluation import Score
 from explorer.execution import ModelSummary
 from explorer.masks import Mask
 from explorer.model import Costs
+from explorer.read_back import read_back
 from ui.browser import read_scripts
 from ui.live import get_engine, get_owner, rerun_panels, watch
 from ui.view import describe_view, get_view
 
 MOST = 8
+_FORMAT = 1  # of what is written; a later one is refused
 _MOST_CHARACTERS = 10**6  # of what a browser may bring back
 
 _keeper = st.components.v2.component("pins", html="<span hidden></span>", js=read_scripts("pins"))
@@ -39,7 +42,7 @@ class Pin:
     """
 
     link: dict[str, str]
-    layers: int
+    layers: Annotated[int, Field(ge=1, le=9999)]
     perplexity: float
     low: float | None
     high: float | None
@@ -70,21 +73,16 @@ class Pin:
     @classmethod
     def read(cls, found: Any) -> Pin:
         """Read what a browser brings back, which may be anything. Raises ValueError or MaskError."""
-        try:
-            overflow = str(found.get("overflow", ""))
-            values = {field.name: found[field.name] for field in fields(cls) if field.name != "overflow"}
-            link = {str(name): str(value) for name, value in values.pop("link").items()}
-            texts = tuple((str(prompt), str(text)) for prompt, text in values.pop("texts"))
-            numbers = {name: None if value is None else float(value) for name, value in values.items()}
-            layers, parameters = int(numbers.pop("layers") or 0), int(numbers.pop("parameters") or 0)
-            needed = ("perplexity", "difference", "kv_bytes", "flops")
-            if not 0 < layers <= 9999 or any(numbers[name] is None for name in needed):
-                raise ValueError("a number is missing")
-            pin = cls(link=link, layers=layers, parameters=parameters, texts=texts, overflow=overflow, **numbers)  # type: ignore[arg-type]
-            pin.mask.checked(layers)
-        except (KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(str(error)) from error
+        pin = read_back(cls, found, _FORMAT)
+        if "mask" not in pin.link:
+            raise ValueError("its link has no mask")
+        pin.mask.checked(pin.layers)
         return pin
+
+    def describe(self) -> dict[str, Any]:
+        """Return the pin as what JSON holds: a perplexity beyond numbers is the largest there is."""
+        entry = {"format": _FORMAT, **asdict(self)}
+        return {k: min(v, 1e308) if isinstance(v, float) and math.isinf(v) else v for k, v in entry.items()}
 
 
 def read_pins(text: str) -> list[Pin]:
@@ -124,16 +122,11 @@ def keep_pins() -> None:
 
     _keeper(
         key="pins_keeper",
-        data={"pins": None if pins is None else json.dumps([_finite(asdict(pin)) for pin in pins])},
+        data={"pins": None if pins is None else json.dumps([pin.describe() for pin in pins])},
         default={"stored": None},
         on_stored_change=bring_back,
         height="content",
     )
-
-
-def _finite(entry: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity: a perplexity beyond numbers is kept as the largest there is."""
-    return {k: min(v, 1e308) if isinstance(v, float) and math.isinf(v) else v for k, v in entry.items()}
 
 
 def draw_pinning(summary: ModelSummary) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 
-from explorer.evaluation import DecodeSpeed
+from huggingface_hub import EvalResult, ModelCardData
+
+from explorer.evaluation import DecodeSpeed, Score
 from explorer.export.describe.commands import describe_loading
 from explorer.export.describe.provenance import Provenance
 from explorer.export.describe.recipe import Recipe
@@ -62,7 +65,7 @@ def make_card(
     zeroed = describe_mask(Mask(frozenset(planned.layout.zero_sites)))
     revision = f", revision `{origin.revision}`" if origin.revision else ""
     sections = [
-        _front(origin, target.kind),
+        _front(origin, target.kind, name, corpus, found.score),
         [f"# {_code(name)}, pruned"],
         [
             f"Base model {_code(origin.base or name)}{revision}, weights {_origin(loaded)}, licence "
@@ -95,16 +98,29 @@ def _origin(loaded: LoadedModel) -> str:
     return f"of {_code(source.name)}" if source else "as published"
 
 
-def _front(origin: Provenance, kind: str) -> list[str]:
-    library = {"gguf": "gguf", "mergekit": "mergekit"}.get(kind, "transformers")
-    return [
-        "---",
-        f"library_name: {library}",
-        "tags: [pruned]",
-        *([f"base_model: {origin.base}"] if origin.base else []),
-        *([f"license: {origin.license}"] if origin.license else []),
-        "---",
-    ]
+def _front(origin: Provenance, kind: str, name: str, corpus: Corpus, score: Score) -> list[str]:
+    """Write the hub's metadata, with the perplexities that are numbers as its results."""
+    data = ModelCardData(
+        library_name={"gguf": "gguf", "mergekit": "mergekit"}.get(kind, "transformers"),
+        tags=["pruned"],
+        base_model=origin.base,
+        license=origin.license,
+        model_name=f"{name}, pruned",
+        eval_results=[
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=corpus.name,
+                dataset_name=corpus.name,
+                metric_type="perplexity",
+                metric_name=f"Perplexity {when} pruning",
+                metric_value=value,
+                metric_args={"tokens": score.n_tokens, "window": corpus.window},
+            )
+            for when, value in (("after", score.perplexity), ("before", score.unpruned.perplexity))
+            if math.isfinite(value)
+        ],
+    )
+    return ["---", *data.to_yaml().splitlines(), "---"]
 
 
 def _table(precision: str, found: ExportMeasurements) -> list[str]:

@@ -6,11 +6,17 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from explorer.checkpoints import Checkpoint
-from explorer.reading import Unreadable, read_text
+from huggingface_hub.repocard import REGEX_YAML_BLOCK, RepoCard
 
-_FRONT = re.compile(r"\A---\n(.*?)\n---", re.DOTALL)
+from explorer.checkpoints import Checkpoint
+from explorer.reading import read_text
+
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+#: Characters of a card's metadata at the most, and what makes few of them grow without end when they are read: merges.
+_LONGEST = 1 << 20
+_GROWING = re.compile(r"<<|!\S*(merge|%)")
+
 _WORD = re.compile(r"[\w.+-]{1,64}")
 
 
@@ -41,13 +47,15 @@ def find_provenance(checkpoint: Checkpoint) -> Provenance:
 
 
 def _read_license(card: Path) -> str | None:
-    """Return the licence that a card's front matter names."""
+    """Return the licence that a card's metadata names; None if it names none, or is not what a card's has to be."""
     try:
-        front = _FRONT.match(read_text(card))
-    except Unreadable:
+        front = REGEX_YAML_BLOCK.match(read_text(card))
+        if front is None or len(front[2]) > _LONGEST or _GROWING.search(front[2]):
+            return None
+        value = RepoCard(front[0]).data.get("license")
+    except Exception:  # of YAML, of what it makes of a number or a date, of the card
         return None
-    named = re.search(r"^license:\s*[\"']?([\w.+-]{1,64})", front[1], re.MULTILINE) if front else None
-    return named[1] if named else None
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
 def _license_of_gguf(path: Path | None) -> str | None:

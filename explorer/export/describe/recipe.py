@@ -7,16 +7,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import StrictBool, StrictInt
+
 from explorer.errors import ExportError
 from explorer.export.measurements import ExportMeasurements
 from explorer.jsonable import to_json
 from explorer.masks import Mask
 from explorer.model import LoadedModel
+from explorer.read_back import NotWhatWasWritten, read_back
 from explorer.reading import read_json
 from explorer.text import Corpus
 
 FILE = "recipe.json"
-_VERSION = 1
+
+#: Where a recipe says its format (`format` is the target), and the format that is written.
+_KEY, _FORMAT = "recipe", 1
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,12 @@ class Recipe:
     mask: str
     format: str
     text: str
-    tokens: int
-    window: int
+    tokens: StrictInt
+    window: StrictInt
     bos: str
     dtype: str
     quantize: str
-    trust_remote_code: bool
+    trust_remote_code: StrictBool
     plan: dict[str, Any] | None = None
 
     @classmethod
@@ -74,7 +79,7 @@ class Recipe:
 
 def write_recipe(recipe: Recipe, revision: str | None, found: ExportMeasurements) -> str:
     """Write the JSON: the recipe and what was measured."""
-    document = {"recipe": _VERSION, **asdict(recipe), "revision": revision, "measured": found.describe()}
+    document = {_KEY: _FORMAT, **asdict(recipe), "revision": revision, "measured": found.describe()}
     return json.dumps(to_json(document), indent=2, allow_nan=False) + "\n"
 
 
@@ -82,10 +87,9 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises ExportError if the file is not one."""
     remedy = "Give the recipe.json of an export"
     document = read_json(path, ExportError, "Cannot read the recipe", remedy)
-    if not isinstance(document, dict) or document.get("recipe") != _VERSION:
+    if not isinstance(document, dict) or _KEY not in document:
         raise ExportError("Not a recipe", str(path), remedy)
-    kinds = {"str": (str,), "int": (int,), "bool": (bool,), "dict[str, Any] | None": (dict, type(None))}
-    for name, kind in Recipe.__annotations__.items():
-        if type(document.get(name)) not in kinds[kind]:
-            raise ExportError("Cannot read the recipe", f"{name} is {document.get(name)!r}", remedy)
-    return Recipe(**{name: document[name] for name in Recipe.__annotations__})
+    try:
+        return read_back(Recipe, document, _FORMAT, _KEY)
+    except NotWhatWasWritten as error:
+        raise ExportError("Cannot read the recipe", str(error), remedy) from None

@@ -44,7 +44,7 @@ def test_the_oracle_judges_penalties_by_their_hat_matrices() -> None:
     centred, scores = x - x.mean(0), []
     for penalty in _PENALTIES * np.linalg.eigvalsh(centred.T @ centred)[-1]:
         hat = centred @ np.linalg.inv(centred.T @ centred + penalty * np.eye(8)) @ centred.T + 1 / 30
-        scores.append(np.square(f - hat @ f).sum() / (30 - np.layer_inputs(hat)) ** 2)
+        scores.append(np.square(f - hat @ f).sum() / (30 - np.trace(hat)) ** 2)
     found = ridge(x, f)[2] / np.linalg.eigvalsh(centred.T @ centred)[-1]
     assert found == pytest.approx(_PENALTIES[int(np.argmin(scores))])
 

@@ -222,7 +222,7 @@ class Engine:
         def run(job: Job) -> Any:
             loaded = self.resident.load(view.spec, view.text, job.progress)
             corpus = self.resident.cut(loaded, view.text, view.tokens, view.window)
-            job.open = True
+            job.preemptible = True
             with loaded.wrappers.checking(job.check):
                 return work(job, loaded, corpus)
 

@@ -25,7 +25,7 @@ class Job:
         title: what it is, in words.
         work: does it.
         priority: smaller goes first.
-        fits: tells whether it could run inside another job now.
+        can_preempt: tells whether it could run inside another job now.
         patience: seconds that it goes on after all who wanted it have left.
     """
 
@@ -35,10 +35,10 @@ class Job:
         title: str,
         work: Callable[[Job], Any],
         priority: int = SWEEP,
-        fits: Callable[[], bool] = lambda: False,
+        can_preempt: Callable[[], bool] = lambda: False,
         patience: float = 0.0,
     ) -> None:
-        self.key, self.title, self.work, self.priority, self.fits = key, title, work, priority, fits
+        self.key, self.title, self.work, self.priority, self.can_preempt = key, title, work, priority, can_preempt
         self.patience = patience
         self.page = ""  # set by the worker: where it was asked for first
         self.ended = math.inf  # when, by the monotonic clock
@@ -49,8 +49,8 @@ class Job:
         self.result: Any = None
         self.error: ExplorerError | None = None
         self.owners: set[tuple[str, str]] = set()
-        self.open = False  # set by the work: whether others may run inside it
-        self.between: Callable[[Job], None] = lambda job: None  # set by the worker: called at each step
+        self.preemptible = False  # set by the work: whether others may run inside it
+        self.on_checkpoint: Callable[[Job], None] = lambda job: None  # set by the worker: called at each step
         self._stop = threading.Event()
         self._clock = _Clock()
 
@@ -109,7 +109,7 @@ class Job:
 
     def check(self) -> None:
         """Let more urgent work go first. Raises Cancelled if nobody wants this any more."""
-        self.between(self)
+        self.on_checkpoint(self)
         if self._stop.is_set():
             raise Cancelled
 

@@ -114,7 +114,7 @@ class Worker:
         title: str,
         work: Callable[[Job], Any],
         priority: int = SWEEP,
-        fits: Callable[[], bool] = lambda: False,
+        can_preempt: Callable[[], bool] = lambda: False,
         patience: float = 0.0,
         anew: bool = False,
     ) -> Job:
@@ -133,9 +133,9 @@ class Worker:
                 return declined
             job = self._jobs.get(key)
             if job is None or job.cancelling or (anew and not job.active):
-                job = self._jobs[key] = Job(key, title, work, priority, fits, patience)
+                job = self._jobs[key] = Job(key, title, work, priority, can_preempt, patience)
                 job.page = self._owners.page_of(owner)
-                job.between, job.changed = self._run_urgent, self._changed
+                job.on_checkpoint, job.changed = self._run_urgent, self._changed
                 heapq.heappush(self._queue, (priority, next(self._order), job))
                 self._ready.notify()
             self._jobs.move_to_end(key)
@@ -212,7 +212,7 @@ class Worker:
         """Count the jobs that will have run before a queued one; those it can run inside of are not among them."""
         waiting = self.waiting()
         before = waiting[: waiting.index(job)] if job in waiting else []
-        return sum(not (other.open and job.priority < other.priority) for other in before)
+        return sum(not (other.preemptible and job.priority < other.priority) for other in before)
 
     def close(self, timeout: float = 10) -> None:
         """Stop the running job and the thread."""
@@ -244,7 +244,7 @@ class Worker:
         if self._beat > self._reaped + _BEAT:
             with self._ready:
                 self._reap()
-        while running.open and (urgent := self._take_urgent(running.priority)) is not None:
+        while running.preemptible and (urgent := self._take_urgent(running.priority)) is not None:
             with running.paused(), standing_still():
                 Context().run(self._run_one, urgent)
 
@@ -254,7 +254,7 @@ class Worker:
         with self._ready:
             self._queue = sorted((entry for entry in self._queue if entry[2].state == "queued"), key=_place)
             for place, (_, _, job) in enumerate(self._queue):
-                if job.priority < priority and _fits(job):
+                if job.priority < priority and _can_preempt(job):
                     del self._queue[place]  # what is left is sorted, so still a heap
                     job.state = "running"
                     return job
@@ -273,9 +273,9 @@ class Worker:
             job.state = "failed"
 
 
-def _fits(job: Job) -> bool:
+def _can_preempt(job: Job) -> bool:
     try:
-        return job.fits()
+        return job.can_preempt()
     except Exception:
         traceback.print_exc(file=sys.stderr)
         return False

@@ -7,36 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-
-from tests.browser.test_many_users import TEXT
 from tests.support.browser import serve
-from tests.support.protocol import User
+from tests.support.many_users import TEXT
 from tests.support.tiny_models import REPOSITORY, Tiny
+from tests.support.visitors import Visitor
 
 PAGES = ("plans", "redundancy", "prune", "", "compare", "export")  # the empty one is Overview
-
-
-class Visitor(User):
-    """One session that goes to a page and stays until there is nothing more to be done."""
-
-    queue, finished = "", 0
-
-    def _take(self, message: ForwardMsg) -> None:
-        super()._take(message)
-        if message.WhichOneof("type") == "script_finished":
-            self.finished += 1
-        elif message.WhichOneof("type") == "delta" and message.delta.WhichOneof("type") == "new_element":
-            element = message.delta.new_element
-            if element.WhichOneof("type") == "markdown" and element.markdown.body.startswith("Queue: "):
-                self.queue = element.markdown.body
-
-    async def visit(self, page: str, limit: float = 120) -> None:
-        await self._ask(page)
-        async with asyncio.timeout(limit):
-            while not (self.finished and self.queue == "Queue: empty") and not self.errors:
-                await asyncio.sleep(0.05)
-            await asyncio.sleep(0.5)
 
 
 async def visit_all(url: str, model: str, pages: tuple[str, ...]) -> list[tuple[str, list[str]]]:

@@ -19,8 +19,8 @@ from explorer.masks.mask import NONE, PARTS, Mask, Site
 from explorer.measures.catalogue import MEASURES
 from explorer.measures.measure import measure_importance
 from explorer.storage.store import Store
-from tests.browser.test_instrument import TOKENS, Instrument
 from tests.support.browser import open_page, serve
+from tests.support.instrument import TOKENS, Instrument
 from tests.support.tiny_models import Tiny, load_folder
 
 MARKUP = "<img src=x onerror=window.hit=1><b>bold</b> **stars** :red[x] $y$ [l](http://x)"

@@ -13,11 +13,11 @@ from streamlit.testing.v1 import AppTest
 
 from explorer.execution.job import IDLE, SWEEP, Job
 from explorer.execution.worker import Worker
-from tests.browser.test_cold import Visitor
-from tests.browser.test_many_users import TEXT
-from tests.execution.test_worker import WAIT, Gate, Steps, always, wait
 from tests.support.browser import serve
+from tests.support.gates import WAIT, Gate, Steps, always, wait
+from tests.support.many_users import TEXT
 from tests.support.tiny_models import WINDOW, Tiny
+from tests.support.visitors import Visitor
 from ui.live import waiting
 from ui.live.live_panels import PACE, SLOW, Watchers
 

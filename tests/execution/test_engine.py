@@ -23,7 +23,7 @@ from explorer.model.loading import LoadedModel
 from explorer.plans.plan import PlanSpec
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
-from tests.execution.test_worker import WAIT, wait
+from tests.support.gates import WAIT, wait
 from tests.support.tiny_models import WINDOW, Tiny
 
 MASK = Mask.parse("a1,3")

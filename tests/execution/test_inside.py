@@ -23,7 +23,7 @@ from explorer.execution.requests import (
 )
 from explorer.masks.mask import NONE, Mask
 from explorer.plans.plan import PlanSpec
-from tests.execution.test_worker import WAIT
+from tests.support.gates import WAIT
 from tests.support.tiny_models import WINDOW, Tiny
 
 MASK, OTHER = Mask.parse("a1,3"), Mask.parse("m0,a2")

@@ -15,7 +15,7 @@ from explorer.errors import ExplorerError, TextError
 from explorer.execution.failures import explain
 from explorer.execution.job import IDLE, READOUT, SWEEP, Job
 from explorer.execution.worker import Worker
-from tests.execution.test_worker import WAIT, Gate, Steps, always, wait
+from tests.support.gates import WAIT, Gate, Steps, always, wait
 
 
 class Panic(BaseException):

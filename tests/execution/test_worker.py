@@ -11,23 +11,7 @@ import pytest
 from explorer.errors import ExplorerError
 from explorer.execution.job import READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.worker import Worker
-
-WAIT = 10
-
-
-class Gate:
-    """Work that starts, and goes on when it is let."""
-
-    def __init__(self) -> None:
-        self.started, self.open = threading.Event(), threading.Event()
-        self.steps = 0
-
-    def __call__(self, job: Job) -> str:
-        self.started.set()
-        while not self.open.wait(0.005):
-            self.steps += 1
-            job.progress(self.steps, 100, "waiting")
-        return "through"
+from tests.support.gates import WAIT, Gate, Steps, always, wait
 
 
 @pytest.fixture
@@ -35,14 +19,6 @@ def worker() -> Iterator[Worker]:
     made = Worker()
     yield made
     made.close()
-
-
-def wait(job: Job) -> Job:
-    for _ in range(WAIT * 200):
-        if not job.active:
-            return job
-        threading.Event().wait(0.005)
-    raise AssertionError(f"{job.title} is still {job.state}")
 
 
 def test_a_result_arrives_and_is_remembered(worker: Worker) -> None:
@@ -171,18 +147,6 @@ def test_closing_stops_the_running_job() -> None:
     worker.close()
     assert (running.state, queued.state) == ("cancelled", "cancelled")
     assert not worker._thread.is_alive()
-
-
-class Steps(Gate):
-    """Work that is open to others at each step."""
-
-    def __call__(self, job: Job) -> str:
-        job.open = True
-        return super().__call__(job)
-
-
-def always() -> bool:
-    return True
 
 
 def test_an_open_job_lets_a_more_urgent_one_in_and_goes_on(worker: Worker) -> None:

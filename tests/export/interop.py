@@ -25,8 +25,8 @@ from explorer.model.loading import LoadedModel, load
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.conftest import Real
-from tests.export.test_export_gguf import CONFIGS
 from tests.support import brute_force
+from tests.support.gguf_configs import CONFIGS
 from tests.support.tiny_models import load_folder, make_model, save
 
 PYTHON = os.environ["INTEROP"]

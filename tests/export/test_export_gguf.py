@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGUFReader
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExportError
@@ -22,29 +22,9 @@ from explorer.model.loading import LoadedModel, load
 from explorer.storage.store import Store
 from tests.conftest import Real
 from tests.support import brute_force
+from tests.support.gguf_configs import CONFIGS
 from tests.support.tiny_models import WINDOW, Tiny, load_folder, make_model, save
 
-_CONFIG: dict[str, Any] = {
-    "vocab_size": 300, "max_position_embeddings": 128, "bos_token_id": 256, "eos_token_id": 257, "pad_token_id": None,
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "initializer_range": 0.2,
-}  # fmt: skip
-CONFIGS = {
-    "llama": lambda: LlamaConfig(**_CONFIG),
-    "llama_tied": lambda: LlamaConfig(**_CONFIG, tie_word_embeddings=True),
-    "qwen2": lambda: Qwen2Config(**_CONFIG),
-    "llama3": lambda: LlamaConfig(
-        **_CONFIG,
-        rope_parameters={
-            "rope_theta": 5000.0,
-            "rope_type": "llama3",
-            "factor": 4.0,
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 32,
-        },
-    ),
-}
 BLOCKS = ("f16", "bf16", "q8_0")
 WHOLE, SINGLE = ("none", "0", "3", "1-2"), ("a0-3", "m3,a1", "0,a1,m3", "1,a0,m2", "a0,m1-3")
 

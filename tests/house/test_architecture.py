@@ -169,3 +169,9 @@ def test_the_wrappers_are_seen_to_touch_forward() -> None:
 @pytest.mark.parametrize("path", [p for p in FILES if _module(p) != "explorer.model.wrappers"], ids=_name)
 def test_only_the_wrappers_touch_forward(path: Path) -> None:
     assert _touching(path) == []
+
+
+def test_no_test_imports_a_test() -> None:
+    for path in sorted((REPOSITORY / "tests").rglob("*.py")):
+        named = [name for name in _imports(path) if name.startswith("tests.") and ".test_" in name]
+        assert not named, f"{_name(path)} imports {named[0]}"

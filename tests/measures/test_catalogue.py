@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from typing import get_args
@@ -11,15 +10,8 @@ import pytest
 
 from explorer.measures.catalogue import CRITERIA, MEASURES
 from explorer.measures.definition import UNITS, Cost, Need, Setting
+from tests.support.tables import table
 from tests.support.tiny_models import REPOSITORY
-
-
-def table(head: str) -> list[str]:
-    """The rows of the table of docs/cli.md that begins with a head."""
-    text = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
-    rows = re.search(re.escape(head) + r"\n\|[-|]+\|\n((?:\|.*\n)+)", text)
-    assert rows is not None, head
-    return rows[1].splitlines()
 
 
 @pytest.mark.parametrize("name", list(MEASURES))

@@ -11,9 +11,9 @@ from statistics import median
 from playwright.sync_api import Browser, Page
 from transformers import LlamaConfig
 
-from tests.browser.test_instrument import Instrument, drag
 from tests.performance.engine import Row
 from tests.support.browser import open_browser, open_page, serve
+from tests.support.instrument import Instrument, drag
 from tests.support.tiny_models import FAMILIES, make_model, save
 
 VALUE, TAG = ".instrument .value", ".instrument .tag"

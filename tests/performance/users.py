@@ -10,10 +10,10 @@ from shutil import copytree
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.masks.mask import Mask
-from tests.browser.test_many_users import USERS, count_bytes, use, walk
 from tests.performance.engine import CACHE, Row
 from tests.support.browser import serve
 from tests.support.crowd import stand
+from tests.support.many_users import USERS, count_bytes, use, walk
 from tests.support.tiny_models import Tiny
 
 TOKENS = 512

@@ -9,7 +9,7 @@ import pytest
 from explorer.plans.catalogue import METHODS
 from explorer.plans.method import UNITS, Method
 from explorer.plans.plan import PlanSpec
-from tests.measures.test_catalogue import table
+from tests.support.tables import table
 from tests.support.tiny_models import REPOSITORY
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 
 from explorer.masks.mask import NONE, PARTS, Mask, Site
-from tests.browser.test_many_users import TEXT, ask_command_line
 from tests.support.browser import serve
+from tests.support.many_users import TEXT, ask_command_line
 from tests.support.protocol import User
 from tests.support.tiny_models import Tiny
 from ui.parts.number_format import describe_perplexity

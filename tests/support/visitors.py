@@ -1,0 +1,31 @@
+"""Visitors of a server that has just started."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from tests.support.protocol import User
+
+
+class Visitor(User):
+    """One session that goes to a page and stays until there is nothing more to be done."""
+
+    queue, finished = "", 0
+
+    def _take(self, message: ForwardMsg) -> None:
+        super()._take(message)
+        if message.WhichOneof("type") == "script_finished":
+            self.finished += 1
+        elif message.WhichOneof("type") == "delta" and message.delta.WhichOneof("type") == "new_element":
+            element = message.delta.new_element
+            if element.WhichOneof("type") == "markdown" and element.markdown.body.startswith("Queue: "):
+                self.queue = element.markdown.body
+
+    async def visit(self, page: str, limit: float = 120) -> None:
+        await self._ask(page)
+        async with asyncio.timeout(limit):
+            while not (self.finished and self.queue == "Queue: empty") and not self.errors:
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)

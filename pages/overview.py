@@ -12,7 +12,7 @@ from ui.frame import Frame, framed, offer_way_back
 from ui.live import get_engine, get_owner, ready
 from ui.overview import draw_readout
 from ui.parts import describe_bytes, describe_flops, draw_skeleton, escape_markdown
-from ui.view import MOST_TOKENS, bring, draw_fault, get_permissions, refuse
+from ui.view import MOST_TOKENS, draw_fault, get_permissions, refuse, request_view
 
 
 def main(frame: Frame) -> None:
@@ -106,7 +106,7 @@ def _draw_form(view: View) -> None:
             if faults := find_faults(chosen.spec, chosen.text, chosen.tokens, chosen.window):
                 refuse(faults)
             else:
-                bring(chosen if chosen.spec == view.spec else replace(chosen, mask=NONE))
+                request_view(chosen if chosen.spec == view.spec else replace(chosen, mask=NONE))
             st.rerun()
 
 

@@ -1,4 +1,4 @@
-"""What the pages share: session, jobs, frame and the layer strip. Streamlit lives here and in pages/.
+"""The dashboard: a room for each page, and those that all pages share. Streamlit lives here and in pages/.
 
 What several threads use is imported here, whole, before any of them can go on: the scripts of sessions, each a thread,
 and the worker. A module that one thread imports is there in part for another that only looks whether it is loaded, as

@@ -4,11 +4,11 @@ from .generation import generate as generate
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache
 from .perplexity import (
     Live as Live,
-    blocks as blocks,
     find_nll as find_nll,
     recall as recall,
     score as score,
     score_tokens as score_tokens,
+    slice_positions as slice_positions,
 )
 from .prefix_tree import run_prefix_tree as run_prefix_tree
 from .samples import Sample as Sample

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float64
 from torch.nn import functional as F
 
-from explorer.evaluation.perplexity import blocks
+from explorer.evaluation.perplexity import slice_positions
 from explorer.evaluation.prefix_tree import run_prefix_tree
 from explorer.masks import NONE, Mask
-from explorer.model import Hidden, Ids, LoadedModel, ModelWrappers, cut, fill
+from explorer.model import Hidden, Ids, LoadedModel, ModelWrappers, pad_batch, slice_rows
 from explorer.numerics import Interval, t_interval
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
@@ -95,15 +95,15 @@ def measure_divergence(
     asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in masks))
 
     def work(size: int) -> list[Divergence]:
-        context = loaded.context(size)
+        context = loaded.numerics_key(size)
         known = {mask: store.divergences(context, windows.digests, str(mask)) for mask in asked}
         total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
-        for part in cut(len(windows), size):
+        for part in slice_rows(len(windows), size):
             digests = windows.digests[part]
             missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
             if not missing:
                 continue
-            ids = fill(windows.ids[part], size, loaded.device)
+            ids = pad_batch(windows.ids[part], size, loaded.device)
             for mask, batch in _compare_batch(loaded.wrappers, ids, missing):
                 found = batch[: len(digests)]
                 values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
@@ -151,7 +151,7 @@ def _read(
     unpruned, *others = [wrappers.finish(hidden)[:, :-1] for hidden in (baseline, *(hidden for _, hidden in waiting))]
     targets = ids[:, 1:].to(baseline.device)
     found = torch.zeros((len(waiting), 4, *targets.shape), dtype=torch.float64)
-    for block in blocks(wrappers, targets.shape, baseline.device.type):
+    for block in slice_positions(wrappers, targets.shape, baseline.device.type):
         logits = wrappers.logits(unpruned[block].flatten(0, 1)).float()
         logs, shape = logits.log_softmax(-1), targets[block].shape
         for values, other in zip(found, others, strict=True):

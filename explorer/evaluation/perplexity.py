@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
-from explorer.evaluation.prefix_tree import Kept, run_prefix_tree
+from explorer.evaluation.prefix_tree import KeptState, run_prefix_tree
 from explorer.evaluation.scores import Estimate, Overflow, Score
 from explorer.masks import NONE, Mask
-from explorer.model import Hidden, Ids, LayerInputs, LoadedModel, ModelWrappers, cut, fill
+from explorer.model import Hidden, Ids, LayerInputs, LoadedModel, ModelWrappers, pad_batch, slice_rows
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus, Split, Windows
@@ -117,7 +117,7 @@ class _Scores:
     @cached_property
     def context(self) -> str:
         """Key of everything but window and mask that decides the nats."""
-        return self.loaded.context(self.size)
+        return self.loaded.numerics_key(self.size)
 
     def look_up(self, masks: Iterable[Mask]) -> None:
         """Take what the store knows of some masks."""
@@ -186,10 +186,10 @@ class _Work:
         scores, live, loaded = self.scores, self.live, self.scores.loaded
         what = f"Scoring {len(masks)} mask{'s' * (len(masks) > 1)}"
         self.progress(self.done, self.total, what)
-        for part in cut(len(rows), scores.size):
+        for part in slice_rows(len(rows), scores.size):
             chosen = rows[part]
             digests = [scores.windows.digests[i] for i in chosen]
-            ids = fill(scores.windows.ids[chosen], scores.size, loaded.device)
+            ids = pad_batch(scores.windows.ids[chosen], scores.size, loaded.device)
             for mask, nll, overflows in score_batch(loaded.wrappers, ids, masks, live.state_cache if live else None):
                 real = {place: layer for place, layer in overflows.items() if place < len(chosen)}
                 scores.add(mask, digests, nll[: len(chosen)], real)
@@ -217,7 +217,7 @@ def score_batch(
     """
     layer_inputs = wrappers.layer_inputs(ids)
     for group, hidden in run_prefix_tree(
-        wrappers, layer_inputs, list(masks), Kept(state_cache, ids) if state_cache else None
+        wrappers, layer_inputs, list(masks), KeptState(state_cache, ids) if state_cache else None
     ):
         nll = window_nll(wrappers, hidden, ids)
         overflows = {} if np.isfinite(nll).all() else _find_overflows(wrappers, layer_inputs, group[0], np.isinf(nll))
@@ -252,10 +252,10 @@ def score_tokens(loaded: LoadedModel, ids: _Windows, mask: Mask) -> Float64[np.n
     mask = mask.checked(loaded.n_layers)
 
     def work(size: int) -> Float64[np.ndarray, "windows window-1"]:
-        return np.concatenate([score_part(ids[part], size) for part in cut(len(ids), size)])
+        return np.concatenate([score_part(ids[part], size) for part in slice_rows(len(ids), size)])
 
     def score_part(part: _Windows, size: int) -> Float64[np.ndarray, "windows window-1"]:
-        tokens = fill(part, size, loaded.device)
+        tokens = pad_batch(part, size, loaded.device)
         ((_, hidden),) = run_prefix_tree(loaded.wrappers, loaded.wrappers.layer_inputs(tokens), [mask], None)
         return token_nll(loaded.wrappers, hidden, tokens)[: len(part)].cpu().numpy()
 
@@ -274,7 +274,7 @@ def token_nll(wrappers: ModelWrappers, hidden: Hidden, ids: Ids) -> Float64[Tens
     """
     finished, targets = wrappers.finish(hidden)[:, :-1], ids[:, 1:].to(hidden.device)
     nll = torch.empty(targets.shape, dtype=torch.float64, device=hidden.device)
-    for block in blocks(wrappers, targets.shape, hidden.device.type):
+    for block in slice_positions(wrappers, targets.shape, hidden.device.type):
         nll[block] = find_nll(wrappers.logits(finished[block].flatten(0, 1)), targets[block]).to(nll.device)
     return nll
 
@@ -287,7 +287,7 @@ def find_nll(
     return losses.double().view(targets.shape).nan_to_num(nan=math.inf, posinf=math.inf)
 
 
-def blocks(wrappers: ModelWrappers, shape: Sequence[int], device: str) -> Iterator[tuple[slice, slice]]:
+def slice_positions(wrappers: ModelWrappers, shape: Sequence[int], device: str) -> Iterator[tuple[slice, slice]]:
     """Cut (batch, positions) into blocks whose float32 logits are few enough to be in memory at once."""
     rows, length = shape
     positions = max(1, LOGIT_BYTES.get(device, LOGIT_BYTES["cpu"]) // (4 * wrappers.vocabulary))

@@ -11,7 +11,7 @@ from explorer.masks import Mask
 from explorer.model import Hidden, Ids, LayerInputs, ModelWrappers
 
 
-class Kept:
+class KeptState:
     """The states kept for one batch of windows."""
 
     def __init__(self, state_cache: HiddenStateCache, ids: Ids) -> None:
@@ -30,7 +30,7 @@ class Kept:
 
 
 def run_prefix_tree(
-    wrappers: ModelWrappers, layer_inputs: LayerInputs, masks: list[Mask], kept: Kept | None
+    wrappers: ModelWrappers, layer_inputs: LayerInputs, masks: list[Mask], kept: KeptState | None
 ) -> Iterator[tuple[list[Mask], Hidden]]:
     """Yield masks with their last layer's output, running each distinct prefix once.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from explorer.checkpoints import ModelSpec
 from explorer.evaluation import HiddenStateCache
-from explorer.model import LoadedModel, check_text, free_bytes, load, look
+from explorer.model import LoadedModel, check_text, free_bytes, inspect_checkpoint, load
 from explorer.paths import expand_user
 from explorer.progress import Progress
 from explorer.storage import Store
@@ -48,7 +48,7 @@ class Resident:
         check_text(text)
         if self.loaded is None or not self.has(spec):
             found = stamp(spec.model)
-            checkpoint = look(spec, self.store, self.cache, progress)
+            checkpoint = inspect_checkpoint(spec, self.store, self.cache, progress)
             self._unload()
             self.loaded, self._stamp = load(spec, self.store, self.cache, progress, checkpoint), found
             device = self.loaded.device

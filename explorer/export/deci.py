@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.errors import ExportError
-from explorer.export.layout import Layout
 from explorer.export.remote_code import Names
+from explorer.export.tensor_layout import Layout
 from explorer.masks import Site
 from explorer.model import LoadedModel, find_base_type, has_own_head
 

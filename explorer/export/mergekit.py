@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from explorer.errors import ExportError
-from explorer.export.layout import Layout
+from explorer.export.tensor_layout import Layout
 from explorer.masks import PARTS, Site
 from explorer.model import LoadedModel
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from explorer.errors import ExportError, first_line
-from explorer.export.layout import Layout
+from explorer.export.tensor_layout import Layout
 from explorer.model import LoadedModel
 
 _OWN_NUMBER = ("layer_idx", "layer_id", "layer_index", "layer_number", "training")

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from explorer.errors import DeviceError, ExportError, ModelError
-from explorer.evaluation import Score, blocks, find_nll, run_prefix_tree
+from explorer.evaluation import Score, find_nll, run_prefix_tree, slice_positions
+from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.measurements import Verification
-from explorer.export.planned import ExportPlan, Reload
 from explorer.masks import NONE, Mask
 from explorer.model import (
     LoadedModel,
     ModelWrappers,
     Placement,
-    cut,
-    fill,
     find_architecture,
     find_updates,
+    pad_batch,
     read_weights,
+    slice_rows,
 )
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
@@ -90,19 +90,19 @@ def _compare(
     The first window is compared once more without wrappers around the reloaded model, as anybody will run it.
     """
     found, windows, nll = _Found(), corpus.held_out, (list[float](), list[float]())
-    first = fill(windows.ids[:1], 1, loaded.device)
+    first = pad_batch(windows.ids[:1], 1, loaded.device)
     with loaded.wrappers.masked(mask):
         expected = loaded.model(first, use_cache=False).logits
     _note(found, expected, reloaded.model(first, use_cache=False).logits)
-    for part in cut(len(windows), size):
+    for part in slice_rows(len(windows), size):
         progress(part.start, len(windows), "Verifying")
-        ids, rows = fill(windows.ids[part], size, loaded.device), part.stop - part.start
+        ids, rows = pad_batch(windows.ids[part], size, loaded.device), part.stop - part.start
         finished = [
             _finish(wrappers, ids, off)[:, :-1] for wrappers, off in ((loaded.wrappers, mask), (reloaded, NONE))
         ]
         targets = ids[:, 1:]
         losses = torch.zeros((2, *targets.shape), dtype=torch.float64)
-        for block in blocks(loaded.wrappers, targets.shape, loaded.device.type):
+        for block in slice_positions(loaded.wrappers, targets.shape, loaded.device.type):
             pair = [
                 wrappers.logits(states[block].flatten(0, 1))
                 for wrappers, states in zip((loaded.wrappers, reloaded), finished, strict=True)

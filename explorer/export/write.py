@@ -10,10 +10,10 @@ from explorer.evaluation import score
 from explorer.export.describe.card import make_card, make_command
 from explorer.export.describe.provenance import find_provenance
 from explorer.export.describe.recipe import FILE as RECIPE, Recipe, write_recipe
+from explorer.export.export_plan import ExportPlan
 from explorer.export.formats import Format
-from explorer.export.layouts import plan_export
 from explorer.export.measurements import ExportMeasurements, Verification, gather
-from explorer.export.planned import ExportPlan
+from explorer.export.planners import plan_export
 from explorer.export.staging import check_target, remove_leftovers, staged
 from explorer.export.verify import verify
 from explorer.masks import Mask

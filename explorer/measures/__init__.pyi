@@ -1,7 +1,6 @@
 from .attention_patterns import Attention as Attention, measure_attention as measure_attention
+from .built_in_criteria import make_loss_function as make_loss_function
 from .catalogue import CRITERIA as CRITERIA, MEASURES as MEASURES
-from .criteria import make_loss_function as make_loss_function
-from .definition import UNITS as UNITS
 from .importance import Importance as Importance
 from .interactions import Interactions as Interactions
 from .measure import (
@@ -9,6 +8,7 @@ from .measure import (
     measure_importance as measure_importance,
     measure_interactions as measure_interactions,
 )
+from .measure_type import UNITS as UNITS
 from .similarity import (
     TOKEN_CHOICES as TOKEN_CHOICES,
     find_intervals as find_intervals,

@@ -10,9 +10,9 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from explorer.errors import UnsupportedModel
-from explorer.measures.definition import Measure, Setting
 from explorer.measures.importance import Importance
-from explorer.model import LoadedModel, fill
+from explorer.measures.measure_type import Measure, Setting
+from explorer.model import LoadedModel, pad_batch
 from explorer.progress import Progress, unreported
 from explorer.storage import Store, make_key
 from explorer.text import Corpus
@@ -51,7 +51,7 @@ def measure_attention(loaded: LoadedModel, corpus: Corpus, store: Store, progres
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; nothing is stored.
     """
-    key = make_key("attention", context=loaded.context(1), corpus=corpus.digest)
+    key = make_key("attention", context=loaded.numerics_key(1), corpus=corpus.digest)
     arrays = store.arrays(key)
     if arrays is None:
         arrays = loaded.batch_shape.run(lambda size: _measure(loaded, corpus, progress), corpus.window)
@@ -70,7 +70,7 @@ def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress) -> dict[st
         def take(layer: int, weights: _Weights, layers: dict[int, _Reduced] = layers) -> None:
             layers[layer] = _reduce(weights).cpu()
 
-        loaded.wrappers.attend(fill(windows.ids[row : row + 1], 1, loaded.device), take)
+        loaded.wrappers.attend(pad_batch(windows.ids[row : row + 1], 1, loaded.device), take)
         if len(layers) < loaded.n_layers:
             found_words = f"{len(layers)} of {loaded.n_layers} layers give them"
             raise UnsupportedModel(

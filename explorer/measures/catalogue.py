@@ -8,7 +8,7 @@ from explorer.lazy_mapping import LazyMapping
 
 if TYPE_CHECKING:
     from explorer.measures.criterion import Criterion
-    from explorer.measures.definition import Measure
+    from explorer.measures.measure_type import Measure
 
 _HERE = "explorer.measures."
 
@@ -25,8 +25,8 @@ MEASURES: LazyMapping[Measure] = LazyMapping(
         "disagreement": f"{_HERE}leave_one_out:DISAGREEMENT",
         "taylor": f"{_HERE}gradients:TAYLOR",
         "magnitude": f"{_HERE}gradients:MAGNITUDE",
-        "coalition": f"{_HERE}games:COALITION",
-        "shapley": f"{_HERE}games:SHAPLEY",
+        "coalition": f"{_HERE}coalition_measures:COALITION",
+        "shapley": f"{_HERE}coalition_measures:SHAPLEY",
         "replaceability": f"{_HERE}linear_approximation:REPLACEABILITY",
         "entropy": f"{_HERE}entropy:ENTROPY",
         "attention-entropy": f"{_HERE}attention_patterns:ATTENTION_ENTROPY",
@@ -37,9 +37,9 @@ MEASURES: LazyMapping[Measure] = LazyMapping(
 #: What a search can lower.
 CRITERIA: LazyMapping[Criterion] = LazyMapping(
     {
-        "perplexity": f"{_HERE}criteria:PERPLEXITY",
-        "kl": f"{_HERE}criteria:KL",
-        "logit-l2": f"{_HERE}criteria:LOGIT_L2",
+        "perplexity": f"{_HERE}built_in_criteria:PERPLEXITY",
+        "kl": f"{_HERE}built_in_criteria:KL",
+        "logit-l2": f"{_HERE}built_in_criteria:LOGIT_L2",
         "last-token-cosine": f"{_HERE}last_token_cosine:LAST_TOKEN_COSINE",
     }
 )

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from explorer.masks import PARTS, Site
-from explorer.measures.definition import UNITS, Measure, Setting
 from explorer.measures.importance import Importance
-from explorer.model import LoadedModel, cut, fill
+from explorer.measures.measure_type import UNITS, Measure, Setting
+from explorer.model import LoadedModel, pad_batch, slice_rows
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
 
@@ -38,11 +38,11 @@ def measure_entropy(
         Cancelled: `progress` raised it.
     """
     windows, parts = corpus.calibration, []
-    for rows in cut(len(windows), size):
+    for rows in slice_rows(len(windows), size):
         progress(rows.start, len(windows), "Measuring entropy")
         seen = _Increases(loaded.n_layers, loaded.parallel)
         with loaded.wrappers.observe(seen):
-            loaded.model.base_model(input_ids=fill(windows.ids[rows], size, loaded.device), use_cache=False)
+            loaded.model.base_model(input_ids=pad_batch(windows.ids[rows], size, loaded.device), use_cache=False)
         parts.append(seen.found()[:, : rows.stop - rows.start])
     progress(len(windows), len(windows), "Measuring entropy")
     samples = np.concatenate(parts, axis=1)

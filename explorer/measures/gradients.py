@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explorer.errors import UnsupportedModel
-from explorer.evaluation import blocks
+from explorer.evaluation import slice_positions
 from explorer.masks import NONE, PARTS
-from explorer.measures.definition import Measure, Setting
 from explorer.measures.importance import Importance
-from explorer.model import Hidden, Ids, LayerInputs, LoadedModel, cut, fill
+from explorer.measures.measure_type import Measure, Setting
+from explorer.model import Hidden, Ids, LayerInputs, LoadedModel, pad_batch, slice_rows
 from explorer.numerics import jackknife
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
@@ -66,7 +66,7 @@ def measure_taylor(
     _check_weights(loaded)
     groups = [ids for ids in np.array_split(corpus.calibration.ids, _GROUPS) if len(ids)]
     with torch.no_grad():
-        passes = [[_run_forward(loaded, ids[part], size) for part in cut(len(ids), size)] for ids in groups]
+        passes = [[_run_forward(loaded, ids[part], size) for part in slice_rows(len(ids), size)] for ids in groups]
     counts = np.array([ids[:, 1:].size for ids in groups])
     found = np.zeros((loaded.n_layers, 3))
     samples = np.zeros((len(groups), loaded.n_layers, 3))
@@ -102,7 +102,7 @@ class _Pass:
 
 
 def _run_forward(loaded: LoadedModel, windows: Int[np.ndarray, "windows window"], size: int) -> _Pass:
-    wrappers, ids = loaded.wrappers, fill(windows, size, loaded.device)
+    wrappers, ids = loaded.wrappers, pad_batch(windows, size, loaded.device)
     layer_inputs = wrappers.layer_inputs(ids)
     states = [layer_inputs.hidden]
     with wrappers.masked(NONE):
@@ -129,7 +129,7 @@ def _find_slope(loaded: LoadedModel, hidden: Hidden, ids: Ids) -> Hidden:
     finished = wrappers.finish(hidden)
     gradient = torch.zeros_like(finished)
     targets = ids[:, 1:].to(finished.device)
-    for block in blocks(wrappers, targets.shape, finished.device.type):
+    for block in slice_positions(wrappers, targets.shape, finished.device.type):
         part = finished[:, :-1][block].detach().requires_grad_()
         logits = wrappers.logits(part.flatten(0, 1)).float()
         nll = F.cross_entropy(logits, targets[block].flatten().to(logits.device), reduction="sum")

@@ -11,7 +11,7 @@ from torch import Tensor
 from explorer.evaluation import run_prefix_tree
 from explorer.masks import NONE, Mask
 from explorer.measures.criterion import Criterion
-from explorer.model import LoadedModel, ModelWrappers, cut, fill
+from explorer.model import LoadedModel, ModelWrappers, pad_batch, slice_rows
 from explorer.progress import Progress
 from explorer.storage import Store, make_key
 from explorer.text import Corpus
@@ -35,15 +35,15 @@ def measure_last_token_cosine(
     asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in masks))
 
     def work(size: int) -> np.ndarray:
-        context = make_key("last-token-cosine", context=loaded.context(size))  # beside the nats of other contexts
+        context = make_key("last-token-cosine", context=loaded.numerics_key(size))  # beside the nats of other contexts
         known = {mask: store.nll(context, windows.digests, str(mask)) for mask in asked}
-        for part in cut(len(windows), size):
+        for part in slice_rows(len(windows), size):
             digests = windows.digests[part]
             missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
             if not missing:
                 continue
             progress(part.start, len(windows), f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
-            found = _compare_batch(loaded.wrappers, fill(windows.ids[part], size, loaded.device), missing)
+            found = _compare_batch(loaded.wrappers, pad_batch(windows.ids[part], size, loaded.device), missing)
             for mask, losses in found.items():
                 values = dict(zip(digests, losses[: len(digests)].tolist(), strict=True))
                 known[mask].update(values)

@@ -6,9 +6,9 @@ import numpy as np
 
 from explorer.evaluation import Divergence, measure_divergence
 from explorer.masks import NONE, find_units
-from explorer.measures.criteria import make_loss_function
-from explorer.measures.definition import Measure, Setting
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.importance import Importance
+from explorer.measures.measure_type import Measure, Setting
 from explorer.numerics import excess_loss
 
 

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from explorer.masks import NONE, PARTS, Site
-from explorer.measures.definition import Measure, Setting
 from explorer.measures.importance import Importance
-from explorer.model import Hidden, LayerInputs, LoadedModel, cut, fill
+from explorer.measures.measure_type import Measure, Setting
+from explorer.model import Hidden, LayerInputs, LoadedModel, pad_batch, slice_rows
 from explorer.numerics import fit_ridge, jackknife
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus, Split
@@ -86,7 +86,10 @@ class _Seen:
 def _walk(loaded: LoadedModel, corpus: Corpus, split: Split, size: int) -> Iterator[_Seen]:
     """Yield what is seen in each layer, all windows of a split taking one layer at a time."""
     wrappers, windows = loaded.wrappers, corpus.split(split)
-    traces = [wrappers.layer_inputs(fill(windows.ids[rows], size, loaded.device)) for rows in cut(len(windows), size)]
+    traces = [
+        wrappers.layer_inputs(pad_batch(windows.ids[rows], size, loaded.device))
+        for rows in slice_rows(len(windows), size)
+    ]
     batches: list[tuple[LayerInputs, Hidden]] = [(layer_inputs, layer_inputs.hidden) for layer_inputs in traces]
     for layer in range(loaded.n_layers):
         seen = _Seen(loaded.parallel, len(windows))

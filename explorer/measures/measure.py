@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from explorer.errors import PlanError
 from explorer.masks import find_units
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.catalogue import MEASURES
-from explorer.measures.criteria import make_loss_function
-from explorer.measures.definition import UNITS, Setting
 from explorer.measures.importance import Importance
 from explorer.measures.interactions import Interactions, interact
+from explorer.measures.measure_type import UNITS, Setting
 from explorer.model import LoadedModel
 from explorer.progress import Progress, unreported
 from explorer.storage import Store

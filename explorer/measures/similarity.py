@@ -1,4 +1,4 @@
-"""LoadedModel, Corpus -> Redundancy: every similarity of the residual stream, in one pass.
+"""LoadedModel, Corpus -> SimilarityStats: every similarity of the residual stream, in one pass.
 
 A fitter observes the forward pass and keeps, on the model's device, only what the record needs: for each token the
 Gram matrix of its L+1 boundary states, and for each layer that of its input and its two updates.
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from explorer.masks import NONE, PARTS, Mask, Site
-from explorer.measures.definition import UNITS, Measure, Setting
 from explorer.measures.importance import Importance
+from explorer.measures.measure_type import UNITS, Measure, Setting
 from explorer.measures.similarity_stats import SimilarityStats
-from explorer.model import LoadedModel, cut, fill
+from explorer.model import LoadedModel, pad_batch, slice_rows
 from explorer.progress import Progress, unreported
 from explorer.storage import Store, make_key
 from explorer.text import Corpus
@@ -42,7 +42,7 @@ def measure_similarity(
     """
 
     def work(size: int) -> dict[str, np.ndarray]:
-        key = make_key("redundancy", context=loaded.context(size), corpus=corpus.digest, mask=str(mask))
+        key = make_key("redundancy", context=loaded.numerics_key(size), corpus=corpus.digest, mask=str(mask))
         arrays = store.arrays(key)
         if arrays is None:
             arrays = _measure(loaded, corpus, progress, mask.checked(loaded.n_layers), size)
@@ -92,8 +92,8 @@ def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask
     fitter = _Fitter(loaded.n_layers, loaded.parallel)
     fitted: list[dict[str, Tensor]] = []
     progress(0, len(windows), "Measuring similarity")
-    for rows in cut(len(windows), size):
-        ids = fill(windows.ids[rows], size, loaded.device)
+    for rows in slice_rows(len(windows), size):
+        ids = pad_batch(windows.ids[rows], size, loaded.device)
         with loaded.wrappers.observe(fitter, mask):
             loaded.model.base_model(input_ids=ids, use_cache=False)
         fitted.append({name: values[: rows.stop - rows.start] for name, values in fitter.fit(ids.shape).items()})

@@ -4,12 +4,17 @@ from .architecture import (
     find_base_type as find_base_type,
     has_own_head as has_own_head,
 )
-from .batch_shape import cut as cut, fill as fill
+from .batch_shape import pad_batch as pad_batch, slice_rows as slice_rows
 from .config_only import count_parameters_of_config as count_parameters_of_config
 from .cost_model import CostModel as CostModel, Costs as Costs
 from .dissection import find_updates as find_updates
 from .forward_policies import Hidden as Hidden, Ids as Ids, LayerInputs as LayerInputs
-from .loading import LoadedModel as LoadedModel, load as load, look as look, quieten_libraries as quieten_libraries
+from .loading import (
+    LoadedModel as LoadedModel,
+    inspect_checkpoint as inspect_checkpoint,
+    load as load,
+    quieten_libraries as quieten_libraries,
+)
 from .memory import free_bytes as free_bytes
 from .parameter_counts import count_parameters as count_parameters
 from .placement import Placement as Placement

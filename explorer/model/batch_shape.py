@@ -70,12 +70,12 @@ class BatchShape:
                 torch.cuda.empty_cache()
 
 
-def cut(n_windows: int, rows: int) -> Iterator[slice]:
+def slice_rows(n_windows: int, rows: int) -> Iterator[slice]:
     """Cut range(n_windows) into slices of so many rows; the last may be shorter."""
     return (slice(start, min(start + rows, n_windows)) for start in range(0, n_windows, rows))
 
 
-def fill(ids: Int[np.ndarray, "windows window"], rows: int, device: torch.device) -> Ids:
+def pad_batch(ids: Int[np.ndarray, "windows window"], rows: int, device: torch.device) -> Ids:
     """Make a batch of so many rows of windows that are no more, the last one repeated where there are fewer."""
     return torch.from_numpy(np.concatenate([ids, np.repeat(ids[-1:], rows - len(ids), axis=0)])).to(device)
 

@@ -1,4 +1,4 @@
-"""A model's config alone -> its Inventory: every module is made, no weight is downloaded, read or in memory."""
+"""A model's config alone -> its CostModel: every module is made, no weight is downloaded, read or in memory."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _TOKENS = 2
 
 
 @dataclass(frozen=True)
-class Kept:
+class LayerCacheEntry:
     """What one layer's cache holds, and what attention multiplies for a token that it looks at.
 
     Args:
@@ -38,10 +38,10 @@ class Kept:
     width: int
 
 
-_KNOWN: WeakKeyDictionary[Any, tuple[Kept, ...] | None] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Any, tuple[LayerCacheEntry, ...] | None] = WeakKeyDictionary()
 
 
-def measure_cache(model: Any) -> tuple[Kept, ...] | None:
+def measure_cache(model: Any) -> tuple[LayerCacheEntry, ...] | None:
     """Return what each layer's cache keeps of a token; None where the cache cannot be asked, as with foreign code."""
     if model not in _KNOWN:
         run = _run_twin(model)
@@ -49,7 +49,7 @@ def measure_cache(model: Any) -> tuple[Kept, ...] | None:
     return _KNOWN[model]
 
 
-class ShowAttention(TorchFunctionMode):
+class RecordAttentionWidths(TorchFunctionMode):
     """Notes, of every attention in the order of layers, heads x (width of a key + width of a value)."""
 
     def __init__(self) -> None:
@@ -75,18 +75,18 @@ def _run_twin(model: Any) -> tuple[Any, Any, list[int]] | None:
             # any width of numbers gives the same shapes, and only this way of running experts needs no values
             twin = type(model)._from_config(config, dtype=torch.bfloat16, experts_implementation="batched_mm")
         cache = DynamicCache(config=twin.config)
-        with ShowAttention() as attending:
+        with RecordAttentionWidths() as attending:
             twin(torch.zeros((1, _TOKENS), dtype=torch.long, device="meta"), past_key_values=cache, use_cache=True)
     except Exception:  # code of every family, on a device that it was not written for
         return None
     return config, cache, attending.widths
 
 
-def _read_layers(config: Any, cache: Any, widths: list[int]) -> tuple[Kept, ...]:
+def _read_layers(config: Any, cache: Any, widths: list[int]) -> tuple[LayerCacheEntry, ...]:
     attends = [not linear for linear in cache.is_linear]
     found = _share_out(widths, attends, [_count_entries(layer) > 2 for layer in cache.layers])
     return tuple(
-        Kept(
+        LayerCacheEntry(
             _count_entries(layer),
             _measure_reach(config, number, layer) if attends[number] else 0,
             _guess_width(config, number, layer) if found is None else found[number],
@@ -129,7 +129,7 @@ def _guess_width(config: Any, number: int, layer: Any) -> int:
     return _count_heads(config, number) * sum(tensor.shape[-1] for tensor in held if isinstance(tensor, Tensor))
 
 
-def read_cache(config: Any, number: int) -> Kept:
+def read_cache(config: Any, number: int) -> LayerCacheEntry:
     """Return what a config's names say that a layer's cache keeps, for a cache that cannot be asked."""
     decoder = config.get_text_config(decoder=True)
     heads = _count_heads(config, number)
@@ -140,7 +140,7 @@ def read_cache(config: Any, number: int) -> Kept:
         cached = 1
     else:
         cached = _pick(decoder, number, "num_key_value_heads", "num_kv_heads") or heads
-    return Kept(2 * cached * width, _find_reach(config, number), 2 * heads * width)
+    return LayerCacheEntry(2 * cached * width, _find_reach(config, number), 2 * heads * width)
 
 
 def _count_heads(config: Any, number: int) -> int:

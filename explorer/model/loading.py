@@ -99,7 +99,7 @@ class LoadedModel:
         layer, names = self.wrappers.layers[site.layer], self.architecture.modules(site.part)
         return any(next(getattr(layer, name).parameters(), None) is not None for name in names)
 
-    def context(self, rows: int) -> str:
+    def numerics_key(self, rows: int) -> str:
         """Key of everything but text and mask that decides a stored number.
 
         Args:
@@ -117,7 +117,7 @@ class LoadedModel:
         )
 
     def tokenize(self, text: str, tokens: int, window: int, bos: str = "auto") -> Corpus:
-        """Cut a text into this model's windows; see `corpus.tokenize`."""
+        """Cut a text into this model's windows; see `text.tokenize`."""
         return tokenize(
             text,
             self.tokenizer,
@@ -148,7 +148,7 @@ def quieten_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def look(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unreported) -> Checkpoint:
+def inspect_checkpoint(spec: ModelSpec, store: Store, cache: Path, progress: Progress = unreported) -> Checkpoint:
     """Find a model's files, fetched if need be, and see that they could be loaded; nothing is.
 
     Raises:
@@ -170,7 +170,7 @@ def load(
     """Load a model, wrap its sites, and check that re-running its layers gives its own logits.
 
     Args:
-        checkpoint: what `look` found; it is looked for if not given.
+        checkpoint: what `inspect_checkpoint` found; it is looked for if not given.
 
     Raises:
         ModelError: no such model, pickled or damaged weights, not a causal language model.
@@ -178,7 +178,7 @@ def load(
         DeviceError: no such device, or out of memory.
     """
     placement = place(spec.device)
-    checkpoint = checkpoint or look(spec, store, cache, progress)
+    checkpoint = checkpoint or inspect_checkpoint(spec, store, cache, progress)
     declared = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
     dtype = pick_dtype(spec.dtype, placement.device, declared)
     if spec.device == "auto" and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device):

@@ -1,4 +1,4 @@
-"""LoadedModel, Mask -> Costs: what the model needs with and without what is off."""
+"""A transformers model, its Architecture -> its CostModel: parameters, bytes and cache entries of every part."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from explorer.checkpoints import DEFAULT_MODEL, FORMS, ModelSpec
 from explorer.errors import ExplorerError, ModelError, TextError
 from explorer.extras import require
-from explorer.model.loading import look
+from explorer.model.loading import inspect_checkpoint
 from explorer.model.placement import QUANTIZATIONS, pick_dtype, place
 from explorer.paths import expand_user
 from explorer.reading import exists, is_file
@@ -62,7 +62,7 @@ def check_model(spec: ModelSpec) -> None:
         if not is_file(path):
             raise ModelError("No such GGUF file", repr(name[:200]), FORMS)
     elif exists(path):
-        look(spec, Store(None), Path())  # a folder: neither is used
+        inspect_checkpoint(spec, Store(None), Path())  # a folder: neither is used
     elif name.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(name):
         raise ModelError("No such model", name[:200] if name.isprintable() else repr(name[:200]), FORMS)
 

@@ -1,4 +1,4 @@
-"""Arrays in, numbers out: intervals, resampling, rank correlation, racing, ridge. No torch model in sight."""
+"""Numbers from numbers: intervals, resampling, rank correlation, racing, ridge. No torch model in sight."""
 
 import lazy_loader
 

@@ -59,7 +59,7 @@ class Race:
 
     @property
     def totals(self) -> tuple[float, ...]:
-        """LossFunction of the best candidates on all windows."""
+        """Losses of the best candidates on all windows."""
         return tuple(map(math.fsum, self.losses))
 
     @property

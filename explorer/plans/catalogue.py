@@ -15,7 +15,7 @@ from explorer.plans.one_shot import (
     SHAPLEY,
     TAYLOR,
 )
-from explorer.plans.searches import BEAM, EVOLVE, GREEDY
+from explorer.plans.search_methods import BEAM, EVOLVE, GREEDY
 from explorer.plans.similarity_block import SIMILARITY_BLOCK
 from explorer.plans.without_measuring import DEEPEST, RANDOM
 

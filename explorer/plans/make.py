@@ -50,7 +50,7 @@ def make_plan(
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; what was scored stays stored.
     """
-    context = loaded.context(loaded.batch_shape.rows(corpus.window))
+    context = loaded.numerics_key(loaded.batch_shape.rows(corpus.window))
     key = make_key("plan", spec=str(spec), context=context, corpus=corpus.digest)
     stored = store.arrays(key)
     if stored is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from explorer.masks import NONE, Mask
-from explorer.plans.adding_up import add_up
+from explorer.plans.cumulative_masks import add_up
 from explorer.plans.method import ITERATIVE, SEED, UNITS, Method, Option, Planner
 
 _Choose = Callable[[Planner], tuple[Mask, ...]]

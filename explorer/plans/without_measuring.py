@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from explorer.masks import Mask
-from explorer.plans.adding_up import add_up
+from explorer.plans.cumulative_masks import add_up
 from explorer.plans.method import SEED, UNITS, Method, Planner
 
 

@@ -1,4 +1,4 @@
-"""Keys of what is stored: everything that decides a number, and nothing else. The only maker of keys."""
+"""Named parts -> one key of what is stored, with its edition. Which parts decide a number: `LoadedModel.numerics_key`."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_cancelled_work_keeps_what_it_has(llama: LoadedModel, llama_corpus: Corp
 
     with pytest.raises(Cancelled):
         measure_divergence(llama, llama_corpus, MASKS, store, progress=cancel)
-    context = llama.context(llama.batch_shape.rows(llama_corpus.window))
+    context = llama.numerics_key(llama.batch_shape.rows(llama_corpus.window))
     stored = [store.divergences(context, llama_corpus.held_out.digests, str(mask)) for mask in MASKS]
     assert sum(map(bool, stored)) == 1  # the unpruned model, which comes first
     with pytest.raises(MaskError):

@@ -100,7 +100,7 @@ def test_a_listener_can_stop_the_work_and_what_was_scored_stays(
     store, mask = Store(None), Mask.parse("1")
     with pytest.raises(Cancelled):
         score(llama, llama_corpus, [mask], store, live=Live(HiddenStateCache(0), stop))
-    assert len(store.nll(llama.context(llama.batch_shape.rows(WINDOW)), llama_corpus.held_out.digests, "1")) == 2
+    assert len(store.nll(llama.numerics_key(llama.batch_shape.rows(WINDOW)), llama_corpus.held_out.digests, "1")) == 2
     windows: list[int] = []
     plain = perplexity.score_batch
     monkeypatch.setattr(

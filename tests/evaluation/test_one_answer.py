@@ -19,7 +19,7 @@ from explorer.evaluation.perplexity import Live, score, score_tokens
 from explorer.export import export
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
-from explorer.measures.criteria import make_loss_function
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.interactions import interact
 from explorer.measures.measure import measure_importance
 from explorer.measures.similarity import measure_similarity

@@ -17,8 +17,8 @@ from explorer.evaluation.scores import Overflow
 from explorer.jsonable import to_json
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.catalogue import MEASURES
-from explorer.measures.criteria import make_loss_function
 from explorer.measures.interactions import interact
 from explorer.measures.measure import measure_importance
 from explorer.measures.similarity import measure_similarity
@@ -106,7 +106,7 @@ def test_a_score_says_where_it_overflows_and_is_stored_as_no_number(
     known = recall(half, corpus, [NONE, FREE], store)
     assert known[NONE].overflow == found.overflow
     np.testing.assert_array_equal(known[NONE].nll, found.nll)
-    context = half.context(half.batch_shape.rows(WINDOW))
+    context = half.numerics_key(half.batch_shape.rows(WINDOW))
     rows = store._read("SELECT nll FROM nll WHERE context=? AND mask='none'", (context,))
     assert sorted(value is None for (value,) in rows) == sorted(not each for each in sound)
     store.close()

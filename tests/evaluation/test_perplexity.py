@@ -14,7 +14,7 @@ from explorer.evaluation import perplexity
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.perplexity import Live, score
 from explorer.masks.mask import NONE, PARTS, Mask, Site
-from explorer.model.batch_shape import BatchShape, cut, fill
+from explorer.model.batch_shape import BatchShape, pad_batch, slice_rows
 from explorer.model.loading import LoadedModel
 from explorer.model.wrappers import ModelWrappers
 from explorer.storage.store import Store
@@ -233,10 +233,10 @@ def test_batches_have_one_size_for_a_window(window: int, rows: int) -> None:
 def test_batches_cover_every_window_once_and_are_full() -> None:
     ids = np.arange(11 * 3).reshape(11, 3)
     for size in (1, 2, 4, 8, 16):
-        parts = list(cut(len(ids), size))
+        parts = list(slice_rows(len(ids), size))
         assert [row for part in parts for row in range(part.start, part.stop)] == list(range(11))
         for part in parts:
-            batch = fill(ids[part], size, torch.device("cpu")).numpy()
+            batch = pad_batch(ids[part], size, torch.device("cpu")).numpy()
             assert batch.shape == (size, 3)
             np.testing.assert_array_equal(batch[: part.stop - part.start], ids[part])
             assert {*map(tuple, batch)} == {*map(tuple, ids[part])}
@@ -275,8 +275,8 @@ def test_scores_of_batches_of_another_size_are_kept_apart(
 ) -> None:
     score(llama, llama_corpus, [NONE], store)
     digests = llama_corpus.held_out.digests
-    assert len(store.nll(llama.context(4), digests, "none")) == 5
-    assert store.nll(llama.context(2), digests, "none") == {}
+    assert len(store.nll(llama.numerics_key(4), digests, "none")) == 5
+    assert store.nll(llama.numerics_key(2), digests, "none") == {}
 
 
 def test_cancelled_work_keeps_what_was_stored(

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from explorer.errors import Cancelled, ExplorerError, ExportError, MaskError
 from explorer.evaluation import decode_speed
 from explorer.evaluation.perplexity import score
-from explorer.export import export, layouts as planning, plan_export, write as writing
+from explorer.export import export, plan_export, planners as planning, write as writing
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store

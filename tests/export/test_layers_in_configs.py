@@ -15,7 +15,7 @@ from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
 from explorer.export import export, plan_export
 from explorer.export.config_slicing import slice_config
-from explorer.export.layout import Layout
+from explorer.export.tensor_layout import Layout
 from explorer.masks.mask import Mask
 from explorer.model.architecture import FAMILIES
 from explorer.model.loading import LoadedModel

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from explorer.export.layout import Layout
 from explorer.export.mergekit import make_yaml
+from explorer.export.tensor_layout import Layout
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 

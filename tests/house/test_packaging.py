@@ -129,7 +129,7 @@ def test_a_model_that_needs_more_says_what_to_install(
     [
         "from explorer import export; import explorer.export; from explorer.export import FORMATS",
         "import explorer.export; from explorer.export import FORMATS; from explorer import export",
-        "import explorer.export.staging; from explorer import export; import explorer.export.layout",
+        "import explorer.export.staging; from explorer import export; import explorer.export.tensor_layout",
     ],
 )
 def test_export_is_the_function_whatever_was_imported_first(script: str) -> None:

@@ -94,14 +94,15 @@ def test_every_file_has_its_line() -> None:
     for line in (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             folder = line[3:]
-        elif named := re.match(r"- `([\w/]+\.py)`: \S", line):
-            listed.add(folder + named[1])
+        elif line.startswith("- `"):
+            names, what = line[2:].split(": ", 1)
+            assert what
+            listed |= {folder + name.strip("`") for name in names.split(", ")}
     files = {
-        str(p.relative_to(REPOSITORY))
-        for root in ("explorer", "ui", "pages")
-        for p in (REPOSITORY / root).rglob("*.py")
+        path for root in ("explorer", "ui", "pages") for path in (REPOSITORY / root).rglob("*.*") if path.is_file()
     }
-    assert listed == {name for name in files if not name.endswith("/__init__.py")}
+    named = {str(path.relative_to(REPOSITORY)) for path in files if path.suffix not in (".pyc", ".pyi")}
+    assert listed == {name for name in named if Path(name).name not in ("__init__.py", "py.typed")}
 
 
 def test_the_glossary_has_each_word_once() -> None:

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from explorer.measures.catalogue import CRITERIA, MEASURES
-from explorer.measures.definition import UNITS, Cost, Need, Setting
+from explorer.measures.measure_type import UNITS, Cost, Need, Setting
 from tests.support.tables import table
 from tests.support.tiny_models import REPOSITORY
 

@@ -11,7 +11,7 @@ import pytest
 from explorer.errors import Cancelled
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
-from explorer.measures.criteria import make_loss_function
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.interactions import Interactions, interact
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store

@@ -12,8 +12,8 @@ from explorer.errors import Cancelled
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures import last_token_cosine
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.catalogue import CRITERIA
-from explorer.measures.criteria import make_loss_function
 from explorer.model.loading import LoadedModel
 from explorer.plans.make import make_plan
 from explorer.plans.plan import PlanSpec

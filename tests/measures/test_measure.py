@@ -12,11 +12,11 @@ from explorer.errors import Cancelled, ExplorerError
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.catalogue import MEASURES
-from explorer.measures.criteria import make_loss_function
-from explorer.measures.definition import UNITS
 from explorer.measures.importance import Importance
 from explorer.measures.measure import measure_importance
+from explorer.measures.measure_type import UNITS
 from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store

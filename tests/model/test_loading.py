@@ -201,9 +201,9 @@ def test_dtype_asked_for_is_used(tiny: Tiny, dtype: str) -> None:
 
 
 def test_context_tells_models_and_dtypes_apart(tiny: Tiny) -> None:
-    contexts = [load_folder(tiny.folder("llama"), dtype).context(4) for dtype in ("float32", "bfloat16")]
-    assert len({*contexts, tiny.load("mistral").context(4)}) == 3
-    assert tiny.load("llama").context(4) == contexts[0]
+    contexts = [load_folder(tiny.folder("llama"), dtype).numerics_key(4) for dtype in ("float32", "bfloat16")]
+    assert len({*contexts, tiny.load("mistral").numerics_key(4)}) == 3
+    assert tiny.load("llama").numerics_key(4) == contexts[0]
 
 
 def test_digest_follows_the_weights(copy: Path, tiny: Tiny) -> None:

@@ -147,7 +147,7 @@ def test_spread_model_gives_the_same_scores(tiny: Tiny, family: str, monkeypatch
     assert "disk" in loaded.model.hf_device_map.values()
     (scratch,) = tiny.folder(family).glob("offload/*")
     assert loaded.device == torch.device("cpu")
-    assert loaded.context(4) == whole.context(4)
+    assert loaded.numerics_key(4) == whole.numerics_key(4)
     corpus = loaded.tokenize("python-docs", 3 * WINDOW, WINDOW)
     for mask in MASKS:
         (found,), (expected,) = (score(m, corpus, [mask], Store(None)) for m in (loaded, whole))
@@ -196,10 +196,10 @@ def test_unknown_quantization_is_refused(tiny: Tiny) -> None:
 def test_quantization_dtype_model_and_device_are_in_the_key(tiny: Tiny) -> None:
     base = tiny.load("llama")
     others = [place_tiny(tiny, "llama", quantize="nf4"), place_tiny(tiny, "llama", dtype="bfloat16"), tiny.load("gpt2")]
-    contexts = [base.context(4), *(other.context(4) for other in others)]
+    contexts = [base.numerics_key(4), *(other.numerics_key(4) for other in others)]
     elsewhere = dataclasses.replace(base)
     elsewhere.wrappers = type("Hooks", (), {"device": torch.device("cuda:0")})()  # type: ignore[assignment]
-    contexts.append(elsewhere.context(4))
+    contexts.append(elsewhere.numerics_key(4))
     assert len(set(contexts)) == 5
 
 

@@ -15,7 +15,7 @@ from explorer.checkpoints.spec import ModelSpec
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
 from explorer.masks.units import find_units
-from explorer.measures.criteria import make_loss_function
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.interactions import interact
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.plans.search import Search

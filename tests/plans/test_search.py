@@ -13,7 +13,7 @@ import pytest
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
-from explorer.measures.criteria import make_loss_function
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.model.loading import LoadedModel
 from explorer.plans.search import Found, Search
 from explorer.storage.store import Store

@@ -14,7 +14,7 @@ from ui.live import draw_broken, draw_queue, forget_panels, get_engine, get_owne
 from ui.parts import describe_score, draw_skeleton, escape_markdown
 from ui.view import (
     copy_link,
-    draw_coming,
+    draw_loading_view,
     draw_question,
     get_question,
     get_view,
@@ -60,7 +60,7 @@ def framed(page: str) -> Iterator[Frame]:
     facts_job = engine.summary(owner, view)
     if facts_job.state == "done":
         view = st.session_state.view_loaded = _fit_mask(view, facts_job.result)
-    draw_coming(page)
+    draw_loading_view(page)
     frame = Frame(page, view, facts_job)
     panel("header", lambda: _draw_header(page, facts_job))
     try:

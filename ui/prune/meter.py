@@ -1,4 +1,4 @@
-"""Inventory -> what the meter adds up: what the whole model needs, and what each kind of layer gives back."""
+"""CostModel -> what the meter adds up: what the whole model needs, and what each kind of layer gives back."""
 
 from __future__ import annotations
 

@@ -1,6 +1,11 @@
 from .link_button import copy_link as copy_link
 from .link_question import draw_question as draw_question
-from .loading_view import bring as bring, draw_coming as draw_coming, draw_fault as draw_fault, refuse as refuse
+from .loading_view import (
+    draw_fault as draw_fault,
+    draw_loading_view as draw_loading_view,
+    refuse as refuse,
+    request_view as request_view,
+)
 from .session import (
     MOST_TOKENS as MOST_TOKENS,
     change_mask as change_mask,

@@ -15,7 +15,7 @@ from ui.view.session import notify, set_view, write_url
 _FIELDS: Mapping[type[ExplorerError], str] = {ModelError: "model", TextError: "text", DeviceError: "device"}
 
 
-def bring(view: View) -> None:
+def request_view(view: View) -> None:
     """Load a view; the one that is there stays until that is done."""
     st.session_state.coming = view
     st.session_state.faults = {}
@@ -34,7 +34,7 @@ def draw_fault(*fields: str) -> None:
             st.error(escape_markdown(said))
 
 
-def draw_coming(page: str) -> None:
+def draw_loading_view(page: str) -> None:
     """Draw how far the view that was asked for has loaded; show it when it has, or say why it has not."""
     coming: View | None = st.session_state.get("coming")
     if coming is None:

@@ -12,8 +12,8 @@ from explorer.evaluation import DecodeSpeed, Score
 from explorer.export.describe.commands import describe_loading
 from explorer.export.describe.provenance import Provenance
 from explorer.export.describe.recipe import Recipe
+from explorer.export.export_plan import ExportPlan
 from explorer.export.measurements import ExportMeasurements, Verification
-from explorer.export.planned import ExportPlan
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.numerics import Interval

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.export.formats import Format
-from explorer.export.layout import Layout
+from explorer.export.tensor_layout import Layout
 from explorer.model import LoadedModel
 
 #: Reloads a written folder as a transformers model, in the dtype and on the device of the loaded one.

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from explorer.errors import ExportError
+from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.formats import Format, only_whole_layers
 from explorer.export.gguf.convert import check_converts, convert, requantize
 from explorer.export.gguf.llamacpp import measure_perplexity
@@ -14,8 +15,7 @@ from explorer.export.gguf.model import GgufModel, read_gguf, write_gguf
 from explorer.export.gguf.prune import prune
 from explorer.export.gguf.reload import FILE, reads_natively, reload_natively, reload_plainly, reload_wholly
 from explorer.export.gguf.rope import NAME as ROPE
-from explorer.export.layout import Layout
-from explorer.export.planned import ExportPlan, Reload
+from explorer.export.tensor_layout import Layout
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 

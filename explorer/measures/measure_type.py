@@ -52,7 +52,7 @@ class Setting:
         """Return a measure of every unit from the store; computed in batches of one size, and kept, if not there."""
 
         def work(size: int) -> dict[str, np.ndarray]:
-            key = make_key(name, context=self.loaded.context(size), corpus=self.corpus.digest)
+            key = make_key(name, context=self.loaded.numerics_key(size), corpus=self.corpus.digest)
             arrays = self.store.arrays(key)
             if arrays is None:
                 made = compute(size)

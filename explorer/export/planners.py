@@ -14,12 +14,12 @@ from explorer.errors import ExportError
 from explorer.export import deci, mergekit, remote_code
 from explorer.export.config_slicing import slice_config
 from explorer.export.describe.provenance import find_provenance
+from explorer.export.export_plan import ExportPlan
 from explorer.export.formats import FORMATS, Format, find_format, only_whole_layers
-from explorer.export.layout import Layout
-from explorer.export.planned import ExportPlan
 from explorer.export.rehearsal import rehearse
 from explorer.export.safetensors import Shard, plan_shards, write_shards
 from explorer.export.staging import CARRIED
+from explorer.export.tensor_layout import Layout
 from explorer.export.tensor_names import find_naming
 from explorer.export.verify import reload_checkpoint
 from explorer.extras import require

@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from explorer.masks import PARTS, Mask, find_units
-from explorer.measures.criteria import make_loss_function
-from explorer.measures.definition import Measure, Setting
+from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.importance import Importance
+from explorer.measures.measure_type import Measure, Setting
 from explorer.measures.shapley import measure_coalitions, measure_shapley
 from explorer.numerics import LossFunction
 from explorer.progress import Progress

@@ -1,4 +1,4 @@
-"""Named parts -> one key of what is stored, with its edition. Which parts decide a number: `LoadedModel.numerics_key`."""
+"""Named parts -> one key of what is stored, with its edition. What decides a number: `LoadedModel.numerics_key`."""
 
 from __future__ import annotations
 

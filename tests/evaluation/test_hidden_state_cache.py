@@ -113,7 +113,7 @@ def test_a_listener_can_stop_the_work_and_what_was_scored_stays(
 
 
 def test_the_budget_holds_and_the_least_recently_used_goes_first() -> None:
-    state = torch.zeros(10)  # 40 bytes
+    state = torch.zeros(1, 1, 10)  # 40 bytes
     state_cache = HiddenStateCache(100)
     state_cache.keep("windows", 1, NONE, state)
     state_cache.keep("windows", 2, NONE, state)
@@ -123,5 +123,5 @@ def test_the_budget_holds_and_the_least_recently_used_goes_first() -> None:
     assert state_cache.deepest("windows", Mask.parse("1"), 4) is not None
     assert state_cache.deepest("windows", Mask.parse("2"), 2) == (1, state)
     assert state_cache.deepest("others", NONE, 4) is None
-    state_cache.keep("windows", 4, NONE, torch.zeros(100))
+    state_cache.keep("windows", 4, NONE, torch.zeros(1, 1, 100))
     assert state_cache.size == 80

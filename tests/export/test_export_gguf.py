@@ -168,14 +168,14 @@ def _check_rounding(written: Any, source: Any, mask: Mask, blocks: str) -> None:
 def test_a_gguf_that_is_not_the_masked_model_is_removed(
     from_gguf: LoadedModel, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from explorer.export.gguf import plan
+    from explorer.export.gguf import planner
 
     corpus = from_gguf.tokenize("python-docs", 2 * WINDOW, WINDOW)
 
     def forgetful(model: GgufModel, mask: Mask) -> GgufModel:
         return prune(model, Mask.parse("2,m1") if "m" in str(mask) else Mask.parse("2"))
 
-    monkeypatch.setattr(plan, "prune", forgetful)
+    monkeypatch.setattr(planner, "prune", forgetful)
     for text in ("1", "1,m2"):
         with pytest.raises(ExportError, match="not what was measured"):
             export(from_gguf, Mask.parse(text), tmp_path / "out", corpus, store, format="gguf")

@@ -23,7 +23,7 @@ from explorer.cli import main
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
 from explorer.evaluation.perplexity import score
-from explorer.export import export
+from explorer.export import export, write
 from explorer.export.describe.card import draw_strip
 from explorer.export.describe.commands import make_commands
 from explorer.export.describe.provenance import Provenance, find_provenance
@@ -167,7 +167,7 @@ def test_the_card_can_be_read_by_machines(
     llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin = Provenance("org/no: #1", "abc", "no")
-    monkeypatch.setattr("explorer.export.write.find_provenance", lambda checkpoint: origin)
+    monkeypatch.setattr(write, "find_provenance", lambda checkpoint: origin)
     mask = Mask.parse("1")
     export(llama, mask, tmp_path / "out", llama_corpus, store)
     data = ModelCard.load(tmp_path / "out" / "README.md").data

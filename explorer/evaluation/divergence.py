@@ -131,7 +131,7 @@ def _assemble(mask: Mask, known: dict[str, tuple[float, ...]], digests: Sequence
 def _compare_batch(
     wrappers: ModelWrappers, ids: Ids, masks: Sequence[Mask]
 ) -> Iterator[tuple[Mask, Float64[np.ndarray, "batch 4"]]]:
-    """Yield the empty mask and each mask with (nats, kl, distance, agreeing) of every window."""
+    """Yield the empty mask and each mask with (nll, KL, logit L2, top-1 matches) of every window."""
     layer_inputs = wrappers.layer_inputs(ids)
     ((_, baseline),) = run_prefix_tree(wrappers, layer_inputs, [NONE], None)
     limit = _WAITING_BYTES.get(baseline.device.type, _WAITING_BYTES["cpu"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from explorer.evaluation import measure_divergence, score
+from explorer.evaluation import Divergence, measure_divergence, score
 from explorer.masks import Mask
 from explorer.measures.catalogue import CRITERIA
-from explorer.measures.criterion import Criterion
+from explorer.measures.criterion import Criterion, WindowLosses
 from explorer.model import LoadedModel
 from explorer.numerics import LossFunction
 from explorer.progress import Progress, unreported
@@ -40,19 +40,20 @@ def _find_nll(
     return np.stack([found.nll for found in scores])
 
 
-def _find_kl(
-    loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
-) -> np.ndarray:
-    found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
-    return np.stack([each.kl for each in found])
+def _read_divergence(read: Callable[[Divergence], np.ndarray]) -> WindowLosses:
+    """Return what gives one of the numbers of a divergence."""
+
+    def losses(
+        loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
+    ) -> np.ndarray:
+        found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
+        return np.stack([read(each) for each in found])
+
+    return losses
 
 
-def _find_logit_l2(
-    loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
-) -> np.ndarray:
-    found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
-    return np.stack([each.logit_l2 for each in found])
-
+_find_kl = _read_divergence(lambda found: found.kl)
+_find_logit_l2 = _read_divergence(lambda found: found.logit_l2)
 
 PERPLEXITY = Criterion("perplexity", "Perplexity", "nats", "BlockPruner, arXiv:2406.10594", _find_nll)
 KL = Criterion("kl", "KL from the unpruned model", "nats", "KL(unpruned || masked)", _find_kl)

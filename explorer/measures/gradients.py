@@ -108,7 +108,7 @@ def _run_forward(loaded: LoadedModel, windows: Int[np.ndarray, "windows window"]
     with wrappers.masked(NONE):
         for layer, call in enumerate(layer_inputs.calls):
             states.append(wrappers.run_layer(layer, states[-1], call))
-    gradient = _find_slope(loaded, states[-1], ids)
+    gradient = _find_gradient(loaded, states[-1], ids)
     gradient[len(windows) :] = 0  # what fills the batch up
     return _Pass(layer_inputs, states[:-1], gradient)
 
@@ -123,7 +123,7 @@ def _add_up(gradients: Iterator[dict[str, _Weight]]) -> dict[str, _Weight]:
 
 
 @torch.enable_grad()
-def _find_slope(loaded: LoadedModel, hidden: Hidden, ids: Ids) -> Hidden:
+def _find_gradient(loaded: LoadedModel, hidden: Hidden, ids: Ids) -> Hidden:
     """Gradient of the summed nats with respect to the last layer's output; logits exist for a few positions."""
     wrappers, hidden = loaded.wrappers, hidden.detach().requires_grad_()
     finished = wrappers.finish(hidden)
@@ -145,9 +145,9 @@ def _run_backward(loaded: LoadedModel, layer: int, passed: _Pass) -> dict[str, _
     with _differentiable(weights.values()), loaded.wrappers.masked(NONE):
         output = loaded.wrappers.run_layer(layer, hidden, passed.layer_inputs.calls[layer])
         wanted = [hidden, *weights.values()]
-        slopes = torch.autograd.grad(output, wanted, passed.gradient.to(output.device), allow_unused=True)
-    passed.gradient = slopes[0]
-    pairs = zip(weights.items(), slopes[1:], strict=True)
+        gradients = torch.autograd.grad(output, wanted, passed.gradient.to(output.device), allow_unused=True)
+    passed.gradient = gradients[0]
+    pairs = zip(weights.items(), gradients[1:], strict=True)
     return {name: torch.zeros_like(weight) if gradient is None else gradient for (name, weight), gradient in pairs}
 
 

@@ -21,14 +21,13 @@ def interpolate_steps(known: Sequence[float | None], step: int) -> float | None:
     Returns:
         Nats a token; None without a measured step on each side.
     """
-    below = next((k for k in range(step, -1, -1) if known[k] is not None), None)
-    above = next((k for k in range(step, len(known)) if known[k] is not None), None)
+    measured = [(k, value) for k, value in enumerate(known) if value is not None]
+    below = max((each for each in measured if each[0] <= step), default=None)
+    above = min((each for each in measured if each[0] >= step), default=None)
     if below is None or above is None:
         return None
-    low, high = known[below], known[above]
-    assert low is not None
-    assert high is not None
-    part = 0.0 if below == above else (step - below) / (above - below)
+    (start, low), (end, high) = below, above
+    part = 0.0 if start == end else (step - start) / (end - start)
     return low * (1 - part) + high * part
 
 

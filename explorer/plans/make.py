@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from explorer.errors import PlanError
-from explorer.masks import PARTS, Mask, find_units
+from explorer.masks import PARTS, Mask, find_units, join
 from explorer.measures import (
     Importance,
     SimilarityStats,
@@ -118,8 +118,7 @@ class _Planner:
 
     def _check_budget(self) -> None:
         """Raise PlanError, before anything is measured, if not even all that may go is enough."""
-        everything = Mask(frozenset().union(*(unit.sites for unit in self.units)))
-        if self.spec.budget and not self.enough(everything):
+        if self.spec.budget and not self.enough(join(self.units)):
             raise self._unmet(len(self.units))
 
     def _unmet(self, removals: int) -> PlanError:

@@ -15,6 +15,7 @@ from playwright.sync_api import Page, expect
 from transformers import LlamaConfig
 
 from tests.support.browser import serve
+from tests.support.command_line import score_by_command_line
 from tests.support.instrument import TOKENS, Instrument, drag
 from tests.support.tiny_models import FAMILIES, REPOSITORY, WINDOW, make_model, save
 from ui.parts.number_format import describe_bytes
@@ -34,11 +35,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask_command_line(model: Path, *masks: str) -> dict[str, Any]:
-    options = [f"--{name}={value}" for name, value in {**TOKENS, "model": model}.items()]
-    asked = [option for mask in masks for option in ("--mask", mask)]
-    command = [sys.executable, "-m", "explorer", "score", "--json", "--no-cache", *options, *asked]
-    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout
-    return {score["mask"]: score for score in json.loads(found)["scores"]}
+    return score_by_command_line({**TOKENS, "model": model}, masks)
 
 
 def test_a_drag_sends_nothing_and_its_release_one_message(page: Page, url: str, deep: Path) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import subprocess
-import sys
 
 import psutil
 
 from explorer.masks.mask import PARTS, Mask, Site
+from tests.support.command_line import score_by_command_line
 from tests.support.protocol import User
 from tests.support.tiny_models import WINDOW
 
@@ -29,11 +27,8 @@ def walk(seed: int, n_layers: int = 4) -> list[Mask]:
 
 
 def ask_command_line(model: str, masks: set[Mask]) -> dict[str, float]:
-    options = [f"--{name}={value}" for name, value in {**TEXT, "model": model}.items()]
-    asked = [option for mask in masks for option in ("--mask", str(mask))]
-    command = [sys.executable, "-m", "explorer", "score", "--json", "--no-cache", *options, *asked]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {score["mask"]: score["perplexity"] for score in found["scores"]}
+    found = score_by_command_line({**TEXT, "model": model}, map(str, masks))
+    return {mask: score["perplexity"] for mask, score in found.items()}
 
 
 def count_bytes() -> int:

@@ -44,6 +44,10 @@ class PlanError(ExplorerError):
     """The plan cannot be read, made or followed."""
 
 
+class ModifyError(ExplorerError):
+    """The modifier cannot be read or does not apply, or the delta does not fit."""
+
+
 class ExportError(ExplorerError):
     """The checkpoint cannot be written, or is not what was measured."""
 

@@ -2,13 +2,12 @@ from .decode_speed import DecodeSpeed as DecodeSpeed, measure_decode_speed as me
 from .divergence import Divergence as Divergence, measure_divergence as measure_divergence
 from .generation import generate as generate
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache
+from .nll import find_nll as find_nll, slice_positions as slice_positions, token_nll as token_nll
 from .perplexity import (
     Live as Live,
-    find_nll as find_nll,
     recall as recall,
     score as score,
     score_tokens as score_tokens,
-    slice_positions as slice_positions,
 )
 from .prefix_tree import run_prefix_tree as run_prefix_tree
 from .samples import Sample as Sample

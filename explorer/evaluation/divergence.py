@@ -1,6 +1,6 @@
-"""LoadedModel, Corpus, [Mask] -> [Divergence]: how far predictions move, beyond what the loss says.
+"""LoadedModel, Corpus, [Variant] -> [Divergence]: how far predictions move, beyond what the loss says.
 
-The unpruned logits of a block of positions are computed once and compared with those of every mask; no logits are
+The unpruned logits of a block of positions are computed once and compared with those of every variant; no logits are
 kept, only last hidden states.
 """
 
@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float64
 from torch.nn import functional as F
 
-from explorer.evaluation.perplexity import slice_positions
+from explorer.deltas import Variant
+from explorer.evaluation.nll import slice_positions
 from explorer.evaluation.prefix_tree import run_prefix_tree
 from explorer.masks import NONE, Mask
 from explorer.model import Hidden, Ids, LoadedModel, ModelWrappers, pad_batch, slice_rows
@@ -27,27 +28,32 @@ from explorer.text import Corpus, Split
 #: Bytes of last hidden states that wait to be compared.
 _WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}
 
-_Ended = tuple[list[Mask], Hidden]  # masks, and their last layer's output
+_Ended = tuple[list[Mask | Variant], Hidden]  # variants, and their last layer's output
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far a mask's predictions are from the unpruned model's, on each window.
+    """How far a variant's predictions are from the unpruned model's, on each window.
 
     Args:
-        mask: the sites that were off.
-        kl: KL(unpruned || masked) in nats, summed over the predicted tokens; infinite, as the
+        variant: what was off, and changed.
+        kl: KL(unpruned || variant) in nats, summed over the predicted tokens; infinite, as the
             others, where the arithmetic of either overflowed.
         logit_l2: L2 norm of the difference of logits, summed over them.
         top1_matches: how many have the same most likely token.
         tokens: predicted tokens in each window.
     """
 
-    mask: Mask
+    variant: Mask | Variant
     kl: Float64[np.ndarray, " windows"]
     logit_l2: Float64[np.ndarray, " windows"]
     top1_matches: Float64[np.ndarray, " windows"]
     tokens: int
+
+    @property
+    def mask(self) -> Mask:
+        """The sites that were off."""
+        return self.variant.mask
 
     @property
     def kl_per_token(self) -> float:
@@ -73,70 +79,72 @@ class Divergence:
 def measure_divergence(
     loaded: LoadedModel,
     corpus: Corpus,
-    masks: Sequence[Mask],
+    variants: Sequence[Mask | Variant],
     store: Store,
     split: Split = "held-out",
     progress: Progress = unreported,
     rows: slice = slice(None),
 ) -> list[Divergence]:
-    """Compare masks with the unpruned model on one split, in the order given. What is stored is not computed again.
+    """Compare variants with the unpruned model on one split, in the order given. What is stored is not computed again.
 
-    The nats of the same masks are stored along the way, for `score`.
+    The nats of the same variants are stored along the way, for `score`.
 
     KL divergence from the unpruned model, top-1 agreement, and the logit distance of Siddiqui et al.
     (arXiv:2407.16286): the mean over tokens of the L2 norm of the difference of pre-softmax logits.
 
     Raises:
-        MaskError: a mask names a layer that the model lacks.
+        MaskError: a variant names a layer that the model lacks.
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; what was finished stays stored.
     """
     windows = corpus.split(split)[rows]
-    asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in masks))
+    asked = list(dict.fromkeys(variant.checked(loaded.n_layers) for variant in variants))
 
     def work(size: int) -> list[Divergence]:
         context = loaded.numerics_key(size)
-        known = {mask: store.divergences(context, windows.digests, str(mask)) for mask in asked}
+        known = {variant: store.divergences(context, windows.digests, variant.key) for variant in asked}
         total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
         for part in slice_rows(len(windows), size):
             digests = windows.digests[part]
-            missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
+            missing = [each for each in asked if any(digest not in known[each] for digest in digests)]
             if not missing:
                 continue
             ids = pad_batch(windows.ids[part], size, loaded.device)
-            for mask, batch in _compare_batch(loaded.wrappers, ids, missing):
+            for variant, batch in _compare_batch(loaded.wrappers, ids, missing):
                 found = batch[: len(digests)]
                 values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
-                store.add_divergences(context, [(digest, str(mask), *each) for digest, each in values.items()])
-                scored = store.nll(context, digests, str(mask))
+                store.add_divergences(context, [(digest, variant.key, *each) for digest, each in values.items()])
+                scored = store.nll(context, digests, variant.key)
                 nll = dict(zip(digests, found[:, 0].tolist(), strict=True))
                 sound = {digest: n for digest, n in nll.items() if digest not in scored and math.isfinite(n)}
-                store.add_nll(context, [(digest, str(mask), n) for digest, n in sound.items()])
-                if mask not in known:  # the unpruned model, which came along
+                store.add_nll(context, [(digest, variant.key, n) for digest, n in sound.items()])
+                if variant not in known:  # the unpruned model, which came along
                     continue
-                known[mask].update(values)
+                known[variant].update(values)
                 done += len(digests)
                 progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
-        return [_assemble(mask, known[mask], windows.digests, corpus.window - 1) for mask in masks]
+        return [_assemble(each, known[each], windows.digests, corpus.window - 1) for each in variants]
 
     return loaded.batch_shape.run(work, corpus.window)
 
 
-def _assemble(mask: Mask, known: dict[str, tuple[float, ...]], digests: Sequence[str], tokens: int) -> Divergence:
+def _assemble(
+    variant: Mask | Variant, known: dict[str, tuple[float, ...]], digests: Sequence[str], tokens: int
+) -> Divergence:
     values = np.array([known[digest] for digest in digests])
-    return Divergence(mask, values[:, 0], values[:, 1], values[:, 2], tokens)
+    return Divergence(variant, values[:, 0], values[:, 1], values[:, 2], tokens)
 
 
 @torch.inference_mode()
 def _compare_batch(
-    wrappers: ModelWrappers, ids: Ids, masks: Sequence[Mask]
-) -> Iterator[tuple[Mask, Float64[np.ndarray, "batch 4"]]]:
-    """Yield the empty mask and each mask with (nll, KL, logit L2, top-1 matches) of every window."""
+    wrappers: ModelWrappers, ids: Ids, variants: Sequence[Mask | Variant]
+) -> Iterator[tuple[Mask | Variant, Float64[np.ndarray, "batch 4"]]]:
+    """Yield the empty mask and each variant with (nll, KL, logit L2, top-1 matches) of every window."""
     layer_inputs = wrappers.layer_inputs(ids)
     ((_, baseline),) = run_prefix_tree(wrappers, layer_inputs, [NONE], None)
     limit = _WAITING_BYTES.get(baseline.device.type, _WAITING_BYTES["cpu"])
     waiting: list[_Ended] = [([NONE], baseline)]
-    for group in run_prefix_tree(wrappers, layer_inputs, [mask for mask in masks if mask], None):
+    for group in run_prefix_tree(wrappers, layer_inputs, [each for each in variants if each], None):
         waiting.append(group)
         if len(waiting) * baseline.nbytes > limit:
             yield from _read(wrappers, baseline, waiting, ids)
@@ -146,7 +154,7 @@ def _compare_batch(
 
 def _read(
     wrappers: ModelWrappers, baseline: Hidden, waiting: Sequence[_Ended], ids: Ids
-) -> Iterator[tuple[Mask, Float64[np.ndarray, "batch 4"]]]:
+) -> Iterator[tuple[Mask | Variant, Float64[np.ndarray, "batch 4"]]]:
     """Compare last hidden states with the unpruned ones, block by block of positions."""
     unpruned, *others = [wrappers.finish(hidden)[:, :-1] for hidden in (baseline, *(hidden for _, hidden in waiting))]
     targets = ids[:, 1:].to(baseline.device)
@@ -161,7 +169,7 @@ def _read(
             same = moved.argmax(-1) == logits.argmax(-1)
             of_tokens = torch.stack([x.double() for x in (nll, kl, (moved - logits).norm(dim=-1), same)])
             values[:, *block] = of_tokens.view(4, *shape).cpu()
-    for (masks, _), values in zip(waiting, found, strict=True):
+    for (group, _), values in zip(waiting, found, strict=True):
         sums = torch.stack([each.sum(1) for each in values], dim=1).numpy()  # each as `score` sums it, to the last bit
         sums[~np.isfinite(sums).all(axis=1)] = np.inf
-        yield from ((mask, sums) for mask in masks)
+        yield from ((variant, sums) for variant in group)

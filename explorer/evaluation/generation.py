@@ -1,4 +1,4 @@
-"""LoadedModel, Mask, prompt -> text, with a KV cache that has no place for attention that is off."""
+"""LoadedModel, Variant, prompt -> text, with a KV cache that has no place for attention that is off."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from transformers import (
 from transformers.cache_utils import DummyLayer
 from transformers.generation.streamers import BaseStreamer
 
+from explorer.deltas import Variant
 from explorer.errors import TextError
 from explorer.evaluation.samples import Sample
 from explorer.evaluation.streaming import Listener, TextSoFar, TokenTimes
@@ -29,7 +30,7 @@ from explorer.text import ChatTemplate, check_ids, decode, encode
 @torch.inference_mode()
 def generate(
     loaded: LoadedModel,
-    mask: Mask,
+    variant: Mask | Variant,
     prompt: str,
     max_new_tokens: int,
     *,
@@ -38,7 +39,7 @@ def generate(
     chat: bool = False,
     listener: Listener | None = None,
 ) -> Sample:
-    """Write on from a prompt under a mask: greedy at temperature 0, else sampled from the seed.
+    """Write on from a prompt with what is off, and changed: greedy at temperature 0, else sampled from the seed.
 
     Nothing of the checkpoint's generation config changes what that means but the tokens that end a text. Where a logit
     is not a number or infinite, the text ends before, and the sample says that it overflowed.
@@ -48,7 +49,7 @@ def generate(
         listener: told the text so far after every token.
 
     Raises:
-        MaskError: the mask names a layer that the model lacks.
+        MaskError: the variant names a layer that the model lacks.
         TextError: the prompt is empty, or too long for the model's positions; or the temperature is too low.
     """
     ids = _encode(loaded, prompt, chat)
@@ -61,16 +62,16 @@ def generate(
     sampling = _sampling(temperature)
     streamer = TextSoFar(loaded.tokenizer, listener) if listener else None
     devices = [loaded.device] if loaded.device.type == "cuda" else []
-    with loaded.wrappers.masked(mask.checked(loaded.n_layers)), torch.random.fork_rng(devices):
+    with loaded.wrappers.as_variant(variant.checked(loaded.n_layers)), torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         prompt_perplexity = _measure_prompt(loaded, ids)
         start = time.perf_counter()
-        output, overflow = _write(loaded, mask, ids, max_new_tokens, streamer, **sampling)
+        output, overflow = _write(loaded, variant.mask, ids, max_new_tokens, streamer, **sampling)
         seconds = time.perf_counter() - start
     new = output[ids.shape[1] :].tolist()
     return Sample(
         prompt,
-        mask,
+        variant,
         decode(loaded.tokenizer, new, skip_special_tokens=True),
         tuple(new),
         seconds,
@@ -80,16 +81,16 @@ def generate(
 
 
 @torch.inference_mode()
-def time_decoding(loaded: LoadedModel, mask: Mask, tokens: int) -> float | None:
-    """Time decoded tokens per second under a mask, once, one text at a time, after a short prompt.
+def time_decoding(loaded: LoadedModel, variant: Mask | Variant, tokens: int) -> float | None:
+    """Time decoded tokens per second of a variant, once, one text at a time, after a short prompt.
 
     The first token, which follows the prompt, is not counted. None if other work was let in meanwhile, or
     the arithmetic overflows.
     """
     times = TokenTimes()
     ids = _encode(loaded, "Once upon a time", chat=False)
-    with loaded.wrappers.masked(mask.checked(loaded.n_layers)), timing() as watch:
-        _write(loaded, mask, ids, tokens, times, min_new_tokens=tokens, **_sampling(0))
+    with loaded.wrappers.as_variant(variant.checked(loaded.n_layers)), timing() as watch:
+        _write(loaded, variant.mask, ids, tokens, times, min_new_tokens=tokens, **_sampling(0))
     return None if watch.stood else times.rate
 
 

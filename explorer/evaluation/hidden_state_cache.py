@@ -1,19 +1,21 @@
-"""Hidden states that a scored mask leaves behind, for the next mask that begins alike."""
+"""Hidden states that a scored variant leaves behind, for the next one that begins alike."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 
-from explorer.masks import Mask, Site
+from explorer.deltas import Variant, find_prefix
+from explorer.masks import Mask
 from explorer.model import Hidden
 
-_Key = tuple[str, int, frozenset[Site]]
+_Key = tuple[str, int, Hashable]
 
 
 class HiddenStateCache:
-    """Inputs of layers, by windows and by what is off before the layer; the least recently used go first.
+    """Inputs of layers, by windows and by what is otherwise before the layer; the least recently used go first.
 
-    A mask that differs from a kept one from layer l on is run from layer l on. One of these belongs to one model.
+    A variant that differs from a kept one from layer l on is run from layer l on. One of these belongs to one model.
 
     Args:
         budget: bytes of states to keep at the most.
@@ -23,24 +25,24 @@ class HiddenStateCache:
         self.budget, self.size = budget, 0
         self._states: OrderedDict[_Key, Hidden] = OrderedDict()
 
-    def deepest(self, windows: str, mask: Mask, n_layers: int) -> tuple[int, Hidden] | None:
-        """Return the deepest layer that a mask need not run before, with that layer's input; None if there is none.
+    def deepest(self, windows: str, variant: Mask | Variant, n_layers: int) -> tuple[int, Hidden] | None:
+        """Return the deepest layer that a variant need not run before, with that layer's input; None if there is none.
 
         Args:
             windows: a key of the batch of windows.
-            mask: what will be off.
+            variant: what will be off and changed.
             n_layers: L; the output of the last layer counts as the input of layer L.
         """
         for layer in range(n_layers, 0, -1):
-            state = self._states.get(key := _key(windows, layer, mask))
+            state = self._states.get(key := _key(windows, layer, variant))
             if state is not None:
                 self._states.move_to_end(key)
                 return layer, state
         return None
 
-    def keep(self, windows: str, layer: int, mask: Mask, state: Hidden) -> None:
-        """Keep the input of a layer under a mask, unless it alone is beyond the budget."""
-        key, size = _key(windows, layer, mask), state.nbytes
+    def keep(self, windows: str, layer: int, variant: Mask | Variant, state: Hidden) -> None:
+        """Keep the input of a layer in a variant, unless it alone is beyond the budget."""
+        key, size = _key(windows, layer, variant), state.nbytes
         if size > self.budget or key in self._states:
             return
         self._evict(size)
@@ -57,5 +59,5 @@ class HiddenStateCache:
             self.size -= self._states.popitem(last=False)[1].nbytes
 
 
-def _key(windows: str, layer: int, mask: Mask) -> _Key:
-    return windows, layer, frozenset(site for site in mask.sites if site.layer < layer)
+def _key(windows: str, layer: int, variant: Mask | Variant) -> _Key:
+    return windows, layer, find_prefix(variant, layer)

@@ -1,11 +1,12 @@
-"""Windows, [Mask] -> the last layer's output under each: the tree of masks, each distinct prefix run once."""
+"""Windows, [Variant] -> the last layer's output of each: the tree of variants, each distinct prefix run once."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
+from explorer.deltas import Variant, find_changes
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.masks import Mask
 from explorer.model import Hidden, Ids, LayerInputs, ModelWrappers
@@ -18,34 +19,37 @@ class KeptState:
         self.state_cache = state_cache
         self.windows = hashlib.sha256(ids.cpu().numpy().tobytes() + str(tuple(ids.shape)).encode()).hexdigest()
 
-    def starts(self, masks: list[Mask], n_layers: int) -> list[tuple[int, Hidden, list[Mask]]]:
-        """Return where masks start that need not start at layer 0, and take those out of the list."""
-        found = [(mask, self.state_cache.deepest(self.windows, mask, n_layers)) for mask in masks]
-        masks[:] = [mask for mask, start in found if start is None]
-        return [(*start, [mask]) for mask, start in found if start is not None]
+    def starts(
+        self, variants: Sequence[Mask | Variant], n_layers: int
+    ) -> list[tuple[int, Hidden, list[Mask | Variant]]]:
+        """Return where variants start that need not start at layer 0."""
+        found = [(variant, self.state_cache.deepest(self.windows, variant, n_layers)) for variant in variants]
+        return [(*start, [variant]) for variant, start in found if start is not None]
 
-    def keep(self, layer: int, mask: Mask, hidden: Hidden) -> None:
-        """Keep the input of a layer under a mask for the next ones."""
-        self.state_cache.keep(self.windows, layer, mask, hidden)
+    def keep(self, layer: int, variant: Mask | Variant, hidden: Hidden) -> None:
+        """Keep the input of a layer in a variant for the next ones."""
+        self.state_cache.keep(self.windows, layer, variant, hidden)
 
 
 def run_prefix_tree(
-    wrappers: ModelWrappers, layer_inputs: LayerInputs, masks: list[Mask], kept: KeptState | None
-) -> Iterator[tuple[list[Mask], Hidden]]:
-    """Yield masks with their last layer's output, running each distinct prefix once.
+    wrappers: ModelWrappers, layer_inputs: LayerInputs, variants: Sequence[Mask | Variant], kept: KeptState | None
+) -> Iterator[tuple[list[Mask | Variant], Hidden]]:
+    """Yield variants with their last layer's output, running each distinct prefix once.
 
     Of the branches at a fork the fullest is taken last: what waits on the stack then is the states of a few forks,
     not of every layer.
     """
     n_layers = len(wrappers.layers)
-    stack = kept.starts(masks, n_layers) if kept else []
-    stack += [(0, layer_inputs.hidden, masks)] if masks else []
+    stack = kept.starts(variants, n_layers) if kept else []
+    begun = {variant for _, _, (variant,) in stack}
+    others = [variant for variant in variants if variant not in begun]
+    stack += [(0, layer_inputs.hidden, others)] if others else []
     while stack:
         layer, hidden, group = stack.pop()
         while layer < n_layers:
-            group, *others = _fork(group, layer)
-            stack += [(layer, hidden, other) for other in reversed(others)]
-            with wrappers.masked(group[0]):
+            group, *rest = _fork(group, layer)
+            stack += [(layer, hidden, other) for other in reversed(rest)]
+            with wrappers.as_variant(group[0]):
                 hidden = wrappers.run_layer(layer, hidden, layer_inputs.calls[layer])
             layer += 1
             if kept:
@@ -53,9 +57,9 @@ def run_prefix_tree(
         yield group, hidden
 
 
-def _fork(masks: list[Mask], layer: int) -> list[list[Mask]]:
-    """Part masks by what is off in a layer, the smallest part first."""
-    parts: dict[tuple[bool, bool], list[Mask]] = defaultdict(list)
-    for mask in masks:
-        parts[mask.off(layer)].append(mask)
+def _fork(variants: list[Mask | Variant], layer: int) -> list[list[Mask | Variant]]:
+    """Part variants by what is otherwise in a layer, the smallest part first."""
+    parts: dict[Hashable, list[Mask | Variant]] = defaultdict(list)
+    for variant in variants:
+        parts[find_changes(variant, layer)].append(variant)
     return sorted(parts.values(), key=len)

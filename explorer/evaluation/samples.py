@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from explorer.deltas import Variant
 from explorer.masks import Mask
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Text that a model wrote under a mask; the prompt's perplexity is None where it is a single token.
+    """Text that a model wrote as a variant; the prompt's perplexity is None where it is a single token.
 
     With `overflow` the text ends where a logit was not finite: too large for the dtype.
     """
 
     prompt: str
-    mask: Mask
+    variant: Mask | Variant
     text: str
     token_ids: tuple[int, ...]
     seconds: float
     prompt_perplexity: float | None = None
     overflow: bool = False
+
+    @property
+    def mask(self) -> Mask:
+        """The sites that were off."""
+        return self.variant.mask
 
     @property
     def repetition(self) -> float:

@@ -1,4 +1,4 @@
-"""What a mask costs, as numbers: perplexity with its interval, estimates, overflow. Knows no torch."""
+"""What a variant costs, as numbers: perplexity with its interval, estimates, overflow. Knows no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from explorer.deltas import Variant
 from explorer.masks import NONE, Mask
 from explorer.numerics import Interval, t_interval
 
@@ -36,20 +37,20 @@ class Overflow:
 
 @dataclass(frozen=True)
 class Score:
-    """What a mask costs on a split, beside the unpruned model on the same windows.
+    """What a variant costs on a split, beside the unpruned model on the same windows.
 
     Args:
-        mask: the sites that were off.
+        variant: what was off, and changed.
         nll: summed negative log-likelihood of each window's predicted tokens; infinite where
             the arithmetic overflowed.
         baseline: the same for the unpruned model.
         tokens: predicted tokens in each window.
         text_bytes: UTF-8 bytes behind the predicted tokens.
-        overflow: where the mask's arithmetic overflowed, if it did on any window.
+        overflow: where the variant's arithmetic overflowed, if it did on any window.
         baseline_overflow: the same for the unpruned model.
     """
 
-    mask: Mask
+    variant: Mask | Variant
     nll: Float64[np.ndarray, " windows"]
     baseline: Float64[np.ndarray, " windows"]
     tokens: int
@@ -60,7 +61,12 @@ class Score:
     @property
     def unpruned(self) -> Score:
         """The score of the whole model on the same windows."""
-        return replace(self, mask=NONE, nll=self.baseline, overflow=self.baseline_overflow)
+        return replace(self, variant=NONE, nll=self.baseline, overflow=self.baseline_overflow)
+
+    @property
+    def mask(self) -> Mask:
+        """The sites that were off."""
+        return self.variant.mask
 
     @property
     def n_tokens(self) -> int:

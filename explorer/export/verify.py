@@ -91,7 +91,7 @@ def _compare(
     """
     found, windows, nll = _Found(), corpus.held_out, (list[float](), list[float]())
     first = pad_batch(windows.ids[:1], 1, loaded.device)
-    with loaded.wrappers.masked(mask):
+    with loaded.wrappers.as_variant(mask):
         expected = loaded.model(first, use_cache=False).logits
     _note(found, expected, reloaded.model(first, use_cache=False).logits)
     for part in slice_rows(len(windows), size):

@@ -90,6 +90,21 @@ class Mask:
     def __le__(self, other: Mask) -> bool:
         return self.sites <= other.sites
 
+    @property
+    def mask(self) -> Mask:
+        """Itself: it is a variant without deltas."""
+        return self
+
+    @property
+    def deltas(self) -> tuple[()]:
+        """What is changed: nothing."""
+        return ()
+
+    @property
+    def key(self) -> str:
+        """The text under which numbers are stored."""
+        return str(self)
+
     def _layers(self, part: Part) -> set[int]:
         return {site.layer for site in self.sites if site.part == part}
 

@@ -105,7 +105,7 @@ def _run_forward(loaded: LoadedModel, windows: Int[np.ndarray, "windows window"]
     wrappers, ids = loaded.wrappers, pad_batch(windows, size, loaded.device)
     layer_inputs = wrappers.layer_inputs(ids)
     states = [layer_inputs.hidden]
-    with wrappers.masked(NONE):
+    with wrappers.as_variant(NONE):
         for layer, call in enumerate(layer_inputs.calls):
             states.append(wrappers.run_layer(layer, states[-1], call))
     gradient = _find_gradient(loaded, states[-1], ids)
@@ -142,7 +142,7 @@ def _run_backward(loaded: LoadedModel, layer: int, passed: _Pass) -> dict[str, _
     """Go back through a layer; return the gradients of its weights."""
     weights = _weights(loaded.wrappers.layers[layer])
     hidden = passed.states.pop().detach().requires_grad_()
-    with _differentiable(weights.values()), loaded.wrappers.masked(NONE):
+    with _differentiable(weights.values()), loaded.wrappers.as_variant(NONE):
         output = loaded.wrappers.run_layer(layer, hidden, passed.layer_inputs.calls[layer])
         wanted = [hidden, *weights.values()]
         gradients = torch.autograd.grad(output, wanted, passed.gradient.to(output.device), allow_unused=True)

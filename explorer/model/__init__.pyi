@@ -9,6 +9,7 @@ from .config_only import count_parameters_of_config as count_parameters_of_confi
 from .cost_model import CostModel as CostModel, Costs as Costs
 from .dissection import find_updates as find_updates
 from .forward_policies import Hidden as Hidden, Ids as Ids, LayerInputs as LayerInputs
+from .layerwise import LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (
     LoadedModel as LoadedModel,
     inspect_checkpoint as inspect_checkpoint,
@@ -19,6 +20,7 @@ from .memory import free_bytes as free_bytes
 from .parameter_counts import count_parameters as count_parameters
 from .placement import Placement as Placement
 from .preflight import check_text as check_text, find_faults as find_faults
+from .states import States as States
 from .torch_modes import default_modes as default_modes
 from .weights import read_weights as read_weights
 from .wrappers import ModelWrappers as ModelWrappers

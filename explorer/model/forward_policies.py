@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -10,10 +10,12 @@ from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from explorer.masks import Mask, Site
+from explorer.deltas import StandIn, Variant
+from explorer.masks import PARTS, Mask, Part, Site
+from explorer.model.layer_surgery import Watch, changed, watched
 
 Forward = Callable[..., Any]
 #: Token ids, and what the layers make of them.
@@ -100,13 +102,15 @@ def _identity(tensor: Hidden) -> Hidden:
 class ReturnFormat:
     """The form of a model: tuple lengths of what layers and each site return (0 a tensor), how they add.
 
-    `decoder` dresses the last hidden states as the decoder returns them.
+    `normed` are the parts with a norm between them and the residual stream; `decoder` dresses the last hidden states as
+    the decoder returns them.
     """
 
     residual_inside: bool
     scale: float
     layer: int = 0
     sites: dict[Site, int] = field(default_factory=dict)
+    normed: frozenset[Part] = frozenset()
     decoder: Callable[[Hidden], Any] = _identity
 
 
@@ -137,13 +141,22 @@ class LearnReturnFormat(ForwardPolicy):
 
 
 @dataclass
-class MaskedForward(ForwardPolicy):
-    """Runs what the mask leaves on, under the eyes of an observer if there is one."""
+class VariantForward(ForwardPolicy):
+    """Runs what the variant leaves on with its weights, under the eyes of an observer and a watch if there are any."""
 
-    mask: Mask
+    variant: Mask | Variant
     form: ReturnFormat
+    layers: Sequence[nn.Module]
     observer: Observer | None = None
+    watch: Watch | None = None
     shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.mask = self.variant.mask
+        self.stand_ins: dict[Site, StandIn] = {}
+        self.added: Float[Tensor, " *any"] | None = None
+        for delta in self.variant.deltas:
+            self.stand_ins |= {min(place.sites): stand_in for place, stand_in in delta.stand_ins.items()}
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         if check := BEFORE_LAYER.get():
@@ -155,10 +168,24 @@ class MaskedForward(ForwardPolicy):
         off = layer in self.mask.whole_layers
         if not off and (count := LAYER_COUNT.get()):
             count.evaluations += len(hidden)
-        output = _formed(hidden, self.form.layer) if off else forward(*args, **kwargs)
+        output = (
+            _formed(self._pass_on(layer, hidden), self.form.layer) if off else self._run(layer, forward, args, kwargs)
+        )
         if self.observer:
             self.observer.leave(layer, first_of(output))
         return output
+
+    def _pass_on(self, layer: int, hidden: Hidden) -> Hidden:
+        """Return the output of a layer that is off."""
+        stand_in = self.stand_ins.get(Site(layer, PARTS[0]))
+        return hidden if stand_in is None else hidden + stand_in.on(hidden.device)(hidden)
+
+    def _run(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        module, deltas = self.layers[layer], self.variant.deltas
+        if not deltas and self.watch is None:
+            return forward(*args, **kwargs)
+        with changed(module, layer, deltas), watched(module, self.watch):
+            return forward(*args, **kwargs)
 
     def before_site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         return hidden_of(args, kwargs) if site in self.mask.sites else forward(*args, **kwargs)
@@ -166,11 +193,16 @@ class MaskedForward(ForwardPolicy):
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         if site not in self.mask.sites:
             return forward(*args, **kwargs)
-        nothing = _residual(args, kwargs) if self.form.residual_inside else torch.zeros_like(hidden_of(args, kwargs))
-        return _formed(nothing, self.form.sites[site])
+        hidden = hidden_of(args, kwargs)
+        stand_in = self.stand_ins.get(site)
+        self.added = torch.zeros_like(hidden) if stand_in is None else stand_in.on(hidden.device)(hidden)
+        given = _residual(args, kwargs) + self.added if self.form.residual_inside else self.added
+        return _formed(given, self.form.sites[site])
 
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
+        if site.part in self.form.normed and site in self.stand_ins:
+            output = self.added  # it stands in for what the norm gives
         if self.observer:
             added = first_of(output) - _residual(args, kwargs) if self.form.residual_inside else first_of(output)
             added = added.view(self.shape)  # some layers flatten batch and window for their MLP

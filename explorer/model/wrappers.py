@@ -1,4 +1,4 @@
-"""The only code that touches a model's forward: `observe`, `masked`, and the pieces that scoring re-runs.
+"""The only code that touches a model's forward: `observe`, `as_variant`, and the pieces that scoring re-runs.
 
 Wrappers are put on once, at load. Each asks a context variable what to do, so that the mask belongs to the
 work and not to the model: threads that hold different masks share one copy of the weights, and nothing has
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
+from explorer.deltas import Variant
 from explorer.errors import UnsupportedModel, first_line
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model.architecture import Architecture
@@ -33,34 +34,21 @@ from explorer.model.forward_policies import (
     LayerCount,
     LayerInputs,
     LearnReturnFormat,
-    MaskedForward,
     Observer,
     RecordLayerInputs,
     ReplaceDecoderOutput,
     ReplaceLastLayer,
     ReturnFormat,
     ShowAttention,
+    VariantForward,
     first_of,
     following,
     hidden_of,
 )
+from explorer.model.layer_surgery import Watch, put_forward
 from explorer.model.weights import find_input_device
 
 _InOut = tuple[Float[Tensor, " *any"], Float[Tensor, " *other"]]
-
-
-def _put(module: nn.Module, forward: Forward) -> Callable[[], None]:
-    """Let a module run something in place of its forward; return what takes that off."""
-    before = module.__dict__.get("forward")
-
-    def undo() -> None:
-        if before is None:
-            del module.__dict__["forward"]
-        else:
-            module.__dict__["forward"] = before
-
-    module.__dict__["forward"] = forward
-    return undo
 
 
 def see_children(model: Any, layer: nn.Module, ids: Ids) -> dict[str, _InOut]:
@@ -81,7 +69,7 @@ def see_children(model: Any, layer: nn.Module, ids: Ids) -> dict[str, _InOut]:
 
     try:
         for name, module in (("", layer), *layer.named_children()):
-            undo.append(_put(module, watch(name, module.forward)))
+            undo.append(put_forward(module, watch(name, module.forward)))
         _try_out(model, ids)
     finally:
         for take_off in undo:
@@ -111,7 +99,8 @@ class ModelWrappers:
         self.vocabulary: int = model.config.get_text_config(decoder=True).vocab_size
         self._undo: list[Callable[[], None]] = []
         scale = float(getattr(self.layers[0], architecture.multiplier)) if architecture.multiplier else 1.0
-        self._form = ReturnFormat(architecture.residual_inside, scale)
+        normed = frozenset(part for part in PARTS if architecture.update(part) not in architecture.modules(part))
+        self._form = ReturnFormat(architecture.residual_inside, scale, normed=normed)
         self._wrap(model.get_submodule(architecture.decoder), lambda run, *call: run.decoder(*call))
         for index, layer in enumerate(self.layers):
             self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
@@ -123,6 +112,11 @@ class ModelWrappers:
         except BaseException:
             self.remove()
             raise
+
+    @property
+    def multiplier(self) -> float:
+        """What every layer multiplies with what its sites give, before it is added to the residual stream."""
+        return self._form.scale
 
     def returns(self, site: Site) -> int:
         """Length of the tuple that a site's module returns; 0 if it returns a tensor."""
@@ -149,24 +143,30 @@ class ModelWrappers:
             run = ACTIVE_POLICY.get()
             return inner(*args, **kwargs) if run is None else act(run, inner, args, kwargs)
 
-        self._undo.append(_put(module, forward))
+        self._undo.append(put_forward(module, forward))
 
     def _ids(self, batch: int, length: int) -> Ids:
         return torch.zeros((batch, length), dtype=torch.long, device=self.device)
 
     @contextmanager
-    def masked(self, mask: Mask) -> Iterator[None]:
-        """Turn the mask's sites off, in this thread, for the time of the block.
+    def as_variant(self, variant: Mask | Variant) -> Iterator[None]:
+        """Run the model as a variant, in this thread, for the time of the block.
 
-        A site that is off adds zeros to the residual stream and is not run; a layer that is off is skipped.
+        A site that is off adds zeros to the residual stream, or what stands in for it, and is not run; a layer that is
+        off is skipped. A layer has the variant's weights while it runs, and its own before and after.
         """
-        with following(MaskedForward(mask, self._form)):
+        with following(VariantForward(variant, self._form, self.layers)):
             yield
 
     @contextmanager
-    def observe(self, observer: Observer, mask: Mask = NONE) -> Iterator[None]:
-        """Show the residual stream of every forward pass in this thread to an observer, under a mask."""
-        with following(MaskedForward(mask, self._form, observer)):
+    def observe(
+        self, observer: Observer | None, variant: Mask | Variant = NONE, watch: Watch | None = None
+    ) -> Iterator[None]:
+        """Show the residual stream of every forward pass in this thread to an observer, in a variant.
+
+        And keep in `watch` what modules within the layers are given and give.
+        """
+        with following(VariantForward(variant, self._form, self.layers, observer, watch)):
             yield
 
     @contextmanager

@@ -1,3 +1,4 @@
+from .hadamard import make_hadamard as make_hadamard
 from .intervals import Interval as Interval, t_interval as t_interval
 from .racing import LossFunction as LossFunction, Race as Race, excess_loss as excess_loss, race as race
 from .rank_correlation import Agreement as Agreement, correlate as correlate
@@ -7,3 +8,4 @@ from .resampling import (
     resample_means as resample_means,
 )
 from .ridge import fit_ridge as fit_ridge
+from .ridge_sums import PENALTIES as PENALTIES, Ridge as Ridge, RidgeSums as RidgeSums

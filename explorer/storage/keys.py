@@ -20,6 +20,7 @@ EDITIONS = {
     "entropy": 1,
     "last-token-cosine": 1,
     "plan": 3,
+    "delta": 1,
 }
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from explorer.errors import ExplorerError
+from explorer.storage.deltas import FOLDER, DeltaFiles
 from explorer.storage.partial_files import remove_leftovers, written_whole
 from explorer.storage.tables import LAYOUT, OtherLayout, lay_out
 
@@ -46,6 +47,7 @@ class Store:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._lock = threading.RLock()
+        self.deltas = DeltaFiles(folder)
         self._arrays: dict[str, dict[str, _Array]] = {}
         if folder is not None:
             try:
@@ -54,7 +56,7 @@ class Store:
                 raise CacheError(
                     "Cannot use the cache folder", f"{folder} ({error.strerror})", "Name another with --cache"
                 ) from None
-            for name in ("arrays", "models"):
+            for name in ("arrays", "models", FOLDER):
                 remove_leftovers(folder / name)
         try:
             self._db = self._open()

@@ -37,6 +37,11 @@ class Windows:
         """A digest for each window's token ids, the key under which its nats are stored."""
         return tuple(hashlib.sha256(row.astype("<i8").tobytes()).hexdigest()[:32] for row in self.ids)
 
+    @cached_property
+    def digest(self) -> str:
+        """A digest of every id."""
+        return hashlib.sha256("/".join(["v1", *self.digests]).encode()).hexdigest()[:32]
+
 
 @dataclass(frozen=True)
 class Corpus:

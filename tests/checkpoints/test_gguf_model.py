@@ -190,7 +190,7 @@ def test_without_a_layer_it_is_exported_proven_and_read_back(architecture: str, 
     corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
     export(loaded, Mask.parse("1-2"), tmp_path / "out", corpus, store, format="gguf")
     assert not list(tmp_path.glob(".*"))
-    with loaded.wrappers.masked(Mask.parse("1-2")):
+    with loaded.wrappers.as_variant(Mask.parse("1-2")):
         expected = read_logits(loaded.model)
     torch.testing.assert_close(read_logits(load_gguf(tmp_path / "out" / "model.gguf").model), expected)
 

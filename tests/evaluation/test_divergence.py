@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from explorer.errors import Cancelled, MaskError
-from explorer.evaluation import divergence, perplexity
+from explorer.evaluation import divergence, nll, perplexity
 from explorer.evaluation.divergence import Divergence, measure_divergence
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
@@ -50,7 +50,7 @@ def test_batches_blocks_and_company_do_not_matter(
 ) -> None:
     whole = measure_divergence(llama, llama_corpus, MASKS, Store(None), "calibration")
     monkeypatch.setattr(llama.batch_shape, "tokens", 2 * llama_corpus.window)
-    monkeypatch.setitem(perplexity.LOGIT_BYTES, "cpu", 7 * 4 * 300)
+    monkeypatch.setitem(nll.LOGIT_BYTES, "cpu", 7 * 4 * 300)
     monkeypatch.setitem(divergence._WAITING_BYTES, "cpu", 1)
     for mask, before in zip(MASKS, whole, strict=True):
         (found,) = measure_divergence(llama, llama_corpus, [mask], Store(None), "calibration")

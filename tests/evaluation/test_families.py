@@ -45,7 +45,7 @@ def other(request: pytest.FixtureRequest, more: More) -> LoadedModel:
 def test_a_masked_model_is_the_plain_one_without_the_modules(other: LoadedModel, text: str) -> None:
     mask = Mask.parse(text if other.n_layers > 4 else text.replace("m4", "m3"))
     ids = torch.arange(2 * WINDOW).view(2, WINDOW)
-    with torch.inference_mode(), other.wrappers.masked(mask):
+    with torch.inference_mode(), other.wrappers.as_variant(mask):
         found = other.model(ids, use_cache=False).logits
     expected = brute_force.logits(turned_off(brute_force.plain(other.checkpoint.folder), other, mask), ids.numpy())
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))

@@ -51,7 +51,7 @@ def test_attention_that_is_off_has_no_entries(loaded: LoadedModel) -> None:
     ids = loaded.tokenizer(PROMPT, return_tensors="pt").input_ids
     for mask in masks_of(loaded):
         cache = make_cache(loaded, mask)
-        with torch.inference_mode(), loaded.wrappers.masked(mask):
+        with torch.inference_mode(), loaded.wrappers.as_variant(mask):
             loaded.model(ids, past_key_values=cache, use_cache=True)
         assert len(cache.layers) == loaded.n_layers
         for index, layer in enumerate(cache.layers):
@@ -70,7 +70,7 @@ def test_left_padded_batch_equals_each_prompt_alone(loaded: LoadedModel) -> None
         alone = [
             generate(loaded, mask, loaded.tokenizer.decode(p, skip_special_tokens=True), 8).token_ids for p in prompts
         ]
-        with loaded.wrappers.masked(mask):
+        with loaded.wrappers.as_variant(mask):
             found = loaded.model.generate(
                 ids,
                 attention_mask=seen,
@@ -91,7 +91,7 @@ def test_left_padded_logits_equal_those_of_zeroed_projections(loaded: LoadedMode
     if loaded.config.model_type in ("bloom", "falcon", "opt"):  # they take positions from the mask
         del call["position_ids"]
     for mask in masks_of(loaded)[:6]:
-        with loaded.wrappers.masked(mask):
+        with loaded.wrappers.as_variant(mask):
             found = loaded.model(**call, use_cache=False).logits
         expected = brute_force.zeroed(loaded.checkpoint.folder, mask)(**call, use_cache=False).logits
         torch.testing.assert_close(found[seen.bool()], expected[seen.bool()], rtol=1e-4, atol=1e-4)

@@ -78,7 +78,7 @@ def corpus(half: LoadedModel) -> Corpus:
 
 
 def _finite_by_hand(loaded: LoadedModel, ids: np.ndarray, mask: Mask) -> list[bool]:
-    with torch.no_grad(), loaded.wrappers.masked(mask):
+    with torch.no_grad(), loaded.wrappers.as_variant(mask):
         return [bool(loaded.model(torch.from_numpy(row)[None], use_cache=False).logits.isfinite().all()) for row in ids]
 
 

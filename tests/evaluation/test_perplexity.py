@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from explorer.errors import Cancelled, DeviceError, MaskError
-from explorer.evaluation import perplexity
+from explorer.evaluation import nll, perplexity
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.perplexity import Live, score
 from explorer.masks.mask import NONE, PARTS, Mask, Site
@@ -63,7 +63,7 @@ def test_empty_mask_is_the_untouched_model_bitwise(tiny: Tiny, family: str) -> N
     loaded = tiny.load(family)
     ids = loaded.tokenize("python-docs", 5 * WINDOW, WINDOW).held_out.ids
     expected = brute_force.logits(plain, ids)
-    with loaded.wrappers.masked(NONE):
+    with loaded.wrappers.as_variant(NONE):
         assert torch.equal(brute_force.logits(loaded.model, ids), expected)
     assert torch.equal(brute_force.logits(loaded.model, ids), expected)
     wrappers = ModelWrappers(plain, loaded.architecture)
@@ -98,7 +98,7 @@ def test_positions_at_the_head_do_not_matter(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch, positions: int
 ) -> None:
     (expected,) = score(llama, llama_corpus, [Mask.parse("a1")], Store(None))
-    monkeypatch.setitem(perplexity.LOGIT_BYTES, "cpu", positions * 4 * VOCABULARY)
+    monkeypatch.setitem(nll.LOGIT_BYTES, "cpu", positions * 4 * VOCABULARY)
     (found,) = score(llama, llama_corpus, [Mask.parse("a1")], Store(None))
     np.testing.assert_allclose(found.nll, expected.nll, rtol=1e-6)
 

@@ -164,7 +164,7 @@ def test_peft_tunes_what_is_left(original: LoadedModel, store: Store, tmp_path: 
     np.save(tmp_path / "ids.npy", ids)
     losses = _run(_LORA, str(tmp_path / "out"), str(tmp_path / "ids.npy"), str(tmp_path / "logits.npy"))
     assert losses == sorted(losses, reverse=True)
-    with torch.inference_mode(), original.wrappers.masked(mask):
+    with torch.inference_mode(), original.wrappers.as_variant(mask):
         expected = original.model(torch.from_numpy(ids), use_cache=False).logits
     found = torch.from_numpy(np.load(tmp_path / "logits.npy"))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)

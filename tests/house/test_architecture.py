@@ -15,6 +15,7 @@ from tests.support.tiny_models import REPOSITORY
 #: A room may import from those before it, and from files that lie in no room.
 ROOMS = (
     "explorer.masks",
+    "explorer.deltas",
     "explorer.numerics",
     "explorer.storage",
     "explorer.checkpoints",
@@ -22,6 +23,7 @@ ROOMS = (
     "explorer.model",
     "explorer.evaluation",
     "explorer.measures",
+    "explorer.recovery",
     "explorer.plans",
     "explorer.export",
     "explorer.execution",

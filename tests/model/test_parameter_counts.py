@@ -41,7 +41,7 @@ def test_kv_bytes_are_those_of_the_cache(loaded: LoadedModel) -> None:
     for text in ("none", "a0", "1", "a0-1,m2"):
         mask = Mask.parse(text)
         cache = make_cache(loaded, mask)
-        with torch.inference_mode(), loaded.wrappers.masked(mask):
+        with torch.inference_mode(), loaded.wrappers.as_variant(mask):
             loaded.model(torch.arange(length)[None], past_key_values=cache, use_cache=True)
         layers = [layer for index, layer in enumerate(cache.layers) if not mask.off(index)[0]]
         held = sum(t.numel() * t.itemsize for layer in layers for t in (layer.keys, layer.values))

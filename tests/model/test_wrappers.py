@@ -48,7 +48,7 @@ def _ids(corpus: Corpus) -> np.ndarray:
 def test_masked_logits_equal_brute_force(loaded: LoadedModel, corpus: Corpus) -> None:
     for text in ("0", "a0", "m1", "a1,m2,3"):
         mask = Mask.parse(text)
-        with loaded.wrappers.masked(mask):
+        with loaded.wrappers.as_variant(mask):
             found = brute_force.logits(loaded.model, _ids(corpus))
         expected = brute_force.logits(brute_force.zeroed(loaded.checkpoint.folder, mask), _ids(corpus))
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
@@ -84,13 +84,13 @@ def test_a_site_that_is_off_is_not_run(loaded: LoadedModel, corpus: Corpus) -> N
         for name in loaded.architecture.modules(site.part)
         for parameter in getattr(loaded.wrappers.layers[site.layer], name).parameters()
     ]
-    with loaded.wrappers.masked(mask):
+    with loaded.wrappers.as_variant(mask):
         expected = brute_force.logits(loaded.model, _ids(corpus))
     saved = [weight.clone() for weight in weights]
     try:
         for weight in weights:
             weight.fill_(math.nan)
-        with loaded.wrappers.masked(mask):
+        with loaded.wrappers.as_variant(mask):
             assert torch.equal(brute_force.logits(loaded.model, _ids(corpus)), expected)
         assert brute_force.logits(loaded.model, _ids(corpus)).isnan().any()
     finally:
@@ -110,7 +110,7 @@ def test_no_mask_survives_an_exception(loaded: LoadedModel, corpus: Corpus, erro
 
     with pytest.raises(error), loaded.wrappers.observe(Broken(), Mask.parse("0")):
         brute_force.logits(loaded.model, _ids(corpus))
-    with pytest.raises(error), loaded.wrappers.masked(Mask.parse("a0-3")):
+    with pytest.raises(error), loaded.wrappers.as_variant(Mask.parse("a0-3")):
         raise error
     assert torch.equal(brute_force.logits(loaded.model, _ids(corpus)), expected)
 
@@ -120,11 +120,11 @@ def test_masks_nest(llama: LoadedModel, llama_corpus: Corpus) -> None:
         return brute_force.logits(llama.model, _ids(llama_corpus))
 
     untouched = run()
-    with llama.wrappers.masked(Mask.parse("1")):
+    with llama.wrappers.as_variant(Mask.parse("1")):
         outer = run()
-        with llama.wrappers.masked(Mask.parse("a2")):
+        with llama.wrappers.as_variant(Mask.parse("a2")):
             assert not torch.equal(run(), outer)
-        with llama.wrappers.masked(NONE):
+        with llama.wrappers.as_variant(NONE):
             assert torch.equal(run(), untouched)
         assert torch.equal(run(), outer)
     assert torch.equal(run(), untouched)
@@ -184,7 +184,7 @@ def test_two_threads_with_two_masks_get_their_own_numbers(loaded: LoadedModel, c
     masks = [Mask.parse("a0,2"), Mask.parse("m0,1")]
     expected = []
     for mask in masks:
-        with loaded.wrappers.masked(mask):
+        with loaded.wrappers.as_variant(mask):
             expected.append(brute_force.logits(loaded.model, _ids(corpus)))
     barrier = threading.Barrier(2)
 

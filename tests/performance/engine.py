@@ -70,7 +70,7 @@ def _measure(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
 
 def score_plainly(loaded: LoadedModel, ids: torch.Tensor, mask: Mask) -> None:
     """A full forward with its loss, as the papers' scripts do it."""
-    with loaded.wrappers.masked(mask):
+    with loaded.wrappers.as_variant(mask):
         logits = loaded.model(ids, use_cache=False).logits
     F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
 

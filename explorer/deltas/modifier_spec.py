@@ -1,0 +1,43 @@
+"""A modifier and its options, and their text form. Knows no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from explorer.errors import ModifyError, shorten
+
+_LONGEST = 400  # characters of a spec's text
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_VALUE = re.compile(r"[A-Za-z0-9.:_+-]+")
+
+
+@dataclass(frozen=True)
+class ModifierSpec:
+    """A way to change weights by name: `linear;rank=64`.
+
+    The text form is canonical: options are sorted, `parse` and `str` are inverse. What options there are, and which
+    values they take, is the modifier's to say: see `recovery.find_modifier`.
+
+    Args:
+        name: of the modifier.
+        options: (name, value) pairs, sorted by name.
+    """
+
+    name: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> ModifierSpec:
+        """Read the text form. Raises ModifyError on malformed text."""
+        name, *rest = (part.strip() for part in text[: _LONGEST + 1].split(";"))
+        options = dict(part.partition("=")[::2] for part in rest)
+        sound = _NAME.fullmatch(name) and all(
+            _NAME.fullmatch(key) and _VALUE.fullmatch(value) for key, value in options.items()
+        )
+        if len(text) > _LONGEST or len(options) < len(rest) or not sound:
+            raise ModifyError("Malformed modifier", shorten(repr(text), 100), "Write NAME or NAME;option=value")
+        return cls(name, tuple(sorted(options.items())))
+
+    def __str__(self) -> str:
+        return ";".join([self.name, *(f"{key}={value}" for key, value in self.options)])

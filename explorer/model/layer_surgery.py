@@ -1,0 +1,88 @@
+"""What is done to one layer for the time of its forward: other weights put in, modules watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from explorer.deltas import Delta
+
+
+@dataclass
+class Watch:
+    """What modules of a layer were given and gave in the last forward pass.
+
+    Args:
+        modules: their names in the layer.
+        given, gave: by name, the first argument and the output, of which only the first of a tuple.
+    """
+
+    modules: tuple[str, ...]
+    given: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
+    gave: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
+
+
+def put_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
+    """Let a module run something in place of its forward; return what takes that off."""
+    before = module.__dict__.get("forward")
+
+    def undo() -> None:
+        if before is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = before
+
+    module.__dict__["forward"] = forward
+    return undo
+
+
+@contextmanager
+def changed(layer: nn.Module, index: int, deltas: Sequence[Delta]) -> Iterator[None]:
+    """Give a layer the weights that deltas have for it; its own come back, whatever happens in the block."""
+    before: list[tuple[nn.Module, str, nn.Parameter]] = []
+    try:
+        for delta in deltas:
+            for name, tensor in delta.weights.get(index, {}).items():
+                path, _, leaf = name.rpartition(".")
+                owner = layer.get_submodule(path)
+                own = owner.get_parameter(leaf)
+                before.append((owner, leaf, own))
+                setattr(owner, leaf, nn.Parameter(tensor.to(own.device), requires_grad=False))
+        yield
+    finally:
+        for owner, leaf, own in reversed(before):
+            setattr(owner, leaf, own)
+
+
+@contextmanager
+def watched(layer: nn.Module, watch: Watch | None) -> Iterator[None]:
+    """Keep what modules of a layer are given and give in the block; copies, for some layers add in place."""
+    undo: list[Callable[[], None]] = []
+    if watch is None:
+        yield
+        return
+    try:
+        for name in watch.modules:
+            module = layer.get_submodule(name)
+            undo.append(put_forward(module, _note(name, module.forward, watch)))
+        yield
+    finally:
+        for take_off in reversed(undo):
+            take_off()
+
+
+def _note(name: str, inner: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
+    @wraps(inner)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        watch.given[name] = (args[0] if args else kwargs["hidden_states"]).clone()
+        output = inner(*args, **kwargs)
+        watch.gave[name] = (output[0] if isinstance(output, tuple) else output).clone()
+        return output
+
+    return forward

@@ -1,0 +1,143 @@
+"""All windows of a text through a model one layer at a time, each layer's modules watched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from explorer.deltas import Variant
+from explorer.masks import NONE, Mask, Site
+from explorer.model.batch_shape import pad_batch, slice_rows
+from explorer.model.forward_policies import Hidden, LayerCall
+from explorer.model.layer_surgery import Watch
+from explorer.model.loading import LoadedModel
+from explorer.model.states import States
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one batch of windows did in a layer; what fills the batch up is cut off.
+
+    Args:
+        rows: which windows.
+        before, after: the layer's input and output.
+        given, gave: the first argument and the output of each module that was watched, by name.
+        updates: what attention and MLP added to the residual stream, where that was asked for.
+    """
+
+    rows: slice
+    before: Hidden
+    after: Hidden
+    given: dict[str, Hidden]
+    gave: dict[str, Hidden]
+    updates: dict[str, Hidden]
+
+
+class _Updates:
+    """Keeps what the sites of one layer add."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Hidden] = {}
+
+    def enter(self, layer: int, hidden: Hidden) -> None:
+        pass
+
+    def update(self, site: Site, update: Hidden) -> None:
+        self.found[site.part] = update.clone()  # some layers add in place
+
+    def leave(self, layer: int, hidden: Hidden) -> None:
+        pass
+
+
+class LayerwisePass:
+    """Takes all windows through one layer of a variant before any goes into the next.
+
+    Args:
+        loaded: the model.
+        ids: the windows.
+        rows: windows in a batch.
+        folder: where states lie that are too many for memory.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, ids: Int[np.ndarray, "windows window"], rows: int, folder: Path | None = None
+    ) -> None:
+        self.loaded, self.ids, self.rows, self.folder = loaded, ids, rows, folder
+        self._calls: list[list[LayerCall]] = []
+        self.layers_run = 0
+
+    @property
+    def forwards(self) -> float:
+        """How many whole forward passes of all windows the layers run until now are."""
+        return self.layers_run / self.loaded.n_layers
+
+    def embed(self) -> States:
+        """Return the input of layer 0."""
+        states: States | None = None
+        self._calls = []
+        for rows in slice_rows(len(self.ids), self.rows):
+            made = self.loaded.wrappers.layer_inputs(pad_batch(self.ids[rows], self.rows, self.loaded.device))
+            hidden = made.hidden[: rows.stop - rows.start]
+            states = states or States((len(self.ids), *hidden.shape[1:]), hidden.dtype, self.folder)
+            states[rows] = hidden
+            self._calls.append(made.calls)
+        assert states is not None
+        return states
+
+    def run(
+        self,
+        layer: int,
+        states: States,
+        variant: Mask | Variant = NONE,
+        into: States | None = None,
+    ) -> States:
+        """Run one layer and return its output.
+
+        Args:
+            layer: which one; `embed` was called before.
+            states: its input.
+            variant: what is off, and changed.
+            into: where the output goes; `states` itself, if that is not wanted any more.
+        """
+        output = states.like() if into is None else into
+        for seen in self.look(layer, states, variant):
+            output[seen.rows] = seen.after
+        return output
+
+    @torch.inference_mode()
+    def look(
+        self,
+        layer: int,
+        states: States,
+        variant: Mask | Variant = NONE,
+        modules: tuple[str, ...] = (),
+        updates: bool = False,
+    ) -> Iterator[Seen]:
+        """Run one layer and yield what each batch did.
+
+        Args:
+            layer: which one; `embed` was called before.
+            states: its input.
+            variant: what is off, and changed.
+            modules: names of modules in the layer that are watched.
+            updates: whether what the sites add is wanted.
+        """
+        self.layers_run += layer not in variant.mask.whole_layers
+        wrappers = self.loaded.wrappers
+        for rows, calls in zip(slice_rows(len(states), self.rows), self._calls, strict=True):
+            real = rows.stop - rows.start
+            before = states[rows].to(self.loaded.device)
+            full = torch.cat([before, before[-1:].expand(self.rows - real, -1, -1)])
+            watch, added = Watch(modules), _Updates() if updates else None
+            with wrappers.observe(added, variant, watch):
+                after = wrappers.run_layer(layer, full, calls[layer])[:real]
+            given, gave, found = (
+                {name: tensor.view(self.rows, -1, tensor.shape[-1])[:real] for name, tensor in tensors.items()}
+                for tensors in (watch.given, watch.gave, added.found if added else {})
+            )
+            yield Seen(rows, before, after, given, gave, found)

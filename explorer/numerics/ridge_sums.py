@@ -1,0 +1,97 @@
+"""Ridge regression from sums over batches, its penalty chosen by cross-validation over folds of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+#: Penalties tried, times the mean of the diagonal of the features' Gram matrix.
+PENALTIES = tuple(float(penalty) for penalty in np.logspace(-4, 0, 9))
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A map fitted by ridge regression.
+
+    Args:
+        weights: y ~ x weights.
+        penalty: chosen, times the mean of the diagonal of the Gram matrix.
+        error: squares left in the folds that were not fitted on, over all squares; 1 and above: it explains nothing.
+    """
+
+    weights: Float[Tensor, "values outputs"]
+    penalty: float
+    error: float
+
+
+class RidgeSums:
+    """Sums of x'x, x'y and y'y over batches, fold by fold: float64, and nothing of the batches themselves.
+
+    Args:
+        inputs: numbers in x.
+        outputs: numbers in y.
+        folds: parts of the data that are left out in turns; with a single one that has data there is no
+            cross-validation, and the largest penalty is taken.
+        intercept: the last number in x is 1, and its weight is not penalised.
+    """
+
+    def __init__(self, inputs: int, outputs: int, folds: int, intercept: bool = False) -> None:
+        self.penalised = torch.ones(inputs, dtype=torch.float64)
+        self.penalised[inputs - intercept :] = 0
+        self.gram = torch.zeros((folds, inputs, inputs), dtype=torch.float64)
+        self.cross = torch.zeros((folds, inputs, outputs), dtype=torch.float64)
+        self.squares = torch.zeros(folds, dtype=torch.float64)
+
+    def add(
+        self,
+        x: Float[Tensor, "positions values"],
+        y: Float[Tensor, "positions outputs"],
+        fold: int,
+        weights: Float[Tensor, " positions"] | None = None,
+    ) -> None:
+        """Add a batch to a fold; each of its positions counts by its weight."""
+        x, y = x.float(), y.float()
+        if weights is not None:
+            root = weights.sqrt()[:, None]
+            x, y = x * root, y * root
+        self.gram[fold] += (x.T @ x).cpu()
+        self.cross[fold] += (x.T @ y).cpu()
+        self.squares[fold] += y.double().square().sum().cpu()
+
+    @property
+    def finite(self) -> bool:
+        """Whether nothing that was added overflowed."""
+        return bool(self.gram.isfinite().all() and self.cross.isfinite().all() and self.squares.isfinite().all())
+
+    def solve(self, penalties: Sequence[float] = PENALTIES) -> Ridge:
+        """Fit y ~ x weights, with the penalty that leaves the fewest squares in the folds left out."""
+        gram, cross = self.gram.sum(0), self.cross.sum(0)
+        unit = float(gram.diagonal()[self.penalised > 0].mean()) or 1.0
+        used = [fold for fold in range(len(self.squares)) if self.squares[fold] > 0]
+        if len(used) < 2 or len(penalties) == 1:
+            penalty = max(penalties)
+            return Ridge(self._solve(gram, cross, penalty * unit), penalty, float("nan"))
+        left = np.zeros(len(penalties))
+        for fold in used:
+            rest, share = gram - self.gram[fold], 1 - float(self.gram[fold].diagonal().sum() / gram.diagonal().sum())
+            for place, penalty in enumerate(penalties):
+                weights = self._solve(rest, cross - self.cross[fold], penalty * unit * share)
+                fitted = (weights * (self.gram[fold] @ weights - 2 * self.cross[fold])).sum()
+                left[place] += float(self.squares[fold] + fitted)
+        best = int(left.argmin())
+        return Ridge(
+            self._solve(gram, cross, penalties[best] * unit), penalties[best], left[best] / float(self.squares.sum())
+        )
+
+    def _solve(
+        self, gram: Float[Tensor, "values values"], cross: Float[Tensor, "values outputs"], penalty: float
+    ) -> Float[Tensor, "values outputs"]:
+        """Solve (gram + penalty I) weights = cross."""
+        shifted = gram + torch.diag(penalty * self.penalised)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
+        return torch.linalg.pinv(shifted, hermitian=True) @ cross if failed else torch.cholesky_solve(cross, factor)

@@ -1,0 +1,101 @@
+"""Modifier: a way to make up for what was removed, and the function that does; Fitted: what it made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from jaxtyping import Float
+
+from explorer.deltas import ModifierSpec, StandIn
+from explorer.errors import ModifyError
+from explorer.masks import Mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explorer.recovery.setting import Setting
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a modifier.
+
+    Args:
+        name: as written in its spec.
+        label: what it means.
+        default: its value where the spec has none.
+        choices: the values that it can have; empty for a number.
+        least, most: of a number.
+    """
+
+    name: str
+    label: str
+    default: str
+    choices: tuple[str, ...] = ()
+    least: float = 0.0
+    most: float = float("inf")
+
+    def check(self, value: str) -> None:
+        """Raise ModifyError if a value is none that the option can have."""
+        if self.choices:
+            if value not in self.choices:
+                raise ModifyError(f"{self.name} has no such value", value, "Use " + ", ".join(self.choices))
+            return
+        try:
+            sound = self.least <= float(value) <= self.most
+        except ValueError:
+            sound = False
+        if not sound:
+            most = "" if self.most == float("inf") else f" to {self.most:g}"
+            raise ModifyError(f"{self.name} has no such value", value, f"Use a number from {self.least:g}{most}")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a modifier made.
+
+    Args:
+        weights: layer -> name of a parameter in it -> what takes its place.
+        stand_ins: place -> what stands in for it.
+    """
+
+    weights: Mapping[int, Mapping[str, Float[Tensor, " *weight"]]] = field(default_factory=dict)
+    stand_ins: Mapping[Mask, StandIn] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Modifier:
+    """A way to make up for what was removed.
+
+    Args:
+        name: in `MODIFIERS`.
+        label: its name on a page.
+        source: where it was published.
+        makes: whether weights that are there change, or new ones stand in for what is off.
+        what: what it does, in a sentence.
+        cost: what it takes.
+        function: gives what it made.
+        options: those that it has.
+    """
+
+    name: str
+    label: str
+    source: str
+    makes: Literal["weights", "stand-ins"]
+    what: str
+    cost: str
+    function: Callable[[Setting], Fitted]
+    options: tuple[Option, ...] = ()
+
+    def read(self, spec: ModifierSpec) -> dict[str, str]:
+        """Return the value of every option. Raises ModifyError: the spec has one that this lacks, or a wrong value."""
+        known = {option.name: option for option in self.options}
+        given = dict(spec.options)
+        if strange := sorted(set(given) - set(known)):
+            has = "It has " + ", ".join(known) if known else "It has none"
+            raise ModifyError(f"{self.name} has no option {strange[0]!r}", str(spec), has)
+        for name, value in given.items():
+            known[name].check(value)
+        return {name: given.get(name, option.default) for name, option in known.items()}

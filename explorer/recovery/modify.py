@@ -1,0 +1,143 @@
+"""LoadedModel, Corpus, Mask, [ModifierSpec] -> Variant: each delta made over those before it, or found in the cache."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from explorer.deltas import Delta, ModifierSpec, Origin, Variant
+from explorer.errors import ModifyError
+from explorer.masks import Mask
+from explorer.model import LayerwisePass, LoadedModel
+from explorer.progress import Progress, unreported
+from explorer.recovery.catalogue import find_modifier
+from explorer.recovery.reference import Reference
+from explorer.recovery.setting import Setting
+from explorer.storage import Store, describe_libraries, make_key
+from explorer.text import Corpus
+
+
+def modify(
+    loaded: LoadedModel,
+    calibration: Corpus,
+    mask: Mask,
+    specs: Sequence[ModifierSpec],
+    store: Store,
+    progress: Progress = unreported,
+) -> Variant:
+    """Make up for what is off: each modifier over those before it.
+
+    Only the calibration windows are looked at. What was made of the same model, windows, mask and modifiers is taken
+    from the store.
+
+    Args:
+        loaded: the model.
+        calibration: the text that is fitted to.
+        mask: what is off.
+        specs: what to make, in order.
+        store: where deltas are kept.
+        progress: told the layers.
+
+    Raises:
+        MaskError: the mask names a layer that the model lacks.
+        ModifyError: nothing is off, or a modifier is unknown, lacks an option, or does not apply.
+        DeviceError: out of memory with a single window.
+        Cancelled: `progress` raised it.
+    """
+    (made,) = modify_each(loaded, calibration, mask, [specs], store, progress)
+    return made
+
+
+def modify_each(
+    loaded: LoadedModel,
+    calibration: Corpus,
+    mask: Mask,
+    chains: Sequence[Sequence[ModifierSpec]],
+    store: Store,
+    progress: Progress = unreported,
+) -> list[Variant]:
+    """Make several variants of one mask, see `modify`; the unpruned model is run once for all of them."""
+    mask = mask.checked(loaded.n_layers)
+    for spec in (spec for chain in chains for spec in chain):
+        find_modifier(spec)
+        check_modifiable(loaded, spec)
+    if not mask and any(chains):
+        raise ModifyError("There is nothing to make up for", "nothing is off", "Turn a layer, attention or MLP off")
+
+    def work(rows: int) -> list[Variant]:
+        maker = _Maker(loaded, calibration, mask, store, progress, rows)
+        return [maker.make(chain) for chain in chains]
+
+    return loaded.batch_shape.run(work, calibration.window)
+
+
+def check_modifiable(loaded: LoadedModel, spec: ModifierSpec) -> None:
+    """Raise ModifyError if a modifier changes weights that cannot be changed: quantized, or not in memory."""
+    if find_modifier(spec).makes != "weights":
+        return
+    if loaded.spec.quantize != "none" or "quantization_config" in loaded.checkpoint.config:
+        raise ModifyError(
+            f"{spec.name} changes weights", "those of this model are quantized",
+            "Load it with --quantize none, or use linear or mean",
+        )  # fmt: skip
+    if any(parameter.is_meta for layer in loaded.wrappers.layers for parameter in layer.parameters()):
+        raise ModifyError(f"{spec.name} changes weights", "not all are in memory", "Use a device with more memory")
+
+
+@dataclass
+class _Maker:
+    """Makes deltas for one mask, in batches of one size."""
+
+    loaded: LoadedModel
+    calibration: Corpus
+    mask: Mask
+    store: Store
+    progress: Progress
+    rows: int
+
+    @cached_property
+    def _reference(self) -> Reference:
+        run = LayerwisePass(self.loaded, self.calibration.calibration.ids, self.rows, self.store.folder)
+        return Reference(run, self.progress)
+
+    def make(self, specs: Iterable[ModifierSpec]) -> Variant:
+        """Make one variant."""
+        variant = Variant(self.mask)
+        for spec in specs:
+            variant = Variant(self.mask, (*variant.deltas, self._find(variant, spec)))
+        return variant
+
+    def _find(self, variant: Variant, spec: ModifierSpec) -> Delta:
+        origin = Origin(
+            spec,
+            self.mask,
+            self.loaded.digest,
+            self.calibration.name,
+            self.calibration.tokens,
+            self.calibration.calibration.digest,
+            tuple(delta.digest for delta in variant.deltas),
+            describe_libraries(),
+        )
+        context = self.loaded.numerics_key(self.rows)
+        key = make_key("delta", context=context, **{name: str(part) for name, part in origin.describe().items()})
+        found = self.store.deltas.find(key)
+        if found is None:
+            found = self._make(variant, origin)
+            self.store.deltas.keep(key, found)
+        return found
+
+    def _make(self, variant: Variant, origin: Origin) -> Delta:
+        modifier, start = find_modifier(origin.modifier), time.perf_counter()
+        run = self._reference.run
+        before = run.layers_run
+        options = modifier.read(origin.modifier)
+        setting = Setting(run, self._reference, origin, variant.deltas, options, self.progress)
+        fitted = modifier.function(setting)
+        cost = replace(
+            origin,
+            seconds=time.perf_counter() - start,
+            forwards=(run.layers_run - before) / self.loaded.n_layers,
+        )
+        return Delta(cost, fitted.weights, fitted.stand_ins)

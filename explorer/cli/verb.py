@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,7 +38,7 @@ def verb(function: Callable[..., tuple[dict[str, Any], str]]) -> Callable[..., N
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     hints = inspect.get_annotations(Settings, eval_str=True)
     shared = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=_default(f), annotation=hints[f.name])
         for f in fields(Settings)
     ]
 
@@ -58,6 +58,10 @@ def verb(function: Callable[..., tuple[dict[str, Any], str]]) -> Callable[..., N
     command.__annotations__ = {p.name: p.annotation for p in [*required, *shared]}
     app.command(function.__name__, help=function.__doc__)(command)
     return command
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _answer(text: str) -> None:
@@ -86,6 +90,7 @@ def describe_corpus(made: Corpus) -> dict[str, Any]:
         "window": made.window,
         "tokens": made.tokens,
         "protocol": made.protocol,
+        "calibration": {"name": made.calibration_name, "digest": made.calibration.digest},
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,6 +41,11 @@ class Settings:
     ] = DEFAULT_TEXT
     tokens: Annotated[int, typer.Option(help="Token ids in each split, rounded down to windows.")] = 2048
     window: Annotated[int, typer.Option(help="Token ids in a window, BOS included.")] = 256
+    calibration: Annotated[
+        list[str],
+        typer.Option(help="Text that is decided by, if another than --text; again for an equal share of each."),
+    ] = field(default_factory=list)
+    calibration_tokens: Annotated[int, typer.Option(help="Token ids to decide by; 0: as --tokens.", min=0)] = 0
     bos: Annotated[str, typer.Option(help="BOS before each window: auto, always or never.")] = "auto"
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
     device: Annotated[
@@ -104,7 +109,7 @@ class Work:
     def corpus(self) -> Corpus:
         """The text as windows."""
         s = self.settings
-        return self.loaded.tokenize(s.text, s.tokens, s.window, s.bos)
+        return self.loaded.tokenize(s.text, s.tokens, s.window, s.bos, s.calibration, s.calibration_tokens)
 
     def corpora(self, texts: Sequence[str]) -> list[Corpus]:
         """Several texts as windows; without names, the one text."""

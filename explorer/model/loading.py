@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,17 +117,44 @@ class LoadedModel:
             libraries=describe_libraries(),
         )
 
-    def tokenize(self, text: str, tokens: int, window: int, bos: str = "auto") -> Corpus:
-        """Cut a text into this model's windows; see `text.tokenize`."""
-        return tokenize(
-            text,
-            self.tokenizer,
-            tokens=tokens,
-            window=window,
-            bos=bos,
-            positions=self.positions,
-            vocabulary=self.vocabulary,
-        )
+    def tokenize(
+        self,
+        text: str,
+        tokens: int,
+        window: int,
+        bos: str = "auto",
+        calibration: Sequence[str] = (),
+        calibration_tokens: int = 0,
+    ) -> Corpus:
+        """Cut a text into this model's windows; see `text.tokenize`.
+
+        Args:
+            text: what is judged by, and decided by if no other is named.
+            tokens: ids in each split.
+            window: ids in a window.
+            bos: whether each begins with BOS.
+            calibration: texts that are decided by instead, an equal share of each.
+            calibration_tokens: ids to decide by; as many as are judged by, if 0.
+
+        Raises TextError: see `text.tokenize`.
+        """
+
+        def cut(name: str, count: int) -> Corpus:
+            return tokenize(
+                name,
+                self.tokenizer,
+                tokens=count,
+                window=window,
+                bos=bos,
+                positions=self.positions,
+                vocabulary=self.vocabulary,
+            )
+
+        judged = cut(text, tokens)
+        if not calibration and calibration_tokens in (0, tokens):
+            return judged
+        names = list(dict.fromkeys(calibration)) or [text]
+        return judged.decided_by([cut(name, (calibration_tokens or tokens) // len(names)) for name in names])
 
     def unload(self) -> None:
         """Let the weights go."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,24 +69,30 @@ class RidgeSums:
         return bool(self.gram.isfinite().all() and self.cross.isfinite().all() and self.squares.isfinite().all())
 
     def solve(self, penalties: Sequence[float] = PENALTIES) -> Ridge:
-        """Fit y ~ x weights, with the penalty that leaves the fewest squares in the folds left out."""
+        """Fit y ~ x weights, with the penalty that leaves the fewest squares in the folds left out.
+
+        Penalties are tried from the middle one in the direction in which fewer are left.
+        """
         gram, cross = self.gram.sum(0), self.cross.sum(0)
         unit = float(gram.diagonal()[self.penalised > 0].mean()) or 1.0
         used = [fold for fold in range(len(self.squares)) if self.squares[fold] > 0]
         if len(used) < 2 or len(penalties) == 1:
             penalty = max(penalties)
             return Ridge(self._solve(gram, cross, penalty * unit), penalty, float("nan"))
-        left = np.zeros(len(penalties))
-        for fold in used:
-            rest, share = gram - self.gram[fold], 1 - float(self.gram[fold].diagonal().sum() / gram.diagonal().sum())
-            for place, penalty in enumerate(penalties):
-                weights = self._solve(rest, cross - self.cross[fold], penalty * unit * share)
-                fitted = (weights * (self.gram[fold] @ weights - 2 * self.cross[fold])).sum()
-                left[place] += float(self.squares[fold] + fitted)
-        best = int(left.argmin())
-        return Ridge(
-            self._solve(gram, cross, penalties[best] * unit), penalties[best], left[best] / float(self.squares.sum())
-        )
+
+        def find_left(penalty: float) -> float:
+            return sum(self._find_left(fold, penalty * unit) for fold in used) / float(self.squares.sum())
+
+        penalty, error = _descend(penalties, find_left)
+        return Ridge(self._solve(gram, cross, penalty * unit), penalty, error)
+
+    def _find_left(self, fold: int, penalty: float) -> float:
+        """Return the squares that a fit to the other folds leaves in a fold."""
+        gram, cross = self.gram.sum(0) - self.gram[fold], self.cross.sum(0) - self.cross[fold]
+        share = float(gram.diagonal().sum() / self.gram.diagonal(dim1=1, dim2=2).sum())
+        weights = self._solve(gram, cross, penalty * share)
+        fitted = (weights * (self.gram[fold] @ weights - 2 * self.cross[fold])).sum()
+        return float(self.squares[fold] + fitted)
 
     def _solve(
         self, gram: Float[Tensor, "values values"], cross: Float[Tensor, "values outputs"], penalty: float
@@ -95,3 +101,15 @@ class RidgeSums:
         shifted = gram + torch.diag(penalty * self.penalised)
         factor, failed = torch.linalg.cholesky_ex(shifted)
         return torch.linalg.pinv(shifted, hermitian=True) @ cross if failed else torch.cholesky_solve(cross, factor)
+
+
+def _descend(values: Sequence[float], function: Callable[[float], float]) -> tuple[float, float]:
+    """Return the value at which a function with one valley is lowest, and how low, from the middle downhill."""
+    found: dict[int, float] = {}
+    place, best = len(values) // 2, None
+    while place != best:
+        best = place
+        near = range(max(0, best - 1), min(len(values), best + 2))
+        found |= {each: function(values[each]) for each in near if each not in found}
+        place = min(near, key=found.__getitem__)
+    return values[place], found[place]

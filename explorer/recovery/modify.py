@@ -21,7 +21,7 @@ from explorer.text import Corpus
 
 def modify(
     loaded: LoadedModel,
-    calibration: Corpus,
+    corpus: Corpus,
     mask: Mask,
     specs: Sequence[ModifierSpec],
     store: Store,
@@ -34,7 +34,7 @@ def modify(
 
     Args:
         loaded: the model.
-        calibration: the text that is fitted to.
+        corpus: whose calibration windows are fitted to.
         mask: what is off.
         specs: what to make, in order.
         store: where deltas are kept.
@@ -46,13 +46,13 @@ def modify(
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it.
     """
-    (made,) = modify_each(loaded, calibration, mask, [specs], store, progress)
+    (made,) = modify_each(loaded, corpus, mask, [specs], store, progress)
     return made
 
 
 def modify_each(
     loaded: LoadedModel,
-    calibration: Corpus,
+    corpus: Corpus,
     mask: Mask,
     chains: Sequence[Sequence[ModifierSpec]],
     store: Store,
@@ -67,10 +67,10 @@ def modify_each(
         raise ModifyError("There is nothing to make up for", "nothing is off", "Turn a layer, attention or MLP off")
 
     def work(rows: int) -> list[Variant]:
-        maker = _Maker(loaded, calibration, mask, store, progress, rows)
+        maker = _Maker(loaded, corpus, mask, store, progress, rows)
         return [maker.make(chain) for chain in chains]
 
-    return loaded.batch_shape.run(work, calibration.window)
+    return loaded.batch_shape.run(work, corpus.window)
 
 
 def check_modifiable(loaded: LoadedModel, spec: ModifierSpec) -> None:
@@ -91,7 +91,7 @@ class _Maker:
     """Makes deltas for one mask, in batches of one size."""
 
     loaded: LoadedModel
-    calibration: Corpus
+    corpus: Corpus
     mask: Mask
     store: Store
     progress: Progress
@@ -99,7 +99,7 @@ class _Maker:
 
     @cached_property
     def _reference(self) -> Reference:
-        run = LayerwisePass(self.loaded, self.calibration.calibration.ids, self.rows, self.store.folder)
+        run = LayerwisePass(self.loaded, self.corpus.calibration.ids, self.rows, self.store.folder)
         return Reference(run, self.progress)
 
     def make(self, specs: Iterable[ModifierSpec]) -> Variant:
@@ -114,9 +114,9 @@ class _Maker:
             spec,
             self.mask,
             self.loaded.digest,
-            self.calibration.name,
-            self.calibration.tokens,
-            self.calibration.calibration.digest,
+            self.corpus.calibration_name,
+            self.corpus.tokens,
+            self.corpus.calibration.digest,
             tuple(delta.digest for delta in variant.deltas),
             describe_libraries(),
         )

@@ -71,10 +71,11 @@ def _find_end(cuts: list[Cut], layer: int) -> Site:
 
 def _refit(setting: Setting, layer: int, projection: OutputProjection, target: Site) -> None:
     """Refit one projection of a layer, unless that explains nothing."""
+    states = setting.at(layer)
     reference = setting.reference.before(target, keep=setting.options["where"] == "cut")
     own = setting.weight(layer, projection)
     sums = RidgeSums(own.shape[1], own.shape[0], FOLDS)
-    for seen in setting.run.look(layer, setting.at(layer), setting.variant, modules=(projection.name,)):
+    for seen in setting.run.look(layer, states, setting.variant, modules=(projection.name,)):
         wanted = setting.target(reference, seen)
         missing = (wanted - seen.after.float()) / setting.loaded.wrappers.multiplier
         features = seen.given[projection.name].flatten(0, 1)

@@ -57,10 +57,11 @@ def _find_projection(setting: Setting, cut: Cut) -> OutputProjection:
 
 
 def _find_map(setting: Setting, layer: int, after: Site) -> _Map:
+    states = setting.at(layer)
     reference = setting.reference.before(after)
     outputs, wanted = [], []
     with torch.inference_mode():
-        for seen in setting.run.look(layer, setting.at(layer), setting.variant, updates=True):
+        for seen in setting.run.look(layer, states, setting.variant, updates=True):
             given = (seen.updates["mlp"].float() / setting.loaded.wrappers.multiplier).flatten(0, 1)
             missing = (setting.target(reference, seen) - seen.after.float()) / setting.loaded.wrappers.multiplier
             outputs.append(given)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int, Int64
+
+from explorer.errors import TextError
 
 Split = Literal["calibration", "held-out"]
 
@@ -45,16 +48,41 @@ class Windows:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text as token windows: calibration to decide by, held-out to judge by."""
+    """A text as token windows: calibration to decide by, held-out to judge by.
+
+    Args:
+        name: of the text.
+        calibration, held_out: its windows.
+        bos: whether each begins with BOS.
+        calibration_names: of the texts that the calibration windows are of, where they are of others.
+    """
 
     name: str
     calibration: Windows
     held_out: Windows
     bos: bool
+    calibration_names: tuple[str, ...] = ()
 
     def split(self, split: Split) -> Windows:
         """Return the windows of one split."""
         return self.calibration if split == "calibration" else self.held_out
+
+    def decided_by(self, others: Sequence[Corpus]) -> Corpus:
+        """Return the same held-out windows with the calibration windows of other texts, one text after the other.
+
+        Raises TextError: their windows are of another length.
+        """
+        parts = [other.calibration for other in others]
+        if strange := [other for other in others if other.window != self.window]:
+            found = f"{strange[0].window} ids in {strange[0].name}, {self.window} in {self.name}"
+            raise TextError("The windows are of different lengths", found, "Use windows of one length")
+        ids, text_bytes = (np.concatenate(each) for each in zip(*((p.ids, p.text_bytes) for p in parts), strict=True))
+        return replace(self, calibration=Windows(ids, text_bytes), calibration_names=tuple(o.name for o in others))
+
+    @property
+    def calibration_name(self) -> str:
+        """What the calibration windows are of."""
+        return " + ".join(self.calibration_names) or self.name
 
     @property
     def window(self) -> int:

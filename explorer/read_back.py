@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Any, TypeVar
 
@@ -36,11 +37,28 @@ def read_back(kind: type[_Kind], found: Any, latest: int, key: str = FORMAT) -> 
     try:
         return TypeAdapter(kind).validate_python(found)
     except ValidationError as error:
-        raise NotWhatWasWritten(describe_first(error)) from None
+        raise NotWhatWasWritten(describe_first(error, found)) from None
 
 
-def describe_first(error: ValidationError) -> str:
-    """Say in one line which field is not as it has to be, and what was found there."""
+def describe_first(error: ValidationError, document: Any) -> str:
+    """Say in one line which field of a document is not as it has to be, what was found there and what was wanted."""
     first = error.errors(include_url=False, include_context=False)[0]
-    name = ".".join(map(str, first["loc"]))
-    return f"{name or 'it'} is {reprlib.repr(first['input'])} ({first['msg']})"
+    names = _follow(first["loc"], document)
+    if first["type"].startswith("missing"):
+        return f"{'.'.join([*names, str(first['loc'][-1])])} is missing"
+    wanted = re.sub(r" or (an )?instance of \w+$", "", first["msg"])
+    return f"{'.'.join(names) or 'it'} is {reprlib.repr(first['input'])}: {wanted[:1].lower()}{wanted[1:]}"
+
+
+def _follow(places: tuple[int | str, ...], document: Any) -> list[str]:
+    """Return the names on the way into a document; those that pydantic gives the kinds of a union are passed over."""
+    names = []
+    for place in places:
+        if _leads_on(place, document):
+            names.append(str(place))
+            document = document[place]
+    return names
+
+
+def _leads_on(place: int | str, document: Any) -> bool:
+    return place in document if isinstance(document, dict) else isinstance(document, list) and type(place) is int

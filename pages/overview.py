@@ -11,7 +11,7 @@ from explorer.model import find_faults
 from ui.frame import Frame, framed, offer_way_back
 from ui.live import get_engine, get_owner, ready
 from ui.overview import draw_readout
-from ui.parts import describe_bytes, describe_flops, draw_skeleton, escape_markdown
+from ui.parts import define, describe_bytes, describe_flops, draw_skeleton, escape_markdown
 from ui.view import MOST_TOKENS, draw_fault, get_permissions, refuse, request_view
 
 
@@ -60,10 +60,11 @@ def _draw_facts(view: View, summary: ModelSummary) -> None:
         hide_index=True,
         width="stretch",
     )
+    st.caption(define("window", "calibration", "held-out", "KV cache bytes", "FLOPs per token"))
     for notice in summary.notices:
         st.caption(escape_markdown(f"Note: {notice}"))
     st.subheader("Next", anchor=False)
-    st.page_link("pages/redundancy.py", label="See which layers change the residual stream least")
+    st.page_link("pages/redundancy.py", label="See which layers change the residual stream least", help=_STREAM_HELP)
     st.page_link("pages/prune.py", label="Turn layers, attention and MLPs off, and read the perplexity")
     st.page_link("pages/plans.py", label="Compare what every published method removes")
     st.page_link("pages/export.py", label="Write the pruned checkpoint")
@@ -81,8 +82,10 @@ def _draw_form(view: View) -> None:
         )
         draw_fault("text")
         left, right = st.columns(2)
-        tokens = left.number_input("Tokens in each split", 2, MOST_TOKENS, view.tokens, 256)
-        window = right.number_input("Window", 2, MOST_TOKENS, view.window, 64)
+        tokens = left.number_input(
+            "Tokens in each split", 2, MOST_TOKENS, view.tokens, 256, help=define("calibration", "held-out")
+        )
+        window = right.number_input("Window", 2, MOST_TOKENS, view.window, 64, help=define("window"))
         draw_fault("window")
         dtype = left.selectbox("Precision", DTYPES, _index(DTYPES, view.dtype))
         quantize = right.selectbox("Quantize", QUANTIZATIONS, _index(QUANTIZATIONS, view.quantize), help=_QUANTIZE_HELP)
@@ -116,6 +119,7 @@ def _index(options: Sequence[str], chosen: str) -> int:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "nf4")
+_STREAM_HELP = define("residual stream")
 _QUANTIZE_HELP = "Weights in 8 bits (LLM.int8) or 4 bits (NF4, double quantization) by bitsandbytes"
 
 with framed("overview") as frame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import tracemalloc
 from pathlib import Path
@@ -177,6 +178,35 @@ def test_a_field_of_a_wrong_type_or_range_is_named(field: str, value: Any) -> No
     with pytest.raises(ExplorerError, match=rf"^Cannot use config\.json: {field}") as caught:
         check_config({**_LLAMA, field: value})
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        (
+            {"text_config": {"hidden_size": -1}},
+            "text_config.hidden_size is -1: input should be greater than or equal to 1",
+        ),
+        ({"layer_types": ["full", 3]}, "layer_types.1 is 3: input should be a valid string"),
+        ({"intermediate_size": [1, "x"]}, "intermediate_size is [1, 'x']: input should be a valid integer"),
+        ({"text_config": 3}, "text_config is 3: input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_field_is_told_by_its_way_alone(more: dict[str, Any], found: str) -> None:
+    with pytest.raises(ExplorerError) as caught:
+        check_config({**_LLAMA, **more})
+    assert str(caught.value) == f"Cannot use config.json: {found}. Correct it, or copy it again."
+
+
+def test_a_field_that_is_not_there_is_told_as_missing() -> None:
+    plan = Plan(PlanSpec("greedy", "site"), (Mask(), Mask.parse("a1")), 4).describe()
+    for change, found in (
+        ({"steps": [{"mask": "none"}, {}]}, "steps.1.mask is missing"),
+        ({"cost": 3}, "cost is 3: input should be a"),
+        ({"layers": 0}, "layers is 0: input should be greater than or equal to 1"),
+    ):
+        with pytest.raises(PlanError, match=f"^Not a plan: {re.escape(found)}"):
+            Plan.read({**plan, **change})
 
 
 @pytest.mark.parametrize(

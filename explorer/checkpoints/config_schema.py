@@ -9,7 +9,8 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from explorer.errors import ModelError, shorten
+from explorer.errors import ModelError
+from explorer.read_back import describe_first
 
 #: Layers of a model at the most: the deepest that was ever trained has a thousand.
 MOST_LAYERS = 1024
@@ -83,11 +84,9 @@ def check_config(config: Any) -> dict[str, Any]:
     try:
         _Fields.model_validate(config)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"] if part in config or part in _NESTED or type(part) is int)
-        wanted = first["msg"].removesuffix(" or instance of _Fields")
-        found = f"{field} is {shorten(repr(first['input']), 60)}: {wanted.lower()}"
-        raise ModelError("Cannot use config.json", found, "Correct it, or copy it again") from None
+        raise ModelError(
+            "Cannot use config.json", describe_first(error, config), "Correct it, or copy it again"
+        ) from None
     return config
 
 
@@ -112,4 +111,3 @@ def check_size(config: dict[str, Any], stored: int) -> None:
 
 
 _PER_BYTE = 2  # weights: those in 4 bits
-_NESTED = frozenset(_Fields.model_fields)

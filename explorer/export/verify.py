@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from explorer.errors import DeviceError, ExportError, ModelError
@@ -16,6 +17,8 @@ from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.measurements import Verification
 from explorer.masks import NONE, Mask
 from explorer.model import (
+    Hidden,
+    Ids,
     LoadedModel,
     ModelWrappers,
     Placement,
@@ -117,13 +120,13 @@ def _compare(
     return found
 
 
-def _finish(wrappers: ModelWrappers, ids: Tensor, mask: Mask) -> Tensor:
-    """Last hidden states (batch, window, width) under a mask, after the final norm."""
+def _finish(wrappers: ModelWrappers, ids: Ids, mask: Mask) -> Hidden:
+    """Last hidden states under a mask, after the final norm."""
     ((_, hidden),) = run_prefix_tree(wrappers, wrappers.layer_inputs(ids), [mask], None)
     return wrappers.finish(hidden)
 
 
-def _note(found: _Found, expected: Tensor, logits: Tensor) -> None:
+def _note(found: _Found, expected: Float[Tensor, " *any"], logits: Float[Tensor, " *any"]) -> None:
     """Note how far logits are from those expected; where neither is finite they agree."""
     expected, logits = expected.float(), logits.float().to(expected.device)
     same = ~expected.isfinite() & ~logits.isfinite()

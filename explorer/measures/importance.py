@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float64, Int64
 
 from explorer.numerics import bootstrap_intervals, resample_means
 
@@ -20,35 +21,35 @@ class Importance:
     Args:
         measure: a name in `MEASURES`.
         unit: `layer`, `attention` or `mlp`.
-        values: (L,) float64.
-        samples: (n, L), one row a window, or a draw, or a jackknife pseudo-value of one; None if nothing was drawn.
+        values: one a layer.
+        samples: one row a window, or a draw, or a jackknife pseudo-value of one; None if nothing was drawn.
         redundant: whether what can go has a `low` or a `high` value.
     """
 
     measure: str
     unit: str
-    values: np.ndarray
-    samples: np.ndarray | None = None
+    values: Float64[np.ndarray, " layers"]
+    samples: Float64[np.ndarray, "samples layers"] | None = None
     redundant: Redundant = "low"
 
     @property
-    def order(self) -> np.ndarray:
+    def order(self) -> Int64[np.ndarray, " layers"]:
         """Layers from the most to the least redundant; the first of equals before the others."""
         return self.ranked.argsort(kind="stable")
 
     @property
-    def ranked(self) -> np.ndarray:
-        """The values (L,), turned so that what is redundant is low."""
+    def ranked(self) -> Float64[np.ndarray, " layers"]:
+        """The values, turned so that what is redundant is low."""
         return self._towards_redundant(self.values)
 
-    def intervals(self, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
-        """95% bootstrap intervals, (L, 2), widened for few samples; None with fewer than two."""
+    def intervals(self, draws: int = 1000, seed: int = 0) -> Float64[np.ndarray, "layers 2"] | None:
+        """95% bootstrap intervals, low and high, widened for few samples; None with fewer than two."""
         if self.samples is None or len(self.samples) < 2:
             return None
         return bootstrap_intervals(self.values, self.samples, draws, seed)
 
-    def rank_stability(self, k: int, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
-        """How often, over resampled texts, each is among the k most redundant: (L,) shares; None as above."""
+    def rank_stability(self, k: int, draws: int = 1000, seed: int = 0) -> Float64[np.ndarray, " layers"] | None:
+        """How often, over resampled texts, each is among the k most redundant, as shares; None as above."""
         if self.samples is None or len(self.samples) < 2:
             return None
         drawn = resample_means(self.values, self.samples, draws, seed)
@@ -56,5 +57,5 @@ class Importance:
         counts = np.bincount(ranked[:, :k].ravel(), minlength=len(self.values))
         return counts / draws
 
-    def _towards_redundant(self, values: np.ndarray) -> np.ndarray:
+    def _towards_redundant(self, values: Float64[np.ndarray, " *any"]) -> Float64[np.ndarray, " *any"]:
         return -values if self.redundant == "high" else values

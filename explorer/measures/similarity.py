@@ -10,19 +10,25 @@ import math
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures.importance import Importance
 from explorer.measures.measure_type import UNITS, Measure, Setting
 from explorer.measures.similarity_stats import SimilarityStats
-from explorer.model import LoadedModel, pad_batch, slice_rows
+from explorer.model import Hidden, LoadedModel, pad_batch, slice_rows
 from explorer.progress import Progress, unreported
 from explorer.storage import Store, make_key
 from explorer.text import Corpus
 
 TOKEN_CHOICES = ("last_token", "mean", "mean_without_first")
 _GRAM_ENTRIES = {"cpu": 2**22, "cuda": 2**27}  # float64 entries of states in memory at once
+
+_Arrays = dict[str, Float64[np.ndarray, " ..."]]
+_Rows = Float32[Tensor, "positions width"]
+_Dots = Float64[Tensor, "positions 3 3"]
+_Numbers = Float64[Tensor, " *any"]
 
 
 def measure_similarity(
@@ -41,7 +47,7 @@ def measure_similarity(
         Cancelled: `progress` raised it; nothing is stored.
     """
 
-    def work(size: int) -> dict[str, np.ndarray]:
+    def work(size: int) -> _Arrays:
         key = make_key("redundancy", context=loaded.numerics_key(size), corpus=corpus.digest, mask=str(mask))
         arrays = store.arrays(key)
         if arrays is None:
@@ -78,8 +84,10 @@ def read_similarity(found: SimilarityStats) -> list[Importance]:
     return read
 
 
-def find_intervals(found: SimilarityStats, token: str, draws: int = 1000, seed: int = 0) -> np.ndarray | None:
-    """95% bootstrap intervals of the angular distance of every pair of boundaries, (L+1, L+1, 2)."""
+def find_intervals(
+    found: SimilarityStats, token: str, draws: int = 1000, seed: int = 0
+) -> Float64[np.ndarray, "boundaries boundaries 2"] | None:
+    """95% bootstrap intervals, low and high, of the angular distance of every pair of boundaries."""
     windows = found.angular[token]
     flat = windows.reshape(len(windows), -1)
     intervals = Importance("angular-distance", "layer", flat.mean(0), flat).intervals(draws, seed)
@@ -87,7 +95,7 @@ def find_intervals(found: SimilarityStats, token: str, draws: int = 1000, seed: 
 
 
 @torch.inference_mode()
-def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask, size: int) -> dict[str, np.ndarray]:
+def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask, size: int) -> _Arrays:
     windows = corpus.calibration
     fitter = _Fitter(loaded.n_layers, loaded.parallel)
     fitted: list[dict[str, Tensor]] = []
@@ -116,7 +124,7 @@ class _Fitter:
         self.sizes: list[Tensor] = []
         self._buffers: dict[str, Tensor] = {}
 
-    def enter(self, layer: int, hidden: Tensor) -> None:
+    def enter(self, layer: int, hidden: Hidden) -> None:
         if layer == 0:
             self.boundaries, self.dots, self.sizes = [], [], []
         self.boundaries.append(hidden.flatten(0, 1))
@@ -124,36 +132,38 @@ class _Fitter:
         rows[:, 0] = self.boundaries[-1]
         rows[:, 1:] = 0  # of what is off no update is seen
 
-    def update(self, site: Site, update: Tensor) -> None:
+    def update(self, site: Site, update: Hidden) -> None:
         self._layer_buffer(update)[:, 1 + PARTS.index(site.part)] = update.flatten(0, 1)
 
-    def leave(self, layer: int, hidden: Tensor) -> None:
+    def leave(self, layer: int, hidden: Hidden) -> None:
         rows = self._layer_buffer(hidden)
         self.dots.append((rows @ rows.transpose(1, 2)).double())
         self.sizes.append(self._relative_l1(*rows.unbind(1)))
         if layer == self.n_layers - 1:
             self.boundaries.append(hidden.flatten(0, 1))
 
-    def _relative_l1(self, x: Tensor, a: Tensor, m: Tensor) -> Tensor:
-        """L1 norms of a layer's updates over those of what they are added to: layer, attention, MLP (3, tokens)."""
+    def _relative_l1(self, x: _Rows, a: _Rows, m: _Rows) -> Float32[Tensor, "3 positions"]:
+        """L1 norms of a layer's updates over those of what they are added to: layer, attention, MLP."""
         both = self._buffer("sum", x.shape, torch.float32, x.device)
         of_layer = _l1(torch.add(a, m, out=both))
         before = x if self.parallel else torch.add(x, a, out=both)
         of_x = _l1(x).clamp_min(1e-30)
         return torch.stack([of_layer / of_x, _l1(a) / of_x, _l1(m) / _l1(before).clamp_min(1e-30)])
 
-    def _layer_buffer(self, like: Tensor) -> Tensor:
-        """Rows for a layer's input, attention update and MLP update: (tokens, 3, width)."""
+    def _layer_buffer(self, like: Hidden) -> Float32[Tensor, "positions 3 width"]:
+        """Rows for a layer's input, attention update and MLP update."""
         shape = (like.shape[0] * like.shape[1], 3, like.shape[2])
         return self._buffer("layer", shape, torch.float32, like.device)
 
-    def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    def _buffer(
+        self, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> Float[Tensor, " ..."]:
         buffer = self._buffers.get(name)
         if buffer is None or buffer.shape != shape or buffer.device != device:
             buffer = self._buffers[name] = torch.empty(shape, dtype=dtype, device=device)
         return buffer
 
-    def fit(self, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    def fit(self, shape: tuple[int, ...]) -> dict[str, Float64[Tensor, " ..."]]:
         """Return the record's arrays for the batch (windows, window) that was just seen."""
         device = self.boundaries[-1].device
         distances, norms = self._angular_distances(device)
@@ -174,8 +184,10 @@ class _Fitter:
             "norms": norms.view(*shape, -1),
         }
 
-    def _angular_distances(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Angles over pi between the boundary states of each token (tokens, L+1, L+1), and their norms."""
+    def _angular_distances(
+        self, device: torch.device
+    ) -> tuple[Float64[Tensor, "positions boundaries boundaries"], Float64[Tensor, "positions boundaries"]]:
+        """Angles over pi between the boundary states of each token, and their norms."""
         tokens, width = self.boundaries[0].shape
         count = max(1, _GRAM_ENTRIES.get(device.type, 2**22) // (len(self.boundaries) * width))
         distances, norms = [], []
@@ -192,20 +204,20 @@ class _Fitter:
         return torch.cat(distances), torch.cat(norms)
 
 
-def _l1(rows: Tensor) -> Tensor:
+def _l1(rows: _Rows) -> Float32[Tensor, " positions"]:
     return torch.linalg.vector_norm(rows, 1, dim=-1)
 
 
-def _relative_l2(dots: Tensor, parallel: bool) -> Tensor:
-    """L2 norms of a layer's updates over those of what they are added to: layer, attention, MLP (3, tokens)."""
+def _relative_l2(dots: _Dots, parallel: bool) -> Float64[Tensor, "3 positions"]:
+    """L2 norms of a layer's updates over those of what they are added to: layer, attention, MLP."""
     (xx, xa, _), (_, aa, am), (_, _, mm) = dots.permute(1, 2, 0)
     before = xx if parallel else xx + 2 * xa + aa
     squares = torch.stack([aa + 2 * am + mm, aa, mm]) / torch.stack([xx, xx, before]).clamp_min(1e-300)
     return squares.clamp_min(0).sqrt()
 
 
-def _site_influences(dots: Tensor, parallel: bool) -> Tensor:
-    """Influence of attention and MLP (2, tokens) from the Gram matrices of (x, a, m) (tokens, 3, 3).
+def _site_influences(dots: _Dots, parallel: bool) -> Float64[Tensor, "2 positions"]:
+    """Influence of attention and MLP from the Gram matrices of (x, a, m).
 
     Attention: 1 - cos(x, x + a). MLP: 1 - cos(h, h + m), h being x in parallel blocks, else x + a.
     """
@@ -218,7 +230,7 @@ def _site_influences(dots: Tensor, parallel: bool) -> Tensor:
     )
 
 
-def _influence(xx: Tensor, xf: Tensor, ff: Tensor) -> Tensor:
+def _influence(xx: _Numbers, xf: _Numbers, ff: _Numbers) -> _Numbers:
     """1 - cos(x, x + f) from dot products, without the cancellation of 1 - cos near 1.
 
     By Lagrange's identity |x|^2 |y|^2 - (x.y)^2 = |x|^2 |f|^2 - (x.f)^2 for y = x + f, so the sine is exact even where

@@ -27,10 +27,11 @@ from tests.support.tiny_models import REPOSITORY
 #: The axes that arrays have; `chosen`, `known` and `starts` are some of values, windows and layers.
 AXES = {
     "batch", "window", "width", "positions", "vocabulary", "layers", "heads", "windows", "masks", "draws",
-    "boundaries", "units", "values", "samples", "groups", "rankings", "outputs", "chosen", "known", "starts",
+    "boundaries", "units", "values", "samples", "groups", "rankings", "outputs", "frequencies", "chosen", "known",
+    "starts",
 }  # fmt: skip
 FILES = sorted((REPOSITORY / "explorer").rglob("*.py"))
-_KINDS = re.compile(r"(Float|Int|Bool|Real|Shaped)\d*")
+_KINDS = re.compile(r"(Float|Int|UInt|Bool|Real|Shaped)\d*")
 
 
 def test_a_wrong_shape_is_refused() -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from ui.browser import read, read_scripts
 from ui.compare.pins import Pin, get_pins, keep_pins, remove_pin
-from ui.parts import describe_bytes, describe_flops, describe_perplexity
+from ui.parts import define, describe_bytes, describe_flops, describe_perplexity
 from ui.prune import write_cells
 from ui.view import get_question, get_view, read_view, show_linked, write_url
 
@@ -28,6 +28,7 @@ def draw_comparison() -> None:
             on_remove_change=lambda: remove_pin(int(st.session_state["comparison"]["remove"])),
             on_open_change=lambda: _open(pins, int(st.session_state["comparison"]["open"])),
         )
+        st.caption(define("mask", "interval", "nat", "KV cache bytes", "FLOPs per token"))
     else:
         st.text("Nothing is pinned. On the Prune page, Pin this puts a configuration here.")
         st.page_link("pages/prune.py", label="Prune")

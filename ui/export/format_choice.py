@@ -6,7 +6,7 @@ import streamlit as st
 
 from explorer.execution import ExportPreview
 from explorer.export import FORMATS, WRITTEN_AS_TEXT, Exported, make_commands
-from ui.parts import describe_bytes, escape_markdown
+from ui.parts import define, describe_bytes, escape_markdown
 
 #: What one may want, and the formats for it: the first that takes the mask is offered, the others beside it.
 PURPOSES = {
@@ -54,7 +54,7 @@ def draw_target(name: str, preview: ExportPreview, free: int) -> None:
     left.metric("Layers written", preview.layers)
     middle.metric("Weights on disk", describe_bytes(preview.bytes), help="In the format's own precision")
     right.metric("Disk free there", describe_bytes(free))
-    lines = [f"Dropped: {target.dropped}.", f"Zeroed: {target.zeroed}."]
+    lines = [f"Dropped: {target.dropped}.", f"Zeroed: {target.zeroed}.", define("mask", "dropped, zeroed")]
     if preview.zeroed:
         lines.append(f"With this mask {preview.zeroed} zeroed, saving neither memory nor compute.")
     st.caption("  \n".join(map(escape_markdown, lines)))
@@ -71,7 +71,8 @@ def draw_exported(made: Exported) -> None:
         left.metric("Largest logit difference", f"{proof.max_abs_logit_difference:.3g}")
         middle.metric("Perplexity, reloaded", f"{proof.perplexity_reloaded:.4f}")
         right.metric("Perplexity, measured", f"{proof.perplexity_masked:.4f}")
-        words = f"Reloaded by {proof.loader} and compared with the masked model on the held-out windows."
+        words = f"Reloaded by {proof.loader} and compared with the masked model on the held-out windows. "
+        words += define("held-out", "window")
         if proof.llama_cpp is not None:
             words += f" Perplexity by llama.cpp: {proof.llama_cpp:.4f}."
         st.caption(escape_markdown(words))

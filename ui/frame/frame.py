@@ -11,7 +11,7 @@ import streamlit as st
 from explorer.execution import Job, ModelSummary, View
 from explorer.masks import Mask
 from ui.live import draw_broken, draw_queue, forget_panels, get_engine, get_owner, panel, ready, watch
-from ui.parts import describe_score, draw_skeleton, escape_markdown
+from ui.parts import define, describe_score, draw_skeleton, escape_markdown
 from ui.view import (
     copy_link,
     draw_loading_view,
@@ -134,15 +134,15 @@ def _draw_header(page: str, facts_job: Job) -> None:
         _draw_entry("Precision", f"{summary.precision} on {summary.device}" if summary else "…")
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
-        _draw_entry("Perplexity", _describe_score(score))
+        _draw_entry("Perplexity", _describe_score(score), define("perplexity"))
         copy_link()
     for notice in read_notices(page):
         st.warning(escape_markdown(notice))
 
 
-def _draw_entry(label: str, value: str) -> None:
+def _draw_entry(label: str, value: str, meaning: str | None = None) -> None:
     with st.container(width="content", gap=None):
-        st.caption(label)
+        st.caption(label, help=meaning)
         st.text(value)
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 from explorer.evaluation import Estimate, Score
 from explorer.execution import Job
 from ui.live import describe_progress, follow, ready
-from ui.parts import describe_interval, describe_perplexity, describe_score
+from ui.parts import define, describe_interval, describe_perplexity, describe_score
 
 
 def draw_readout(job: Job, label: str) -> None:
@@ -33,7 +33,7 @@ def _draw_estimate(estimate: Estimate, label: str) -> None:
 
 
 def _draw_score(score: Score, label: str) -> None:
-    st.metric(label, describe_score(score))
+    st.metric(label, describe_score(score), help=define("perplexity", "interval", "held-out", "bits per byte", "nat"))
     if score.overflow:
         st.caption("Numbers beyond the range of this precision: load the model in bfloat16 or float32.")
         return

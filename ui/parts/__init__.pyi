@@ -1,3 +1,4 @@
+from .definitions import define as define
 from .markdown import escape_markdown as escape_markdown
 from .number_format import (
     describe_bytes as describe_bytes,

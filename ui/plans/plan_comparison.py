@@ -17,6 +17,7 @@ from explorer.measures import CRITERIA
 from explorer.plans import METHODS, SEEDS, UNITS, Curve, Effort, Plan, PlanSpec
 from ui.live import draw_state, follow, get_engine, get_owner, ready
 from ui.parts import (
+    define,
     describe_bytes,
     describe_score,
     describe_seconds,
@@ -29,12 +30,16 @@ from ui.view import get_view, take_to_prune
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
 _SHARES = tuple(range(5, 95, 5))  # percent
+_CRITERION_HELP = define("criterion", "perplexity", "KL", "logit L2")
+_BUDGET_HELP = "parameters=20%, layers=8, bytes=6GiB … " + define("budget")
 
 
 def choose_specs() -> list[PlanSpec]:
     """Let the user tick methods and set what they share; return what is valid, and say what is not."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        unit = st.segmented_control("Remove", UNITS, default="layer", required=True, key="plans unit")
+        unit = st.segmented_control(
+            "Remove", UNITS, default="layer", required=True, key="plans unit", help=define("site")
+        )
         offered = [name for name, method in METHODS.items() if unit in method.units]
         chosen = st.multiselect(
             "Methods", offered, _choose_at_first(unit, offered),
@@ -44,9 +49,9 @@ def choose_specs() -> list[PlanSpec]:
         left, middle, right = st.columns(3)
         steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, key="plans steps")
         protect = middle.text_input("Layers that stay", "none", key="plans protect", help="0-3,28 or first,last")
-        budget = right.text_input("Budget", "", key="plans budget", help="parameters=20%, layers=8, bytes=6GiB …")
+        budget = right.text_input("Budget", "", key="plans budget", help=_BUDGET_HELP)
         iterative = left.toggle("Measure again after each removal, where the method can", key="plans iterative")
-        criterion = middle.selectbox("Searches lower", list(CRITERIA), key="plans criterion")
+        criterion = middle.selectbox("Searches lower", list(CRITERIA), key="plans criterion", help=_CRITERION_HELP)
     specs = []
     for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
         try:
@@ -137,12 +142,7 @@ def _draw_progress(jobs: Mapping[str, Job], shown: int) -> None:
 def _draw(view: View, summary: ModelSummary, curves: Mapping[str, Curve]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         of = st.segmented_control(
-            "Against",
-            list(AXES),
-            format_func=AXES.__getitem__,
-            default="layers",
-            required=True,
-            key="plans axis",
+            "Against", list(AXES), format_func=AXES.__getitem__, default="layers", required=True, key="plans axis"
         )
     names, found = [_name(curve.plan.spec) for curve in curves.values()], list(curves.values())
     shares = Shares(of, summary.n_layers, lambda mask: summary.cost_model.costs(mask, summary.window))
@@ -153,14 +153,15 @@ def _draw(view: View, summary: ModelSummary, curves: Mapping[str, Curve]) -> Non
     )  # fmt: skip
     _offer(clicked)
     st.caption(
-        "Decided on calibration windows, drawn on held-out ones. Bands: 95% intervals. A cross marks collapse: the "
-        "first step from which on perplexity stays above twice the unpruned model's. Random: five seeds. Click a point "
-        "to take its mask to Prune."
+        "Decided on calibration windows, drawn on held-out ones. Bands: 95% intervals. A cross marks collapse. Random: "
+        "five seeds. Click a point to take its mask to Prune. "
+        + define("mask", "window", "calibration", "held-out", "interval", "collapse")
     )
     draw_plot(
         draw_divergences(found, names, shares), "plans-divergence", table,
         "KL divergence and top-1 agreement of every plan against what it removes.",
     )  # fmt: skip
+    st.caption(define("KL", "top-1 agreement", "nat"))
     _draw_comparison(view, summary, found, names)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption("Plan files")
@@ -238,7 +239,9 @@ def _draw_comparison(view: View, summary: ModelSummary, curves: Sequence[Curve],
         st.caption("Steps at these shares appear here when they are scored.")
         return
     masks = tuple(dict.fromkeys(curve.plan.at(step) for _, _, curve, step in chosen))
-    if st.session_state.get("paced") != masks and st.button(f"Measure decoding speed under {len(masks)} masks"):
+    if st.session_state.get("paced") != masks and st.button(
+        f"Measure decoding speed under {len(masks)} masks", help=define("decode speed")
+    ):
         st.session_state.paced = masks
         st.rerun()
     decode_speeds: Mapping[Mask, DecodeSpeed | None] = {}
@@ -246,6 +249,7 @@ def _draw_comparison(view: View, summary: ModelSummary, curves: Sequence[Curve],
         job = ask_decode_speeds(get_engine(), get_owner(), view, masks)
         decode_speeds = job.result if ready(job) else {}
     st.dataframe([_describe_step(summary, decode_speeds, *entry) for entry in chosen], hide_index=True, width="stretch")
+    st.caption(define("KV cache bytes", "FLOPs per token"))
 
 
 def _choose_steps(

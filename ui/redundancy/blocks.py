@@ -9,7 +9,7 @@ from explorer.execution import ModelSummary, View
 from explorer.masks import Mask
 from explorer.measures import SimilarityStats
 from ui.live import get_engine, get_owner, ready
-from ui.parts import Table, draw_plot
+from ui.parts import Table, define, draw_plot
 from ui.view import take_to_prune
 
 
@@ -40,8 +40,8 @@ def draw_blocks(view: View, summary: ModelSummary) -> None:
         with offer:
             _offer(view, clicked)
         st.caption(
-            f"{summary.calibration_tokens:,} calibration tokens, {summary.protocol}. Angular distance: arccos of the "
-            "cosine between the inputs of layers l and l+n, over π. Block influence: 1 − cosine before and after."
+            f"{summary.calibration_tokens:,} calibration tokens, {summary.protocol}. "
+            + define("angular distance", "block influence", "residual stream", "calibration", "window")
         )
 
 

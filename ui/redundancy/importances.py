@@ -12,9 +12,27 @@ from explorer.execution import View, ask_attention, ask_importance
 from explorer.measures import MEASURES, Importance
 from explorer.numerics import correlate
 from ui.live import get_engine, get_owner, ready
-from ui.parts import Table, draw_plot
+from ui.parts import Table, define, draw_plot
 
 _AT_FIRST = ("block-influence", "angular-distance", "relative-l2")
+
+#: What a measure is, or what it is made of.
+MEANINGS = {
+    "angular-distance": define("angular distance"),
+    "block-influence": define("block influence"),
+    "relative-l1": define("update"),
+    "relative-l2": define("update"),
+    "loss": define("leave-one-out"),
+    "kl": define("KL"),
+    "logit-l2": define("logit L2"),
+    "disagreement": define("top-1 agreement"),
+    "taylor": define("Taylor"),
+    "magnitude": define("magnitude"),
+    "coalition": define("coalition"),
+    "shapley": define("Shapley value"),
+    "replaceability": define("replaceability"),
+    "entropy": define("entropy increase"),
+}
 
 
 def choose_measures(view: View) -> list[Importance]:
@@ -54,13 +72,19 @@ def draw_layers(view: View) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         name = st.selectbox("Shown", names, format_func=lambda n: MEASURES[n].label, key="shown")
         n_layers = len(found[0].values)
-        k = st.number_input("Rank stability: among the k most redundant, k =", 1, n_layers, max(1, n_layers // 4))
+        k = st.number_input(
+            "Rank stability: among the k most redundant, k =", 1, n_layers, max(1, n_layers // 4),
+            help=define("rank stability"),
+        )  # fmt: skip
     shown = [each for each in found if each.measure == name]
     others = [each for each in found if each.measure != name]
     figure = draw_strips(shown, others)
     alt = f"{MEASURES[name].label} of every layer, attention and MLP; the table has the numbers."
     draw_plot(figure, f"strips-{name}", list_importances(shown, int(k)), alt)
-    st.caption(f"{MEASURES[name].source}. Bars: 95% bootstrap intervals over windows.")
+    st.caption(
+        f"{MEANINGS.get(name, '')} {MEASURES[name].source}. Bars: 95% bootstrap intervals over windows. "
+        + define("interval", "window")
+    )
     if MEASURES[name].kind == "attention":
         _draw_heads(view, name)
     if MEASURES[name].kind == "similarity":
@@ -77,6 +101,7 @@ def _draw_norms(view: View) -> None:
             "norm without the first token": found.residual_norms(True).tolist(),
         }
         draw_plot(draw_norms(found), "residual-norm", table, "Mean norm of the residual stream at every boundary.")
+        st.caption(define("residual stream"))
 
 
 def _draw_heads(view: View, name: str) -> None:

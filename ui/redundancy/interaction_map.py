@@ -10,7 +10,7 @@ from explorer.charts import draw_pairs
 from explorer.execution import Job, View, ask_interactions
 from explorer.measures import Interactions
 from ui.live import draw_state, follow, get_engine, get_owner
-from ui.parts import Table, draw_plot
+from ui.parts import Table, define, draw_plot
 
 _UNITS = {"layer": "Layers", "site": "Attention and MLPs"}
 
@@ -33,7 +33,8 @@ def draw_interactions(view: View, n_layers: int) -> None:
         count = n_layers if unit == "layer" else 2 * n_layers
         st.caption(
             f"{count * (count - 1) // 2:,} pairs are scored on the calibration windows, a coarse map first. What is "
-            "scored stays stored: the job can be stopped and goes on from there."
+            "scored stays stored: the job can be stopped and goes on from there. "
+            + define("interaction", "calibration", "window")
         )
         if st.button("Score all pairs", type="primary"):
             wanted.add(this)
@@ -66,7 +67,8 @@ def _draw_progress(job: Job, shown: int) -> None:
 def _draw(found: Interactions) -> None:
     draw_plot(draw_pairs(found), "interactions", list_pairs(found), "Interaction of every pair; the table has them.")
     st.caption(
-        "Below 0: with one of the two gone the other matters less. Above 0: each makes up for the other, and both "
+        define("interaction")
+        + " Below 0: with one of the two gone the other matters less. Above 0: each makes up for the other, and both "
         "together cost more than the sum."
     )
 

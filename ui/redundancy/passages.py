@@ -9,6 +9,7 @@ import streamlit as st
 
 from explorer.execution import ModelSummary, Passage, View, ask_passage
 from ui.live import get_engine, get_owner, ready
+from ui.parts import define
 
 _WORSE, _BETTER = "213, 94, 0", "0, 114, 178"  # Okabe and Ito's vermilion and blue
 _FULL = 4.0  # nats at which a colour is full
@@ -18,10 +19,11 @@ def draw_passage(view: View, summary: ModelSummary) -> None:
     """Draw a held-out window of the text token by token."""
     if not view.mask:
         st.caption("Nothing is removed. Click a block under Blocks, or turn sites off on the Prune page.")
+        st.caption(define("site"))
         st.page_link("pages/prune.py", label="Prune")
         return
     windows = summary.held_out_tokens // summary.window
-    number = st.number_input("Held-out window", 1, windows, 1, key="window number")
+    number = st.number_input("Held-out window", 1, windows, 1, key="window number", help=define("held-out", "window"))
     job = ask_passage(get_engine(), get_owner(), view, int(number) - 1)
     if not ready(job):
         return
@@ -32,7 +34,7 @@ def draw_passage(view: View, summary: ModelSummary) -> None:
         st.html(write_passage(found))
     st.caption(
         "Orange and underlined: costs more than in the whole model; blue and overlined: less. "
-        f"Full colour from {_FULL:g} nats on. Point at a token for its nats."
+        f"Full colour from {_FULL:g} nats on. Point at a token for its nats. {define('nat')}"
     )
     st.dataframe(
         {"token": found.texts[1:], "whole": found.baseline, "without": found.masked, "more": lost},

@@ -16,7 +16,7 @@ from explorer.masks import NONE
 from explorer.measures import MEASURES, Importance, SimilarityStats, read_similarity
 from explorer.numerics import correlate
 from ui.live import get_engine, get_owner, ready
-from ui.parts import Table, draw_plot, upload
+from ui.parts import Table, define, draw_plot, upload
 
 _KINDS = ["txt", "md", "jsonl", "parquet"]
 
@@ -47,6 +47,7 @@ def draw_beside(view: View) -> None:
     figure = draw_side_by_side(pair, [_escape(name) for name in pair_names], token)
     alt = "Two triangles of angular distance, and the difference."
     draw_plot(figure, "side-by-side", _list_both(pair, token), alt)
+    st.caption(define("angular distance", "block influence", "residual stream"))
     if len({each.n_layers for each in found}) > 1:
         st.caption("The models have different numbers of layers; ranks cannot be compared.")
         return

@@ -14,8 +14,12 @@ from typing import Any, NoReturn
 import numpy as np
 from gguf import GGMLQuantizationType, dequantize
 from gguf.constants import GGML_QUANT_SIZES
+from jaxtyping import Float32
 
 from explorer.errors import ModelError
+
+#: What a tensor holds, whatever its type.
+Numbers = Float32[np.ndarray, " ..."]
 
 #: How the parts of a split file are named.
 _PART = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})(?P<suffix>\.gguf)", re.IGNORECASE)
@@ -42,8 +46,8 @@ class Stored:
     offset: int
     size: int
 
-    def read(self) -> np.ndarray:
-        """Read it as float32."""
+    def read(self) -> Numbers:
+        """Read its numbers."""
         data = np.memmap(self.path, np.uint8, "r", self.offset, (self.size,)) if self.size else np.zeros(0, np.uint8)
         block, width = GGML_QUANT_SIZES[self.type]
         rows = np.asarray(data).reshape(*self.shape[:-1], self.shape[-1] // block * width)

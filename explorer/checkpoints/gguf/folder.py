@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from explorer.checkpoints.gguf.config import make_config
-from explorer.checkpoints.gguf.file import GgufFile, Stored, read_file, refuse
+from explorer.checkpoints.gguf.file import GgufFile, Numbers, Stored, read_file, refuse
 from explorer.checkpoints.gguf.names import OF_ROPE, convert, spread
 from explorer.checkpoints.gguf.tokens import write_tokenizer
 from explorer.progress import Progress, unreported
@@ -119,7 +118,7 @@ def _write_tensors(
     _finish(folder, shards)
 
 
-def _read(file: GgufFile, config: dict[str, Any], tensor: Stored) -> Iterator[tuple[str, np.ndarray]]:
+def _read(file: GgufFile, config: dict[str, Any], tensor: Stored) -> Iterator[tuple[str, Numbers]]:
     found = convert(file.architecture, config, tensor.name)
     assert found is not None, tensor.name
     names, form = found

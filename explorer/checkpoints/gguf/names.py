@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
+from explorer.checkpoints.gguf.file import Numbers
 from explorer.checkpoints.gguf.rope import FACTORS, LONG, SHORT
 
 #: Read into the config's rope parameters; no tensors of a model.
@@ -85,7 +87,7 @@ _AROUND_GPT2 = {
 
 def convert(
     architecture: str, config: dict[str, Any], name: str
-) -> tuple[list[str], Callable[[np.ndarray], Any]] | None:
+) -> tuple[list[str], Callable[[Numbers], Numbers]] | None:
     """Return the names that a tensor has in a checkpoint, and what brings its numbers into the form it has there.
 
     A tensor that holds all experts of a layer has a name for each; what is made of it then goes along them.
@@ -109,7 +111,7 @@ def convert(
     return [f"{root}.{_PARTS[architecture][part]}.{kind}"], _form(architecture, config, part, kind)
 
 
-def _form(architecture: str, config: dict[str, Any], part: str, kind: str) -> Callable[[np.ndarray], Any]:
+def _form(architecture: str, config: dict[str, Any], part: str, kind: str) -> Callable[[Numbers], Numbers]:
     if architecture == "llama" and part in ("attn_q", "attn_k"):
         heads = config["num_attention_heads" if part == "attn_q" else "num_key_value_heads"]
         return lambda data: _halve(data, heads)
@@ -122,12 +124,12 @@ def _form(architecture: str, config: dict[str, Any], part: str, kind: str) -> Ca
     return lambda data: data
 
 
-def _halve(data: np.ndarray, heads: int) -> np.ndarray:
+def _halve(data: Float32[np.ndarray, " *weight"], heads: int) -> Float32[np.ndarray, " *weight"]:
     """Bring rows from neighbours that are rotated together to the first and second half of a head."""
     return data.reshape(heads, -1, 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
 
 
-def spread(names: list[str], data: Any) -> Iterator[tuple[str, np.ndarray]]:
+def spread(names: list[str], data: Numbers) -> Iterator[tuple[str, Numbers]]:
     """Yield each name with its numbers."""
     pieces = [data] if len(names) == 1 else list(data)
     for name, piece in zip(names, pieces, strict=True):

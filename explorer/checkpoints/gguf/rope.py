@@ -6,12 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Float64
 
 from explorer.checkpoints.gguf.file import refuse
 from explorer.checkpoints.gguf.keys import Keys
 
 #: Factors that every rotary frequency is divided by; and Phi-3's, for texts longer than its original context, or not.
 FACTORS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
+
+_Factors = Float32[np.ndarray, " frequencies"]
 
 #: Relative difference that two roundings to float32 may make.
 _CLOSE = 2e-6
@@ -39,7 +42,7 @@ def read_rope(keys: Keys, width: int) -> dict[str, Any]:
     return {"rope_theta": theta, **_express(keys, factors, theta)}
 
 
-def _factors(keys: Keys, name: str, width: int) -> np.ndarray | None:
+def _factors(keys: Keys, name: str, width: int) -> _Factors | None:
     tensor = keys.file.tensors.get(name)
     if tensor is None:
         return None
@@ -86,7 +89,7 @@ def _yarn(keys: Keys, factor: float) -> dict[str, Any]:
     }
 
 
-def _longrope(keys: Keys, long: np.ndarray, short: np.ndarray) -> dict[str, Any]:
+def _longrope(keys: Keys, long: _Factors, short: _Factors) -> dict[str, Any]:
     context = keys.integer("context_length")
     original = keys.integer("rope.scaling.original_context_length", context) or context
     keys.only("rope.scaling.type", "longrope", "none", "linear")
@@ -101,7 +104,7 @@ def _longrope(keys: Keys, long: np.ndarray, short: np.ndarray) -> dict[str, Any]
     }
 
 
-def _express(keys: Keys, factors: np.ndarray, theta: float) -> dict[str, Any]:
+def _express(keys: Keys, factors: _Factors, theta: float) -> dict[str, Any]:
     """Return parameters that divide each frequency by its factor: Llama 3.1's if they can, else a list.
 
     Llama 3.1 leaves high frequencies alone, divides low ones by one factor, and in between mixes both, linear in the
@@ -139,7 +142,9 @@ def _express(keys: Keys, factors: np.ndarray, theta: float) -> dict[str, Any]:
     }
 
 
-def _llama3(rope: dict[str, Any], frequencies: np.ndarray) -> np.ndarray:
+def _llama3(
+    rope: dict[str, Any], frequencies: Float64[np.ndarray, " frequencies"]
+) -> Float64[np.ndarray, " frequencies"]:
     """Return the factors that Llama 3.1's scaling divides frequencies by."""
     turns = rope["original_max_position_embeddings"] * frequencies / (2 * math.pi)
     share = (turns - rope["low_freq_factor"]) / (rope["high_freq_factor"] - rope["low_freq_factor"])

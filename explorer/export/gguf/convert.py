@@ -19,6 +19,7 @@ from gguf import (
     quantize,
 )
 from gguf.constants import GGML_QUANT_SIZES
+from jaxtyping import Float32, Shaped
 from safetensors import safe_open
 
 from explorer.errors import ExportError
@@ -36,6 +37,7 @@ _TYPES = {
 _DTYPES = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
 _ARCHITECTURES = {"llama": MODEL_ARCH.LLAMA, "mistral": MODEL_ARCH.LLAMA, "qwen2": MODEL_ARCH.QWEN2}
 _PIECE = 1 << 22  # numbers
+_Numbers = Float32[np.ndarray, " ..."]
 
 
 def check_converts(loaded: LoadedModel) -> None:
@@ -136,7 +138,7 @@ class _Source:
     shape: tuple[int, ...]
     heads: int | None
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
+    def rows(self, start: int, stop: int) -> _Numbers:
         with safe_open(self.path, "pt") as file:
             if self.heads is None:
                 return file.get_slice(self.key)[start:stop].float().numpy()
@@ -149,14 +151,14 @@ class _Source:
 class _Made:
     """A tensor that no file has."""
 
-    data: np.ndarray
+    data: _Numbers
     heads: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.data.shape
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
+    def rows(self, start: int, stop: int) -> _Numbers:
         return self.data[start:stop]
 
 
@@ -175,7 +177,7 @@ class _Decoded:
         block, size = GGML_QUANT_SIZES[self.tensor.type]
         return (*rest, last // size * block)
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
+    def rows(self, start: int, stop: int) -> _Numbers:
         assert self.tensor.mapped is not None
         return dequantize(self.tensor.mapped[start:stop], self.tensor.type)
 
@@ -194,7 +196,7 @@ def _make(name: str, blocks: str, source: _Source | _Decoded | _Made) -> Tensor:
     return Tensor(name, kind, shape, dtype, partial(_pieces, source, kind))
 
 
-def _pieces(source: _Source | _Decoded | _Made, kind: GGMLQuantizationType) -> Iterator[np.ndarray]:
+def _pieces(source: _Source | _Decoded | _Made, kind: GGMLQuantizationType) -> Iterator[Shaped[np.ndarray, " ..."]]:
     whole = source.heads is not None  # its rows are brought into another order
     width = int(np.prod(source.shape[1:], initial=1))
     step = source.shape[0] if whole else max(1, _PIECE // width)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
+from jaxtyping import Shaped, UInt8
 
 _CHUNK = 1 << 24  # bytes
 
@@ -38,8 +39,8 @@ class Tensor:
     type: GGMLQuantizationType
     shape: tuple[int, ...]
     dtype: np.dtype
-    read: Callable[[], Iterator[np.ndarray]]
-    mapped: np.ndarray | None = None
+    read: Callable[[], Iterator[Shaped[np.ndarray, " ..."]]]
+    mapped: Shaped[np.ndarray, " ..."] | None = None
 
     @property
     def size(self) -> int:
@@ -91,7 +92,7 @@ def _read(path: Path, mtime_ns: int) -> GgufModel:
     return GgufModel(fields.pop("general.architecture").value, fields, tuple(tensors))
 
 
-def _pieces(data: np.ndarray) -> Iterator[np.ndarray]:
+def _pieces(data: Shaped[np.ndarray, " ..."]) -> Iterator[UInt8[np.ndarray, " _"]]:
     flat = data.reshape(-1).view(np.uint8)
     for start in range(0, len(flat), _CHUNK):
         yield flat[start : start + _CHUNK]

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 from gguf import GGUFValueType
+from jaxtyping import UInt8
 
 from explorer.errors import ExportError
 from explorer.export.formats import only_whole_layers
@@ -115,7 +116,7 @@ def _interleave(model: GgufModel, tensor: Tensor) -> Tensor:
         return tensor
     heads = int(model.get("attention.head_count" if match[1] == "q" else "attention.head_count_kv"))
 
-    def read() -> Iterator[np.ndarray]:
+    def read() -> Iterator[UInt8[np.ndarray, "heads _ 2 _"]]:
         data = np.concatenate([piece.reshape(-1).view(np.uint8) for piece in tensor.read()])
         halves = data.reshape(heads, 2, tensor.shape[0] // heads // 2, -1)
         yield np.ascontiguousarray(halves.swapaxes(1, 2))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from gguf import GGUFReader, ReaderTensor, dequantize
+from jaxtyping import Float, Float32
 
 from explorer.checkpoints import write_folder
 from explorer.errors import ModelError, first_line
@@ -116,7 +117,7 @@ def _head_width(reader: GGUFReader) -> int:
     return _value(reader, "attention.key_length") or _value(reader, "rope.dimension_count")
 
 
-def _check_factors(factors: torch.Tensor, model: Any) -> None:
+def _check_factors(factors: Float[torch.Tensor, " frequencies"], model: Any) -> None:
     """See that the file scales rotary frequencies as transformers does."""
     found = model.model.rotary_emb.inv_freq.cpu()
     width, theta = 2 * len(found), model.config.rope_parameters["rope_theta"]
@@ -155,8 +156,8 @@ def _name(name: str) -> str | None:
     return f"{_WHOLE[stem]}.weight" if stem in _WHOLE else None
 
 
-def _read(reader: GGUFReader, tensor: ReaderTensor) -> np.ndarray:
-    """Return a tensor's numbers, float32, with query and key rows in transformers' order."""
+def _read(reader: GGUFReader, tensor: ReaderTensor) -> Float32[np.ndarray, " ..."]:
+    """Return a tensor's numbers, with query and key rows in transformers' order."""
     data = dequantize(tensor.data, tensor.tensor_type)
     if not re.search(r"attn_[qk]\.", tensor.name):
         return data

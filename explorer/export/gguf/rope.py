@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 NAME = "rope_freqs.weight"
 
@@ -14,8 +15,8 @@ def can_scale(config: Any) -> bool:
     return config.rope_parameters.get("rope_type", "default") in ("default", "llama3")
 
 
-def find_factors(config: Any, head_dim: int) -> np.ndarray | None:
-    """Return the factors, (head_dim / 2,) float32; None if nothing is scaled.
+def find_factors(config: Any, head_dim: int) -> Float32[np.ndarray, " frequencies"] | None:
+    """Return the factors, one for each pair of dimensions of a head; None if nothing is scaled.
 
     Llama 3.1 leaves short wavelengths alone, divides the frequencies of long ones by its factor, and goes from one to
     the other in between, linear in the number of turns within the original context.

@@ -1,20 +1,16 @@
-"""Modifier: a way to make up for what was removed, and the function that does; Fitted: what it made."""
+"""Modifier: a way to make up for what was removed, and the function that does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Float
-
-from explorer.deltas import ModifierSpec, StandIn
+from explorer.deltas import ModifierSpec
 from explorer.errors import ModifyError
-from explorer.masks import Mask
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from explorer.recovery.fitted import Fitted
     from explorer.recovery.setting import Setting
 
 
@@ -50,19 +46,6 @@ class Option:
         if not sound:
             most = "" if self.most == float("inf") else f" to {self.most:g}"
             raise ModifyError(f"{self.name} has no such value", value, f"Use a number from {self.least:g}{most}")
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a modifier made.
-
-    Args:
-        weights: layer -> name of a parameter in it -> what takes its place.
-        stand_ins: place -> what stands in for it.
-    """
-
-    weights: Mapping[int, Mapping[str, Float[Tensor, " *weight"]]] = field(default_factory=dict)
-    stand_ins: Mapping[Mask, StandIn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

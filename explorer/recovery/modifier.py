@@ -23,6 +23,7 @@ class Option:
         label: what it means.
         default: its value where the spec has none.
         choices: the values that it can have; empty for a number.
+        word: that it can have in place of a number.
         least, most: of a number.
     """
 
@@ -30,6 +31,7 @@ class Option:
     label: str
     default: str
     choices: tuple[str, ...] = ()
+    word: str = ""
     least: float = 0.0
     most: float = float("inf")
 
@@ -39,13 +41,18 @@ class Option:
             if value not in self.choices:
                 raise ModifyError(f"{self.name} has no such value", value, "Use " + ", ".join(self.choices))
             return
+        if value == self.word:
+            return
         try:
             sound = self.least <= float(value) <= self.most
         except ValueError:
             sound = False
         if not sound:
+            or_word = self.word and f"{self.word} or "
             most = "" if self.most == float("inf") else f" to {self.most:g}"
-            raise ModifyError(f"{self.name} has no such value", value, f"Use a number from {self.least:g}{most}")
+            raise ModifyError(
+                f"{self.name} has no such value", value, f"Use {or_word}a number from {self.least:g}{most}"
+            )
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ def _refit(setting: Setting, layer: int, projection: OutputProjection, target: S
         features = seen.given[projection.name].flatten(0, 1)
         sums.add(features, missing.flatten(0, 1), setting.fold(seen.rows), weigh_tokens(wanted).flatten())
     setting.check_finite(sums.finite)
-    found = sums.solve()
+    penalty = setting.options["penalty"]
+    found = sums.solve() if penalty == "auto" else sums.solve((float(penalty),))
     if not found.error >= 1:
         change = found.weights.T.to(own.device, torch.float32)
         setting.put(layer, f"{projection.name}.weight", projection.like(own.float() + change))
@@ -97,5 +98,6 @@ REFIT = Modifier(
             "where", "beside each cut, before it only, all after the first, or both", "cut",
             ("cut", "before", "after", "all"),
         ),
+        Option("penalty", "times the mean square of a feature; by cross-validation if auto", "auto", word="auto"),
     ),
 )  # fmt: skip

@@ -127,6 +127,11 @@ class Delta:
         """The layers from whose input on something is otherwise: of a run that is off, the first."""
         return frozenset(self.weights) | {min(place.sites).layer for place in self.stand_ins}
 
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
     @property
     def parameters_added(self) -> int:
         """Numbers in what stands in: the model has so many more."""

@@ -21,6 +21,7 @@ from .parameter_counts import count_parameters as count_parameters
 from .placement import Placement as Placement
 from .preflight import check_text as check_text, find_faults as find_faults
 from .states import States as States
+from .tensor_names import Naming as Naming, find_naming as find_naming
 from .torch_modes import default_modes as default_modes
 from .weights import read_weights as read_weights
 from .wrappers import ModelWrappers as ModelWrappers

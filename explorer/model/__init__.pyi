@@ -5,10 +5,16 @@ from .architecture import (
     has_own_head as has_own_head,
 )
 from .batch_shape import pad_batch as pad_batch, slice_rows as slice_rows
+from .batched_windows import BatchedWindows as BatchedWindows
 from .config_only import count_parameters_of_config as count_parameters_of_config
 from .cost_model import CostModel as CostModel, Costs as Costs
 from .dissection import find_updates as find_updates
-from .forward_policies import Hidden as Hidden, Ids as Ids, LayerInputs as LayerInputs
+from .forward_policies import (
+    Hidden as Hidden,
+    Ids as Ids,
+    LayerCall as LayerCall,
+    LayerInputs as LayerInputs,
+)
 from .layerwise import LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (
     LoadedModel as LoadedModel,

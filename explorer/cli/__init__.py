@@ -9,12 +9,12 @@ from typing import NoReturn
 import typer
 
 from explorer import interrupts
-from explorer.cli import cache, export, info, measure, plan, score, verb  # noqa: F401  # each adds its verbs
+from explorer.cli import cache, export, info, measure, modify, plan, score, verb  # noqa: F401  # each adds its verbs
 from explorer.cli.verb import app
 from explorer.errors import ExplorerError, escape, shorten
 
 #: Options that are given once for each of their words.
-_REPEATED = ("--texts", "--plans")
+_REPEATED = ("--texts", "--plans", "--modify", "--calibration")
 
 
 def main() -> NoReturn:

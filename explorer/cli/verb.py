@@ -80,6 +80,12 @@ def _answer(text: str) -> None:
 PlanOption = Annotated[Path | None, typer.Option("--plan", help="A plan file in place of a mask; see --step.")]
 StepOption = Annotated[int | None, typer.Option("--step", help="Steps of the plan to take.", min=0)]
 MaskOption = Annotated[str, typer.Option("--mask", help="Sites to turn off, such as 12-15,a20,m3-4, or none.")]
+ModifyOption = Annotated[
+    list[str],
+    typer.Option(
+        "--modify", help="What makes up for what is off: refit, linear;rank=64, a file of `modify`; again for more."
+    ),
+]
 
 
 def describe_corpus(made: Corpus) -> dict[str, Any]:
@@ -98,6 +104,7 @@ def describe_score(found: Score) -> dict[str, Any]:
     """Describe a score with its intervals."""
     return {
         "mask": str(found.mask),
+        "variant": str(found.variant),
         "perplexity": found.perplexity,
         "perplexity_ci95": found.perplexity_ci95,
         "overflow": found.overflow and {"dtype": found.overflow.dtype, "layer": found.overflow.layer},

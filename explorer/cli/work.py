@@ -13,11 +13,13 @@ import typer
 from tqdm import tqdm
 
 from explorer.checkpoints import DEFAULT_MODEL, ModelSpec
-from explorer.errors import PlanError, escape
+from explorer.deltas import ModifierSpec, Variant, read_delta
+from explorer.errors import ModifyError, PlanError, escape
 from explorer.masks import Mask
 from explorer.model import CostModel, Costs, count_parameters
 from explorer.paths import OFFLOADED
 from explorer.plans import Plan
+from explorer.reading import is_file
 from explorer.storage import Store, remove_leftovers
 from explorer.text import DEFAULT_TEXT, Corpus, check_window
 
@@ -128,6 +130,22 @@ class Work:
         if step is None:
             raise PlanError("No step of the plan", str(plan), "Say with --step how many of its removals to take")
         return found.at(step)
+
+    def vary(self, mask: Mask, modify: Sequence[str]) -> Mask | Variant:
+        """Return a mask with what `--modify` names made for it, or read from files, each over those before."""
+        from explorer.recovery import modify as make_deltas
+
+        variant = Variant(mask)
+        for given in modify:
+            if is_file(given):
+                delta = read_delta(Path(given))
+                if delta.origin.base != self.loaded.digest:
+                    raise ModifyError("The delta is of another model", given, "Make it again with `modify --out`")
+                variant = Variant(mask, (*variant.deltas, delta))
+            else:
+                spec = ModifierSpec.parse(given)
+                variant = make_deltas(self.loaded, self.corpus, variant, [spec], self.store, self.progress)
+        return variant.plain
 
     def check_plan(self, found: Plan) -> Plan:
         """Return a plan. Raises PlanError if it is for a model of another number of layers."""

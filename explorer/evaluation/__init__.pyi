@@ -11,5 +11,6 @@ from .perplexity import (
     score_tokens as score_tokens,
 )
 from .prefix_tree import run_prefix_tree as run_prefix_tree
+from .recovered import Recovered as Recovered, find_recovered as find_recovered
 from .samples import Sample as Sample
 from .scores import Estimate as Estimate, Score as Score

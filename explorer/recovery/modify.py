@@ -22,7 +22,7 @@ from explorer.text import Corpus
 def modify(
     loaded: LoadedModel,
     corpus: Corpus,
-    mask: Mask,
+    variant: Mask | Variant,
     specs: Sequence[ModifierSpec],
     store: Store,
     progress: Progress = unreported,
@@ -35,7 +35,7 @@ def modify(
     Args:
         loaded: the model.
         corpus: whose calibration windows are fitted to.
-        mask: what is off.
+        variant: what is off, and changed already.
         specs: what to make, in order.
         store: where deltas are kept.
         progress: told the layers.
@@ -46,28 +46,28 @@ def modify(
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it.
     """
-    (made,) = modify_each(loaded, corpus, mask, [specs], store, progress)
+    (made,) = modify_each(loaded, corpus, variant, [specs], store, progress)
     return made
 
 
 def modify_each(
     loaded: LoadedModel,
     corpus: Corpus,
-    mask: Mask,
+    variant: Mask | Variant,
     chains: Sequence[Sequence[ModifierSpec]],
     store: Store,
     progress: Progress = unreported,
 ) -> list[Variant]:
-    """Make several variants of one mask, see `modify`; the unpruned model is run once for all of them."""
-    mask = mask.checked(loaded.n_layers)
+    """Make several variants of one, see `modify`; the unpruned model is run once for all of them."""
+    variant = Variant(variant.checked(loaded.n_layers).mask, variant.deltas)
     for spec in (spec for chain in chains for spec in chain):
         find_modifier(spec)
         check_modifiable(loaded, spec)
-    if not mask and any(chains):
+    if not variant.mask and any(chains):
         raise ModifyError("There is nothing to make up for", "nothing is off", "Turn a layer, attention or MLP off")
 
     def work(rows: int) -> list[Variant]:
-        maker = _Maker(loaded, corpus, mask, store, progress, rows)
+        maker = _Maker(loaded, corpus, variant, store, progress, rows)
         return [maker.make(chain) for chain in chains]
 
     return loaded.batch_shape.run(work, corpus.window)
@@ -88,11 +88,11 @@ def check_modifiable(loaded: LoadedModel, spec: ModifierSpec) -> None:
 
 @dataclass
 class _Maker:
-    """Makes deltas for one mask, in batches of one size."""
+    """Makes deltas over one variant, in batches of one size."""
 
     loaded: LoadedModel
     corpus: Corpus
-    mask: Mask
+    variant: Variant
     store: Store
     progress: Progress
     rows: int
@@ -104,15 +104,15 @@ class _Maker:
 
     def make(self, specs: Iterable[ModifierSpec]) -> Variant:
         """Make one variant."""
-        variant = Variant(self.mask)
+        made = self.variant
         for spec in specs:
-            variant = Variant(self.mask, (*variant.deltas, self._find(variant, spec)))
-        return variant
+            made = Variant(made.mask, (*made.deltas, self._find(made, spec)))
+        return made
 
     def _find(self, variant: Variant, spec: ModifierSpec) -> Delta:
         origin = Origin(
             spec,
-            self.mask,
+            variant.mask,
             self.loaded.digest,
             self.corpus.calibration_name,
             self.corpus.tokens,

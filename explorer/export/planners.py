@@ -144,6 +144,11 @@ def carry_along(source: Path, folder: Path) -> None:
 
 def _plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
     require("gguf")
+    if loaded.spec.stream:
+        raise ExportError(
+            "A streamed model is not written as GGUF", "the proof needs the whole model in memory",
+            "Write safetensors, or load it without --stream",
+        )  # fmt: skip
     from explorer.export.gguf import plan_gguf
 
     return plan_gguf(loaded, mask, target)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from explorer.model.batch_shape import pad_batch, slice_rows
 from explorer.model.forward_policies import Hidden, Ids, LayerCall
@@ -58,7 +59,7 @@ class BatchedWindows:
         for rows, calls in zip(slice_rows(len(self.ids), self.rows), self._calls, strict=True):
             yield rows, calls[layer]
 
-    def fill(self, hidden: Hidden) -> Hidden:
+    def fill(self, hidden: Float[Tensor, "windows window width"]) -> Hidden:
         """Return the states of a batch on the model's device, in memory of its own, filled up with the last window."""
         here = hidden.to(self.wrappers.device)
         return torch.cat([here, here[-1:].expand(self.rows - len(here), -1, -1)])

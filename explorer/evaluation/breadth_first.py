@@ -55,15 +55,15 @@ def run_breadth_first(
     layers = len(windows.wrappers.layers)
     free = shutil.disk_usage(windows.folder or tempfile.gettempdir()).free
     together = max(1, int(_SHARE * free / windows.embed().nbytes) - 1)
-    for start in range(0, len(variants), together):
-        first = Branch(list(variants[start : start + together]), windows.embed(), np.full(len(windows.ids), layers))
-        level = [first]
-        del first
+    parts = [list(variants[start : start + together]) for start in range(0, len(variants), together)]
+    for number, part in enumerate(parts):
+        level = [Branch(part, windows.embed(), np.full(len(windows.ids), layers))]
         for layer in range(layers):
-            progress(start * layers + layer, len(variants) * layers, "Scoring layer by layer")
+            progress(number * layers + layer, len(parts) * layers, "Running the model layer by layer")
             with windows.wrappers.kept(layer):
                 level = [branch for each in _drain(level) for branch in _run(windows, layer, each)]
         yield level
+        level.clear()
 
 
 def _drain(level: list[Branch]) -> Iterator[Branch]:

@@ -20,7 +20,7 @@ from explorer.text import Corpus
 
 
 def measure_last_token_cosine(
-    loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
+    loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
 ) -> np.ndarray:
     """1 - cos(y, y') of each mask on each of some calibration windows: (masks, windows) float64.
 
@@ -38,7 +38,7 @@ def measure_last_token_cosine(
 
     def work(size: int) -> np.ndarray:
         context = make_key("last-token-cosine", context=loaded.numerics_key(size))  # beside the nats of other contexts
-        known = {mask: store.nll(context, windows.digests, str(mask)) for mask in asked}
+        known = {mask: store.nll(context, windows.digests, mask.key) for mask in asked}
         for part in slice_rows(len(windows), size if loaded.wrappers.stream is None else len(windows)):
             digests = windows.digests[part]
             missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
@@ -50,7 +50,7 @@ def measure_last_token_cosine(
             for mask, losses in ((mask, found[mask]) for mask in missing):
                 values = dict(zip(digests, losses[: len(digests)].tolist(), strict=True))
                 known[mask].update(values)
-                sound = [(digest, str(mask), loss) for digest, loss in values.items() if math.isfinite(loss)]
+                sound = [(digest, mask.key, loss) for digest, loss in values.items() if math.isfinite(loss)]
                 store.add_nll(context, sound)
         return np.array([[known[mask][digest] for digest in windows.digests] for mask in masks])
 
@@ -58,7 +58,7 @@ def measure_last_token_cosine(
 
 
 @torch.inference_mode()
-def _compare(windows: BatchedWindows, masks: list[Mask]) -> dict[Mask | Variant, Tensor]:
+def _compare(windows: BatchedWindows, masks: list[Mask | Variant]) -> dict[Mask | Variant, Tensor]:
     """Return for each mask, the empty one among them, how far it turns each window's last state, (windows,) float64."""
     wrappers = windows.wrappers
     parts: dict[Mask | Variant, list[Tensor]] = {mask: [] for mask in masks}

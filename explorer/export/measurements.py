@@ -90,8 +90,8 @@ def gather(
     proof: Verification | None,
     progress: Progress = unreported,
 ) -> ExportMeasurements:
-    """Count costs and time generation, of the whole model and of what is written."""
+    """Count costs and time generation, of the whole model and of what is written; a streamed model is not timed."""
     cost_model = count_parameters(loaded.model, loaded.architecture)
     before, after = (cost_model.costs(mask, corpus.window) for mask in (NONE, written))
-    slow, fast = measure_decode_speed(loaded, [NONE, written], progress)
+    slow, fast = (None, None) if loaded.spec.stream else measure_decode_speed(loaded, [NONE, written], progress)
     return ExportMeasurements(score, before, after, slow, fast, proof)

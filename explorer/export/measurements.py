@@ -1,11 +1,14 @@
-"""LoadedModel, Mask, Corpus -> what is known of an export: scores, costs, speed, and how the reloaded copy compares."""
+"""LoadedModel, Variant, Corpus -> what is known of an export: scores, costs, speed, how the reloaded copy compares."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from explorer.evaluation import DecodeSpeed, Score, measure_decode_speed
+from explorer.deltas import Delta, Variant
+from explorer.evaluation import DecodeSpeed, Recovered, Score, find_recovered, measure_decode_speed
+from explorer.export.changes import Changes
+from explorer.export.export_plan import ExportPlan
 from explorer.masks import NONE, Mask
 from explorer.model import Costs, LoadedModel, count_parameters
 from explorer.numerics import Interval
@@ -15,7 +18,7 @@ from explorer.text import Corpus
 
 @dataclass(frozen=True)
 class Verification:
-    """How the reloaded checkpoint compares with the masked model on the held-out windows.
+    """How the reloaded checkpoint compares with the variant in memory on the held-out windows.
 
     Args:
         loader: what reloaded it, in words.
@@ -34,25 +37,35 @@ class ExportMeasurements:
     """What was measured around an export.
 
     Args:
-        score: of the mask, on the held-out windows, beside the unpruned model.
+        score: of the variant, on the held-out windows, beside the unpruned model.
+        pruned: of its mask alone; None where nothing is changed.
         before, after: costs of the whole model, and of what is written.
         speed_before, speed_after: how fast the same decode, by this program; None where other work came in between.
         proof: None for a target without weights.
     """
 
     score: Score
+    pruned: Score | None
     before: Costs
     after: Costs
     speed_before: DecodeSpeed | None
     speed_after: DecodeSpeed | None
     proof: Verification | None
 
+    @property
+    def recovered(self) -> Recovered | None:
+        """How much of what the mask alone costs is won back; None where nothing is changed."""
+        return None if self.pruned is None else find_recovered(self.pruned, self.score)
+
     def describe(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
-        score, speeds = self.score, (self.speed_before, self.speed_after)
+        score, speeds, won = self.score, (self.speed_before, self.speed_after), self.recovered
         return {
             "perplexity": _pair(score.unpruned.perplexity, score.perplexity),
             "perplexity_ci95": _pair(score.unpruned.perplexity_ci95, score.perplexity_ci95),
+            "perplexity_pruned": None if self.pruned is None else self.pruned.perplexity,
+            "recovered": won and won.share,
+            "recovered_ci95": won and won.interval,
             "delta_nll_per_token": score.delta_nll_per_token,
             "delta_ci95": score.delta_ci95,
             "tokens": score.n_tokens,
@@ -85,13 +98,48 @@ def _pair(before: float | Interval | None, after: float | Interval | None) -> di
 def gather(
     loaded: LoadedModel,
     corpus: Corpus,
-    score: Score,
-    written: Mask,
+    scores: tuple[Score, Score | None],
+    planned: ExportPlan,
+    variant: Mask | Variant,
     proof: Verification | None,
     progress: Progress = unreported,
 ) -> ExportMeasurements:
-    """Count costs and time generation, of the whole model and of what is written."""
+    """Count costs and time generation, of the whole model and of what is written.
+
+    Args:
+        loaded: the model.
+        corpus: whose windows were scored.
+        scores: of the variant, and of its mask alone.
+        planned: what is written.
+        variant: what is off, and changed.
+        proof: how what was written compares.
+        progress: told what is timed.
+    """
+    written = planned.layout.written
     cost_model = count_parameters(loaded.model, loaded.architecture)
     before, after = (cost_model.costs(mask, corpus.window) for mask in (NONE, written))
-    slow, fast = measure_decode_speed(loaded, [NONE, written], progress)
-    return ExportMeasurements(score, before, after, slow, fast, proof)
+    after = _add(after, planned.changes)
+    slow, fast = measure_decode_speed(loaded, [NONE, _standing(variant, planned.changes) or written], progress)
+    return ExportMeasurements(*scores, before, after, slow, fast, proof)
+
+
+def _add(costs: Costs, changes: Changes) -> Costs:
+    """Return costs with those of what stands in: its numbers, their bytes, and two operations a number and token."""
+    tensors = [tensor for each in changes.stand_ins.values() for tensor in each.tensors.values()]
+    return replace(
+        costs,
+        parameters=costs.parameters + changes.parameters_added,
+        bytes=costs.bytes + sum(tensor.nbytes for tensor in tensors),
+        flops_per_token=costs.flops_per_token + 2 * changes.parameters_added,
+    )
+
+
+def _standing(variant: Mask | Variant, changes: Changes) -> Variant | None:
+    """Return a variant with nothing but what stands in, for weights that are changed in turns would take time.
+
+    None where nothing stands in.
+    """
+    if not changes.stand_ins:
+        return None
+    origin = replace(variant.deltas[-1].origin, below=())
+    return Variant(variant.mask, (Delta(origin, {}, changes.stand_ins),))

@@ -1,4 +1,4 @@
-"""Reload what was written with its own loader and compare it with the masked model."""
+"""Reload what was written with its own loader and compare it with the variant in memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.deltas import Variant
 from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.evaluation import Score, find_nll, run_prefix_tree, slice_positions
 from explorer.export.export_plan import ExportPlan, Reload
@@ -41,20 +42,28 @@ def verify(
     loaded: LoadedModel,
     folder: Path,
     planned: ExportPlan,
+    variant: Mask | Variant,
     corpus: Corpus,
     measured: Score,
     progress: Progress = unreported,
 ) -> Verification:
-    """Compare what was written with the masked model, in the dtype, on the device and in the batches it was measured.
+    """Compare what was written with the variant, in the dtype, on the device and in the batches it was measured.
 
     Args:
-        measured: the mask's score.
+        loaded: the model.
+        folder: what was written.
+        planned: how.
+        variant: what is off, and changed.
+        corpus: on whose held-out windows.
+        measured: the variant's score.
+        progress: told the windows.
 
     Raises:
         ExportError: it does not load whole, or differs by more than rounding.
     """
-    lossy, mask = planned.lossy, planned.layout.mask
-    found = _compare_all(loaded, _reload(loaded, folder, planned.reload), mask, corpus, progress)
+    lossy = planned.lossy
+    expected = variant if variant.deltas else planned.layout.mask
+    found = _compare_all(loaded, _reload(loaded, folder, planned.reload), expected, corpus, progress)
     relative = math.expm1(min(abs(found.nll_reloaded - found.nll_masked) / measured.n_tokens, 700))
     tolerance = math.inf if lossy else _UNITS * torch.finfo(loaded.model.dtype).eps * found.largest
     allowed = max(lossy, _RELATIVE.get(loaded.dtype, 1e-3))
@@ -80,13 +89,21 @@ class _Found:
 
 
 def _compare_all(
-    loaded: LoadedModel, reloaded: ModelWrappers, mask: Mask, corpus: Corpus, progress: Progress
+    loaded: LoadedModel, reloaded: ModelWrappers, variant: Mask | Variant, corpus: Corpus, progress: Progress
 ) -> _Found:
-    return loaded.batch_shape.run(lambda size: _compare(loaded, reloaded, mask, corpus, size, progress), corpus.window)
+    def compare(size: int) -> _Found:
+        return _compare(loaded, reloaded, variant, corpus, size, progress)
+
+    return loaded.batch_shape.run(compare, corpus.window)
 
 
 def _compare(
-    loaded: LoadedModel, reloaded: ModelWrappers, mask: Mask, corpus: Corpus, size: int, progress: Progress
+    loaded: LoadedModel,
+    reloaded: ModelWrappers,
+    variant: Mask | Variant,
+    corpus: Corpus,
+    size: int,
+    progress: Progress,
 ) -> _Found:
     """Compare the logits of both on every held-out window, in batches of the shape in which it was scored.
 
@@ -94,14 +111,14 @@ def _compare(
     """
     found, windows, nll = _Found(), corpus.held_out, (list[float](), list[float]())
     first = pad_batch(windows.ids[:1], 1, loaded.device)
-    with loaded.wrappers.as_variant(mask):
+    with loaded.wrappers.as_variant(variant):
         expected = loaded.model(first, use_cache=False).logits
     _note(found, expected, reloaded.model(first, use_cache=False).logits)
     for part in slice_rows(len(windows), size):
         progress(part.start, len(windows), "Verifying")
         ids, rows = pad_batch(windows.ids[part], size, loaded.device), part.stop - part.start
         finished = [
-            _finish(wrappers, ids, off)[:, :-1] for wrappers, off in ((loaded.wrappers, mask), (reloaded, NONE))
+            _finish(wrappers, ids, each)[:, :-1] for wrappers, each in ((loaded.wrappers, variant), (reloaded, NONE))
         ]
         targets = ids[:, 1:]
         losses = torch.zeros((2, *targets.shape), dtype=torch.float64)
@@ -120,9 +137,9 @@ def _compare(
     return found
 
 
-def _finish(wrappers: ModelWrappers, ids: Ids, mask: Mask) -> Hidden:
-    """Last hidden states under a mask, after the final norm."""
-    ((_, hidden),) = run_prefix_tree(wrappers, wrappers.layer_inputs(ids), [mask], None)
+def _finish(wrappers: ModelWrappers, ids: Ids, variant: Mask | Variant) -> Hidden:
+    """Last hidden states in a variant, after the final norm."""
+    ((_, hidden),) = run_prefix_tree(wrappers, wrappers.layer_inputs(ids), [variant], None)
     return wrappers.finish(hidden)
 
 

@@ -8,7 +8,7 @@ from .batch_shape import pad_batch as pad_batch, slice_rows as slice_rows
 from .config_only import count_parameters_of_config as count_parameters_of_config
 from .cost_model import CostModel as CostModel, Costs as Costs
 from .dissection import find_updates as find_updates
-from .forward_policies import Hidden as Hidden, Ids as Ids, LayerInputs as LayerInputs
+from .forward_policies import Hidden as Hidden, Ids as Ids
 from .layerwise import LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (
     LoadedModel as LoadedModel,
@@ -18,6 +18,7 @@ from .loading import (
 )
 from .memory import free_bytes as free_bytes
 from .parameter_counts import count_parameters as count_parameters
+from .piece_policies import LayerInputs as LayerInputs
 from .placement import Placement as Placement
 from .preflight import check_text as check_text, find_faults as find_faults
 from .states import States as States

@@ -10,7 +10,7 @@ from explorer.evaluation import DecodeSpeed, Recovered, Score, find_recovered, m
 from explorer.export.changes import Changes
 from explorer.export.export_plan import ExportPlan
 from explorer.masks import NONE, Mask
-from explorer.model import Costs, LoadedModel, count_parameters
+from explorer.model import CostModel, Costs, LoadedModel, count_parameters
 from explorer.numerics import Interval
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
@@ -118,19 +118,34 @@ def gather(
     written = planned.layout.written
     cost_model = count_parameters(loaded.model, loaded.architecture)
     before, after = (cost_model.costs(mask, corpus.window) for mask in (NONE, written))
-    after = _add(after, planned.changes)
+    after = _adjust(after, cost_model, loaded, planned)
     slow, fast = measure_decode_speed(loaded, [NONE, _standing(variant, planned.changes) or written], progress)
     return ExportMeasurements(*scores, before, after, slow, fast, proof)
 
 
-def _add(costs: Costs, changes: Changes) -> Costs:
-    """Return costs with those of what stands in: its numbers, their bytes, and two operations a number and token."""
-    tensors = [tensor for each in changes.stand_ins.values() for tensor in each.tensors.values()]
+def _adjust(costs: Costs, cost_model: CostModel, loaded: LoadedModel, planned: ExportPlan) -> Costs:
+    """Return costs under a mask as they are with what stands in: its numbers, their bytes, two operations a number.
+
+    The norms that it replaces are left out, and of a layer that stays for it alone the norms stay.
+    """
+    layout, layers = planned.layout, loaded.wrappers.layers
+    tensors = [tensor for each in planned.changes.stand_ins.values() for tensor in each.tensors.values()]
+    replaced = [
+        parameter
+        for site, norms in layout.site_norms.items()
+        for norm in norms
+        for parameter in layers[site.layer].get_submodule(norm).parameters()
+    ]
+    numbers = planned.changes.parameters_added - sum(parameter.numel() for parameter in replaced)
+    nbytes = sum(tensor.nbytes for tensor in tensors) - sum(parameter.nbytes for parameter in replaced)
+    for counts, sizes in ((cost_model.layers[layer], cost_model.layer_bytes[layer]) for layer in layout.stays):
+        numbers += counts[2] - counts[0] - counts[1]
+        nbytes += sizes[2] - sizes[0] - sizes[1]
     return replace(
         costs,
-        parameters=costs.parameters + changes.parameters_added,
-        bytes=costs.bytes + sum(tensor.nbytes for tensor in tensors),
-        flops_per_token=costs.flops_per_token + 2 * changes.parameters_added,
+        parameters=costs.parameters + numbers,
+        bytes=costs.bytes + nbytes,
+        flops_per_token=costs.flops_per_token + 2 * numbers,
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from explorer.deltas import Variant
 from explorer.masks import NONE, Mask, Site
@@ -33,8 +34,8 @@ class Seen:
     rows: slice
     before: Hidden
     after: Hidden
-    given: dict[str, Hidden]
-    gave: dict[str, Hidden]
+    given: dict[str, Float[Tensor, "batch window _"]]
+    gave: dict[str, Float[Tensor, "batch window _"]]
     updates: dict[str, Hidden]
 
 

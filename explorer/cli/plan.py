@@ -43,6 +43,9 @@ def plan(
     iterative: Annotated[bool, typer.Option("--iterative", help="Measure again after each removal.")] = False,
     protect: Annotated[str, typer.Option(help="Layers that stay: 0-3,28, or first,last, or first4,last2.")] = "none",
     criterion: Annotated[str, typer.Option(help="What a search lowers: " + ", ".join(CRITERIA))] = "perplexity",
+    modify: Annotated[
+        str, typer.Option(help="What makes up for each mask that a search tries, such as refit, before it is judged.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
     width: Annotated[int, typer.Option(help=_WIDTH_HELP)] = _DEFAULT.width,
     confidence: Annotated[float, typer.Option(help="Of the races in searches; 1 is exact.")] = _DEFAULT.confidence,
@@ -53,14 +56,17 @@ def plan(
 
     chosen = METHODS[method].units[0] if method in METHODS and not unit else unit
     spec = PlanSpec(
-        method, chosen, iterative, protect.replace(" ", ""), criterion, seed, width, confidence, steps, budget
-    )
+        method, chosen, iterative, protect.replace(" ", ""), criterion, seed, width, confidence, steps, budget,
+        modify.replace(";", ","),
+    )  # fmt: skip
     if out is not None and not os.path.isdir(out.absolute().parent):
         raise PlanError("Cannot write the plan", f"no folder {out.parent}", "Name a file in a folder that is there")
     curve = trace_plan(work.loaded, work.corpus, spec, work.store, work.progress)
     made = curve.plan
     answer = made.describe() | {"corpus": describe_corpus(work.corpus), "collapse": curve.collapse}
     answer["steps"] = [_describe_step(curve.scores[k], work.costs(mask), None) for k, mask in enumerate(made.masks)]
+    if modify:
+        _add_modified(work, modify, answer["steps"])
     if out is not None:
         _write(out, answer)
     return answer, "\n".join(
@@ -124,6 +130,16 @@ def compare(
         ]
         lines.append(f"{made.spec!s:<36}" + " ".join(cells))
     return {"corpus": describe_corpus(work.corpus), "fractions": shares, "plans": rows}, "\n".join(lines)
+
+
+def _add_modified(work: Work, modify: str, steps: list[dict[str, Any]]) -> None:
+    """Add to each step what it costs on the held-out windows when it is made up for."""
+    from explorer.evaluation import score
+
+    for step in steps[1:]:
+        variant = work.vary(Mask.parse(step["mask"]), [modify])
+        (found,) = score(work.loaded, work.corpus, [variant], work.store, progress=work.progress)
+        step["modified"] = {"perplexity": found.perplexity, "delta_nll_per_token": found.delta_nll_per_token}
 
 
 def _add_spread(work: Work, spec: PlanSpec, shares: list[float], described: list[dict[str, Any] | None]) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from explorer.deltas import Variant
 from explorer.evaluation import Divergence, measure_divergence, score
 from explorer.masks import Mask
 from explorer.measures.catalogue import CRITERIA
-from explorer.measures.criterion import Criterion, WindowLosses
+from explorer.measures.criterion import Criterion, VariantLosses, WindowLosses
 from explorer.model import LoadedModel
-from explorer.numerics import LossFunction
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
@@ -23,18 +23,18 @@ def make_loss_function(
     store: Store,
     criterion: str = "perplexity",
     progress: Progress = unreported,
-) -> LossFunction:
+) -> VariantLosses:
     """Return what gives the losses by a criterion in `CRITERIA`, of masks on slices of the calibration windows."""
     function = CRITERIA[criterion].function
 
-    def losses(masks: Sequence[Mask], rows: slice) -> np.ndarray:
+    def losses(masks: Sequence[Mask | Variant], rows: slice) -> np.ndarray:
         return function(loaded, corpus, list(masks), store, progress, rows)
 
     return losses
 
 
 def _find_nll(
-    loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
+    loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
 ) -> np.ndarray:
     scores = score(loaded, corpus, masks, store, "calibration", progress, rows=rows)
     return np.stack([found.nll for found in scores])
@@ -44,7 +44,7 @@ def _read_divergence(read: Callable[[Divergence], np.ndarray]) -> WindowLosses:
     """Return what gives one of the numbers of a divergence."""
 
     def losses(
-        loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
+        loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
     ) -> np.ndarray:
         found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
         return np.stack([read(each) for each in found])

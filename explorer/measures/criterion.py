@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float64
 
+from explorer.deltas import Variant
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.progress import Progress
 from explorer.storage import Store
 from explorer.text import Corpus
 
+#: Losses of variants on a slice of the calibration windows.
+VariantLosses = Callable[[Sequence[Mask | Variant], slice], Float64[np.ndarray, "masks windows"]]
+
 
 class WindowLosses(Protocol):
     """Gives the losses of masks on a slice of the calibration windows."""
 
     def __call__(
-        self, loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
+        self,
+        loaded: LoadedModel,
+        corpus: Corpus,
+        masks: list[Mask | Variant],
+        store: Store,
+        progress: Progress,
+        rows: slice,
     ) -> np.ndarray:
         """Return (masks, windows) float64, infinite where the arithmetic overflowed. What is stored comes at once."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from explorer.deltas import Variant
 from explorer.evaluation import run_prefix_tree
 from explorer.masks import NONE, Mask
 from explorer.measures.criterion import Criterion
@@ -18,7 +19,7 @@ from explorer.text import Corpus
 
 
 def measure_last_token_cosine(
-    loaded: LoadedModel, corpus: Corpus, masks: list[Mask], store: Store, progress: Progress, rows: slice
+    loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
 ) -> np.ndarray:
     """1 - cos(y, y') of each mask on each of some calibration windows: (masks, windows) float64.
 
@@ -36,7 +37,7 @@ def measure_last_token_cosine(
 
     def work(size: int) -> np.ndarray:
         context = make_key("last-token-cosine", context=loaded.numerics_key(size))  # beside the nats of other contexts
-        known = {mask: store.nll(context, windows.digests, str(mask)) for mask in asked}
+        known = {mask: store.nll(context, windows.digests, mask.key) for mask in asked}
         for part in slice_rows(len(windows), size):
             digests = windows.digests[part]
             missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
@@ -47,7 +48,7 @@ def measure_last_token_cosine(
             for mask, losses in found.items():
                 values = dict(zip(digests, losses[: len(digests)].tolist(), strict=True))
                 known[mask].update(values)
-                sound = [(digest, str(mask), loss) for digest, loss in values.items() if math.isfinite(loss)]
+                sound = [(digest, mask.key, loss) for digest, loss in values.items() if math.isfinite(loss)]
                 store.add_nll(context, sound)
         return np.array([[known[mask][digest] for digest in windows.digests] for mask in masks])
 
@@ -55,7 +56,7 @@ def measure_last_token_cosine(
 
 
 @torch.inference_mode()
-def _compare_batch(wrappers: ModelWrappers, ids: Tensor, masks: list[Mask]) -> dict[Mask, Tensor]:
+def _compare_batch(wrappers: ModelWrappers, ids: Tensor, masks: list[Mask | Variant]) -> dict[Mask | Variant, Tensor]:
     """Return for each mask how far it turns the last token's state in each window, (batch,) float64."""
     everything = list(dict.fromkeys([NONE, *masks]))
     states = {

@@ -9,11 +9,11 @@ from jaxtyping import Float64
 def make_hadamard(n: int) -> Float64[np.ndarray, "width width"]:
     """Return an orthogonal (n, n) matrix whose entries are all of one size, or made of such blocks.
 
-    2^k times an order of Paley's (q + 1 or 2 (q + 1), q an odd prime). Where n is none, blocks of its largest power of
-    two, so that channels are mixed within a block only.
+    2^k times 1 or the smallest order of Paley's (q + 1 or 2 (q + 1), q an odd prime). Where n is none, blocks of its
+    largest power of two, so that channels are mixed within a block only.
     """
     power = n & -n
-    for doublings in range(power.bit_length()):
+    for doublings in reversed(range(power.bit_length())):
         core = _make_paley(n >> doublings)
         if core is not None:
             return np.kron(_make_sylvester(1 << doublings), core) / np.sqrt(n)

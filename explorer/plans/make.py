@@ -21,11 +21,13 @@ from explorer.measures import (
     read_similarity,
 )
 from explorer.model import CostModel, LoadedModel, count_parameters
+from explorer.numerics import LossFunction
 from explorer.plans.budgets import Budget
 from explorer.plans.catalogue import METHODS
 from explorer.plans.plan import Effort, Plan, PlanSpec
 from explorer.plans.search import Search
 from explorer.progress import Progress, unreported
+from explorer.recovery import RecoveredLosses, check_modifiable
 from explorer.stopwatch import timing
 from explorer.storage import Store, make_key
 from explorer.text import Corpus
@@ -162,7 +164,7 @@ class _Planner:
         """Return a search by the plan's criterion; by its confidence too, if no other is given."""
         return Search(
             self.units,
-            make_loss_function(self.loaded, self.corpus, self.store, self.spec.criterion),
+            self._make_losses(),
             len(self.corpus.calibration),
             self.steps,
             self.spec.confidence if confidence is None else confidence,
@@ -171,6 +173,14 @@ class _Planner:
             lambda found: self.listener(found.masks),
             self.loaded.batch_shape.rows(self.corpus.window),
         )
+
+    def _make_losses(self) -> LossFunction:
+        losses = make_loss_function(self.loaded, self.corpus, self.store, self.spec.criterion)
+        modifier = self.spec.modifier
+        if modifier is None:
+            return losses
+        check_modifiable(self.loaded, modifier)
+        return RecoveredLosses(self.loaded, self.corpus, modifier, losses, self.progress)
 
     def similarity(self, mask: Mask) -> SimilarityStats:
         """Measure the residual stream under a mask."""

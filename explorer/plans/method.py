@@ -30,6 +30,7 @@ class Option:
 ITERATIVE = Option("iterative", "measure again after each removal")
 SEED = Option("seed", "of what is drawn at random")
 CRITERION = Option("criterion", "what the search lowers")
+MODIFY = Option("modify", "what makes up for each mask before it is judged")
 CONFIDENCE = Option("confidence", "of the races by which candidates are dropped; 1 is exact")
 
 

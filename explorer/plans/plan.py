@@ -10,12 +10,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from explorer.deltas import ModifierSpec
 from explorer.errors import MaskError, PlanError
 from explorer.masks import NONE, Mask
 from explorer.measures import CRITERIA
 from explorer.plans.budgets import Budget
 from explorer.plans.catalogue import METHODS
 from explorer.reading import read_json
+from explorer.recovery import find_modifier
 
 #: The largest width, seed and number of steps, and the longest text of protected layers.
 MOST_WIDTH, MOST_SEED, MOST_STEPS = 1000, 2**63 - 1, 20_000
@@ -46,6 +48,8 @@ class PlanSpec:
         confidence: of the races by which a search drops candidates; 1 is exact.
         steps: removals at the most; 0 goes as far as there is something left.
         budget: what has to go, such as `parameters=20%`, after which the plan ends; see `budgets`.
+        modify: what makes up for each mask that a search tries before it is judged: a modifier's text, with `,` for
+            `;`, such as `refit,where=before`.
     """
 
     method: str = "block-influence"
@@ -58,6 +62,7 @@ class PlanSpec:
     confidence: float = 0.95
     steps: int = 0
     budget: str = ""
+    modify: str = ""
 
     def __post_init__(self) -> None:
         method = METHODS.get(self.method)
@@ -72,6 +77,10 @@ class PlanSpec:
         if self.criterion not in CRITERIA:
             raise PlanError("Unknown criterion", repr(self.criterion), "Use one of " + ", ".join(CRITERIA))
         self._check_numbers()
+        if self.modify and not method.search:
+            raise PlanError(f"{self.method} judges no masks", f"modify {self.modify}", "Leave it out, or use greedy")
+        if self.modifier is not None:
+            find_modifier(self.modifier)
         if self.budget:
             Budget.parse(self.budget)
         if len(self.protect) > _LONGEST:
@@ -113,6 +122,11 @@ class PlanSpec:
         names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(default, f.name)]
         written = [f";{name}={'yes' if getattr(self, name) is True else getattr(self, name)}" for name in names]
         return f"{self.method}/{self.unit}" + "".join(written)
+
+    @property
+    def modifier(self) -> ModifierSpec | None:
+        """What makes up for each mask that a search tries."""
+        return ModifierSpec.parse(self.modify.replace(",", ";")) if self.modify else None
 
     def protected(self, n_layers: int) -> frozenset[int]:
         """The layers that stay whole in a model of so many. Raises MaskError if `protect` is malformed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from explorer.masks import Mask
-from explorer.plans.method import CONFIDENCE, CRITERION, SEED, SITES_FIRST, Method, Option, Planner
+from explorer.plans.method import CONFIDENCE, CRITERION, MODIFY, SEED, SITES_FIRST, Method, Option, Planner
 
 
 def _choose_greedily(planner: Planner) -> tuple[Mask, ...]:
@@ -18,7 +18,7 @@ def _choose_by_evolution(planner: Planner) -> tuple[Mask, ...]:
     return planner.search().evolve(planner.width, planner.seed).masks
 
 
-_OPTIONS = (CRITERION, CONFIDENCE)
+_OPTIONS = (CRITERION, MODIFY, CONFIDENCE)
 _COST = "a pass a mask, step by step"
 
 GREEDY = Method(

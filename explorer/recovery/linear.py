@@ -15,7 +15,8 @@ from torch import Tensor
 
 from explorer.deltas import StandIn
 from explorer.numerics import RidgeSums
-from explorer.recovery.modifier import Fitted, Modifier, Option
+from explorer.recovery.fitted import Fitted
+from explorer.recovery.modifier import Modifier, Option
 from explorer.recovery.setting import FOLDS, Pairs, Setting, weigh_tokens
 from explorer.recovery.stand_ins import fit_stand_ins
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import torch
 
 from explorer.deltas import StandIn
-from explorer.recovery.modifier import Fitted, Modifier
+from explorer.recovery.fitted import Fitted
+from explorer.recovery.modifier import Modifier
 from explorer.recovery.setting import Pairs, Setting
 from explorer.recovery.stand_ins import fit_stand_ins
 

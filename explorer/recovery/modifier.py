@@ -1,20 +1,16 @@
-"""Modifier: a way to make up for what was removed, and the function that does; Fitted: what it made."""
+"""Modifier: a way to make up for what was removed, and the function that does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Float
-
-from explorer.deltas import ModifierSpec, StandIn
+from explorer.deltas import ModifierSpec
 from explorer.errors import ModifyError
-from explorer.masks import Mask
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from explorer.recovery.fitted import Fitted
     from explorer.recovery.setting import Setting
 
 
@@ -27,6 +23,7 @@ class Option:
         label: what it means.
         default: its value where the spec has none.
         choices: the values that it can have; empty for a number.
+        word: that it can have in place of a number.
         least, most: of a number.
     """
 
@@ -34,6 +31,7 @@ class Option:
     label: str
     default: str
     choices: tuple[str, ...] = ()
+    word: str = ""
     least: float = 0.0
     most: float = float("inf")
 
@@ -43,26 +41,18 @@ class Option:
             if value not in self.choices:
                 raise ModifyError(f"{self.name} has no such value", value, "Use " + ", ".join(self.choices))
             return
+        if value == self.word:
+            return
         try:
             sound = self.least <= float(value) <= self.most
         except ValueError:
             sound = False
         if not sound:
+            or_word = self.word and f"{self.word} or "
             most = "" if self.most == float("inf") else f" to {self.most:g}"
-            raise ModifyError(f"{self.name} has no such value", value, f"Use a number from {self.least:g}{most}")
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a modifier made.
-
-    Args:
-        weights: layer -> name of a parameter in it -> what takes its place.
-        stand_ins: place -> what stands in for it.
-    """
-
-    weights: Mapping[int, Mapping[str, Float[Tensor, " *weight"]]] = field(default_factory=dict)
-    stand_ins: Mapping[Mask, StandIn] = field(default_factory=dict)
+            raise ModifyError(
+                f"{self.name} has no such value", value, f"Use {or_word}a number from {self.least:g}{most}"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
 
-from explorer.deltas import Delta, ModifierSpec, Origin, Variant
+from explorer.deltas import ModifierSpec, Variant
 from explorer.errors import ModifyError
 from explorer.masks import Mask
-from explorer.model import LayerwisePass, LoadedModel
+from explorer.model import LoadedModel
 from explorer.progress import Progress, unreported
 from explorer.recovery.catalogue import find_modifier
-from explorer.recovery.reference import Reference
-from explorer.recovery.setting import Setting
-from explorer.storage import Store, describe_libraries, make_key
+from explorer.recovery.delta_maker import DeltaMaker
+from explorer.storage import Store
 from explorer.text import Corpus
 
 
@@ -67,8 +63,8 @@ def modify_each(
         raise ModifyError("There is nothing to make up for", "nothing is off", "Turn a layer, attention or MLP off")
 
     def work(rows: int) -> list[Variant]:
-        maker = _Maker(loaded, corpus, variant, store, progress, rows)
-        return [maker.make(chain) for chain in chains]
+        maker = DeltaMaker(loaded, corpus, store, progress, rows)
+        return [maker.make(variant, chain) for chain in chains]
 
     return loaded.batch_shape.run(work, corpus.window)
 
@@ -84,60 +80,3 @@ def check_modifiable(loaded: LoadedModel, spec: ModifierSpec) -> None:
         )  # fmt: skip
     if any(parameter.is_meta for layer in loaded.wrappers.layers for parameter in layer.parameters()):
         raise ModifyError(f"{spec.name} changes weights", "not all are in memory", "Use a device with more memory")
-
-
-@dataclass
-class _Maker:
-    """Makes deltas over one variant, in batches of one size."""
-
-    loaded: LoadedModel
-    corpus: Corpus
-    variant: Variant
-    store: Store
-    progress: Progress
-    rows: int
-
-    @cached_property
-    def _reference(self) -> Reference:
-        run = LayerwisePass(self.loaded, self.corpus.calibration.ids, self.rows, self.store.folder)
-        return Reference(run, self.progress)
-
-    def make(self, specs: Iterable[ModifierSpec]) -> Variant:
-        """Make one variant."""
-        made = self.variant
-        for spec in specs:
-            made = Variant(made.mask, (*made.deltas, self._find(made, spec)))
-        return made
-
-    def _find(self, variant: Variant, spec: ModifierSpec) -> Delta:
-        origin = Origin(
-            spec,
-            variant.mask,
-            self.loaded.digest,
-            self.corpus.calibration_name,
-            self.corpus.tokens,
-            self.corpus.calibration.digest,
-            tuple(delta.digest for delta in variant.deltas),
-            describe_libraries(),
-        )
-        context = self.loaded.numerics_key(self.rows)
-        key = make_key("delta", context=context, **{name: str(part) for name, part in origin.describe().items()})
-        found = self.store.deltas.find(key)
-        if found is None:
-            found = self._make(variant, origin)
-            self.store.deltas.keep(key, found)
-        return found
-
-    def _make(self, variant: Variant, origin: Origin) -> Delta:
-        modifier, start = find_modifier(origin.modifier), time.perf_counter()
-        run = self._reference.run
-        before = run.layers_run
-        options = modifier.read(origin.modifier)
-        setting = Setting(run, self._reference, origin, variant.deltas, options, self.progress)
-        fitted = modifier.function(setting)
-        cost = replace(
-            origin,
-            seconds=time.perf_counter() - start,
-            forwards=(run.layers_run - before) / self.loaded.n_layers,
-        )
-        return Delta(cost, fitted.weights, fitted.stand_ins)

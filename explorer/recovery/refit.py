@@ -1,87 +1,88 @@
-"""The kept output projections before each cut are refitted, so that the stream after it is the unpruned model's.
+"""The kept output projections beside each cut are refitted, so that the stream after it is the unpruned model's.
 
-What was removed is approximated from the activations that attention and MLP before it have anyway: no new parameters,
-the model's own architecture, any mask. Ridge regression towards the projection's own weights, over all tokens, each
-weighed by its size; the penalty by cross-validation on the calibration windows.
+What was removed is approximated from activations that are there anyway: no new parameters, the model's own
+architecture, any mask. First the projection right before the cut, whose output nothing comes after; then those of the
+first layer after it, which see what is still missing. Ridge regression towards the projection's own weights, over all
+tokens, each weighed by its size; the penalty by cross-validation on the calibration windows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
 from explorer.errors import ModifyError
-from explorer.masks import PARTS, Site
+from explorer.masks import Site
 from explorer.numerics import RidgeSums
 from explorer.recovery.cuts import Cut, list_cuts
-from explorer.recovery.modifier import Fitted, Modifier, Option
+from explorer.recovery.fitted import Fitted
+from explorer.recovery.modifier import Modifier, Option
 from explorer.recovery.output_projections import OutputProjection, find_output_projection
-from explorer.recovery.reference import next_site
 from explorer.recovery.setting import FOLDS, Setting, weigh_tokens
 
 
 def fit_refit(setting: Setting) -> Fitted:
-    """Refit before each cut, or after, or both, in the order of the stream.
+    """Refit projections beside each cut, or before or after it, or all, in the order of the stream.
 
     A projection whose refit explains nothing in the windows left out stays as it is.
 
-    Raises ModifyError: no kept projection can be refitted, or the arithmetic overflows.
+    Raises ModifyError: no kept projection there can be refitted, or the arithmetic overflows.
     """
-    steps = list(_list_steps(setting))
-    for done, (layer, target) in enumerate(steps):
-        setting.progress(done, len(steps), f"Refitting layer {layer}")
-        for part in PARTS:
-            if Site(layer, part) in setting.mask.sites:
-                continue
-            projection = find_output_projection(setting.loaded, Site(layer, part))
-            if projection is not None:
-                _refit(setting, layer, projection, target)
-    if not setting.fitted.weights and not any(
-        find_output_projection(setting.loaded, Site(layer, part)) for layer, _ in steps for part in PARTS
-    ):
+    cuts = list_cuts(setting.mask, setting.loaded.n_layers)
+    found = [(site, find_output_projection(setting.loaded, site)) for site in _list_sites(setting, cuts)]
+    steps = [(site, projection) for site, projection in found if projection is not None]
+    if not steps:
         raise ModifyError(
             "Nothing can be refitted",
-            f"no kept layer beside {setting.mask} writes by one linear map",
+            f"nothing that is kept beside {setting.mask} writes by one linear map",
             "Use linear or mean",
         )
+    for done, (site, projection) in enumerate(steps):
+        setting.progress(done, len(steps), f"Refitting {site}")
+        _refit(setting, site.layer, projection, _find_end(cuts, site.layer))
     return setting.fitted
 
 
-def _list_steps(setting: Setting) -> Iterator[tuple[int, Site]]:
-    """Yield the layers to refit, each with the site before which the stream should be the unpruned model's."""
-    where, n_layers = setting.options["where"], setting.loaded.n_layers
-    cuts = list_cuts(setting.mask, n_layers)
-    before = {cut.before.layer: cut.after for cut in cuts if cut.before is not None}
-    first = min((cut.after.layer for cut in cuts), default=n_layers)
-    for layer in range(n_layers):
-        if layer in before and where != "after":
-            yield layer, before[layer]
-        elif layer >= first and layer not in setting.mask.whole_layers and where != "cut":
-            yield layer, _find_end(cuts, layer)
+def _list_sites(setting: Setting, cuts: list[Cut]) -> list[Site]:
+    """List the sites to refit."""
+    where, kept = setting.options["where"], [site for site in setting.loaded.sites if site not in setting.mask.sites]
+    before = {cut.before for cut in cuts}
+    first = min((cut.after for cut in cuts), default=Site(setting.loaded.n_layers, "attention"))
+    wanted = {
+        "before": lambda site: site in before,
+        "cut": lambda site: site in before or any(_follows(cut, site) for cut in cuts),
+        "after": lambda site: site >= first,
+        "all": lambda site: site >= first or site in before,
+    }
+    return [site for site in kept if wanted[where](site)]
+
+
+def _follows(cut: Cut, site: Site) -> bool:
+    """Tell whether a site is one of the first layer after a cut."""
+    return site.layer == cut.after.layer and site >= cut.after
 
 
 def _find_end(cuts: list[Cut], layer: int) -> Site:
-    """Return the site that follows a layer in the stream, past what is off right after it."""
+    """Return the site before which the stream that leaves a layer arrives, past what is off right after it."""
     return next(
         (cut.after for cut in cuts if cut.before is not None and cut.before.layer == layer),
-        next_site(Site(layer, "mlp")),
+        Site(layer + 1, "attention"),
     )
 
 
 def _refit(setting: Setting, layer: int, projection: OutputProjection, target: Site) -> None:
     """Refit one projection of a layer, unless that explains nothing."""
     states = setting.at(layer)
-    reference = setting.reference.before(target, keep=setting.options["where"] == "cut")
+    reference = setting.reference.before(target, keep=setting.options["where"] in ("cut", "before"))
     own = setting.weight(layer, projection)
     sums = RidgeSums(own.shape[1], own.shape[0], FOLDS)
     for seen in setting.run.look(layer, states, setting.variant, modules=(projection.name,)):
         wanted = setting.target(reference, seen)
-        missing = (wanted - seen.after.float()) / setting.loaded.wrappers.multiplier
+        missing = (wanted - setting.arrive(layer, seen.after).float()) / setting.loaded.wrappers.multiplier
         features = seen.given[projection.name].flatten(0, 1)
         sums.add(features, missing.flatten(0, 1), setting.fold(seen.rows), weigh_tokens(wanted).flatten())
     setting.check_finite(sums.finite)
-    found = sums.solve()
+    penalty = setting.options["penalty"]
+    found = sums.solve() if penalty == "auto" else sums.solve((float(penalty),))
     if not found.error >= 1:
         change = found.weights.T.to(own.device, torch.float32)
         setting.put(layer, f"{projection.name}.weight", projection.like(own.float() + change))
@@ -89,8 +90,14 @@ def _refit(setting: Setting, layer: int, projection: OutputProjection, target: S
 
 REFIT = Modifier(
     "refit", "Refit", "this program", "weights",
-    "The output projections before each cut are refitted by ridge regression towards their own weights, so that the "
-    "stream after the cut is the unpruned model's.",
-    "one pass, and two more of the layers that are refitted", fit_refit,
-    (Option("where", "before each cut, all after the first, or both", "cut", ("cut", "after", "all")),),
+    "The output projections beside each cut are refitted by ridge regression towards their own weights, so that the "
+    "stream there is the unpruned model's.",
+    "one pass, and one more of each layer that is refitted", fit_refit,
+    (
+        Option(
+            "where", "beside each cut, before it only, all after the first, or both", "cut",
+            ("cut", "before", "after", "all"),
+        ),
+        Option("penalty", "times the mean square of a feature; by cross-validation if auto", "auto", word="auto"),
+    ),
 )  # fmt: skip

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from explorer.errors import ModifyError
 from explorer.masks import Site
 from explorer.recovery.cuts import Cut, list_cuts
-from explorer.recovery.modifier import Fitted, Modifier, Option
+from explorer.recovery.fitted import Fitted
+from explorer.recovery.modifier import Modifier, Option
 from explorer.recovery.output_projections import OutputProjection, find_output_projection
 from explorer.recovery.setting import Setting
 
@@ -63,7 +64,9 @@ def _find_map(setting: Setting, layer: int, after: Site) -> _Map:
     with torch.inference_mode():
         for seen in setting.run.look(layer, states, setting.variant, updates=True):
             given = (seen.updates["mlp"].float() / setting.loaded.wrappers.multiplier).flatten(0, 1)
-            missing = (setting.target(reference, seen) - seen.after.float()) / setting.loaded.wrappers.multiplier
+            missing = (
+                setting.target(reference, seen) - setting.arrive(layer, seen.after).float()
+            ) / setting.loaded.wrappers.multiplier
             outputs.append(given)
             wanted.append(missing.flatten(0, 1) + given)
     m, y = torch.cat(outputs), torch.cat(wanted)

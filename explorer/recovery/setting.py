@@ -14,12 +14,12 @@ from explorer.errors import ModifyError
 from explorer.masks import Mask, Site
 from explorer.model import LayerwisePass, LoadedModel, Seen, States
 from explorer.progress import Progress, unreported
-from explorer.recovery.modifier import Fitted
+from explorer.recovery.fitted import Fitted
 from explorer.recovery.output_projections import OutputProjection
 from explorer.recovery.reference import Reference, next_site
 
 #: Parts of the calibration windows that are left out in turns, each a run of them: neighbours share a subject.
-FOLDS = 2
+FOLDS = 4
 
 _Tokens = Float[Tensor, "windows positions width"]
 
@@ -116,7 +116,7 @@ class Setting:
                     seen.rows, seen.before.float(), self.target(target, seen) - seen.before.float(), seen.before.float()
                 )
             return
-        module = self.loaded.architecture.modules(site.part)[0]
+        module = self.loaded.architecture.modules(site.part)[-1]
         for seen in self.run.look(site.layer, states, self.variant, modules=(module,)):
             stream = (seen.before if site.part == "attention" else seen.after).float()
             missing = (self.target(target, seen) - stream) / self.loaded.wrappers.multiplier
@@ -135,6 +135,19 @@ class Setting:
         weights = {**self.fitted.weights, layer: {**self.fitted.weights.get(layer, {}), name: tensor}}
         self.fitted = replace(self.fitted, weights=weights)
 
+    def arrive(self, layer: int, hidden: _Tokens) -> _Tokens:
+        """Return what leaves a layer as it arrives after what is off behind it: with what stands in there already."""
+        stand_ins = {place: each for delta in self.below for place, each in delta.stand_ins.items()}
+        for place, stand_in in stand_ins.items():
+            if not place.whole_layers:
+                raise ModifyError(
+                    f"{self.origin.modifier} cannot be fitted over what stands in for a single site",
+                    f"something stands in for {place}", "Give it first",
+                )  # fmt: skip
+            if min(place.sites).layer == layer + 1:
+                hidden = hidden + stand_in.on(hidden.device)(hidden)
+        return hidden
+
     def check_finite(self, finite: bool) -> None:
         """Raise ModifyError where sums that a fit would be made of are not finite."""
         if not finite:
@@ -150,12 +163,12 @@ class Setting:
 
 
 def weigh_tokens(stream: _Tokens) -> Float[Tensor, "windows positions"]:
-    """Weigh each token by 1 over the mean square of its stream.
+    """Weigh each token by 1 over the root mean square of its stream.
 
-    The norms that read the stream see errors relative to its size; without weights the first tokens, thousands of times
-    larger, would be all that counts, and without the first tokens attention loses its sink.
+    The norms that read the stream see errors relative to its size. Without weights the first tokens of windows, a
+    hundred times larger, would be all that counts; without those tokens attention loses its sink.
     """
-    return 1 / stream.square().mean(-1).clamp_min(1e-12)
+    return stream.square().mean(-1).clamp_min(1e-12).rsqrt()
 
 
 def check_layers_only(setting: Setting) -> None:

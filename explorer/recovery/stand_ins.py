@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from explorer.deltas import StandIn, list_places
-from explorer.recovery.modifier import Fitted
+from explorer.recovery.fitted import Fitted
 from explorer.recovery.setting import Pairs, Setting
 
 

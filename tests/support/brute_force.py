@@ -226,3 +226,59 @@ def taylor(folder: Path, ids: np.ndarray) -> dict[str, np.ndarray]:
     model, tokens = plain(folder), torch.from_numpy(ids)
     model(tokens, labels=tokens, use_cache=False).loss.backward()
     return _sum_weights(model, lambda w: torch.zeros(1) if w.grad is None else (w.detach() * w.grad).abs())
+
+
+@torch.no_grad()
+def modified(folder: Path, variant: Any, dtype: torch.dtype = torch.float32) -> Any:
+    """Load a checkpoint with plain transformers, zero what is off, overwrite weights and hook in what stands in."""
+    model = zeroed(folder, variant.mask, dtype)
+    where = names(model)
+    layers = model.get_submodule(where["layers"])
+    for delta in variant.deltas:
+        for layer, named in delta.weights.items():
+            for name, tensor in named.items():
+                layers[layer].get_parameter(name).copy_(tensor)
+        for place, stand_in in delta.stand_ins.items():
+            site, tensors = min(place.sites), {name: tensor.float() for name, tensor in stand_in.tensors.items()}
+            if place.whole_layers:
+                for each in sorted(place.whole_layers):
+                    _replace_layer(layers[each], tensors if each == site.layer else {})
+            else:
+                _replace_site(model, layers[site.layer], site.part, tensors)
+    return model
+
+
+def _affine(x: torch.Tensor, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    added = torch.zeros_like(x)
+    if "scale" in tensors:
+        added = added + x * tensors["scale"]
+    if "weight" in tensors:
+        added = added + x @ tensors["weight"]
+    if "down" in tensors:
+        added = added + x @ (tensors["down"] @ tensors["up"])
+    return added + tensors.get("bias", torch.zeros(1))
+
+
+def _replace_layer(layer: Any, tensors: dict[str, torch.Tensor]) -> None:
+    def hook(_: Any, args: Any, kwargs: Any, output: Any) -> Any:
+        x = args[0] if args else kwargs["hidden_states"]
+        y = x + _affine(x, tensors) if tensors else x
+        return (y, *output[1:]) if isinstance(output, tuple) else y
+
+    layer.register_forward_hook(hook, with_kwargs=True)
+
+
+def _replace_site(model: Any, layer: Any, part: str, tensors: dict[str, torch.Tensor]) -> None:
+    where, seen = names(model), {}
+    rectified = model.config.model_type == "opt" and part == "mlp"  # a module of two, an activation between
+    layer.get_submodule("fc1" if rectified else where[part]).register_forward_pre_hook(
+        lambda _, args, kwargs: seen.update(x=args[0] if args else kwargs["hidden_states"], args=args), with_kwargs=True
+    )
+
+    def hook(_: Any, args: Any, output: Any) -> Any:
+        y = _affine(seen["x"].relu() if rectified else seen["x"], tensors)
+        if model.config.model_type == "bloom":  # the residual is added inside
+            y = y + seen["args"][1]
+        return (y, *output[1:]) if isinstance(output, tuple) else y
+
+    layer.get_submodule(where.get(part + "_update", where[part])).register_forward_hook(hook)

@@ -1,0 +1,87 @@
+"""Variant, ModifierSpec -> Variant with one more delta, over one pass of the unpruned model for all that are made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from explorer.deltas import Delta, ModifierSpec, Origin, Variant
+from explorer.model import LayerwisePass, LoadedModel
+from explorer.progress import Progress
+from explorer.recovery.catalogue import find_modifier
+from explorer.recovery.reference import Reference
+from explorer.recovery.setting import Setting
+from explorer.storage import Store, describe_libraries, make_key
+from explorer.text import Corpus
+
+
+@dataclass
+class DeltaMaker:
+    """Makes deltas, in batches of one size.
+
+    Args:
+        loaded: the model.
+        corpus: whose calibration windows are fitted to.
+        store: where deltas are kept.
+        progress: told the layers.
+        rows: windows in a batch.
+    """
+
+    loaded: LoadedModel
+    corpus: Corpus
+    store: Store
+    progress: Progress
+    rows: int
+
+    @cached_property
+    def _reference(self) -> Reference:
+        run = LayerwisePass(self.loaded, self.corpus.calibration.ids, self.rows, self.store.folder)
+        return Reference(run, self.progress)
+
+    def make(self, variant: Variant, specs: Iterable[ModifierSpec]) -> Variant:
+        """Return a variant with a delta more for each modifier, from the store where it has been made before."""
+        for spec in specs:
+            variant = Variant(variant.mask, (*variant.deltas, self._find(variant, spec)))
+        return variant
+
+    def fit(self, variant: Variant, spec: ModifierSpec) -> Variant:
+        """Return a variant with a delta more, made now and not stored."""
+        return Variant(variant.mask, (*variant.deltas, self._make(variant, self._describe(variant, spec))))
+
+    def _describe(self, variant: Variant, spec: ModifierSpec) -> Origin:
+        return Origin(
+            spec,
+            variant.mask,
+            self.loaded.digest,
+            self.corpus.calibration_name,
+            self.corpus.tokens,
+            self.corpus.calibration.digest,
+            tuple(delta.digest for delta in variant.deltas),
+            describe_libraries(),
+        )
+
+    def _find(self, variant: Variant, spec: ModifierSpec) -> Delta:
+        origin = self._describe(variant, spec)
+        context = self.loaded.numerics_key(self.rows)
+        key = make_key("delta", context=context, **{name: str(part) for name, part in origin.describe().items()})
+        found = self.store.deltas.find(key)
+        if found is None:
+            found = self._make(variant, origin)
+            self.store.deltas.keep(key, found)
+        return found
+
+    def _make(self, variant: Variant, origin: Origin) -> Delta:
+        modifier, start = find_modifier(origin.modifier), time.perf_counter()
+        run = self._reference.run
+        before = run.layers_run
+        options = modifier.read(origin.modifier)
+        setting = Setting(run, self._reference, origin, variant.deltas, options, self.progress)
+        fitted = modifier.function(setting)
+        cost = replace(
+            origin,
+            seconds=time.perf_counter() - start,
+            forwards=(run.layers_run - before) / self.loaded.n_layers,
+        )
+        return Delta(cost, fitted.weights, fitted.stand_ins)

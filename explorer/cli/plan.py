@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.cli.verb import describe_corpus, describe_score, verb
+from explorer.cli.verb import ModifyOption, describe_corpus, describe_score, verb
 from explorer.cli.work import Work
 from explorer.errors import PlanError
 from explorer.evaluation import Score
@@ -66,7 +67,7 @@ def plan(
     answer = made.describe() | {"corpus": describe_corpus(work.corpus), "collapse": curve.collapse}
     answer["steps"] = [_describe_step(curve.scores[k], work.costs(mask), None) for k, mask in enumerate(made.masks)]
     if modify:
-        _add_modified(work, modify, answer["steps"])
+        _add_modified(work, [modify], answer["steps"])
     if out is not None:
         _write(out, answer)
     return answer, "\n".join(
@@ -86,6 +87,7 @@ def compare(
         typer.Option("--plans", metavar="P", help="METHOD/UNIT[;option=value] or a plan file; again for more."),
     ] = [],  # noqa: B006
     fractions: Annotated[str, typer.Option(help="Shares of layers removed, in percent.")] = "10,20,30",
+    modify: ModifyOption = [],  # noqa: B006
     decode_speed: Annotated[
         bool, typer.Option("--decode-speed", help="Measure decoded tokens per second as well.")
     ] = False,
@@ -120,6 +122,8 @@ def compare(
             entry["tokens_per_second_ci95"] = speed and speed.interval
         if made.spec.method == "random":
             _add_spread(work, made.spec, shares, described)
+        if modify:
+            _add_modified(work, modify, described)
         cost = made.describe()["cost"]
         rows.append({"plan": str(made.spec), "cost": cost, "fractions": shares, "steps": described})
         cells = [
@@ -129,17 +133,31 @@ def compare(
             for s in described
         ]
         lines.append(f"{made.spec!s:<36}" + " ".join(cells))
+        if modify:
+            again = [f"{'–':>25}" if s is None else f"{s['modified']['perplexity']:>12.5g}{'':13}" for s in described]
+            lines.append(f"{'  + ' + ' + '.join(modify):<36}" + " ".join(again))
     return {"corpus": describe_corpus(work.corpus), "fractions": shares, "plans": rows}, "\n".join(lines)
 
 
-def _add_modified(work: Work, modify: str, steps: list[dict[str, Any]]) -> None:
+def _add_modified(work: Work, modify: Sequence[str], steps: Sequence[dict[str, Any] | None]) -> None:
     """Add to each step what it costs on the held-out windows when it is made up for."""
-    from explorer.evaluation import score
+    from explorer.evaluation import find_recovered, score
 
-    for step in steps[1:]:
-        variant = work.vary(Mask.parse(step["mask"]), [modify])
-        (found,) = score(work.loaded, work.corpus, [variant], work.store, progress=work.progress)
-        step["modified"] = {"perplexity": found.perplexity, "delta_nll_per_token": found.delta_nll_per_token}
+    for step in steps:
+        if step is None or step["mask"] == "none":
+            continue
+        mask = Mask.parse(step["mask"])
+        pruned, found = score(
+            work.loaded, work.corpus, [mask, work.vary(mask, modify)], work.store, progress=work.progress
+        )
+        recovered = find_recovered(pruned, found)
+        step["modified"] = {
+            "variant": str(found.variant),
+            "perplexity": found.perplexity,
+            "delta_nll_per_token": found.delta_nll_per_token,
+            "recovered": recovered.share,
+            "recovered_ci95": recovered.interval,
+        }
 
 
 def _add_spread(work: Work, spec: PlanSpec, shares: list[float], described: list[dict[str, Any] | None]) -> None:

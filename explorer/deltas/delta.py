@@ -18,6 +18,7 @@ from explorer.errors import ModifyError
 from explorer.masks import Mask
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -126,6 +127,23 @@ class Delta:
     def layers(self) -> frozenset[int]:
         """The layers from whose input on something is otherwise: of a run that is off, the first."""
         return frozenset(self.weights) | {min(place.sites).layer for place in self.stand_ins}
+
+    @cached_property
+    def _placed(self) -> dict[tuple[int, torch.device], dict[str, Float[Tensor, " *weight"]]]:
+        return {}
+
+    def weights_on(self, layer: int, device: torch.device) -> Mapping[str, Float[Tensor, " *weight"]]:
+        """Return a layer's weights on a device; they stay there."""
+        if layer not in self.weights:
+            return {}
+        if (layer, device) not in self._placed:
+            self._placed[layer, device] = {name: each.to(device) for name, each in self.weights[layer].items()}
+        return self._placed[layer, device]
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
     def parameters_added(self) -> int:

@@ -48,12 +48,13 @@ def changed(layer: nn.Module, index: int, deltas: Sequence[Delta]) -> Iterator[N
     before: list[tuple[nn.Module, str, nn.Parameter]] = []
     try:
         for delta in deltas:
-            for name, tensor in delta.weights.get(index, {}).items():
+            for name in delta.weights.get(index, {}):
                 path, _, leaf = name.rpartition(".")
                 owner = layer.get_submodule(path)
                 own = owner.get_parameter(leaf)
                 before.append((owner, leaf, own))
-                setattr(owner, leaf, nn.Parameter(tensor.to(own.device), requires_grad=False))
+                tensor = delta.weights_on(index, own.device)[name]
+                setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
         yield
     finally:
         for owner, leaf, own in reversed(before):

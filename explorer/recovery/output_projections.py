@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -24,15 +25,15 @@ class OutputProjection:
     module: nn.Module
 
     @property
-    def weight(self) -> Tensor:
+    def weight(self) -> Float[Tensor, "outputs values"]:
         """The weights as (outputs, inputs)."""
         return self.read(self.module.weight.detach())  # type: ignore[operator]
 
-    def read(self, weight: Tensor) -> Tensor:
+    def read(self, weight: Float[Tensor, " *weight"]) -> Float[Tensor, "outputs values"]:
         """Return weights in the shape that the module has them in as (outputs, inputs)."""
         return weight.T if isinstance(self.module, Conv1D) else weight
 
-    def like(self, weight: Tensor) -> Tensor:
+    def like(self, weight: Float[Tensor, "outputs values"]) -> Float[Tensor, " *weight"]:
         """Return weights of (outputs, inputs) in the shape and dtype that the module has them in."""
         own: Tensor = self.module.weight  # type: ignore[assignment]
         return (weight.T if isinstance(self.module, Conv1D) else weight).to(own.dtype).contiguous()

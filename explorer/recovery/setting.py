@@ -29,6 +29,7 @@ class Pairs:
     """What would have been read where something is off, and what should be added there, for one batch.
 
     Args:
+        rows: which windows.
         x: what the first removed module, or layer, would have been given.
         y: what is missing: the unpruned model's stream after it less the variant's.
         stream: the variant's stream before it.

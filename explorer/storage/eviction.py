@@ -15,10 +15,14 @@ from typing import Literal
 
 from explorer.byte_units import BYTES
 from explorer.errors import ExplorerError
+from explorer.storage.deltas import FOLDER
 from explorer.storage.partial_files import make_partial
 
 _AGES = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _TABLES = ("nll", "divergences")
+
+
+Kind = Literal["model", "arrays", "delta", "scores", "set aside"]
 
 
 class EvictionError(ExplorerError):
@@ -30,13 +34,13 @@ class Holding:
     """One thing in the cache.
 
     Args:
-        kind: a converted model, arrays of one measurement or plan, the database of scores, or a database set aside.
+        kind: a converted model, arrays of one measurement or plan, a delta, the database of scores, or one set aside.
         path: the folder or file.
         bytes: on the disk.
         used: when it was last written or read, in seconds since 1970; reading may be noted but once a day.
     """
 
-    kind: Literal["model", "arrays", "scores", "set aside"]
+    kind: Kind
     path: Path
     bytes: int
     used: float
@@ -46,6 +50,7 @@ def take_stock(cache: Path) -> list[Holding]:
     """List what a cache folder holds; nothing where there is none."""
     found = [_weigh("model", path) for path in _visible(cache / "models")]
     found += [_weigh("arrays", path) for path in _visible(cache / "arrays") if path.suffix == ".npz"]
+    found += [_weigh("delta", path) for path in _visible(cache / FOLDER) if path.suffix == ".safetensors"]
     found += [_weigh("set aside", path) for path in _visible(cache) if path.name.startswith("broken-")]
     scores = cache / "scores.sqlite"
     return found + ([_weigh("scores", scores)] if os.path.isfile(scores) else [])
@@ -118,7 +123,7 @@ def _visible(folder: Path) -> list[Path]:
     return []
 
 
-def _weigh(kind: Literal["model", "arrays", "scores", "set aside"], path: Path) -> Holding:
+def _weigh(kind: Kind, path: Path) -> Holding:
     size, used = 0, 0.0
     for file in _files(kind, path):
         with suppress(OSError):  # it went meanwhile

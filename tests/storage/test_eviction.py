@@ -12,8 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from explorer.cli import main
+from explorer.deltas.delta import Delta, Origin
+from explorer.deltas.modifier_spec import ModifierSpec
+from explorer.deltas.stand_in import StandIn
+from explorer.masks.mask import Mask
 from explorer.storage.eviction import EvictionError, Holding, choose, evict, read_age, read_size, take_stock
 from explorer.storage.partial_files import make_partial
 from explorer.storage.store import Store
@@ -29,6 +34,8 @@ def cache(tmp_path: Path) -> Path:
     store.add_nll("c", [("w", "none", 1.5), ("v", "none", 2.5)])
     store.add_arrays("new", {"a": np.random.default_rng(0).random(1000)})
     store.add_arrays("old", {"a": np.random.default_rng(1).random(1000)})
+    origin = Origin(ModifierSpec("mean"), Mask.parse("1"), "base", "text", 8, "corpus")
+    store.deltas.keep("delta", Delta(origin, {}, {Mask.parse("1"): StandIn(bias=torch.ones(100))}))
     store.close()
     (tmp_path / "models" / "some-model").mkdir(parents=True)
     (tmp_path / "models" / "some-model" / "model.safetensors").write_bytes(bytes(5000))
@@ -67,7 +74,7 @@ def run(cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 def test_what_it_holds(cache: Path, run: Any) -> None:
     answer = run()
     assert {entry["kind"]: entry["count"] for entry in answer["holds"]} == {
-        "model": 1, "arrays": 2, "scores": 1, "set aside": 1,
+        "model": 1, "arrays": 2, "delta": 1, "scores": 1, "set aside": 1,
     }  # fmt: skip
     assert answer["rows"] == {"nll": 2, "divergences": 0}
     assert [(model["name"], model["bytes"]) for model in answer["models"]] == [("some-model", 5000)]
@@ -98,7 +105,7 @@ def test_what_is_old_goes(cache: Path, run: Any) -> None:
 
 def test_the_longest_unused_goes_until_the_rest_fits(cache: Path, run: Any) -> None:
     sizes = {each.path.name: each.bytes for each in take_stock(cache)}
-    rest = sizes["scores.sqlite"] + sizes["new.npz"]
+    rest = sizes["scores.sqlite"] + sizes["new.npz"] + sizes["delta.safetensors"]
     answer = run("--larger-than", f"{rest / 1000 + 0.1:.3f}kB")
     assert [gone["name"] for gone in answer["evicted"]] == ["broken-1", "some-model", "old.npz"]
     assert answer["bytes"] <= rest + 100

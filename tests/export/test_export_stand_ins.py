@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
 
 from explorer.checkpoints.spec import ModelSpec
 from explorer.deltas.variant import Variant
-from explorer.errors import ExportError
+from explorer.errors import ExportError, ModifyError
 from explorer.evaluation import decode_speed
 from explorer.evaluation.perplexity import score
 from explorer.export import export, plan_export
@@ -38,6 +38,12 @@ CASES = (
     ("0,a1,m3", "linear;rank=3"),
     ("m0-3", "mean"),
 )
+
+
+_QUANTIZED: dict[str, Any] = {
+    "vocab_size": 300, "max_position_embeddings": 128, "bos_token_id": 256, "eos_token_id": 257, "hidden_size": 64,
+    "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "initializer_range": 0.2,
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -215,3 +221,23 @@ def test_old_folders_load_as_before(llama: LoadedModel, llama_corpus: Corpus, st
     export(llama, Mask.parse("a1"), tmp_path / "out", llama_corpus, store, format=FORMAT)
     config = json.loads((tmp_path / "out" / "config.json").read_text())["pruned"]
     assert not {"stand_ins", "before", "after", "without_norm"} & config.keys()
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_stand_ins_of_quantized_models(store: Store, tmp_path: Path, kind: str, stored: bool) -> None:
+    """Maps stay in the dtype of the arithmetic, whether the files are quantized or the model was when it was loaded."""
+    folder = save(make_model(LlamaConfig(**_QUANTIZED)), tmp_path / "plain")
+    if stored:
+        options = {"load_in_8bit": True} if kind == "int8" else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+        packed = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, quantization_config=BitsAndBytesConfig(**options), device_map="cpu"
+        )
+        folder = save(packed, tmp_path / "packed")
+    spec = ModelSpec(str(folder), "float32", "cpu", quantize="none" if stored else kind)
+    loaded = load(spec, store, tmp_path / "cache")
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    made = export(loaded, variants.make(loaded, corpus, "1,a2", "linear"), tmp_path / "out", corpus, store)
+    assert made.verification.max_abs_logit_difference == 0
+    with pytest.raises(ModifyError, match="those of this model are quantized"):
+        variants.make(loaded, corpus, "1", "refit")

@@ -5,6 +5,7 @@ from .masks import Mask as Mask
 from .measures import measure_similarity as measure_similarity
 from .model import load as load
 from .plans import PlanSpec as PlanSpec, make_plan as make_plan
+from .recovery import modify as modify
 from .storage import Store as Store
 
 __version__: str

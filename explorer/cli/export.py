@@ -10,6 +10,8 @@ import typer
 
 from explorer.cli.verb import MaskOption, PlanOption, StepOption, verb
 from explorer.cli.work import Work
+from explorer.deltas import Variant
+from explorer.masks import Mask
 from explorer.plans import Plan
 
 
@@ -41,9 +43,10 @@ def export(
 
     destination = Destination(push_to_hub, public) if push_to_hub else None
     planned = None if plan is None else Plan.load(plan).describe() | {"step": step}
+    made_again = None
     if recipe is not None:
-        mask, format, planned = _follow(work, recipe, mask, format, plan is not None)
-    chosen = work.mask(mask, plan, step)
+        made_again, format, planned = _follow(work, recipe, mask, format, plan is not None)
+    chosen = work.mask(mask, plan, step) if made_again is None else made_again
     made = export_checkpoint(
         work.loaded,
         chosen,
@@ -59,7 +62,8 @@ def export(
     answer: dict[str, Any] = {
         "out": str(made.out),
         "format": made.format.name,
-        "mask": str(chosen),
+        "mask": str(chosen.mask),
+        "modifiers": [str(delta.modifier) for delta in chosen.deltas],
         "bytes": made.bytes,
         "layers": made.layers,
         "measured": made.evidence.describe(),
@@ -76,16 +80,23 @@ def export(
     return answer, f"{words}\nUploaded to {answer['hub']}" if destination else words
 
 
-def _follow(work: Work, path: Path, mask: str, format: str, planned: bool) -> tuple[str, str, dict[str, Any] | None]:
-    """Take model and text from a recipe; return its mask, its format unless another was asked for, and its plan."""
+def _follow(
+    work: Work, path: Path, mask: str, format: str, planned: bool
+) -> tuple[Mask | Variant, str, dict[str, Any] | None]:
+    """Take model and text from a recipe; return its variant, its format unless another was asked for, and its plan."""
     from explorer.export import read_recipe
 
     if mask != "none" or planned:
         raise typer.BadParameter("the recipe has a mask of its own", param_hint="--mask or --plan")
     recipe = read_recipe(path)
-    names = ("model", "text", "tokens", "window", "bos", "dtype", "quantize", "trust_remote_code")
+    names = ("model", "text", "tokens", "window", "bos", "dtype", "quantize", "trust_remote_code", "calibration_tokens")
     if recipe.trust_remote_code and not work.settings.trust_remote_code:
         raise typer.BadParameter("the recipe's model brings code: add --trust-remote-code if you trust it")
-    work.settings = replace(work.settings, **{name: getattr(recipe, name) for name in names})
+    taken = {name: getattr(recipe, name) for name in names} | {"calibration": list(recipe.calibration)}
+    work.settings = replace(work.settings, **taken)
     recipe.check_model(work.loaded)
-    return recipe.mask, recipe.format if format == "auto" else format, recipe.plan
+    return (
+        recipe.make(work.loaded, work.corpus, work.store, work.progress),
+        recipe.format if format == "auto" else format,
+        recipe.plan,
+    )

@@ -40,7 +40,7 @@ class StandIn:
             added = added + (x @ self.down) @ self.up
         if self.bias is not None:
             added = added + self.bias
-        return added.expand_as(x)
+        return added.expand_as(x).contiguous()  # some layers add to it in place
 
     def on(self, device: torch.device) -> StandIn:
         """Return this on a device; itself where it is there."""

@@ -1,4 +1,4 @@
-"""checkpoint files, Mask -> checkpoint files, reloaded and compared."""
+"""checkpoint files, Variant -> checkpoint files, reloaded and compared."""
 
 import lazy_loader
 

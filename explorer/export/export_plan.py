@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from explorer.export.changes import Changes
 from explorer.export.formats import Format
 from explorer.export.tensor_layout import Layout
 from explorer.model import LoadedModel
@@ -23,18 +24,22 @@ class ExportPlan:
     """What an export would write, before anything is written.
 
     Args:
+        changes: what deltas put into it.
         bytes: of weights to be written.
         reload: loads what was written; None where no weights are.
         loader: who that is, in words.
         lossy: relative change of the perplexity that the target's rounding may make.
+        notes: what there is to know of changed weights, a line each.
         second: another runtime's perplexity of windows of ids, from the folder; None where it is not installed.
     """
 
     format: Format
     layout: Layout
+    changes: Changes
     bytes: int
     write: Write
     reload: Reload | None = None
     loader: str = ""
     lossy: float = 0.0
+    notes: tuple[str, ...] = ()
     second: Callable[[Path, list[list[int]]], float | None] | None = None

@@ -89,13 +89,16 @@ FORMATS = {
 WRITTEN_AS_TEXT = ("mergekit", "recipe")
 
 
-def find_format(name: str, mask: Mask) -> Format:
+def find_format(name: str, mask: Mask, stands_in: bool = False) -> Format:
     """Return a target by name; `auto` is `transformers`, or where the mask needs it `transformers-zeroed`.
+
+    Where something stands in for what is off it is `pruned-remote-code`, which alone has a place for that.
 
     Raises ExportError: no such target.
     """
     if name == "auto":
-        name = "transformers" if only_whole_layers(mask) else "transformers-zeroed"
+        native = "transformers" if only_whole_layers(mask) else "transformers-zeroed"
+        name = "pruned-remote-code" if stands_in else native
     if name not in FORMATS:
         raise ExportError("Unknown format", repr(name), "Use auto, " + ", ".join(FORMATS))
     return FORMATS[name]

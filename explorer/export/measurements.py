@@ -1,13 +1,16 @@
-"""LoadedModel, Mask, Corpus -> what is known of an export: scores, costs, speed, and how the reloaded copy compares."""
+"""LoadedModel, Variant, Corpus -> what is known of an export: scores, costs, speed, how the reloaded copy compares."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from explorer.evaluation import DecodeSpeed, Score, measure_decode_speed
+from explorer.deltas import Delta, Variant
+from explorer.evaluation import DecodeSpeed, Recovered, Score, find_recovered, measure_decode_speed
+from explorer.export.changes import Changes
+from explorer.export.export_plan import ExportPlan
 from explorer.masks import NONE, Mask
-from explorer.model import Costs, LoadedModel, count_parameters
+from explorer.model import CostModel, Costs, LoadedModel, count_parameters
 from explorer.numerics import Interval
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
@@ -15,7 +18,7 @@ from explorer.text import Corpus
 
 @dataclass(frozen=True)
 class Verification:
-    """How the reloaded checkpoint compares with the masked model on the held-out windows.
+    """How the reloaded checkpoint compares with the variant in memory on the held-out windows.
 
     Args:
         loader: what reloaded it, in words.
@@ -34,25 +37,35 @@ class ExportMeasurements:
     """What was measured around an export.
 
     Args:
-        score: of the mask, on the held-out windows, beside the unpruned model.
+        score: of the variant, on the held-out windows, beside the unpruned model.
+        pruned: of its mask alone; None where nothing is changed.
         before, after: costs of the whole model, and of what is written.
         speed_before, speed_after: how fast the same decode, by this program; None where other work came in between.
         proof: None for a target without weights.
     """
 
     score: Score
+    pruned: Score | None
     before: Costs
     after: Costs
     speed_before: DecodeSpeed | None
     speed_after: DecodeSpeed | None
     proof: Verification | None
 
+    @property
+    def recovered(self) -> Recovered | None:
+        """How much of what the mask alone costs is won back; None where nothing is changed."""
+        return None if self.pruned is None else find_recovered(self.pruned, self.score)
+
     def describe(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
-        score, speeds = self.score, (self.speed_before, self.speed_after)
+        score, speeds, won = self.score, (self.speed_before, self.speed_after), self.recovered
         return {
             "perplexity": _pair(score.unpruned.perplexity, score.perplexity),
             "perplexity_ci95": _pair(score.unpruned.perplexity_ci95, score.perplexity_ci95),
+            "perplexity_pruned": None if self.pruned is None else self.pruned.perplexity,
+            "recovered": won and won.share,
+            "recovered_ci95": won and won.interval,
             "delta_nll_per_token": score.delta_nll_per_token,
             "delta_ci95": score.delta_ci95,
             "tokens": score.n_tokens,
@@ -85,13 +98,64 @@ def _pair(before: float | Interval | None, after: float | Interval | None) -> di
 def gather(
     loaded: LoadedModel,
     corpus: Corpus,
-    score: Score,
-    written: Mask,
+    scores: tuple[Score, Score | None],
+    planned: ExportPlan,
+    variant: Mask | Variant,
     proof: Verification | None,
     progress: Progress = unreported,
 ) -> ExportMeasurements:
-    """Count costs and time generation, of the whole model and of what is written; a streamed model is not timed."""
+    """Count costs and time generation, of the whole model and of what is written; a streamed model is not timed.
+
+    Args:
+        loaded: the model.
+        corpus: whose windows were scored.
+        scores: of the variant, and of its mask alone.
+        planned: what is written.
+        variant: what is off, and changed.
+        proof: how what was written compares.
+        progress: told what is timed.
+    """
+    written = planned.layout.written
     cost_model = count_parameters(loaded.model, loaded.architecture)
     before, after = (cost_model.costs(mask, corpus.window) for mask in (NONE, written))
-    slow, fast = (None, None) if loaded.spec.stream else measure_decode_speed(loaded, [NONE, written], progress)
-    return ExportMeasurements(score, before, after, slow, fast, proof)
+    after = _adjust(after, cost_model, loaded, planned)
+    timed = [NONE, _standing(variant, planned.changes) or written]
+    slow, fast = (None, None) if loaded.spec.stream else measure_decode_speed(loaded, timed, progress)
+    return ExportMeasurements(*scores, before, after, slow, fast, proof)
+
+
+def _adjust(costs: Costs, cost_model: CostModel, loaded: LoadedModel, planned: ExportPlan) -> Costs:
+    """Return costs under a mask as they are with what stands in: its numbers, their bytes, two operations a number.
+
+    The norms that it replaces are left out, and of a layer that stays for it alone the norms stay.
+    """
+    layout, layers = planned.layout, loaded.wrappers.layers
+    tensors = [tensor for each in planned.changes.stand_ins.values() for tensor in each.tensors.values()]
+    replaced = [
+        parameter
+        for site, norms in layout.site_norms.items()
+        for norm in norms
+        for parameter in layers[site.layer].get_submodule(norm).parameters()
+    ]
+    numbers = planned.changes.parameters_added - sum(parameter.numel() for parameter in replaced)
+    nbytes = sum(tensor.nbytes for tensor in tensors) - sum(parameter.nbytes for parameter in replaced)
+    for counts, sizes in ((cost_model.layers[layer], cost_model.layer_bytes[layer]) for layer in layout.stays):
+        numbers += counts[2] - counts[0] - counts[1]
+        nbytes += sizes[2] - sizes[0] - sizes[1]
+    return replace(
+        costs,
+        parameters=costs.parameters + numbers,
+        bytes=costs.bytes + nbytes,
+        flops_per_token=costs.flops_per_token + 2 * numbers,
+    )
+
+
+def _standing(variant: Mask | Variant, changes: Changes) -> Variant | None:
+    """Return a variant with nothing but what stands in, for weights that are changed in turns would take time.
+
+    None where nothing stands in.
+    """
+    if not changes.stand_ins:
+        return None
+    origin = replace(variant.deltas[-1].origin, below=())
+    return Variant(variant.mask, (Delta(origin, {}, changes.stand_ins),))

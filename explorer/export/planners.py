@@ -1,4 +1,4 @@
-"""LoadedModel, Mask, format -> what an export would write, from headers only."""
+"""LoadedModel, Variant, format -> what an export would write, from headers only."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from explorer.deltas import Variant
 from explorer.errors import ExportError
 from explorer.export import deci, mergekit, remote_code
+from explorer.export.changes import Changes, gather_changes
 from explorer.export.config_slicing import slice_config
 from explorer.export.describe.provenance import find_provenance
 from explorer.export.export_plan import ExportPlan
 from explorer.export.formats import FORMATS, Format, find_format, only_whole_layers
+from explorer.export.merge import Merge
 from explorer.export.rehearsal import rehearse
 from explorer.export.safetensors import Shard, plan_shards, write_shards
 from explorer.export.staging import CARRIED
+from explorer.export.stand_in_layout import StandInLayout, has_stand_ins, lay_out_stand_ins
 from explorer.export.tensor_layout import Layout
 from explorer.export.verify import reload_checkpoint
 from explorer.extras import require
@@ -26,34 +30,44 @@ from explorer.masks import Mask
 from explorer.model import LoadedModel, find_base_type, find_naming, has_own_head
 
 
-def plan_export(loaded: LoadedModel, mask: Mask, format: str = "auto") -> ExportPlan:
+def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "auto") -> ExportPlan:
     """Decide what becomes of every tensor, reading headers only.
 
     What a checkpoint lacks, for it is a pruned one, goes on lacking.
 
     Raises:
         MaskError: the mask names a layer that the model lacks.
-        ExportError: no layer is left, or the mask cannot be written exactly in this format.
+        ExportError: no layer is left, a delta does not fit the model, or the variant cannot be written exactly in this
+            format.
     """
-    mask = mask.checked(loaded.n_layers) | loaded.absent
-    target = find_format(format, mask) if not loaded.absent else _find_own_format(loaded, format, mask)
-    if len(mask.whole_layers) == loaded.n_layers:
+    mask = variant.mask.checked(loaded.n_layers) | loaded.absent
+    changes = gather_changes(loaded, variant)
+    pruned = bool(loaded.absent) or has_stand_ins(loaded)
+    target = _find_own_format(loaded, format, mask) if pruned else find_format(format, mask, bool(changes.stand_ins))
+    standing = {site.layer for place in changes.stand_ins if len(place.sites) == 1 for site in place.sites}
+    if len(mask.whole_layers - standing) == loaded.n_layers:
         raise ExportError("Nothing is left to export", "every layer is off", "Keep at least one layer")
-    return _PLANNERS[target.kind](loaded, mask, target)
+    return _PLANNERS[target.kind](loaded, mask, changes, target)
 
 
 def _find_own_format(loaded: LoadedModel, name: str, mask: Mask) -> Format:
     """Return a target by name for a checkpoint that an export wrote: one that can lack attention and MLPs, too."""
-    own = ("deci",) if loaded.config.model_type == "nemotron-nas" else ("pruned-remote-code", "deci")
+    own = (
+        ("deci",)
+        if loaded.config.model_type == "nemotron-nas"
+        else ("pruned-remote-code",)
+        if has_stand_ins(loaded)
+        else ("pruned-remote-code", "deci")
+    )
     target = find_format(own[0] if name == "auto" else name, mask)
     if target.name not in (*own, "recipe"):
-        raise ExportError(
-            "The model is a pruned one", f"it lacks {loaded.absent}", "Use --format " + " or ".join((*own, "recipe"))
-        )
+        found = f"it lacks {loaded.absent}" if loaded.absent else "something stands in for what it lacks"
+        raise ExportError("The model is a pruned one", found, "Use --format " + " or ".join((*own, "recipe")))
     return target
 
 
-def _plan_transformers(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+def _plan_transformers(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
+    changes.refuse_stand_ins(target)
     if target.name == "transformers" and not only_whole_layers(mask):
         raise ExportError(
             "The model's own architecture has attention and MLP in every layer",
@@ -61,7 +75,7 @@ def _plan_transformers(loaded: LoadedModel, mask: Mask, target: Format) -> Expor
             "Use --format transformers-zeroed, deci or pruned-remote-code",
         )
     layout = _lay_out(loaded, mask)
-    return _plan_checkpoint(loaded, target, layout, _make_config(loaded, layout), {})
+    return _plan_checkpoint(loaded, target, layout, changes, _make_config(loaded, layout), {})
 
 
 def _lay_out(loaded: LoadedModel, mask: Mask, **options: Any) -> Layout:
@@ -81,42 +95,54 @@ def _make_config(loaded: LoadedModel, layout: Layout) -> dict[str, Any]:
     return config
 
 
-def _plan_deci(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+def _plan_deci(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
+    changes.refuse_stand_ins(target)
     deci.check_maps(loaded)
     layout = _lay_out(loaded, mask, drops_sites=True, keeps_first=True, norms=deci.NORMS)
     config, code = deci.dress_config(_make_config(loaded, layout), loaded, layout)
-    return _plan_checkpoint(loaded, target, layout, config, code, find_base_type(loaded.config.model_type) == "qwen2")
+    biased = find_base_type(loaded.config.model_type) == "qwen2"
+    return _plan_checkpoint(loaded, target, layout, changes, config, code, adds_output_bias=biased)
 
 
-def _plan_remote(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
-    layout = _lay_out(loaded, mask, drops_sites=True)
-    config, code = remote_code.dress_config(_make_config(loaded, layout), loaded, layout)
-    return _plan_checkpoint(loaded, target, layout, config, code)
+def _plan_remote(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
+    standing = lay_out_stand_ins(loaded, mask, changes)
+    more = {"stays": standing.stays, "site_norms": standing.site_norms, "moves": standing.moves}
+    layout = _lay_out(loaded, mask, drops_sites=True, **more)
+    config, code = remote_code.dress_config(_make_config(loaded, layout), loaded, layout, standing)
+    return _plan_checkpoint(loaded, target, layout, changes, config, code, standing=standing)
 
 
 def _plan_checkpoint(
     loaded: LoadedModel,
     target: Format,
     layout: Layout,
+    changes: Changes,
     config: dict[str, Any],
     code: dict[str, str],
     adds_output_bias: bool = False,
+    standing: StandInLayout | None = None,
 ) -> ExportPlan:
     if layout.zero_sites and "quantization_config" in loaded.checkpoint.config:
         raise ExportError(
             "Quantized weights cannot be zeroed", "the checkpoint is quantized", "Export from the 16-bit original"
         )
-    shards = plan_shards(loaded.checkpoint.weights, layout.place)
+    merge = Merge(changes.weights, loaded.model)
+    shards = plan_shards(loaded.checkpoint.weights, layout.place, merge.take)
     layout.check()
+    merge.check()
     if adds_output_bias:
         shards = [shard.with_zeros("q_proj.bias", "o_proj.bias") for shard in shards]
+    if standing is not None and standing.tensors:
+        shards[-1] = shards[-1].with_tensors(standing.tensors)
     return ExportPlan(
         target,
         layout,
+        changes,
         sum(shard.size for shard in shards),
         partial(_write_checkpoint, loaded.checkpoint.folder, shards, config, code),
         partial(reload_checkpoint, own_code=bool(code)),
         "transformers" + ", with the code in the folder" * bool(code),
+        notes=merge.notes,
     )
 
 
@@ -142,7 +168,7 @@ def carry_along(source: Path, folder: Path) -> None:
                 shutil.copyfile(path, folder / path.name)
 
 
-def _plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+def _plan_gguf(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
     require("gguf")
     if loaded.spec.stream:
         raise ExportError(
@@ -151,11 +177,13 @@ def _plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
         )  # fmt: skip
     from explorer.export.gguf import plan_gguf
 
-    return plan_gguf(loaded, mask, target)
+    changes.refuse_stand_ins(target)
+    return plan_gguf(loaded, mask, changes, target)
 
 
-def _plan_mergekit(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
-    _plan_transformers(loaded, mask, FORMATS["transformers-zeroed"])  # refuses what it cannot hold either
+def _plan_mergekit(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
+    changes.refuse(target)
+    _plan_transformers(loaded, mask, changes, FORMATS["transformers-zeroed"])  # refuses what it cannot hold either
     layout = _lay_out(loaded, mask)
     config = _make_config(loaded, layout)
     source = find_provenance(loaded.checkpoint).base or str(loaded.checkpoint.folder)
@@ -164,16 +192,15 @@ def _plan_mergekit(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPla
     def write(folder: Path, report: Callable[[int], None]) -> None:
         (folder / mergekit.FILE).write_text(text, encoding="utf-8")
 
-    return ExportPlan(target, layout, 0, write)
+    return ExportPlan(target, layout, changes, 0, write)
 
 
-def _plan_recipe(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
-    return ExportPlan(
-        target, Layout(loaded.architecture, mask, loaded.n_layers, drops_sites=True), 0, lambda folder, report: None
-    )
+def _plan_recipe(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
+    layout = Layout(loaded.architecture, mask, loaded.n_layers, drops_sites=True)
+    return ExportPlan(target, layout, changes, 0, lambda folder, report: None)
 
 
-_PLANNERS: dict[str, Callable[[LoadedModel, Mask, Format], ExportPlan]] = {
+_PLANNERS: dict[str, Callable[[LoadedModel, Mask, Changes, Format], ExportPlan]] = {
     "transformers": _plan_transformers,
     "transformers-zeroed": _plan_transformers,
     "deci": _plan_deci,

@@ -1,4 +1,4 @@
-"""Layout, config -> a config and two Python files with which transformers loads any mask, with real savings."""
+"""Layouts, config -> a config and two Python files with which transformers loads any variant, with real savings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 import transformers
 
 from explorer.errors import ExportError
+from explorer.export.stand_in_layout import StandInLayout
 from explorer.export.tensor_layout import Layout
-from explorer.masks import PARTS
+from explorer.masks import PARTS, Site
 from explorer.model import LoadedModel, find_base_type
 
 _SHIPPED = Path(__file__).parent / "shipped"
 
 
-def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) -> tuple[dict[str, Any], dict[str, str]]:
+def dress_config(
+    config: dict[str, Any], loaded: LoadedModel, layout: Layout, standing: StandInLayout
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Return config.json and the Python files (name -> text) of `pruned-remote-code`.
 
     Raises ExportError: the model's class is not one of transformers' own.
@@ -30,12 +33,19 @@ def dress_config(config: dict[str, Any], loaded: LoadedModel, layout: Layout) ->
             "Use --format transformers-zeroed",
         )
     architecture = loaded.architecture
+    off = [site for site in sorted(layout.dropped_sites) if str(layout.new_site(site)) not in standing.sites]
+    old = [Site(layer, part) for layer in layout.kept for part in PARTS]
     pruned: dict[str, Any] = {
         "layers": architecture.layers,
         **{part: list(architecture.modules(part)) for part in PARTS},
-        "off": [str(layout.new_site(site)) for site in sorted(layout.dropped_sites)],
-        "returns": {str(layout.new_site(site)): loaded.wrappers.returns(site) for site in sorted(layout.dropped_sites)},
+        "off": [str(layout.new_site(site)) for site in off],
+        "returns": {
+            str(layout.new_site(site)): loaded.wrappers.returns(site)
+            for site in old
+            if site in off or str(layout.new_site(site)) in standing.sites
+        },
         "residual_inside": architecture.residual_inside,
+        **standing.entries,
     }
     model_type = find_base_type(config["model_type"])
     names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", f"pruned-{model_type}")

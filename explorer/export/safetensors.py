@@ -1,4 +1,4 @@
-"""Safetensors files in, safetensors files out: bytes are copied, never decoded.
+"""Safetensors files in, safetensors files out: bytes are copied, never decoded; what is changed comes from memory.
 
 The format: eight bytes of header length, a JSON header (name -> dtype, shape, data_offsets), then the data.
 """
@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import torch
+from jaxtyping import Float
 
 from explorer.errors import ExportError
 
@@ -20,10 +23,20 @@ _CHUNK = 1 << 24  # bytes copied at a time; memory does not grow with a tensor
 #: What becomes of a tensor: its new name and whether it is zeroed; None drops it.
 Placement = Callable[[str], "tuple[str, bool] | None"]
 
+#: What takes a tensor's place, by its name and shape and whether it is written; None leaves it as it is.
+Replacement = Callable[[str, tuple[int, ...], bool], "torch.Tensor | None"]
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+def _leave(name: str, shape: tuple[int, ...], written: bool) -> None:
+    return None
+
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a file, where it is and what becomes of it."""
+    """A tensor of a file, where it is and what becomes of it; with `data`, which is written instead, it is of none."""
 
     name: str
     dtype: str
@@ -31,6 +44,22 @@ class Tensor:
     start: int
     size: int
     zeroed: bool
+    data: Float[torch.Tensor, " *any"] | None = None
+
+    def holding(self, data: Float[torch.Tensor, " *any"] | None) -> Tensor:
+        """Return this with data from memory in its place, in its own dtype if that holds every number of the data's.
+
+        A file of wider numbers than the model was measured in holds them; what is read again and rounded to the
+        model's dtype is then what was measured. In a file of narrower or other numbers they would be rounded: there
+        the tensor gets the dtype of the data, and the rest keeps its own.
+        """
+        if data is None:
+            return self
+        if self.dtype not in _DTYPES:
+            raise ExportError("Quantized weights cannot be changed", f"{self.name} is {self.dtype}", "Use the original")
+        holds = self.dtype == "F64" or (self.dtype == "F32" and data.dtype != torch.float64)
+        dtype = self.dtype if holds else _NAMES[data.dtype]
+        return replace(self, dtype=dtype, size=data.numel() * _DTYPES[dtype].itemsize, data=data)
 
 
 @dataclass(frozen=True)
@@ -49,15 +78,28 @@ class Shard:
     def with_zeros(self, like: str, name: str) -> Shard:
         """Return this shard with a tensor of zeros beside each one with a name's ending, of its shape and dtype."""
         made = [
-            replace(tensor, name=tensor.name.removesuffix(like) + name, zeroed=True)
+            replace(tensor, name=tensor.name.removesuffix(like) + name, zeroed=True, data=None)
             for tensor in self.tensors
             if tensor.name.endswith(like)
         ]
         return replace(self, tensors=(*self.tensors, *made))
 
+    def with_tensors(self, named: Mapping[str, Float[torch.Tensor, " *any"]]) -> Shard:
+        """Return this shard with tensors from memory behind its own."""
+        made = [
+            Tensor(name, _NAMES[data.dtype], tuple(data.shape), 0, data.nbytes, False, data)
+            for name, data in named.items()
+        ]
+        return replace(self, tensors=(*self.tensors, *made))
 
-def plan_shards(files: list[Path], place: Placement) -> list[Shard]:
+
+def plan_shards(files: list[Path], place: Placement, take: Replacement = _leave) -> list[Shard]:
     """Decide what is written from each file; files of which nothing is left are dropped.
+
+    Args:
+        files: the source's.
+        place: what becomes of a tensor.
+        take: what is written in its place.
 
     Raises:
         ExportError: a file is not in the format, or two tensors would get one name.
@@ -69,15 +111,15 @@ def plan_shards(files: list[Path], place: Placement) -> list[Shard]:
         tensors = []
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             placed = place(name)
+            data = take(name, tuple(entry["shape"]), placed is not None and not placed[1])
             if placed is None:
                 continue
             if placed[0] in names:
                 raise ExportError("Two tensors would get one name", placed[0], "Report this model's layout")
             names.add(placed[0])
             start, stop = entry["data_offsets"]
-            tensors.append(
-                Tensor(placed[0], entry["dtype"], tuple(entry["shape"]), data_start + start, stop - start, placed[1])
-            )
+            kept = Tensor(placed[0], entry["dtype"], tuple(entry["shape"]), data_start + start, stop - start, placed[1])
+            tensors.append(kept.holding(data))
         if tensors:
             shards.append(Shard(path, tuple(tensors), metadata))
     return shards
@@ -136,7 +178,11 @@ def _make_header(shard: Shard) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _read_data(source: BinaryIO, tensor: Tensor) -> Iterator[bytes]:
+def _read_data(source: BinaryIO, tensor: Tensor) -> Iterator[bytes | memoryview]:
+    if tensor.data is not None:
+        own = tensor.data.detach().cpu().to(_DTYPES[tensor.dtype]).contiguous().reshape(-1).view(torch.uint8)
+        yield from (piece.numpy().data for piece in own.split(_CHUNK))
+        return
     source.seek(tensor.start)
     for start in range(0, tensor.size, _CHUNK):
         size = min(_CHUNK, tensor.size - start)

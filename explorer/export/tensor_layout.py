@@ -23,6 +23,9 @@ class Layout:
         keeps_first: zero the attention of the first layer that stays all the same.
         norms: names, in a layer, of the norms that are left out with each site.
         naming: how tensors of the files are called in the model.
+        stays: layers that stay though both of their sites are off.
+        site_norms: names, in a layer, of norms that are left out with a single site.
+        moves: layer and name in it of what stands in beside it -> the same in what is written.
         beyond: names met of tensors that belong to layers after the last one, which predict further tokens.
     """
 
@@ -33,6 +36,9 @@ class Layout:
     keeps_first: bool = False
     norms: dict[str, tuple[str, ...]] = field(default_factory=dict)
     naming: Naming = _as_it_is
+    stays: frozenset[int] = frozenset()
+    site_norms: dict[Site, tuple[str, ...]] = field(default_factory=dict)
+    moves: dict[tuple[int, str], tuple[int, str]] = field(default_factory=dict)
     zeroed: set[Site] = field(default_factory=set)
     beyond: list[str] = field(default_factory=list)
 
@@ -40,8 +46,9 @@ class Layout:
         names = self.architecture.layers.split(".")
         stacks = "|".join(re.escape(".".join(names[start:])) for start in range(len(names)))
         self._in_layer = re.compile(rf"({stacks})\.(\d+)(?:\.(.+))?")
-        self.kept = [layer for layer in range(self.n_layers) if layer not in self.mask.whole_layers]
-        inside = {site for site in self.mask.sites if site.layer not in self.mask.whole_layers}
+        gone = self.mask.whole_layers - self.stays
+        self.kept = [layer for layer in range(self.n_layers) if layer not in gone]
+        inside = {site for site in self.mask.sites if site.layer not in gone}
         first = {Site(layer, "attention") for layer in self.kept[:1]} if self.keeps_first else set()
         self.zero_sites: set[Site] = inside & first if self.drops_sites else inside
         self.dropped_sites: set[Site] = inside - self.zero_sites
@@ -63,6 +70,8 @@ class Layout:
         layer, rest = int(match[2]), match[3] or ""
         if layer >= self.n_layers:
             self.beyond.append(name)
+        if goal := self.moves.get((layer, ".".join(rest.split(".")[:2]))):
+            return self._carry_on(name, layer, rest, *goal), False
         if any(self._belongs(site, rest) for site in self._of(self.dropped_sites, layer)):
             return None
         moved = self.move(name)
@@ -97,12 +106,17 @@ class Layout:
                 return moved
         raise ExportError("A tensor's layer cannot be renumbered", name, "Turn off sites only")
 
+    def _carry_on(self, name: str, layer: int, rest: str, new: int, where: str) -> str:
+        """Return the name of a tensor that stands in beside a layer in its new place."""
+        return f"{name.removesuffix(f'{layer}.{rest}')}{new}.{where}.{rest.split('.', 2)[2]}"
+
     def _of(self, sites: set[Site], layer: int) -> list[Site]:
         return [site for part in PARTS if (site := Site(layer, part)) in sites]
 
     def _belongs(self, site: Site, tensor: str) -> bool:
         """Tell whether a tensor of a layer goes with a site."""
-        names = *self.architecture.modules(site.part), *self.norms.get(site.part, ())
+        norms = *self.norms.get(site.part, ()), *self.site_norms.get(site, ())
+        names = *self.architecture.modules(site.part), *norms
         return tensor.partition(".")[0] in names
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Reload what was written with its own loader and compare it with the masked model."""
+"""Reload what was written with its own loader and compare it with the variant in memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.deltas import Variant
 from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.evaluation import Score, find_nll, run_batches, slice_positions
 from explorer.export.export_plan import ExportPlan, Reload
@@ -39,22 +40,30 @@ def verify(
     loaded: LoadedModel,
     folder: Path,
     planned: ExportPlan,
+    variant: Mask | Variant,
     corpus: Corpus,
     measured: Score,
     progress: Progress = unreported,
 ) -> Verification:
-    """Compare what was written with the masked model, in the dtype, on the device and in the batches it was measured.
+    """Compare what was written with the variant, in the dtype, on the device and in the batches it was measured.
 
     Args:
-        measured: the mask's score.
+        loaded: the model.
+        folder: what was written.
+        planned: how.
+        variant: what is off, and changed.
+        corpus: on whose held-out windows.
+        measured: the variant's score.
+        progress: told the windows.
 
     Raises:
         ExportError: it does not load whole, or differs by more than rounding.
     """
-    lossy, mask = planned.lossy, planned.layout.mask
+    lossy = planned.lossy
+    expected = variant if variant.deltas else planned.layout.mask
     again = _reload(loaded, folder, planned.reload)
     found = loaded.batch_shape.run(
-        lambda size: _compare(loaded, again, mask, corpus, size, folder, progress), corpus.window
+        lambda size: _compare(loaded, again, expected, corpus, size, folder, progress), corpus.window
     )
     relative = math.expm1(min(abs(found.nll_reloaded - found.nll_masked) / measured.n_tokens, 700))
     tolerance = math.inf if lossy else _UNITS * torch.finfo(loaded.model.dtype).eps * found.largest
@@ -83,7 +92,7 @@ class _Found:
 def _compare(
     loaded: LoadedModel,
     reloaded: ModelWrappers,
-    mask: Mask,
+    variant: Mask | Variant,
     corpus: Corpus,
     size: int,
     folder: Path,
@@ -96,10 +105,10 @@ def _compare(
     """
     found, windows, nll = _Found(), corpus.held_out, (list[float](), list[float]())
     first = pad_batch(windows.ids[:1], 1, loaded.device)
-    with loaded.wrappers.as_variant(mask):
+    with loaded.wrappers.as_variant(variant):
         expected = loaded.model(first, use_cache=False).logits
     _note(found, expected, reloaded.model(first, use_cache=False).logits)
-    both = ((loaded.wrappers, mask), (reloaded, NONE))
+    both = ((loaded.wrappers, variant), (reloaded, NONE))
     ran = [run_batches(wrappers, windows.ids, size, off, folder) for wrappers, off in both]
     for part in slice_rows(len(windows), size):
         progress(part.start, len(windows), "Verifying")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explorer.evaluation import score
+from explorer.deltas import Variant
+from explorer.evaluation import Score, score
 from explorer.export.describe.card import make_card, make_command
 from explorer.export.describe.provenance import find_provenance
 from explorer.export.describe.recipe import FILE as RECIPE, Recipe, write_recipe
@@ -44,7 +45,7 @@ class Exported:
 
 def export(
     loaded: LoadedModel,
-    mask: Mask,
+    variant: Mask | Variant,
     out: Path,
     corpus: Corpus,
     store: Store,
@@ -54,10 +55,10 @@ def export(
     overwrite: bool = False,
     progress: Progress = unreported,
 ) -> Exported:
-    """Write what is left under a mask and prove it equal to what was measured.
+    """Write what is left in a variant and prove it equal to what was measured.
 
-    Bytes are copied from the checkpoint's files, never from the loaded copy. The target appears only when the reloaded
-    copy has been compared with the masked model.
+    Bytes are copied from the checkpoint's files, never from the loaded copy; what deltas changed is written from them.
+    The target appears only when the reloaded copy has been compared with the variant in memory.
 
     Args:
         format: a name of `formats.FORMATS`, or `auto`.
@@ -67,8 +68,8 @@ def export(
         MaskError, ExportError: refused before anything is written, or written and found different (then removed).
         Cancelled: `progress` raised it; nothing is left behind.
     """
-    planned = plan_export(loaded, mask, format)
-    recipe = Recipe.of(loaded, corpus, mask, planned.format.name, plan)
+    planned = plan_export(loaded, variant, format)
+    recipe = Recipe.of(loaded, corpus, variant, planned.format.name, plan)
     command = make_command(recipe, str(out))
     remove_leftovers(expand_user(out).absolute().parent)
     files = loaded.checkpoint
@@ -76,14 +77,22 @@ def export(
     out = check_target(out, sources, planned.bytes, overwrite)
     with staged(out) as folder:
         _write(planned, folder, progress)
-        (measured,) = score(loaded, corpus, [mask], store, progress=progress)
-        proof = verify(loaded, folder, planned, corpus, measured, progress) if planned.reload else None
-        found = gather(loaded, corpus, measured, planned.layout.written, proof, progress)
+        scores = _score(loaded, corpus, variant, store, progress)
+        proof = verify(loaded, folder, planned, variant, corpus, scores[0], progress) if planned.reload else None
+        found = gather(loaded, corpus, scores, planned, variant, proof, progress)
         origin = find_provenance(loaded.checkpoint)
         (folder / RECIPE).write_text(write_recipe(recipe, origin.revision, found), encoding="utf-8")
-        card = make_card(loaded, corpus, planned, found, origin, recipe, command)
+        card = make_card(loaded, corpus, planned, variant, found, origin, recipe, command)
         (folder / "README.md").write_text(card, encoding="utf-8")
     return Exported(out, planned.format, planned.bytes, len(planned.layout.kept), command, found)
+
+
+def _score(
+    loaded: LoadedModel, corpus: Corpus, variant: Mask | Variant, store: Store, progress: Progress
+) -> tuple[Score, Score | None]:
+    """Return the score of a variant, and of its mask alone if anything is changed."""
+    scores = score(loaded, corpus, [variant, variant.mask][: 1 + bool(variant.deltas)], store, progress=progress)
+    return scores[0], (scores[1] if variant.deltas else None)
 
 
 def _write(plan: ExportPlan, folder: Path, progress: Progress) -> None:

@@ -13,7 +13,6 @@ from .forward_policies import (
     Hidden as Hidden,
     Ids as Ids,
     LayerCall as LayerCall,
-    LayerInputs as LayerInputs,
 )
 from .layerwise import LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (
@@ -24,10 +23,11 @@ from .loading import (
 )
 from .memory import free_bytes as free_bytes
 from .parameter_counts import count_parameters as count_parameters
+from .piece_policies import LayerInputs as LayerInputs
 from .placement import Placement as Placement
 from .preflight import check_text as check_text, find_faults as find_faults
 from .states import States as States
-from .tensor_names import Naming as Naming, find_naming as find_naming
+from .tensor_names import Naming as Naming, find_converted as find_converted, find_naming as find_naming
 from .torch_modes import default_modes as default_modes
 from .weights import read_weights as read_weights
 from .wrappers import ModelWrappers as ModelWrappers

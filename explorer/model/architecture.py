@@ -90,6 +90,9 @@ FAMILIES: dict[str, Architecture] = {
     "falcon": replace(_BLOOM, residual_inside=False),
 }
 
+#: What an export calls, in a site, what stands in for it; and, in a layer, what the stream passes before and after it.
+STAND_IN, BESIDE = "stand_in", ("before", "after")
+
 _ATTENTION = re.compile(r"(self_?)?(attn|attention)")
 _MLP = re.compile(r"mlp|ffn|feed_forward|moe|block_sparse_moe")
 _OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|output_linear|w2")
@@ -194,6 +197,11 @@ def _find_child(stack: nn.ModuleList, pattern: re.Pattern[str]) -> str | None:
 def has_parameters(layer: nn.Module, *names: str) -> bool:
     """Tell whether each of these modules of a layer has any parameters."""
     return all(next(layer.get_submodule(name).parameters(), None) is not None for name in names)
+
+
+def has_stand_in(layer: nn.Module, *names: str) -> bool:
+    """Tell whether an earlier export put an affine map in the place of one of these modules of a layer."""
+    return any(getattr(layer.get_submodule(name), STAND_IN, None) is not None for name in names)
 
 
 def _match_outputs(name: str, sites: list[nn.Module]) -> str:

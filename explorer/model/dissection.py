@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from explorer.masks import PARTS
-from explorer.model.architecture import Architecture, has_parameters
+from explorer.model.architecture import Architecture, has_parameters, has_stand_in
 from explorer.model.weights import find_input_device
 from explorer.model.wrappers import see_children
 
@@ -25,8 +25,9 @@ def find_updates(model: Any, architecture: Architecture) -> Architecture:
     if not architecture.recognised:
         return architecture
     layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
+    sites = (*architecture.attention, *architecture.mlp)
     layer = next(
-        (each for each in layers if has_parameters(each, *architecture.attention, *architecture.mlp)), layers[0]
+        (each for each in layers if has_parameters(each, *sites) and not has_stand_in(each, *sites)), layers[0]
     )
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
     ids = torch.randint(vocabulary, (2, 8), generator=torch.Generator().manual_seed(0))

@@ -45,6 +45,13 @@ class ForwardPolicy:
         """Act in the place of the decoder: embeddings, layers, final norm."""
         return forward(*args, **kwargs)
 
+    def enter(self, hidden: Hidden) -> None:
+        """Take what goes into the first layer, before anything that stands in before it."""
+
+    def leave(self, output: Any) -> Any:
+        """Return what the last layer gives, after anything that stands in after it."""
+        return output
+
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         """Act in the place of a layer."""
         return forward(*args, **kwargs)
@@ -170,7 +177,7 @@ class VariantForward(ForwardPolicy):
         if not off and (count := LAYER_COUNT.get()):
             count.evaluations += len(hidden)
         output = (
-            _formed(self._pass_on(layer, hidden), self.form.layer) if off else self._run(layer, forward, args, kwargs)
+            formed(self._pass_on(layer, hidden), self.form.layer) if off else self._run(layer, forward, args, kwargs)
         )
         if self.observer:
             self.observer.leave(layer, first_of(output))
@@ -198,7 +205,7 @@ class VariantForward(ForwardPolicy):
         stand_in = self.stand_ins.get(site)
         self.added = torch.zeros_like(hidden) if stand_in is None else stand_in.on(hidden.device)(hidden)
         given = _residual(args, kwargs) + self.added if self.form.residual_inside else self.added
-        return _formed(given, self.form.sites[site])
+        return formed(given, self.form.sites[site])
 
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
@@ -224,51 +231,6 @@ class ShowAttention(ForwardPolicy):
         return output
 
 
-class StopAfterDecoder(ForwardPolicy):
-    """Runs no layer, and nothing behind the decoder."""
-
-    def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        raise ForwardStopped(forward(*args, **kwargs))
-
-
-@dataclass
-class RecordLayerInputs(StopAfterDecoder):
-    """Notes what each layer was called with."""
-
-    form: ReturnFormat
-    calls: list[LayerCall]
-    hidden: Hidden | None = None
-
-    def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        hidden = hidden_of(args, kwargs)
-        if layer == 0:
-            self.hidden = hidden
-        self.calls.append((args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"}))
-        return _formed(hidden, self.form.layer)
-
-
-@dataclass
-class ReplaceLastLayer(StopAfterDecoder):
-    """Replaces what the last layer gives."""
-
-    hidden: Hidden
-    form: ReturnFormat
-
-    def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        return _formed(self.hidden, self.form.layer)
-
-
-@dataclass
-class ReplaceDecoderOutput(ForwardPolicy):
-    """Replaces what the decoder gives."""
-
-    hidden: Hidden
-    form: ReturnFormat
-
-    def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        return self.form.decoder(self.hidden)
-
-
 def hidden_of(args: tuple, kwargs: dict) -> Float[Tensor, " *any"]:
     """Return the hidden states that a layer or site is called with."""
     return args[0] if args else kwargs["hidden_states"]
@@ -283,18 +245,6 @@ def first_of(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _formed(tensor: Float[Tensor, " *any"], form: int) -> Any:
+def formed(tensor: Float[Tensor, " *any"], form: int) -> Any:
+    """Return a tensor as a layer or site does that returns a tuple of so many; 0 is the tensor itself."""
     return (tensor, *[None] * (form - 1)) if form else tensor
-
-
-@dataclass(frozen=True)
-class LayerInputs:
-    """A batch of windows before the first layer.
-
-    Args:
-        hidden: the input of layer 0.
-        calls: for each layer, the arguments that the model itself passes beside the hidden states.
-    """
-
-    hidden: Hidden
-    calls: list[LayerCall]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from explorer.masks import PARTS, Part
-from explorer.model.architecture import Architecture, has_own_head
+from explorer.model.architecture import BESIDE, Architecture, has_own_head, has_stand_in
 from explorer.model.cost_model import CostModel, Counts
 from explorer.model.kv_cache import measure_cache, read_cache
 
@@ -36,7 +36,8 @@ def count_parameters(model: Any, architecture: Architecture) -> CostModel:
             for layer in layers
         ),
         attention_span=tuple(
-            each.attention_span if counted[0] else 0 for each, counted in zip(kept, counts, strict=True)
+            each.attention_span if counted[0] and not has_stand_in(layer, *architecture.attention) else 0
+            for each, counted, layer in zip(kept, counts, layers, strict=True)
         ),
         kv_entries=tuple(each.entries for each in kept),
         attention_widths=tuple(each.width for each in kept),
@@ -94,8 +95,10 @@ def _find_count(names: tuple[str, ...], places: tuple[Any, ...]) -> int:
 
 
 def _of_layer(layer: nn.Module, architecture: Architecture, size: Size) -> Counts:
+    """Count attention, MLP and all of a layer, but what stands in beside it: that stays where the layer goes."""
     attention, mlp = (sum(_total(getattr(layer, name), size) for name in architecture.modules(part)) for part in PARTS)
-    return attention, mlp, _total(layer, size)
+    beside = sum(_total(getattr(layer, name), size) for name in BESIDE if hasattr(layer, name))
+    return attention, mlp, _total(layer, size) - beside
 
 
 def _total(module: nn.Module, size: Size) -> int:

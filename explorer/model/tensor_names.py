@@ -11,6 +11,18 @@ Naming = Callable[[str], str]
 
 def find_naming(model: Any) -> Naming:
     """Return how a model's tensors are called in memory, by what they are called in its files."""
+    rename = _find_renaming(model)
+    return lambda name: rename(name)[0]
+
+
+def find_converted(model: Any) -> Callable[[str], bool]:
+    """Return what tells whether a tensor of the files is split, fused, or turned when it is loaded."""
+    rename = _find_renaming(model)
+    return lambda name: rename(name)[1] is not None
+
+
+def _find_renaming(model: Any) -> Callable[[str], tuple[str, str | None]]:
+    """Return what gives a tensor's name in memory, and the pattern of what converts it, if anything does."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, rename_source_key
 
@@ -19,8 +31,4 @@ def find_naming(model: Any) -> Naming:
     renamings: list[Any] = [each for each in conversions if not isinstance(each, WeightConverter)]
     present = {name: True for name, _ in (*model.named_parameters(), *model.named_buffers())}
     prefix = model.base_model_prefix
-
-    def name_in_model(name: str) -> str:
-        return rename_source_key(name, renamings, converters, prefix, present)[0]
-
-    return name_in_model
+    return lambda name: rename_source_key(name, renamings, converters, prefix, present)

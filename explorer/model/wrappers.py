@@ -32,12 +32,8 @@ from explorer.model.forward_policies import (
     Ids,
     LayerCall,
     LayerCount,
-    LayerInputs,
     LearnReturnFormat,
     Observer,
-    RecordLayerInputs,
-    ReplaceDecoderOutput,
-    ReplaceLastLayer,
     ReturnFormat,
     ShowAttention,
     VariantForward,
@@ -47,6 +43,7 @@ from explorer.model.forward_policies import (
 )
 from explorer.model.layer_stream import find_stream
 from explorer.model.layer_surgery import Watch, put_forward
+from explorer.model.piece_policies import LayerInputs, RecordLayerInputs, ReplaceDecoderOutput, ReplaceLastLayer
 from explorer.model.weights import find_input_device
 
 _InOut = tuple[Float[Tensor, " *any"], Float[Tensor, " *other"]]
@@ -90,6 +87,18 @@ def _try_out(model: Any, ids: Ids) -> None:
         ) from error
 
 
+def _enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Show the run of the calling thread what goes into the first layer: hooks of an export change it after this."""
+    if run := ACTIVE_POLICY.get():
+        run.enter(hidden_of(args, kwargs))
+
+
+def _leave(layer: nn.Module, args: tuple, output: Any) -> Any:
+    """Let the run of the calling thread decide what the last layer gives: hooks of an export changed it before this."""
+    run = ACTIVE_POLICY.get()
+    return output if run is None else run.leave(output)
+
+
 class ModelWrappers:
     """The wrappers around one model's layers and sites."""
 
@@ -104,6 +113,8 @@ class ModelWrappers:
         normed = frozenset(part for part in PARTS if architecture.update(part) not in architecture.modules(part))
         self._form = ReturnFormat(architecture.residual_inside, scale, normed=normed)
         self._wrap(model.get_submodule(architecture.decoder), lambda run, *call: run.decoder(*call))
+        self._undo.append(self.layers[0].register_forward_pre_hook(_enter, prepend=True, with_kwargs=True).remove)
+        self._undo.append(self.layers[-1].register_forward_hook(_leave).remove)
         for index, layer in enumerate(self.layers):
             self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
             for part in PARTS:

@@ -19,7 +19,7 @@ def modify(
     loaded: LoadedModel,
     corpus: Corpus,
     variant: Mask | Variant,
-    specs: Sequence[ModifierSpec],
+    specs: Sequence[ModifierSpec | str],
     store: Store,
     progress: Progress = unreported,
 ) -> Variant:
@@ -32,7 +32,7 @@ def modify(
         loaded: the model.
         corpus: whose calibration windows are fitted to.
         variant: what is off, and changed already.
-        specs: what to make, in order.
+        specs: what to make, in order, such as `refit` or `linear;rank=64`.
         store: where deltas are kept.
         progress: told the layers.
 
@@ -42,7 +42,8 @@ def modify(
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it.
     """
-    (made,) = modify_each(loaded, corpus, variant, [specs], store, progress)
+    read = [ModifierSpec.parse(spec) if isinstance(spec, str) else spec for spec in specs]
+    (made,) = modify_each(loaded, corpus, variant, [read], store, progress)
     return made
 
 

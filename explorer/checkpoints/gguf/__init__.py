@@ -2,5 +2,6 @@
 
 from explorer.checkpoints.gguf.file import find_parts
 from explorer.checkpoints.gguf.folder import write_folder
+from explorer.checkpoints.gguf.names import convert, convert_back
 
-__all__ = ["find_parts", "write_folder"]
+__all__ = ["convert", "convert_back", "find_parts", "write_folder"]

@@ -124,6 +124,22 @@ def _form(architecture: str, config: dict[str, Any], part: str, kind: str) -> Ca
     return lambda data: data
 
 
+def convert_back(architecture: str, config: dict[str, Any], name: str) -> Callable[[Numbers], Numbers]:
+    """Return what brings the numbers of a checkpoint's one tensor into the form that a tensor of a GGUF file has."""
+    match = _LAYER.fullmatch(name)
+    part, kind = match.groups()[1:] if match else name.rpartition(".")[::2]
+    if architecture == "llama" and part in ("attn_q", "attn_k"):
+        heads = config["num_attention_heads" if part == "attn_q" else "num_key_value_heads"]
+        return lambda data: data.reshape(heads, 2, -1, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
+    if architecture in ("gemma2", "gemma3") and part.endswith("norm"):
+        return lambda data: data + 1
+    if architecture == "gpt2" and kind == "weight" and part in ("attn_qkv", "attn_output", "ffn_up", "ffn_down"):
+        return lambda data: data.T
+    if part == "ffn_gate_inp_shexp":
+        return lambda data: data.reshape(-1)
+    return lambda data: data
+
+
 def _halve(data: Float32[np.ndarray, " *weight"], heads: int) -> Float32[np.ndarray, " *weight"]:
     """Bring rows from neighbours that are rotated together to the first and second half of a head."""
     return data.reshape(heads, -1, 2, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)

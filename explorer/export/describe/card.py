@@ -8,6 +8,7 @@ import shlex
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from explorer.deltas import Variant
 from explorer.evaluation import DecodeSpeed, Score
 from explorer.export.describe.commands import describe_loading
 from explorer.export.describe.provenance import Provenance
@@ -21,7 +22,10 @@ from explorer.text import Corpus
 
 
 def make_command(recipe: Recipe, out: str) -> str:
-    """Write the shell command that makes the same export."""
+    """Write the shell command that makes the same export; modifiers are made again from the recipe."""
+    if recipe.modifiers:
+        words = ["python", "-m", "explorer", "export", "--recipe", f"{out}/recipe.json", "--out", f"{out}-again"]
+        return shlex.join(words + ["--trust-remote-code"] * recipe.trust_remote_code)
     words = ["python", "-m", "explorer", "export", "--model", recipe.model, "--mask", recipe.mask, "--out", out]
     words += ["--format", recipe.format, "--text", recipe.text, "--tokens", str(recipe.tokens)]
     words += ["--window", str(recipe.window), "--bos", recipe.bos, "--dtype", recipe.dtype]
@@ -54,6 +58,7 @@ def make_card(
     loaded: LoadedModel,
     corpus: Corpus,
     planned: ExportPlan,
+    variant: Mask | Variant,
     found: ExportMeasurements,
     origin: Provenance,
     recipe: Recipe,
@@ -75,6 +80,7 @@ def make_card(
         _indented(draw_strip(mask, loaded.n_layers)),
         [f"Format `{target.name}`. Not written: {target.dropped}. Written as zeros: {target.zeroed}."],
         [f"Here written as zeros, saving neither memory nor compute: {zeroed}."] if planned.layout.zero_sites else [],
+        _describe_changes(planned, variant, found),
         [f"The mask is a step of this plan: {_code(json.dumps(plan))}."] if plan else [],
         _table(loaded.precision, found),
         [
@@ -82,15 +88,46 @@ def make_card(
             f"{loaded.precision} on {loaded.device.type}; intervals are 95% over windows. Tokens a second: greedy, one "
             "sequence, by Layer Redundancy Explorer on the machine that made this.",
         ],
-        [_describe_proof(found.proof)],
+        [_describe_proof(found.proof, bool(variant.deltas))],
         ["## Loading it"],
         *describe_loading(target.kind),
         ["## Limits"],
-        _limits(planned, found),
+        _limits(planned, found, variant),
         ["## Made by"],
         _indented(command.splitlines()),
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
+
+
+def _describe_changes(planned: ExportPlan, variant: Mask | Variant, found: ExportMeasurements) -> list[str]:
+    """Say what makes up for what is off, what it was fitted on, and how much of the loss it won back."""
+    if found.pruned is None or found.recovered is None:
+        return []
+    changes, won = planned.changes, found.recovered
+    lines = [
+        f"- `{delta.modifier}`, fitted on {delta.origin.tokens:,} tokens of {_code(delta.origin.text)}."
+        for delta in variant.deltas
+    ]
+    share = (
+        ""
+        if math.isnan(won.share)
+        else f": {won.share:.0%} of the loss is won back"
+        + (f" (95% interval {won.interval[0]:.0%} to {won.interval[1]:.0%})" if won.interval else "")
+    )
+    return [
+        "What makes up for what is removed, in this order:",
+        "",
+        *lines,
+        "",
+        f"{len(changes.weights)} tensors are changed; what stands in has {changes.parameters_added:,} parameters"
+        f"{_list_places(planned)}. Perplexity with the mask alone is {found.pruned.perplexity:.3f}, with these "
+        f"{found.score.perplexity:.3f}{share}.",
+    ]
+
+
+def _list_places(planned: ExportPlan) -> str:
+    places = ", ".join(map(str, planned.changes.stand_ins))
+    return f", for {places}" if places else ""
 
 
 def _origin(loaded: LoadedModel) -> str:
@@ -147,22 +184,24 @@ def _describe_speed(speed: DecodeSpeed | None) -> str:
     )
 
 
-def _describe_proof(proof: Verification | None) -> str:
+def _describe_proof(proof: Verification | None, changed: bool) -> str:
     if proof is None:
         return "No weights are written, so nothing was reloaded."
+    measured = "variant in memory" if changed else "masked model"
     words = (
-        f"Reloaded after writing by {proof.loader} and compared with the masked model on those windows: largest logit "
+        f"Reloaded after writing by {proof.loader} and compared with the {measured} on those windows: largest logit "
         f"difference {proof.max_abs_logit_difference:.3g}, perplexity {proof.perplexity_reloaded:.4f} against "
         f"{proof.perplexity_masked:.4f}."
     )
     return words if proof.llama_cpp is None else f"{words} llama.cpp gives {proof.llama_cpp:.4f}."
 
 
-def _limits(planned: ExportPlan, found: ExportMeasurements) -> list[str]:
+def _limits(planned: ExportPlan, found: ExportMeasurements, variant: Mask | Variant) -> list[str]:
     windows = len(found.score.nll)
     return [
         f"- Perplexity was measured on {windows} window{'s' * (windows != 1)} of one text; nothing else was.",
-        "- Nothing was trained after the removal.",
+        "- Nothing was trained after the removal" + (" but what is named above." if variant.deltas else "."),
+        *(f"- {note}" for note in planned.notes),
         *_tell_left_out(planned),
         *(["- Weights are rounded to the type of the file's blocks."] if planned.lossy else []),
         *(

@@ -1,4 +1,7 @@
-"""Safetensors of a Llama-like model -> a GgufModel in f16, bf16 or q8_0; tensors are converted as they are written."""
+"""Safetensors of a Llama-like model -> a GgufModel in f16, bf16 or q8_0; tensors are converted as they are written.
+
+What is changed is encoded from memory, in the place of what the files have.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gguf import (
     MODEL_ARCH,
     GGMLQuantizationType,
@@ -19,7 +23,7 @@ from gguf import (
     quantize,
 )
 from gguf.constants import GGML_QUANT_SIZES
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float, Float32, Shaped
 from safetensors import safe_open
 
 from explorer.errors import ExportError
@@ -27,6 +31,7 @@ from explorer.export.deci import uses_window
 from explorer.export.gguf.model import Field, GgufModel, Tensor
 from explorer.export.gguf.rope import NAME as ROPE, can_scale, find_factors
 from explorer.export.gguf.tokens import make_tokens
+from explorer.export.safetensors import Replacement
 from explorer.model import LoadedModel, has_own_head
 
 _TYPES = {
@@ -64,8 +69,16 @@ def check_converts(loaded: LoadedModel) -> None:
         )
 
 
-def convert(loaded: LoadedModel, blocks: str) -> GgufModel:
-    """Describe the whole model as GGUF. Raises ExportError if its tokenizer is not one that llama.cpp knows."""
+def convert(loaded: LoadedModel, blocks: str, take: Replacement) -> GgufModel:
+    """Describe the whole model as GGUF.
+
+    Args:
+        loaded: the model.
+        blocks: the type that weights are written in.
+        take: what is written in a tensor's place, by its name in the files and shape, and whether it is written.
+
+    Raises ExportError: its tokenizer is not one that llama.cpp knows, or a tensor has no place.
+    """
     config = loaded.config
     architecture = _ARCHITECTURES[config.model_type]
     name = {MODEL_ARCH.LLAMA: "llama", MODEL_ARCH.QWEN2: "qwen2"}[architecture]
@@ -80,11 +93,14 @@ def convert(loaded: LoadedModel, blocks: str) -> GgufModel:
                 if new is None:
                     raise ExportError("A tensor has no place in a GGUF file", key, "Use another format")
                 heads = _count_heads(key, config) if name == "llama" else None
-                tensors.append(_make(new, blocks, _Source(path, key, tuple(file.get_slice(key).get_shape()), heads)))
+                shape = tuple(file.get_slice(key).get_shape())
+                data = take(key, shape, True)
+                source = _Source(path, key, shape, heads) if data is None else _Made(as_numbers(data), heads)
+                tensors.append(_make(new, _TYPES[blocks][0], source))
     fields = {f"{name}.{key}": field for key, field in _describe(config).items()}
     factors = find_factors(config, fields[f"{name}.rope.dimension_count"].value)
     if factors is not None:
-        tensors.append(_make(ROPE, blocks, _Made(factors)))
+        tensors.append(_make(ROPE, _TYPES[blocks][0], _Made(factors)))
     general = {
         "general.type": Field("model", GGUFValueType.STRING),
         "general.file_type": Field(int(_TYPES[blocks][1]), GGUFValueType.UINT32),
@@ -95,7 +111,7 @@ def convert(loaded: LoadedModel, blocks: str) -> GgufModel:
 
 def requantize(model: GgufModel, blocks: str) -> GgufModel:
     """Return a model with its tensors in another type."""
-    tensors = tuple(_make(t.name, blocks, _Decoded(t)) for t in model.tensors)
+    tensors = tuple(_make(t.name, _TYPES[blocks][0], _Decoded(t)) for t in model.tensors)
     kind = Field(int(_TYPES[blocks][1]), GGUFValueType.UINT32)
     return replace(model, fields={**model.fields, "general.file_type": kind}, tensors=tensors)
 
@@ -142,14 +158,17 @@ class _Source:
         with safe_open(self.path, "pt") as file:
             if self.heads is None:
                 return file.get_slice(self.key)[start:stop].float().numpy()
-            data = file.get_tensor(self.key).float().numpy()
-        halves = data.reshape(self.heads, 2, -1, *data.shape[1:]).swapaxes(1, 2)
-        return halves.reshape(data.shape)[start:stop]
+            return _interleave(file.get_tensor(self.key).float().numpy(), self.heads)[start:stop]
+
+
+def _interleave(data: _Numbers, heads: int) -> _Numbers:
+    """Bring rows from the halves of a head to neighbours that are rotated together."""
+    return data.reshape(heads, 2, -1, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
 
 
 @dataclass(frozen=True)
 class _Made:
-    """A tensor that no file has."""
+    """A tensor that no file has; with `heads`, its rows are brought into GGUF's order."""
 
     data: _Numbers
     heads: int | None = None
@@ -159,7 +178,8 @@ class _Made:
         return self.data.shape
 
     def rows(self, start: int, stop: int) -> _Numbers:
-        return self.data[start:stop]
+        data = self.data if self.heads is None else _interleave(self.data, self.heads)
+        return data[start:stop]
 
 
 @dataclass(frozen=True)
@@ -182,9 +202,23 @@ class _Decoded:
         return dequantize(self.tensor.mapped[start:stop], self.tensor.type)
 
 
-def _make(name: str, blocks: str, source: _Source | _Decoded | _Made) -> Tensor:
+def as_numbers(data: Float[torch.Tensor, " *any"]) -> _Numbers:
+    """Return a tensor's numbers in float32."""
+    return data.detach().cpu().float().numpy()
+
+
+def encode(name: str, kind: GGMLQuantizationType, data: _Numbers) -> Tensor:
+    """Make a tensor of numbers in a type, or if gguf has no encoder for that in q8_0; see `_make` for the others."""
+    try:
+        quantize(np.zeros((1, GGML_QUANT_SIZES[kind][0]), np.float32), kind)
+    except NotImplementedError:
+        kind = GGMLQuantizationType.Q8_0
+    return _make(name, kind, _Made(np.ascontiguousarray(data)))
+
+
+def _make(name: str, kind: GGMLQuantizationType, source: _Source | _Decoded | _Made) -> Tensor:
     """Make a tensor of a type; vectors stay float32, rows that no block divides float16."""
-    kind, shape = _TYPES[blocks][0], source.shape
+    shape = source.shape
     if len(shape) == 1:
         kind = GGMLQuantizationType.F32
     elif shape[-1] % GGML_QUANT_SIZES[kind][0]:

@@ -1,4 +1,4 @@
-"""LoadedModel, Mask -> what a GGUF export would write."""
+"""LoadedModel, Mask, Changes -> what a GGUF export would write."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from functools import partial
 from pathlib import Path
 
 from explorer.errors import ExportError
+from explorer.export.changes import Changes
 from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.formats import Format, only_whole_layers
+from explorer.export.gguf.change import change, find_loss, tell_types
 from explorer.export.gguf.convert import check_converts, convert, requantize
 from explorer.export.gguf.llamacpp import measure_perplexity
 from explorer.export.gguf.model import GgufModel, read_gguf, write_gguf
 from explorer.export.gguf.prune import prune
 from explorer.export.gguf.reload import FILE, reads_natively, reload_natively, reload_plainly, reload_wholly
 from explorer.export.gguf.rope import NAME as ROPE
+from explorer.export.merge import Merge
 from explorer.export.tensor_layout import Layout
 from explorer.masks import Mask
 from explorer.model import LoadedModel
@@ -27,10 +30,10 @@ _LOSSY = {"": 0.0, "f16": 0.01, "bf16": 0.02, "q8_0": 0.05}
 _STORED = {"f16": "float16", "bf16": "bfloat16"}
 
 
-def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
+def plan_gguf(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
     """Decide what a GGUF file would hold, reading headers only.
 
-    Raises ExportError: this model or mask cannot be written as GGUF.
+    Raises ExportError: this model, mask or change cannot be written as GGUF.
     """
     if loaded.spec.quantize != "none":
         raise ExportError(
@@ -42,22 +45,30 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, target: Format) -> ExportPlan:
     stored = config.get("dtype") or config.get("torch_dtype")
     model = read_gguf(source) if source is not None else None
     if model is not None and "split.count" not in model.fields:  # blocks are copied from one file only
-        whole = requantize(model, blocks) if blocks else model
+        before = requantize(model, blocks) if blocks else model
+        whole, merge = change(loaded, model, before, changes.weights)
+        loss, notes = find_loss(loaded.dtype, before, whole), tell_types(before, whole)
     else:
         check_converts(loaded)
         exact = [kind for kind, dtype in _STORED.items() if dtype == stored]
         blocks = blocks or next(iter(exact), "f16")
-        whole = convert(loaded, blocks)
+        merge = Merge(changes.weights, loaded.model)
+        whole = convert(loaded, blocks, merge.take)
+        merge.check()
+        loss, notes = (_LOSSY[blocks] if changes.weights and _STORED.get(blocks) != loaded.dtype else 0.0), ()
     pruned = prune(whole, mask)
     plainly = not only_whole_layers(mask) or any(tensor.name == ROPE for tensor in pruned.tensors)
     layout = Layout(loaded.architecture, mask, loaded.n_layers, drops_sites=True)
+    merge.gone += [name for name in changes.weights if layout.place(name) is None]
     return ExportPlan(
         target,
         layout,
+        changes,
         pruned.size,
         partial(_write, pruned),
         *_choose_reader(pruned, plainly),
-        0.0 if blocks in _STORED and _STORED[blocks] == stored else _LOSSY[blocks],
+        max(loss, 0.0 if blocks in _STORED and _STORED[blocks] == stored else _LOSSY[blocks]),
+        (*merge.notes, *notes),
         lambda folder, windows: measure_perplexity(folder / FILE, windows),
     )
 

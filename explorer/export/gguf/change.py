@@ -1,0 +1,75 @@
+"""GgufModel of a file, changed weights -> a GgufModel: their tensors encoded anew, in their own types if possible.
+
+The gguf package decodes every type and encodes some. A changed tensor of another is written in q8_0, or in f16 where no
+block of that divides its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from explorer.checkpoints import convert, convert_back
+from explorer.export.gguf.convert import as_numbers, encode
+from explorer.export.gguf.model import GgufModel
+from explorer.export.merge import Merge
+from explorer.model import LoadedModel
+
+#: Relative change of the perplexity that rounding changed weights to a type may make.
+_LOSSY = {"F32": 0.0, "F16": 0.01, "BF16": 0.02, "Q8_0": 0.05, "Q5_0": 0.2, "Q5_1": 0.2, "Q4_0": 0.5, "Q4_1": 0.5}
+_COARSE = 1.0  # of types below four bits
+
+#: Those that hold every number of a dtype.
+_HOLDS = {"float32": ("F32",), "float16": ("F32", "F16"), "bfloat16": ("F32", "BF16")}
+
+
+def change(
+    loaded: LoadedModel, model: GgufModel, written: GgufModel, weights: Mapping[str, Float[Tensor, " *weight"]]
+) -> tuple[GgufModel, Merge]:
+    """Return what is to be written with changed weights in it, and what became of them.
+
+    Args:
+        loaded: the model, loaded from the file.
+        model: what the file has.
+        written: the same, in the types that are written.
+        weights: a parameter's name in the model -> what takes its place.
+
+    Raises ExportError: a changed weight is in no tensor of the file, or shares one.
+    """
+    merge, tensors = Merge(weights, loaded.model), []
+    for tensor in written.tensors if weights else ():
+        found = convert(model.architecture, loaded.checkpoint.config, tensor.name)
+        names = found[0] if found else []
+        back = convert_back(model.architecture, loaded.checkpoint.config, tensor.name)
+        if len(names) != 1 or (data := merge.pick(names[0])) is None:
+            tensors.append(tensor)
+        else:
+            tensors.append(encode(tensor.name, tensor.type, back(as_numbers(data))))
+    merge.check()
+    return (replace(written, tensors=tuple(tensors)) if weights else written), merge
+
+
+def tell_types(before: GgufModel, after: GgufModel) -> tuple[str, ...]:
+    """Say in which types changed tensors are that could not keep their own."""
+    own = {tensor.name: tensor.type for tensor in before.tensors}
+    moved = [tensor for tensor in after.tensors if tensor.type != own[tensor.name]]
+    kinds = sorted({(own[tensor.name].name, tensor.type.name) for tensor in moved})
+    return tuple(
+        f"{sum((own[t.name].name, t.type.name) == kind for t in moved)} changed tensors are in {kind[1].lower()}: "
+        f"gguf has no encoder of {kind[0].lower()}."
+        for kind in kinds
+    )
+
+
+def find_loss(dtype: str, before: GgufModel, after: GgufModel) -> float:
+    """Return the relative change of the perplexity that rounding the changed tensors may make.
+
+    Args:
+        dtype: that the weights were measured in.
+        before, after: without and with them.
+    """
+    kinds = {b.type.name for a, b in zip(before.tensors, after.tensors, strict=True) if a is not b}
+    return max((_LOSSY.get(kind, _COARSE) for kind in kinds if kind not in _HOLDS.get(dtype, ())), default=0.0)

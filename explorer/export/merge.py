@@ -1,0 +1,80 @@
+"""Changed weights in the place of a checkpoint's tensors: each is found by its name, and written exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from explorer.errors import ExportError
+from explorer.model import Naming, find_converted, find_naming
+
+_REMEDY = "Use a modifier that adds what stands in, such as linear, and --format pruned-remote-code"
+
+
+@dataclass
+class Merge:
+    """Says for each tensor of the files what takes its place, and notes what became of every changed parameter.
+
+    Args:
+        weights: a parameter's name in the model -> what takes its place.
+        model: whose naming tells how a tensor of the files is called in memory.
+        met: parameters whose tensor was met.
+        gone: of those, the ones that are not written, for their layer or site is off.
+    """
+
+    weights: Mapping[str, Float[Tensor, " *weight"]]
+    model: Any
+    met: set[str] = field(default_factory=set)
+    gone: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._naming: Naming = find_naming(self.model)
+        self._converted = find_converted(self.model) if self.weights else None
+
+    def take(self, name: str, shape: tuple[int, ...], written: bool) -> Float[Tensor, " *weight"] | None:
+        """Return what takes the place of a tensor of the files; None if it is as it was, or not written.
+
+        Args:
+            name: in its file.
+            shape: in its file.
+            written: whether it is written, and not as zeros.
+
+        Raises ExportError: the parameter and the tensor are not one-to-one.
+        """
+        own = self._naming(name) if self.weights else name
+        if own not in self.weights:
+            return None
+        tensor = self.weights[own]
+        assert self._converted is not None
+        if self._converted(name):
+            raise ExportError("A changed weight is in the files in another form", f"{own} is made of {name}", _REMEDY)
+        if own in self.met or tuple(tensor.shape) != shape:
+            found = f"{own} is {' x '.join(map(str, tensor.shape))}, {name} {' x '.join(map(str, shape))}"
+            raise ExportError("A changed weight is in the files in another form", found, _REMEDY)
+        self.met.add(own)
+        if not written:
+            self.gone.append(own)
+            return None
+        return tensor
+
+    def pick(self, own: str) -> Float[Tensor, " *weight"] | None:
+        """Return what takes the place of a parameter that a tensor alone holds; None if it is as it was."""
+        if own in self.weights:
+            self.met.add(own)
+        return self.weights.get(own)
+
+    def check(self) -> None:
+        """Raise ExportError if a changed parameter was found in no tensor of the files."""
+        if lost := sorted(self.weights.keys() - self.met):
+            raise ExportError("A changed weight is in no tensor of the files", lost[0], _REMEDY)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to know of changed weights that are not written."""
+        if not self.gone:
+            return ()
+        return (f"{len(self.gone)} changed weights belong to what is off and go with it, such as {self.gone[0]}.",)

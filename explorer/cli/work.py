@@ -140,7 +140,7 @@ class Work:
 
         variant = Variant(mask)
         for given in modify:
-            if is_file(given):
+            if is_file(given) or given.endswith(".safetensors"):
                 delta = read_delta(Path(given))
                 if delta.origin.base != self.loaded.digest:
                     raise ModifyError("The delta is of another model", given, "Make it again with `modify --out`")

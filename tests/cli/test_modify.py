@@ -1,0 +1,141 @@
+"""modify and --modify on the command line: their JSON, files of deltas, and bad input in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from explorer.cli import main
+from explorer.deltas.delta_file import read_delta
+from explorer.deltas.variant import Variant
+from explorer.masks.mask import Mask
+from tests.support import brute_force
+from tests.support.tiny_models import WINDOW, Tiny
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def run(tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a verb in this process: return its JSON, or with `bad` its one line on stderr."""
+
+    def command(verb: str, *words: str, bad: bool = False, family: str = "llama") -> Any:
+        model = ["--model", str(tiny.folder(family)), "--dtype", "float32", "--device", "cpu", "--json"]
+        size = ["--window", str(WINDOW), "--tokens", str(4 * WINDOW), "--cache", str(tmp_path / "cache")]
+        monkeypatch.setattr(sys, "argv", ["explorer", verb, *model, *size, *words])
+        capfd.readouterr()  # what making the tiny model wrote
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        found = capfd.readouterr()
+        assert exit_.value.code == (2 if bad else 0), found.err
+        if bad:
+            (line,) = found.err.splitlines()
+            assert (found.out, "Traceback" in line) == ("", False)
+            return line
+        return json.loads(found.out)
+
+    return command
+
+
+def test_what_was_made_and_what_it_wins_back(run: Command, tiny: Tiny, tmp_path: Path) -> None:
+    out = tmp_path / "mean.safetensors"
+    answer = run("modify", "--mask", "2", "--modify", "mean", "--out", str(out))
+    assert answer["variant"] == "2 + mean"
+    (made,) = answer["deltas"]
+    assert made["tensors"] == {"stand_ins.2.bias": [32]}
+    assert (made["parameters_added"], made["tokens"], made["text"]) == (32, 4 * WINDOW, "python-docs")
+    assert 0 < made["forwards"] <= 1
+    delta = read_delta(out)
+    assert delta.digest == made["digest"]
+    assert answer["out"] == [str(out)]
+    ids = np.array(run("corpus")["held_out"])
+    model = brute_force.modified(tiny.folder("llama"), Variant(Mask.parse("2"), (delta,)))
+    scores = answer["scores"]
+    assert scores["modified"]["window_nll"] == pytest.approx(list(brute_force.window_nll(model, ids)), rel=1e-5)
+    assert scores["pruned"]["variant"] == "2"
+    assert scores["baseline"]["mask"] == "none"
+    lost, won = (scores["pruned"]["nll"] - scores[name]["nll"] for name in ("baseline", "modified"))
+    assert answer["recovered"] == pytest.approx(won / lost)
+    low, high = answer["recovered_ci95"]
+    assert low < answer["recovered"] < high
+
+
+def test_a_file_is_what_made_it(run: Command, tmp_path: Path) -> None:
+    out = tmp_path / "linear.safetensors"
+    made = run("modify", "--mask", "2", "--modify", "linear;rank=4", "--out", str(out))
+    by_file, by_name = (run("score", "--mask", "2", "--modify", given) for given in (str(out), "linear;rank=4"))
+    assert by_file == by_name
+    assert [each["variant"] for each in by_file["scores"]] == ["none", "2", "2 + linear;rank=4"]
+    assert by_file["scores"][2]["nll"] == made["scores"]["modified"]["nll"]
+
+
+def test_several_are_made_one_over_the_other(run: Command, tmp_path: Path) -> None:
+    out = tmp_path / "both.safetensors"
+    answer = run("modify", "--mask", "2,a1", "--modify", "mean", "--modify", "linear", "--out", str(out))
+    assert answer["variant"] == "2,a1 + mean + linear"
+    assert answer["out"] == [str(out), str(tmp_path / "both-2.safetensors")]
+    again = run("score", "--mask", "2,a1", *(word for path in answer["out"] for word in ("--modify", path)))
+    assert again["scores"][2]["nll"] == answer["scores"]["modified"]["nll"]
+
+
+def test_another_text_is_fitted_to_and_another_judged_by(run: Command, tmp_path: Path) -> None:
+    texts = [tmp_path / f"{name}.txt" for name in "ab"]
+    for number, path in enumerate(texts):
+        path.write_text(" ".join(str(number + i * i) for i in range(600)))
+    given = ["--calibration", str(texts[0]), "--calibration", "python-docs", "--calibration-tokens", str(8 * WINDOW)]
+    answer = run("modify", "--mask", "2", "--modify", "mean", *given, "--texts", str(texts[1]))
+    assert answer["corpus"]["calibration"]["name"] == f"{texts[0]} + python-docs"
+    assert answer["deltas"][0]["tokens"] == 8 * WINDOW
+    (other,) = answer["texts"]
+    assert other["corpus"]["name"] == str(texts[1])
+    assert other["scores"]["modified"]["variant"] == "2 + mean"
+    alone = run("modify", "--mask", "2", "--modify", "mean")
+    assert alone["deltas"][0]["digest"] != answer["deltas"][0]["digest"]
+    assert alone["scores"]["pruned"]["nll"] == answer["scores"]["pruned"]["nll"]
+
+
+def test_text_is_written_with_it(run: Command) -> None:
+    answer = run("generate", "--prompt", "The", "--mask", "2", "--modify", "mean", "--max-new-tokens", "3")
+    assert (answer["mask"], answer["variant"]) == ("2", "2 + mean")
+
+
+def test_plans_tell_what_is_won_back(run: Command) -> None:
+    answer = run("plan", "--method", "greedy", "--unit", "layer", "--steps", "2", "--modify", "mean")
+    assert answer["plan"] == "greedy/layer;steps=2;modify=mean"
+    assert "modified" not in answer["steps"][0]
+    for step in answer["steps"][1:]:
+        scored = run("score", "--mask", step["mask"], "--modify", "mean")["scores"][2]
+        assert step["modified"]["perplexity"] == scored["perplexity"]
+    compared = run("compare", "--plans", "deepest", "--fractions", "25", "--modify", "mean")
+    (step,) = compared["plans"][0]["steps"]
+    assert step["modified"]["variant"] == "2 + mean"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mask", "none"], "nothing is off"),
+        (["--mask", "2", "--modify", "nonsense"], "Unknown modifier"),
+        (["--mask", "2", "--modify", "mean;x=1"], "no option 'x'"),
+        (["--mask", "2", "--modify", "/nonexistent/delta.safetensors"], "Cannot read the delta"),
+        (["--mask", "2", "--modify", "mean", "--out", "/nonexistent/x/d.safetensors"], "no folder"),
+        (["--mask", "2", "--calibration", "/nonexistent.txt"], "nonexistent"),
+        (["--mask", "2", "--calibration-tokens", "-1"], "calibration-tokens"),
+        (["--mask", "2", "--modify", "mean", "linear"], "--modify again"),
+    ],
+)
+def test_bad_input_is_one_line(run: Command, words: list[str], said: str) -> None:
+    assert said in run("modify", *words, bad=True)
+
+
+def test_a_delta_of_another_mask_or_model_is_refused(run: Command, tmp_path: Path) -> None:
+    out = str(tmp_path / "mean.safetensors")
+    run("modify", "--mask", "2", "--modify", "mean", "--out", out)
+    assert "for 2, and 1 is off" in run("score", "--mask", "1", "--modify", out, bad=True)
+    assert "another model" in run("score", "--mask", "2", "--modify", out, bad=True, family="mistral")

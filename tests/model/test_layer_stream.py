@@ -163,3 +163,12 @@ def test_states_share_a_budget_and_give_it_back(tmp_path: Path) -> None:
     del kept[0]
     assert kept[1].like()._file is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the full disk is Linux's")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    states = States((4, 3, 5), torch.float32, tmp_path, StatesBudget(0))
+    with Path("/dev/full").open("w+b", buffering=0) as full:
+        states._file = full
+        with pytest.raises(DeviceError, match="Cannot keep hidden states on the disk"):
+            states[0:2] = torch.zeros(2, 3, 5)

@@ -15,6 +15,7 @@ class ModelSpec:
         device: `auto`, `cpu`, `cuda`, `cuda:i`, or `map`: spread over all devices, see `devices`.
         trust_remote_code: run code that the model brings.
         quantize: `none`, or weights in `int8` or `nf4` by bitsandbytes.
+        stream: whether layers are read from the files each time they are run; one at a time is in memory.
     """
 
     model: str
@@ -22,3 +23,4 @@ class ModelSpec:
     device: str = "auto"
     trust_remote_code: bool = False
     quantize: str = "none"
+    stream: bool = False

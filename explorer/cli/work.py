@@ -55,6 +55,9 @@ class Settings:
         typer.Option(help="auto, cpu, cuda, cuda:i, or map[:0=20GiB,cpu=40GiB]: over GPUs, memory, disk."),
     ] = "auto"
     quantize: Annotated[str, typer.Option(help="none, int8 or nf4, by bitsandbytes.")] = "none"
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Read each layer from the files when it is run, for models beyond memory.")
+    ] = False
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code the model brings.")] = False
     cache: Annotated[Path, typer.Option(help="Folder of converted models and results.", envvar="EXPLORER_CACHE")] = (
         Path("cache")
@@ -74,7 +77,7 @@ class Work:
     def spec(self) -> ModelSpec:
         """The model asked for."""
         s = self.settings
-        return ModelSpec(s.model, s.dtype, s.device, s.trust_remote_code, s.quantize)
+        return ModelSpec(s.model, s.dtype, s.device, s.trust_remote_code, s.quantize, s.stream)
 
     @cached_property
     def store(self) -> Store:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from explorer.deltas import Variant
-from explorer.evaluation.generation import time_decoding
+from explorer.evaluation.generation import check_writes, time_decoding
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.numerics import Interval
@@ -45,8 +45,11 @@ def measure_decode_speed(
 
     Raises:
         MaskError: a variant names a layer that the model lacks.
+        UnsupportedModel: the model is streamed.
         Cancelled: `progress` raised it.
     """
+    if variants:
+        check_writes(loaded)
     tokens = min(TOKENS, (loaded.positions or 2 * TOKENS) // 2)
     for variant in variants:
         time_decoding(loaded, variant, 2)  # the first one is slower, whatever the variant

@@ -7,8 +7,9 @@ kept, only last hidden states.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from jaxtyping import Float64
 from torch.nn import functional as F
 
 from explorer.deltas import Variant
+from explorer.evaluation.breadth_first import Branch, run_breadth_first
 from explorer.evaluation.nll import slice_positions
 from explorer.evaluation.prefix_tree import run_prefix_tree
 from explorer.masks import NONE, Mask
-from explorer.model import Hidden, Ids, LoadedModel, ModelWrappers, pad_batch, slice_rows
+from explorer.model import BatchedWindows, Hidden, Ids, LoadedModel, ModelWrappers
 from explorer.numerics import Interval, t_interval
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
@@ -29,6 +31,8 @@ from explorer.text import Corpus, Split
 _WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}
 
 _Ended = tuple[list[Mask | Variant], Hidden]  # variants, and their last layer's output
+#: Windows, a variant, and (nll, KL, logit L2, top-1 matches) of each window.
+_Compared = tuple[slice, Mask | Variant, Float64[np.ndarray, "batch 4"]]
 
 
 @dataclass(frozen=True)
@@ -104,25 +108,29 @@ def measure_divergence(
         context = loaded.numerics_key(size)
         known = {variant: store.divergences(context, windows.digests, variant.key) for variant in asked}
         total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
-        for part in slice_rows(len(windows), size):
+
+        def missing(digests: Sequence[str]) -> list[Mask | Variant]:
+            return [each for each in asked if any(digest not in known[each] for digest in digests)]
+
+        cut = BatchedWindows(loaded.wrappers, windows.ids, size, store.folder)
+        if loaded.wrappers.stream is None:
+            compared = _compare(cut, lambda part: missing(windows.digests[part]))
+        else:
+            compared = _compare_by_layers(cut, missing(windows.digests), progress)
+        for part, variant, batch in compared:
             digests = windows.digests[part]
-            missing = [each for each in asked if any(digest not in known[each] for digest in digests)]
-            if not missing:
+            found = batch[: len(digests)]
+            values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
+            store.add_divergences(context, [(digest, variant.key, *each) for digest, each in values.items()])
+            scored = store.nll(context, digests, variant.key)
+            nll = dict(zip(digests, found[:, 0].tolist(), strict=True))
+            sound = {digest: n for digest, n in nll.items() if digest not in scored and math.isfinite(n)}
+            store.add_nll(context, [(digest, variant.key, n) for digest, n in sound.items()])
+            if variant not in known:  # the unpruned model, which came along
                 continue
-            ids = pad_batch(windows.ids[part], size, loaded.device)
-            for variant, batch in _compare_batch(loaded.wrappers, ids, missing):
-                found = batch[: len(digests)]
-                values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
-                store.add_divergences(context, [(digest, variant.key, *each) for digest, each in values.items()])
-                scored = store.nll(context, digests, variant.key)
-                nll = dict(zip(digests, found[:, 0].tolist(), strict=True))
-                sound = {digest: n for digest, n in nll.items() if digest not in scored and math.isfinite(n)}
-                store.add_nll(context, [(digest, variant.key, n) for digest, n in sound.items()])
-                if variant not in known:  # the unpruned model, which came along
-                    continue
-                known[variant].update(values)
-                done += len(digests)
-                progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
+            known[variant].update(values)
+            done += len(digests)
+            progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
         return [_assemble(each, known[each], windows.digests, corpus.window - 1) for each in variants]
 
     return loaded.batch_shape.run(work, corpus.window)
@@ -136,20 +144,42 @@ def _assemble(
 
 
 @torch.inference_mode()
+def _compare(windows: BatchedWindows, missing: Callable[[slice], list[Mask | Variant]]) -> Iterator[_Compared]:
+    """Compare what is missing, batch by batch, and the unpruned model with itself."""
+    for rows, ids in windows.batches():
+        if variants := missing(rows):
+            layer_inputs = windows.wrappers.layer_inputs(ids)
+            ((_, baseline),) = run_prefix_tree(windows.wrappers, layer_inputs, [NONE], None)
+            others = run_prefix_tree(windows.wrappers, layer_inputs, [each for each in variants if each], None)
+            yield from _compare_batch(windows.wrappers, baseline, chain([([NONE], baseline)], others), rows, ids)
+
+
+@torch.inference_mode()
+def _compare_by_layers(
+    windows: BatchedWindows, variants: Sequence[Mask | Variant], progress: Progress
+) -> Iterator[_Compared]:
+    """Compare variants of a streamed model, and the unpruned one with itself, if there are any."""
+    unpruned: Branch | None = None
+    for level in run_breadth_first(windows, list(dict.fromkeys([NONE, *variants])) if variants else [], progress):
+        unpruned = unpruned or next(branch for branch in level if NONE in branch.variants)
+        for rows, ids in windows.batches():
+            ended = ((branch.variants, windows.fill(branch.states[rows])) for branch in level)
+            baseline = windows.fill(unpruned.states[rows])
+            yield from _compare_batch(windows.wrappers, baseline, ended, rows, ids)
+
+
 def _compare_batch(
-    wrappers: ModelWrappers, ids: Ids, variants: Sequence[Mask | Variant]
-) -> Iterator[tuple[Mask | Variant, Float64[np.ndarray, "batch 4"]]]:
-    """Yield the empty mask and each variant with (nll, KL, logit L2, top-1 matches) of every window."""
-    layer_inputs = wrappers.layer_inputs(ids)
-    ((_, baseline),) = run_prefix_tree(wrappers, layer_inputs, [NONE], None)
+    wrappers: ModelWrappers, baseline: Hidden, ended: Iterable[_Ended], rows: slice, ids: Ids
+) -> Iterator[_Compared]:
+    """Compare last hidden states with the unpruned ones, some variants at a time."""
     limit = _WAITING_BYTES.get(baseline.device.type, _WAITING_BYTES["cpu"])
-    waiting: list[_Ended] = [([NONE], baseline)]
-    for group in run_prefix_tree(wrappers, layer_inputs, [each for each in variants if each], None):
+    waiting: list[_Ended] = []
+    for group in ended:
         waiting.append(group)
         if len(waiting) * baseline.nbytes > limit:
-            yield from _read(wrappers, baseline, waiting, ids)
+            yield from ((rows, *each) for each in _read(wrappers, baseline, waiting, ids))
             waiting = []
-    yield from _read(wrappers, baseline, waiting, ids)
+    yield from ((rows, *each) for each in _read(wrappers, baseline, waiting, ids))
 
 
 def _read(

@@ -18,7 +18,7 @@ from transformers.cache_utils import DummyLayer
 from transformers.generation.streamers import BaseStreamer
 
 from explorer.deltas import Variant
-from explorer.errors import TextError
+from explorer.errors import TextError, UnsupportedModel
 from explorer.evaluation.samples import Sample
 from explorer.evaluation.streaming import Listener, TextSoFar, TokenTimes
 from explorer.masks import Mask
@@ -51,7 +51,9 @@ def generate(
     Raises:
         MaskError: the variant names a layer that the model lacks.
         TextError: the prompt is empty, or too long for the model's positions; or the temperature is too low.
+        UnsupportedModel: the model is streamed.
     """
+    check_writes(loaded)
     ids = _encode(loaded, prompt, chat)
     if loaded.positions is not None and ids.shape[1] + max_new_tokens > loaded.positions:
         raise TextError(
@@ -78,6 +80,13 @@ def generate(
         prompt_perplexity,
         overflow,
     )
+
+
+def check_writes(loaded: LoadedModel) -> None:
+    """Raise UnsupportedModel for a streamed model, which would be read once for every token."""
+    if loaded.spec.stream:
+        found = "the weights would be read once a token"
+        raise UnsupportedModel("A streamed model does not write", found, "Load it without --stream")
 
 
 @torch.inference_mode()

@@ -20,12 +20,13 @@ import torch
 from jaxtyping import Bool, Float64, Int
 
 from explorer.deltas import Variant
+from explorer.evaluation.breadth_first import run_batches, run_breadth_first
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.nll import WindowNll, token_nll, window_nll
 from explorer.evaluation.prefix_tree import KeptState, run_prefix_tree
 from explorer.evaluation.scores import Estimate, Overflow, Score
 from explorer.masks import NONE, Mask
-from explorer.model import Ids, LayerInputs, LoadedModel, ModelWrappers, pad_batch, slice_rows
+from explorer.model import BatchedWindows, Ids, LayerInputs, LoadedModel, ModelWrappers, pad_batch, slice_rows
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus, Split, Windows
@@ -178,8 +179,25 @@ class _Work:
         """Score all that is missing."""
         groups = self.scores.missing()
         self.total = sum(len(variants) * len(rows) for variants, rows in groups.items())
+        run = self._run_group if self.scores.loaded.wrappers.stream is None else self._run_by_layers
         for variants, rows in groups.items():
-            self._run_group(list(variants), rows)
+            run(list(variants), rows)
+
+    def _run_by_layers(self, variants: list[Mask | Variant], rows: list[int]) -> None:
+        """Score variants of a streamed model on some windows; their nats are known when all of them are."""
+        scores, wrappers = self.scores, self.scores.loaded.wrappers
+        windows = BatchedWindows(wrappers, scores.windows.ids[rows], scores.size, scores.store.folder)
+        for level in run_breadth_first(windows, variants, self.progress):
+            for branch in level:
+                for part, ids in windows.batches():
+                    digests = [scores.windows.digests[i] for i in rows[part]]
+                    nll = window_nll(wrappers, windows.fill(branch.states[part]), ids)[: len(digests)]
+                    broken = branch.broken[part]
+                    overflows = {int(place): int(broken[place]) for place in np.flatnonzero(np.isinf(nll))}
+                    for variant in branch.variants:
+                        scores.add(variant, digests, nll, overflows)
+                self.done += len(branch.variants) * len(rows)
+                self.progress(self.done, self.total, "Scoring the last layer's output")
 
     def _run_group(self, variants: list[Mask | Variant], rows: list[int]) -> None:
         """Score variants on some windows; tell the listener about all that were asked for."""
@@ -255,11 +273,8 @@ def score_tokens(
     variant = variant.checked(loaded.n_layers)
 
     def work(size: int) -> Float64[np.ndarray, "windows window-1"]:
-        return np.concatenate([score_part(ids[part], size) for part in slice_rows(len(ids), size)])
-
-    def score_part(part: _Windows, size: int) -> Float64[np.ndarray, "windows window-1"]:
-        tokens = pad_batch(part, size, loaded.device)
-        ((_, hidden),) = run_prefix_tree(loaded.wrappers, loaded.wrappers.layer_inputs(tokens), [variant], None)
-        return token_nll(loaded.wrappers, hidden, tokens)[: len(part)].cpu().numpy()
+        batches = run_batches(loaded.wrappers, ids, size, variant)
+        nll = [token_nll(loaded.wrappers, hidden, tokens) for tokens, hidden in batches]
+        return torch.cat(nll)[: len(ids)].cpu().numpy()
 
     return loaded.batch_shape.run(work, ids.shape[1])

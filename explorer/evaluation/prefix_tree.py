@@ -47,7 +47,7 @@ def run_prefix_tree(
     while stack:
         layer, hidden, group = stack.pop()
         while layer < n_layers:
-            group, *rest = _fork(group, layer)
+            group, *rest = fork(group, layer)
             stack += [(layer, hidden, other) for other in reversed(rest)]
             with wrappers.as_variant(group[0]):
                 hidden = wrappers.run_layer(layer, hidden, layer_inputs.calls[layer])
@@ -57,7 +57,7 @@ def run_prefix_tree(
         yield group, hidden
 
 
-def _fork(variants: list[Mask | Variant], layer: int) -> list[list[Mask | Variant]]:
+def fork(variants: list[Mask | Variant], layer: int) -> list[list[Mask | Variant]]:
     """Part variants by what is otherwise in a layer, the smallest part first."""
     parts: dict[Hashable, list[Mask | Variant]] = defaultdict(list)
     for variant in variants:

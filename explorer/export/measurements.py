@@ -104,7 +104,7 @@ def gather(
     proof: Verification | None,
     progress: Progress = unreported,
 ) -> ExportMeasurements:
-    """Count costs and time generation, of the whole model and of what is written.
+    """Count costs and time generation, of the whole model and of what is written; a streamed model is not timed.
 
     Args:
         loaded: the model.
@@ -119,7 +119,8 @@ def gather(
     cost_model = count_parameters(loaded.model, loaded.architecture)
     before, after = (cost_model.costs(mask, corpus.window) for mask in (NONE, written))
     after = _adjust(after, cost_model, loaded, planned)
-    slow, fast = measure_decode_speed(loaded, [NONE, _standing(variant, planned.changes) or written], progress)
+    timed = [NONE, _standing(variant, planned.changes) or written]
+    slow, fast = (None, None) if loaded.spec.stream else measure_decode_speed(loaded, timed, progress)
     return ExportMeasurements(*scores, before, after, slow, fast, proof)
 
 

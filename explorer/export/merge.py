@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.errors import ExportError
-from explorer.export.tensor_names import Naming, find_converted, find_naming
+from explorer.model import Naming, find_converted, find_naming
 
 _REMEDY = "Use a modifier that adds what stands in, such as linear, and --format pruned-remote-code"
 

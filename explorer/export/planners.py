@@ -24,11 +24,10 @@ from explorer.export.safetensors import Shard, plan_shards, write_shards
 from explorer.export.staging import CARRIED
 from explorer.export.stand_in_layout import StandInLayout, has_stand_ins, lay_out_stand_ins
 from explorer.export.tensor_layout import Layout
-from explorer.export.tensor_names import find_naming
 from explorer.export.verify import reload_checkpoint
 from explorer.extras import require
 from explorer.masks import Mask
-from explorer.model import LoadedModel, find_base_type, has_own_head
+from explorer.model import LoadedModel, find_base_type, find_naming, has_own_head
 
 
 def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "auto") -> ExportPlan:
@@ -171,6 +170,11 @@ def carry_along(source: Path, folder: Path) -> None:
 
 def _plan_gguf(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
     require("gguf")
+    if loaded.spec.stream:
+        raise ExportError(
+            "A streamed model is not written as GGUF", "the proof needs the whole model in memory",
+            "Write safetensors, or load it without --stream",
+        )  # fmt: skip
     from explorer.export.gguf import plan_gguf
 
     changes.refuse_stand_ins(target)

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass, field
 
 from explorer.errors import ExportError
-from explorer.export.tensor_names import Naming
 from explorer.masks import PARTS, Mask, Site
-from explorer.model import Architecture
+from explorer.model import Architecture, Naming
 
 
 def _as_it_is(name: str) -> str:

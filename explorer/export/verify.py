@@ -13,13 +13,11 @@ from torch import Tensor
 
 from explorer.deltas import Variant
 from explorer.errors import DeviceError, ExportError, ModelError
-from explorer.evaluation import Score, find_nll, run_prefix_tree, slice_positions
+from explorer.evaluation import Score, find_nll, run_batches, slice_positions
 from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.measurements import Verification
 from explorer.masks import NONE, Mask
 from explorer.model import (
-    Hidden,
-    Ids,
     LoadedModel,
     ModelWrappers,
     Placement,
@@ -63,7 +61,10 @@ def verify(
     """
     lossy = planned.lossy
     expected = variant if variant.deltas else planned.layout.mask
-    found = _compare_all(loaded, _reload(loaded, folder, planned.reload), expected, corpus, progress)
+    again = _reload(loaded, folder, planned.reload)
+    found = loaded.batch_shape.run(
+        lambda size: _compare(loaded, again, expected, corpus, size, folder, progress), corpus.window
+    )
     relative = math.expm1(min(abs(found.nll_reloaded - found.nll_masked) / measured.n_tokens, 700))
     tolerance = math.inf if lossy else _UNITS * torch.finfo(loaded.model.dtype).eps * found.largest
     allowed = max(lossy, _RELATIVE.get(loaded.dtype, 1e-3))
@@ -88,38 +89,32 @@ class _Found:
     nll_reloaded: float = 0.0
 
 
-def _compare_all(
-    loaded: LoadedModel, reloaded: ModelWrappers, variant: Mask | Variant, corpus: Corpus, progress: Progress
-) -> _Found:
-    def compare(size: int) -> _Found:
-        return _compare(loaded, reloaded, variant, corpus, size, progress)
-
-    return loaded.batch_shape.run(compare, corpus.window)
-
-
 def _compare(
     loaded: LoadedModel,
     reloaded: ModelWrappers,
     variant: Mask | Variant,
     corpus: Corpus,
     size: int,
+    folder: Path,
     progress: Progress,
 ) -> _Found:
     """Compare the logits of both on every held-out window, in batches of the shape in which it was scored.
 
-    The first window is compared once more without wrappers around the reloaded model, as anybody will run it.
+    The first window is compared once more without wrappers around the reloaded model, as anybody will run it. States of
+    a streamed model that are too many for memory lie in `folder`.
     """
     found, windows, nll = _Found(), corpus.held_out, (list[float](), list[float]())
     first = pad_batch(windows.ids[:1], 1, loaded.device)
     with loaded.wrappers.as_variant(variant):
         expected = loaded.model(first, use_cache=False).logits
     _note(found, expected, reloaded.model(first, use_cache=False).logits)
+    both = ((loaded.wrappers, variant), (reloaded, NONE))
+    ran = [run_batches(wrappers, windows.ids, size, each, folder) for wrappers, each in both]
     for part in slice_rows(len(windows), size):
         progress(part.start, len(windows), "Verifying")
-        ids, rows = pad_batch(windows.ids[part], size, loaded.device), part.stop - part.start
-        finished = [
-            _finish(wrappers, ids, each)[:, :-1] for wrappers, each in ((loaded.wrappers, variant), (reloaded, NONE))
-        ]
+        rows, ended = part.stop - part.start, [next(batches) for batches in ran]
+        ids = ended[0][0]
+        finished = [wrappers.finish(hidden)[:, :-1] for (wrappers, _), (_, hidden) in zip(both, ended, strict=True)]
         targets = ids[:, 1:]
         losses = torch.zeros((2, *targets.shape), dtype=torch.float64)
         for block in slice_positions(loaded.wrappers, targets.shape, loaded.device.type):
@@ -135,12 +130,6 @@ def _compare(
             sums += each.sum(1)[:rows].tolist()
     found.nll_masked, found.nll_reloaded = map(math.fsum, nll)
     return found
-
-
-def _finish(wrappers: ModelWrappers, ids: Ids, variant: Mask | Variant) -> Hidden:
-    """Last hidden states in a variant, after the final norm."""
-    ((_, hidden),) = run_prefix_tree(wrappers, wrappers.layer_inputs(ids), [variant], None)
-    return wrappers.finish(hidden)
 
 
 def _note(found: _Found, expected: Float[Tensor, " *any"], logits: Float[Tensor, " *any"]) -> None:
@@ -177,6 +166,7 @@ def reload_checkpoint(loaded: LoadedModel, folder: Path, own_code: bool = False)
         loaded.model.dtype,
         loaded.spec.quantize,
         own_code or loaded.spec.trust_remote_code,
+        stream=loaded.spec.stream,
     )
 
 

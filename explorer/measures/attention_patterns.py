@@ -47,10 +47,13 @@ def measure_attention(loaded: LoadedModel, corpus: Corpus, store: Store, progres
     arXiv:2309.17453) adds little; a flat one adds an average.
 
     Raises:
-        UnsupportedModel: the model's attention does not give its weights.
+        UnsupportedModel: the model's attention does not give its weights, or the model is streamed.
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; nothing is stored.
     """
+    if loaded.spec.stream:
+        found = "the weights would be read once a window"
+        raise UnsupportedModel("Attention of a streamed model is not measured", found, "Load it without --stream")
     key = make_key("attention", context=loaded.numerics_key(1), corpus=corpus.digest)
     arrays = store.arrays(key)
     if arrays is None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.masks import PARTS, Site
+from explorer.masks import NONE, PARTS, Site
 from explorer.measures.importance import Importance
 from explorer.measures.measure_type import UNITS, Measure, Setting
-from explorer.model import LoadedModel, pad_batch, slice_rows
+from explorer.model import LayerwisePass, LoadedModel
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
 
@@ -18,7 +20,7 @@ BINS = 20  # of each dimension, as in the authors' code
 
 @torch.inference_mode()
 def measure_entropy(
-    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1
+    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1, folder: Path | None = None
 ) -> list[Importance]:
     """Increase of the entropy of the hidden states over each layer and site: H(after) - H(before), in nats.
 
@@ -33,20 +35,39 @@ def measure_entropy(
 
     Args:
         size: windows in a batch.
+        folder: where states of a streamed model lie that are too many for memory.
 
     Raises:
         Cancelled: `progress` raised it.
     """
-    windows, parts = corpus.calibration, []
-    for rows in slice_rows(len(windows), size):
-        progress(rows.start, len(windows), "Measuring entropy")
-        seen = _Increases(loaded.n_layers, loaded.parallel)
-        with loaded.wrappers.observe(seen):
-            loaded.model.base_model(input_ids=pad_batch(windows.ids[rows], size, loaded.device), use_cache=False)
-        parts.append(seen.found()[:, : rows.stop - rows.start])
-    progress(len(windows), len(windows), "Measuring entropy")
-    samples = np.concatenate(parts, axis=1)
+    run = LayerwisePass(loaded, corpus.calibration.ids, size, folder)
+    seen = (_see_by_layers if loaded.spec.stream else _see)(run, progress)
+    samples = np.concatenate([each.found() for each in seen], axis=1)[:, : len(run.ids)]
     return [Importance("entropy", unit, each.mean(0), each) for unit, each in zip(UNITS, samples, strict=True)]
+
+
+def _see(run: LayerwisePass, progress: Progress) -> list[_Increases]:
+    """Observe the whole model, batch by batch."""
+    seen: list[_Increases] = []
+    for rows, ids in run.batches():
+        progress(rows.start, len(run.ids), "Measuring entropy")
+        seen.append(_Increases(run.loaded.n_layers, run.loaded.parallel))
+        with run.wrappers.observe(seen[-1]):
+            run.loaded.model.base_model(input_ids=ids, use_cache=False)
+    progress(len(run.ids), len(run.ids), "Measuring entropy")
+    return seen
+
+
+def _see_by_layers(run: LayerwisePass, progress: Progress) -> list[_Increases]:
+    """Observe a streamed model, all windows going through a layer before the next one."""
+    layers, states = run.loaded.n_layers, run.embed()
+    seen = [_Increases(layers, run.loaded.parallel) for _ in run.batches()]
+    for layer in range(layers):
+        progress(layer, layers, "Measuring entropy, layer by layer")
+        for _, each in zip(run.show(layer, states, seen, NONE, states), seen, strict=True):
+            each.stream = torch.empty(0)
+    progress(layers, layers, "Measuring entropy, layer by layer")
+    return seen
 
 
 class _Increases:
@@ -93,8 +114,8 @@ def find_entropy(hidden: Tensor) -> Tensor:
 
 
 def _take(setting: Setting) -> list[Importance]:
-    loaded, corpus, progress = setting.loaded, setting.corpus, setting.progress
-    return setting.stored("entropy", lambda size: measure_entropy(loaded, corpus, progress, size))
+    loaded, corpus, progress, folder = setting.loaded, setting.corpus, setting.progress, setting.store.folder
+    return setting.stored("entropy", lambda size: measure_entropy(loaded, corpus, progress, size, folder))
 
 
 ENTROPY = Measure(

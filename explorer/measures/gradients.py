@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +22,7 @@ from explorer.evaluation import slice_positions
 from explorer.masks import NONE, PARTS
 from explorer.measures.importance import Importance
 from explorer.measures.measure_type import Measure, Setting
-from explorer.model import Hidden, Ids, LayerInputs, LoadedModel, pad_batch, slice_rows
+from explorer.model import Hidden, Ids, LayerCall, LayerwisePass, LoadedModel
 from explorer.numerics import jackknife
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
@@ -41,14 +41,16 @@ def measure_magnitude(loaded: LoadedModel) -> list[Importance]:
         UnsupportedModel: the weights are quantized, or not all in memory.
     """
     _check_weights(loaded)
-    sums = np.stack(
-        [_sum_up(loaded, layer, lambda _, weight: weight.float().abs()) for layer in range(loaded.n_layers)]
-    )
+    found: list[_Sums] = []
+    for layer in range(loaded.n_layers):
+        with loaded.wrappers.in_memory(layer):
+            found.append(_sum_up(loaded, layer, lambda _, weight: weight.float().abs()))
+    sums = np.stack(found)
     return [Importance("magnitude", unit, sums[:, i]) for i, unit in enumerate(("layer", *PARTS))]
 
 
 def measure_taylor(
-    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1
+    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1, folder: Path | None = None
 ) -> list[Importance]:
     """Sum of |W dL/dW| over the weights of each layer and site (Taylor+ of Shortened LLaMA, arXiv:2402.02834).
 
@@ -58,6 +60,7 @@ def measure_taylor(
 
     Args:
         size: windows in a batch.
+        folder: where states lie that are too many for memory.
 
     Raises:
         UnsupportedModel: the weights are quantized, or not all in memory.
@@ -66,19 +69,29 @@ def measure_taylor(
     _check_weights(loaded)
     groups = [ids for ids in np.array_split(corpus.calibration.ids, _GROUPS) if len(ids)]
     with torch.no_grad():
-        passes = [[_run_forward(loaded, ids[part], size) for part in slice_rows(len(ids), size)] for ids in groups]
+        passes = [_Pass(LayerwisePass(loaded, ids, size, folder)) for ids in groups]
+        for layer in range(loaded.n_layers):
+            progress(layer, 2 * loaded.n_layers, "Gradients, layer by layer")
+            with loaded.wrappers.kept(layer):
+                for each in passes:
+                    each.go_on(layer)
+    for each in passes:
+        each.turn()
     counts = np.array([ids[:, 1:].size for ids in groups])
     found = np.zeros((loaded.n_layers, 3))
     samples = np.zeros((len(groups), loaded.n_layers, 3))
     for done, layer in enumerate(range(loaded.n_layers - 1, -1, -1)):
-        progress(done, loaded.n_layers, "Gradients, layer by layer")
-        grads = [_add_up(_run_backward(loaded, layer, each) for each in group) for group in passes]
-        found[layer], samples[:, layer] = _weigh(loaded, layer, grads, counts)
-    progress(loaded.n_layers, loaded.n_layers, "Gradients, layer by layer")
+        progress(loaded.n_layers + done, 2 * loaded.n_layers, "Gradients, layer by layer")
+        with loaded.wrappers.in_memory(layer):
+            grads = [_add_up(each.go_back(layer)) for each in passes]
+            found[layer], samples[:, layer] = _weigh(loaded, layer, grads, counts)
+    progress(2 * loaded.n_layers, 2 * loaded.n_layers, "Gradients, layer by layer")
     return [Importance("taylor", unit, found[:, i], samples[:, :, i]) for i, unit in enumerate(("layer", *PARTS))]
 
 
 def _check_weights(loaded: LoadedModel) -> None:
+    if loaded.spec.stream:
+        return
     weights = [weight for layer in loaded.wrappers.layers for weight in layer.parameters()]
     if loaded.spec.quantize != "none" or any(w.is_meta or not w.is_floating_point() for w in weights):
         raise UnsupportedModel(
@@ -86,31 +99,38 @@ def _check_weights(loaded: LoadedModel) -> None:
         )
 
 
-@dataclass
 class _Pass:
-    """One batch of windows on its way back.
+    """Some windows on their way through the layers and back.
 
     Args:
-        layer_inputs: the layers' arguments.
-        states: inputs of the layers not yet gone back through.
-        gradient: gradient of the summed nats with respect to the output of the last of these layers.
+        run: of the windows.
     """
 
-    layer_inputs: LayerInputs
-    states: list[Hidden]
-    gradient: Hidden
+    def __init__(self, run: LayerwisePass) -> None:
+        self.run = run
+        self.states = [run.embed()]  # inputs of the layers that were gone through and not back
+        self.gradient = self.states[0]  # of the summed nats with respect to the output of the last of these
 
+    def go_on(self, layer: int) -> None:
+        """Run the next layer."""
+        self.states.append(self.run.run(layer, self.states[-1]))
 
-def _run_forward(loaded: LoadedModel, windows: Int[np.ndarray, "windows window"], size: int) -> _Pass:
-    wrappers, ids = loaded.wrappers, pad_batch(windows, size, loaded.device)
-    layer_inputs = wrappers.layer_inputs(ids)
-    states = [layer_inputs.hidden]
-    with wrappers.as_variant(NONE):
-        for layer, call in enumerate(layer_inputs.calls):
-            states.append(wrappers.run_layer(layer, states[-1], call))
-    gradient = _find_gradient(loaded, states[-1], ids)
-    gradient[len(windows) :] = 0  # what fills the batch up
-    return _Pass(layer_inputs, states[:-1], gradient)
+    def turn(self) -> None:
+        """Find the gradient with respect to the last layer's output, in whose place it is put."""
+        self.gradient = self.states.pop()
+        for rows, ids in self.run.batches():
+            found = _find_gradient(self.run.loaded, self.run.fill(self.gradient[rows]), ids)
+            self.gradient[rows] = found[: rows.stop - rows.start]
+
+    def go_back(self, layer: int) -> Iterator[dict[str, _Weight]]:
+        """Go back through a layer; yield the gradients of its weights, batch by batch."""
+        states, run = self.states.pop(), self.run
+        for rows, call in run.calls(layer):
+            gradient, real = run.fill(self.gradient[rows]), rows.stop - rows.start
+            gradient[real:] = 0  # what fills the batch up
+            before, of_weights = _run_backward(run.loaded, layer, run.fill(states[rows]), call, gradient)
+            self.gradient[rows] = before[:real]
+            yield of_weights
 
 
 def _add_up(gradients: Iterator[dict[str, _Weight]]) -> dict[str, _Weight]:
@@ -138,17 +158,18 @@ def _find_gradient(loaded: LoadedModel, hidden: Hidden, ids: Ids) -> Hidden:
 
 
 @torch.enable_grad()
-def _run_backward(loaded: LoadedModel, layer: int, passed: _Pass) -> dict[str, _Weight]:
-    """Go back through a layer; return the gradients of its weights."""
+def _run_backward(
+    loaded: LoadedModel, layer: int, hidden: Hidden, call: LayerCall, gradient: Hidden
+) -> tuple[Hidden, dict[str, _Weight]]:
+    """Go back through a layer; return the gradients with respect to its input and its weights."""
     weights = _weights(loaded.wrappers.layers[layer])
-    hidden = passed.states.pop().detach().requires_grad_()
+    hidden = hidden.detach().requires_grad_()
     with _differentiable(weights.values()), loaded.wrappers.as_variant(NONE):
-        output = loaded.wrappers.run_layer(layer, hidden, passed.layer_inputs.calls[layer])
+        output = loaded.wrappers.run_layer(layer, hidden, call)
         wanted = [hidden, *weights.values()]
-        gradients = torch.autograd.grad(output, wanted, passed.gradient.to(output.device), allow_unused=True)
-    passed.gradient = gradients[0]
-    pairs = zip(weights.items(), gradients[1:], strict=True)
-    return {name: torch.zeros_like(weight) if gradient is None else gradient for (name, weight), gradient in pairs}
+        before, *found = torch.autograd.grad(output, wanted, gradient.to(output.device), allow_unused=True)
+    pairs = zip(weights.items(), found, strict=True)
+    return before, {name: torch.zeros_like(weight) if each is None else each for (name, weight), each in pairs}
 
 
 @contextmanager
@@ -203,8 +224,8 @@ def _take_magnitude(setting: Setting) -> list[Importance]:
 
 
 def _take_taylor(setting: Setting) -> list[Importance]:
-    loaded, corpus, progress = setting.loaded, setting.corpus, setting.progress
-    return setting.stored("taylor", lambda size: measure_taylor(loaded, corpus, progress, size))
+    loaded, corpus, progress, folder = setting.loaded, setting.corpus, setting.progress, setting.store.folder
+    return setting.stored("taylor", lambda size: measure_taylor(loaded, corpus, progress, size, folder))
 
 
 _SHORTENED = "Shortened LLaMA, arXiv:2402.02834"

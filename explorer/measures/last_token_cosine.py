@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from explorer.deltas import Variant
-from explorer.evaluation import run_prefix_tree
+from explorer.evaluation import run_breadth_first, run_prefix_tree
 from explorer.masks import NONE, Mask
 from explorer.measures.criterion import Criterion
-from explorer.model import LoadedModel, ModelWrappers, pad_batch, slice_rows
+from explorer.model import BatchedWindows, Hidden, LoadedModel, ModelWrappers, slice_rows
 from explorer.progress import Progress
 from explorer.storage import Store, make_key
 from explorer.text import Corpus
@@ -38,14 +39,15 @@ def measure_last_token_cosine(
     def work(size: int) -> np.ndarray:
         context = make_key("last-token-cosine", context=loaded.numerics_key(size))  # beside the nats of other contexts
         known = {mask: store.nll(context, windows.digests, mask.key) for mask in asked}
-        for part in slice_rows(len(windows), size):
+        for part in slice_rows(len(windows), size if loaded.wrappers.stream is None else len(windows)):
             digests = windows.digests[part]
             missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
             if not missing:
                 continue
             progress(part.start, len(windows), f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
-            found = _compare_batch(loaded.wrappers, pad_batch(windows.ids[part], size, loaded.device), missing)
-            for mask, losses in found.items():
+            cut = BatchedWindows(loaded.wrappers, windows.ids[part], size, store.folder)
+            found = _compare(cut, list(dict.fromkeys([NONE, *missing])))
+            for mask, losses in ((mask, found[mask]) for mask in missing):
                 values = dict(zip(digests, losses[: len(digests)].tolist(), strict=True))
                 known[mask].update(values)
                 sound = [(digest, mask.key, loss) for digest, loss in values.items() if math.isfinite(loss)]
@@ -56,15 +58,27 @@ def measure_last_token_cosine(
 
 
 @torch.inference_mode()
-def _compare_batch(wrappers: ModelWrappers, ids: Tensor, masks: list[Mask | Variant]) -> dict[Mask | Variant, Tensor]:
-    """Return for each mask how far it turns the last token's state in each window, (batch,) float64."""
-    everything = list(dict.fromkeys([NONE, *masks]))
-    states = {
-        mask: wrappers.finish(hidden)[:, -1].double().cpu()
-        for group, hidden in run_prefix_tree(wrappers, wrappers.layer_inputs(ids), everything, None)
-        for mask in group
-    }
-    return {mask: _turn(states[NONE], states[mask]) for mask in masks}
+def _compare(windows: BatchedWindows, masks: list[Mask | Variant]) -> dict[Mask | Variant, Tensor]:
+    """Return for each mask, the empty one among them, how far it turns each window's last state, (windows,) float64."""
+    wrappers = windows.wrappers
+    parts: dict[Mask | Variant, list[Tensor]] = {mask: [] for mask in masks}
+    if wrappers.stream is None:
+        for _, ids in windows.batches():
+            for group, hidden in run_prefix_tree(wrappers, wrappers.layer_inputs(ids), masks, None):
+                for mask in group:
+                    parts[mask].append(_finish(wrappers, hidden))
+    else:
+        for branch in chain.from_iterable(run_breadth_first(windows, masks)):
+            for rows, _ in windows.batches():
+                for mask in branch.variants:
+                    parts[mask].append(_finish(wrappers, windows.fill(branch.states[rows])))
+    states = {mask: torch.cat(found)[: len(windows.ids)] for mask, found in parts.items()}
+    return {mask: _turn(states[NONE], found) for mask, found in states.items()}
+
+
+def _finish(wrappers: ModelWrappers, hidden: Hidden) -> Tensor:
+    """Last token's state after the final norm, (batch, width) float64."""
+    return wrappers.finish(hidden)[:, -1].double().cpu()
 
 
 def _turn(before: Tensor, after: Tensor) -> Tensor:

@@ -5,20 +5,21 @@ Windows of both splits go through the model layer by layer, so that the states o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from explorer.masks import NONE, PARTS, Site
+from explorer.masks import PARTS
 from explorer.measures.importance import Importance
 from explorer.measures.measure_type import Measure, Setting
-from explorer.model import Hidden, LayerInputs, LoadedModel, pad_batch, slice_rows
+from explorer.model import Hidden, LayerwisePass, LoadedModel, States
 from explorer.numerics import fit_ridge, jackknife
 from explorer.progress import Progress, unreported
-from explorer.text import Corpus, Split
+from explorer.text import Corpus
 
 #: The stream before a unit and what the unit adds.
 _Pair = tuple[Float64[Tensor, "windows positions width"], Float64[Tensor, "windows positions width"]]
@@ -26,7 +27,7 @@ _Pair = tuple[Float64[Tensor, "windows positions width"], Float64[Tensor, "windo
 
 @torch.inference_mode()
 def measure_replaceability(
-    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1
+    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1, folder: Path | None = None
 ) -> list[Importance]:
     """Share of an update that a linear map explains: 1 - sum |f - (B x + b)|^2 / sum |f|^2.
 
@@ -39,15 +40,19 @@ def measure_replaceability(
 
     Args:
         size: windows in a batch.
+        folder: where states lie that are too many for memory.
 
     Raises:
         Cancelled: `progress` raised it.
     """
     units = ("layer", *PARTS)
     found, samples = np.zeros((loaded.n_layers, 3)), np.zeros((loaded.n_layers, len(corpus.held_out), 3))
-    calibration, held_out = (_walk(loaded, corpus, split, size) for split in ("calibration", "held-out"))
-    for layer, (fitted, judged) in enumerate(zip(calibration, held_out, strict=True)):
+    runs = [LayerwisePass(loaded, windows.ids, size, folder) for windows in (corpus.calibration, corpus.held_out)]
+    depths = [run.embed() for run in runs]
+    for layer in range(loaded.n_layers):
         progress(layer, loaded.n_layers, "Linear maps, layer by layer")
+        with loaded.wrappers.kept(layer):
+            fitted, judged = (_Seen.take(run, layer, states) for run, states in zip(runs, depths, strict=True))
         for column, unit in enumerate(units):
             found[layer, column], samples[layer, :, column] = _explain(fitted.pair(unit), judged.pair(unit))
     progress(loaded.n_layers, loaded.n_layers, "Linear maps, layer by layer")
@@ -57,48 +62,37 @@ def measure_replaceability(
     ]
 
 
+@dataclass
 class _Seen:
-    """What goes in and what is added in one layer, over all windows of a split, without their first tokens."""
+    """What goes in and what is added in one layer, over all windows of a split, without their first tokens.
 
-    def __init__(self, parallel: bool, n_windows: int) -> None:
-        self.parallel, self.n_windows = parallel, n_windows
-        self.hidden: list[Hidden] = []
-        self.updates: dict[str, list[Hidden]] = {part: [] for part in PARTS}
+    Args:
+        parallel: whether attention and MLP read the same stream.
+        hidden: the layer's input, float32.
+        updates: what attention and MLP add, float32.
+    """
 
-    def enter(self, layer: int, hidden: Hidden) -> None:
-        self.hidden.append(hidden[:, 1:].float())
+    parallel: bool
+    hidden: Hidden
+    updates: list[Hidden]
 
-    def update(self, site: Site, update: Hidden) -> None:
-        self.updates[site.part].append(update[:, 1:].to(torch.float32, copy=True))  # some layers add in place
-
-    def leave(self, layer: int, hidden: Hidden) -> None:
-        pass
+    @classmethod
+    def take(cls, run: LayerwisePass, layer: int, states: States) -> _Seen:
+        """Run a layer and keep what is seen; its output is put in the place of its input."""
+        parts: list[list[Hidden]] = []
+        for seen in run.look(layer, states, updates=True):
+            tensors = (seen.before, *(seen.updates[part] for part in PARTS))
+            parts.append([tensor[:, 1:].to(torch.float32, copy=True) for tensor in tensors])
+            states[seen.rows] = seen.after
+        hidden, *updates = (torch.cat(each) for each in zip(*parts, strict=True))
+        return cls(run.loaded.parallel, hidden, updates)
 
     def pair(self, unit: str) -> _Pair:
         """The stream before a unit and what the unit adds."""
-        seen = (torch.cat(parts)[: self.n_windows] for parts in (self.hidden, *self.updates.values()))
-        x, a, m = (states.double() for states in seen)
+        x, a, m = (states.double() for states in (self.hidden, *self.updates))
         if unit == "layer":
             return x, a + m
         return (x, a) if unit == "attention" else (x if self.parallel else x + a, m)
-
-
-def _walk(loaded: LoadedModel, corpus: Corpus, split: Split, size: int) -> Iterator[_Seen]:
-    """Yield what is seen in each layer, all windows of a split taking one layer at a time."""
-    wrappers, windows = loaded.wrappers, corpus.split(split)
-    traces = [
-        wrappers.layer_inputs(pad_batch(windows.ids[rows], size, loaded.device))
-        for rows in slice_rows(len(windows), size)
-    ]
-    batches: list[tuple[LayerInputs, Hidden]] = [(layer_inputs, layer_inputs.hidden) for layer_inputs in traces]
-    for layer in range(loaded.n_layers):
-        seen = _Seen(loaded.parallel, len(windows))
-        with wrappers.observe(seen, NONE):
-            batches = [
-                (layer_inputs, wrappers.run_layer(layer, hidden, layer_inputs.calls[layer]))
-                for layer_inputs, hidden in batches
-            ]
-        yield seen
 
 
 def _explain(fitted: _Pair, judged: _Pair) -> tuple[float, Float64[np.ndarray, " windows"]]:
@@ -118,8 +112,10 @@ def _explain(fitted: _Pair, judged: _Pair) -> tuple[float, Float64[np.ndarray, "
 
 
 def _take(setting: Setting) -> list[Importance]:
-    loaded, corpus, progress = setting.loaded, setting.corpus, setting.progress
-    return setting.stored("replaceability", lambda size: measure_replaceability(loaded, corpus, progress, size), "high")
+    loaded, corpus, progress, folder = setting.loaded, setting.corpus, setting.progress, setting.store.folder
+    return setting.stored(
+        "replaceability", lambda size: measure_replaceability(loaded, corpus, progress, size, folder), "high"
+    )
 
 
 REPLACEABILITY = Measure(

@@ -17,7 +17,7 @@ from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures.importance import Importance
 from explorer.measures.measure_type import UNITS, Measure, Setting
 from explorer.measures.similarity_stats import SimilarityStats
-from explorer.model import Hidden, LoadedModel, pad_batch, slice_rows
+from explorer.model import Hidden, LayerwisePass, LoadedModel, pad_batch, slice_rows
 from explorer.progress import Progress, unreported
 from explorer.storage import Store, make_key
 from explorer.text import Corpus
@@ -51,7 +51,11 @@ def measure_similarity(
         key = make_key("redundancy", context=loaded.numerics_key(size), corpus=corpus.digest, mask=str(mask))
         arrays = store.arrays(key)
         if arrays is None:
-            arrays = _measure(loaded, corpus, progress, mask.checked(loaded.n_layers), size)
+            if loaded.spec.stream:
+                run = LayerwisePass(loaded, corpus.calibration.ids, size, store.folder)
+                arrays = _measure_by_layers(run, progress, mask.checked(loaded.n_layers))
+            else:
+                arrays = _measure(loaded, corpus, progress, mask.checked(loaded.n_layers), size)
             store.add_arrays(key, arrays)
         return arrays
 
@@ -106,6 +110,30 @@ def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask
             loaded.model.base_model(input_ids=ids, use_cache=False)
         fitted.append({name: values[: rows.stop - rows.start] for name, values in fitter.fit(ids.shape).items()})
         progress(rows.stop, len(windows), "Measuring similarity")
+    return _join(fitted)
+
+
+@torch.inference_mode()
+def _measure_by_layers(run: LayerwisePass, progress: Progress, mask: Mask) -> _Arrays:
+    """Measure the same to the last bit, all windows taken through a layer before the next one."""
+    loaded, buffers = run.loaded, dict[str, Tensor]()
+    fitters = [_Fitter(loaded.n_layers, loaded.parallel, buffers) for _ in run.batches()]
+    depths = [run.embed()]
+    for layer in range(loaded.n_layers):
+        progress(layer, loaded.n_layers, "Measuring similarity, layer by layer")
+        depths.append(depths[-1].like())
+        for _, fitter in zip(run.show(layer, depths[-2], fitters, mask, depths[-1]), fitters, strict=True):
+            fitter.boundaries = []
+    fitted: list[dict[str, Tensor]] = []
+    for (rows, ids), fitter in zip(run.batches(), fitters, strict=True):
+        fitter.boundaries = [run.fill(states[rows]).flatten(0, 1) for states in depths]
+        fitted.append({name: values[: rows.stop - rows.start] for name, values in fitter.fit(ids.shape).items()})
+        fitter.boundaries = []
+    progress(loaded.n_layers, loaded.n_layers, "Measuring similarity, layer by layer")
+    return _join(fitted)
+
+
+def _join(fitted: list[dict[str, Tensor]]) -> _Arrays:
     return {name: torch.cat([part[name] for part in fitted]).cpu().numpy() for name in fitted[0]}
 
 
@@ -117,12 +145,12 @@ class _Fitter:
     CPU fresh memory costs more than the arithmetic.
     """
 
-    def __init__(self, n_layers: int, parallel: bool) -> None:
+    def __init__(self, n_layers: int, parallel: bool, buffers: dict[str, Tensor] | None = None) -> None:
         self.n_layers, self.parallel = n_layers, parallel
         self.boundaries: list[Tensor] = []
         self.dots: list[Tensor] = []
         self.sizes: list[Tensor] = []
-        self._buffers: dict[str, Tensor] = {}
+        self._buffers = {} if buffers is None else buffers
 
     def enter(self, layer: int, hidden: Hidden) -> None:
         if layer == 0:

@@ -5,10 +5,11 @@ from .architecture import (
     has_own_head as has_own_head,
 )
 from .batch_shape import pad_batch as pad_batch, slice_rows as slice_rows
+from .batched_windows import BatchedWindows as BatchedWindows
 from .config_only import count_parameters_of_config as count_parameters_of_config
 from .cost_model import CostModel as CostModel, Costs as Costs
 from .dissection import find_updates as find_updates
-from .forward_policies import Hidden as Hidden, Ids as Ids
+from .forward_policies import Hidden as Hidden, Ids as Ids, LayerCall as LayerCall
 from .layerwise import LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (
     LoadedModel as LoadedModel,
@@ -22,6 +23,7 @@ from .piece_policies import LayerInputs as LayerInputs
 from .placement import Placement as Placement
 from .preflight import check_text as check_text, find_faults as find_faults
 from .states import States as States
+from .tensor_names import Naming as Naming, find_converted as find_converted, find_naming as find_naming
 from .torch_modes import default_modes as default_modes
 from .weights import read_weights as read_weights
 from .wrappers import ModelWrappers as ModelWrappers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -154,6 +154,7 @@ class VariantForward(ForwardPolicy):
     variant: Mask | Variant
     form: ReturnFormat
     layers: Sequence[nn.Module]
+    in_memory: Callable[[int], AbstractContextManager[None]]
     observer: Observer | None = None
     watch: Watch | None = None
     shape: tuple[int, ...] = ()
@@ -191,7 +192,7 @@ class VariantForward(ForwardPolicy):
         module, deltas = self.layers[layer], self.variant.deltas
         if not deltas and self.watch is None:
             return forward(*args, **kwargs)
-        with changed(module, layer, deltas), watched(module, self.watch):
+        with self.in_memory(layer), changed(module, layer, deltas), watched(module, self.watch):
             return forward(*args, **kwargs)
 
     def before_site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:

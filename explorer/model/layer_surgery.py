@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -40,6 +40,18 @@ def put_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], 
 
     module.__dict__["forward"] = forward
     return undo
+
+
+def run_within(module: nn.Module, enter: Callable[[], AbstractContextManager[None]]) -> Callable[[], None]:
+    """Let a module's forward run within a context; return what takes that off."""
+    inner = module.forward
+
+    @wraps(inner)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with enter():
+            return inner(*args, **kwargs)
+
+    return put_forward(module, forward)
 
 
 @contextmanager

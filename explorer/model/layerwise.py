@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from explorer.deltas import Variant
 from explorer.masks import NONE, Mask, Site
-from explorer.model.batch_shape import pad_batch, slice_rows
-from explorer.model.forward_policies import Hidden, LayerCall
+from explorer.model.batched_windows import BatchedWindows
+from explorer.model.forward_policies import Hidden, Observer
 from explorer.model.layer_surgery import Watch
 from explorer.model.loading import LoadedModel
 from explorer.model.states import States
@@ -55,7 +55,7 @@ class _Updates:
         pass
 
 
-class LayerwisePass:
+class LayerwisePass(BatchedWindows):
     """Takes all windows through one layer of a variant before any goes into the next.
 
     Args:
@@ -68,27 +68,14 @@ class LayerwisePass:
     def __init__(
         self, loaded: LoadedModel, ids: Int[np.ndarray, "windows window"], rows: int, folder: Path | None = None
     ) -> None:
-        self.loaded, self.ids, self.rows, self.folder = loaded, ids, rows, folder
-        self._calls: list[list[LayerCall]] = []
+        super().__init__(loaded.wrappers, ids, rows, folder)
+        self.loaded = loaded
         self.layers_run = 0
 
     @property
     def forwards(self) -> float:
         """How many whole forward passes of all windows the layers run until now are."""
         return self.layers_run / self.loaded.n_layers
-
-    def embed(self) -> States:
-        """Return the input of layer 0."""
-        states: States | None = None
-        self._calls = []
-        for rows in slice_rows(len(self.ids), self.rows):
-            made = self.loaded.wrappers.layer_inputs(pad_batch(self.ids[rows], self.rows, self.loaded.device))
-            hidden = made.hidden[: rows.stop - rows.start]
-            states = states or States((len(self.ids), *hidden.shape[1:]), hidden.dtype, self.folder)
-            states[rows] = hidden
-            self._calls.append(made.calls)
-        assert states is not None
-        return states
 
     def run(
         self,
@@ -129,16 +116,35 @@ class LayerwisePass:
             updates: whether what the sites add is wanted.
         """
         self.layers_run += layer not in variant.mask.whole_layers
-        wrappers = self.loaded.wrappers
-        for rows, calls in zip(slice_rows(len(states), self.rows), self._calls, strict=True):
-            real = rows.stop - rows.start
-            before = states[rows].to(self.loaded.device)
-            full = torch.cat([before, before[-1:].expand(self.rows - real, -1, -1)])
-            watch, added = Watch(modules), _Updates() if updates else None
-            with wrappers.observe(added, variant, watch):
-                after = wrappers.run_layer(layer, full, calls[layer])[:real]
-            given, gave, found = (
-                {name: tensor.view(self.rows, -1, tensor.shape[-1])[:real] for name, tensor in tensors.items()}
-                for tensors in (watch.given, watch.gave, added.found if added else {})
-            )
-            yield Seen(rows, before, after, given, gave, found)
+        with self.wrappers.kept(layer):
+            for rows, call in self.calls(layer):
+                before, real = states[rows].to(self.loaded.device), rows.stop - rows.start
+                watch, added = Watch(modules), _Updates() if updates else None
+                with self.wrappers.observe(added, variant, watch):
+                    after = self.wrappers.run_layer(layer, self.fill(before), call)[:real]
+                given, gave, found = (
+                    {name: tensor.view(self.rows, -1, tensor.shape[-1])[:real] for name, tensor in tensors.items()}
+                    for tensors in (watch.given, watch.gave, added.found if added else {})
+                )
+                yield Seen(rows, before, after, given, gave, found)
+
+    @torch.inference_mode()
+    def show(
+        self, layer: int, states: States, observers: Iterable[Observer], variant: Mask | Variant, into: States
+    ) -> Iterator[None]:
+        """Run one layer, show each batch to an observer of its own, filled up, and stop after each.
+
+        Args:
+            layer: which one; `embed` was called before.
+            states: its input.
+            observers: one a batch.
+            variant: what is off, and changed.
+            into: where the output goes.
+        """
+        self.layers_run += layer not in variant.mask.whole_layers
+        with self.wrappers.kept(layer):
+            for (rows, call), observer in zip(self.calls(layer), observers, strict=True):
+                with self.wrappers.observe(observer, variant):
+                    after = self.wrappers.run_layer(layer, self.fill(states[rows]), call)
+                into[rows] = after[: rows.stop - rows.start]
+                yield

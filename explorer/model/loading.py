@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from explorer.checkpoints import Checkpoint, ModelSpec, resolve_checkpoint
-from explorer.errors import ModelError
+from explorer.errors import DeviceError, ModelError
 from explorer.guarding import guarded
 from explorer.masks import PARTS, Mask, Site
 from explorer.model.architecture import Architecture, find_architecture
@@ -180,14 +180,18 @@ def inspect_checkpoint(spec: ModelSpec, store: Store, cache: Path, progress: Pro
     """Find a model's files, fetched if need be, and see that they could be loaded; nothing is.
 
     Raises:
-        ModelError: no such model, pickled weights, not a causal language model.
-        DeviceError: no such device.
+        ModelError: no such model, pickled weights, not a causal language model; quantized, and to be streamed.
+        DeviceError: no such device, or several for a streamed model.
     """
     placement = place(spec.device)
+    if spec.stream and placement.spread:
+        raise DeviceError("A streamed model is not spread over devices", spec.device, "Use --device cpu or cuda:0")
     checkpoint = resolve_checkpoint(
         spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress
     )
     _check_causal(checkpoint.config, spec)
+    if spec.stream and (spec.quantize != "none" or checkpoint.config.get("quantization_config")):
+        raise ModelError("Quantized weights are not streamed", checkpoint.name, "Stream the 16-bit original")
     pick_dtype(spec.dtype, placement.device, None)
     return checkpoint
 
@@ -209,10 +213,16 @@ def load(
     checkpoint = checkpoint or inspect_checkpoint(spec, store, cache, progress)
     declared = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
     dtype = pick_dtype(spec.dtype, placement.device, declared)
-    if spec.device == "auto" and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device):
+    if (
+        spec.device == "auto"
+        and not spec.stream
+        and _count_bytes(checkpoint, dtype, spec.quantize) > free_bytes(placement.device)
+    ):
         placement = place("map")
     progress(0, 3, "Reading the weights")
-    model, unused = read_all_weights(checkpoint, placement, dtype, spec.quantize, spec.trust_remote_code, cache)
+    model, unused = read_all_weights(
+        checkpoint, placement, dtype, spec.quantize, spec.trust_remote_code, cache, spec.stream
+    )
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")

@@ -61,20 +61,29 @@ def check_hooks(wrappers: ModelWrappers) -> bool:
         _refuse(f"its forward pass runs {len(layer_inputs.calls)} of {len(wrappers.layers)} layers")
     hidden, parallel = layer_inputs.hidden, True
     for layer, call in enumerate(layer_inputs.calls):
-        before, (hidden, updates) = hidden, _run_seen(wrappers, layer, hidden, call, NONE)
-        for part in PARTS:
-            alone, left = _run_seen(wrappers, layer, before, call, Mask(frozenset({Site(layer, part)})))
-            if left[part].any():
-                _refuse(f"{Site(layer, part)} adds to the residual stream when it is off")
-            if torch.equal(alone, hidden) and updates[part].abs().max() > 1e-3 * before.abs().max():
-                _refuse(f"turning {Site(layer, part)} off changes nothing")
-            if part == "attention" and not torch.equal(left["mlp"], updates["mlp"]):
-                parallel = False
+        with wrappers.kept(layer):
+            hidden, reads_alike = _check_layer(wrappers, layer, hidden, call)
+        parallel = parallel and reads_alike
     if not torch.isfinite(own).all():
         _refuse_overflow(len(layer_inputs.calls), own.dtype)
     if not _close(wrappers.logits(wrappers.finish(hidden).flatten(0, 1)), own.flatten(0, 1)):
         _refuse("its layers, run one by one, do not give its logits")
     return parallel
+
+
+def _check_layer(wrappers: ModelWrappers, layer: int, before: Hidden, call: LayerCall) -> tuple[Hidden, bool]:
+    """Check one layer; return its output and whether its MLP adds the same with its attention off."""
+    hidden, updates = _run_seen(wrappers, layer, before, call, NONE)
+    parallel = True
+    for part in PARTS:
+        alone, left = _run_seen(wrappers, layer, before, call, Mask(frozenset({Site(layer, part)})))
+        if left[part].any():
+            _refuse(f"{Site(layer, part)} adds to the residual stream when it is off")
+        if torch.equal(alone, hidden) and updates[part].abs().max() > 1e-3 * before.abs().max():
+            _refuse(f"turning {Site(layer, part)} off changes nothing")
+        if part == "attention":
+            parallel = torch.equal(left["mlp"], updates["mlp"])
+    return hidden, parallel
 
 
 def _run_seen(

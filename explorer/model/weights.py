@@ -17,6 +17,7 @@ from explorer.checkpoints import Checkpoint
 from explorer.errors import Cancelled, DeviceError, ExplorerError, ModelError, first_line
 from explorer.extras import require
 from explorer.model.placement import QUANTIZATIONS, Placement
+from explorer.model.streamed_weights import build_streamed
 from explorer.model.unused_tensors import Leftovers, sort_leftovers
 from explorer.paths import OFFLOADED
 from explorer.reading import Unreadable, read_text
@@ -37,9 +38,11 @@ def read_weights(
     quantize: str = "none",
     trust_remote_code: bool = False,
     scratch: Path | None = None,
+    stream: bool = False,
 ) -> Any:
     """Load a folder of safetensors as a causal language model, ready for inference; see `read_all_weights`."""
-    return read_all_weights(Checkpoint(str(folder), folder), placement, dtype, quantize, trust_remote_code, scratch)[0]
+    checkpoint = Checkpoint(str(folder), folder)
+    return read_all_weights(checkpoint, placement, dtype, quantize, trust_remote_code, scratch, stream)[0]
 
 
 def read_all_weights(
@@ -49,11 +52,12 @@ def read_all_weights(
     quantize: str = "none",
     trust_remote_code: bool = False,
     scratch: Path | None = None,
+    stream: bool = False,
 ) -> tuple[Any, Leftovers]:
     """Load a checkpoint as a causal language model, ready for inference; return also what it did not use of the files.
 
-    Weights that go to the disk and are not in memory as they are in their files are written in `scratch`, for as long
-    as the model lives.
+    With `stream` its layers are read from the files each time they are run. Weights that go to the disk and are not
+    in memory as they are in their files are written in `scratch`, for as long as the model lives.
 
     Raises:
         ModelError: the files are damaged or incomplete, no causal language model, or cannot be quantized; or they hold
@@ -62,7 +66,7 @@ def read_all_weights(
     """
     with ExitStack() as stack:
         offload = _make_offload(stack, scratch) if placement.spread else None
-        model, leftovers = _load(checkpoint, placement, dtype, quantize, trust_remote_code, offload)
+        model, leftovers = _load(checkpoint, placement, dtype, quantize, trust_remote_code, offload, stream)
         weakref.finalize(model, stack.pop_all().close)
     return model, leftovers
 
@@ -94,6 +98,7 @@ def _load(
     quantize: str,
     trust_remote_code: bool,
     offload: Path | None,
+    stream: bool,
 ) -> tuple[Any, Leftovers]:
     from transformers import AutoModelForCausalLM
 
@@ -102,21 +107,24 @@ def _load(
     folder = checkpoint.folder
     try:
         config = _read_config(folder, trust_remote_code)
-        model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
-            folder,
-            config=config,
-            generation_config=_plain_generation(folder, config),
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # told below, with the shapes
-            adapter_kwargs=_NO_ADAPTER,
-            offload_folder=offload,
-            **placement.options,
-            **_quantization(quantize, dtype),
-        )
+        if stream:
+            model, report = build_streamed(config, checkpoint.weights, placement.device, dtype, trust_remote_code)
+        else:
+            model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+                folder,
+                config=config,
+                generation_config=_plain_generation(folder, config),
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, with the shapes
+                adapter_kwargs=_NO_ADAPTER,
+                offload_folder=offload,
+                **placement.options,
+                **_quantization(quantize, dtype),
+            )
     except torch.OutOfMemoryError:
         raise DeviceError(
             f"The model does not fit on {placement.device}", folder.name, "Use --dtype bfloat16, --quantize or --device"

@@ -8,7 +8,7 @@ to be taken off when work fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import Any
 
@@ -41,6 +41,7 @@ from explorer.model.forward_policies import (
     following,
     hidden_of,
 )
+from explorer.model.layer_stream import find_stream
 from explorer.model.layer_surgery import Watch, put_forward
 from explorer.model.piece_policies import LayerInputs, RecordLayerInputs, ReplaceDecoderOutput, ReplaceLastLayer
 from explorer.model.weights import find_input_device
@@ -105,6 +106,7 @@ class ModelWrappers:
         self.model = model
         self.device = find_input_device(model)
         self.layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
+        self.stream = find_stream(model)
         self.vocabulary: int = model.config.get_text_config(decoder=True).vocab_size
         self._undo: list[Callable[[], None]] = []
         scale = float(getattr(self.layers[0], architecture.multiplier)) if architecture.multiplier else 1.0
@@ -166,7 +168,7 @@ class ModelWrappers:
         A site that is off adds zeros to the residual stream, or what stands in for it, and is not run; a layer that is
         off is skipped. A layer has the variant's weights while it runs, and its own before and after.
         """
-        with following(VariantForward(variant, self._form, self.layers)):
+        with following(VariantForward(variant, self._form, self.layers, self.in_memory)):
             yield
 
     @contextmanager
@@ -177,8 +179,16 @@ class ModelWrappers:
 
         And keep in `watch` what modules within the layers are given and give.
         """
-        with following(VariantForward(variant, self._form, self.layers, observer, watch)):
+        with following(VariantForward(variant, self._form, self.layers, self.in_memory, observer, watch)):
             yield
+
+    def kept(self, layer: int) -> AbstractContextManager[None]:
+        """Keep a streamed layer's weights to the end of the block, once something has needed them."""
+        return nullcontext() if self.stream is None else self.stream.kept(layer)
+
+    def in_memory(self, layer: int) -> AbstractContextManager[None]:
+        """Have a layer's weights in memory in the block."""
+        return nullcontext() if self.stream is None else self.stream.in_memory(layer)
 
     @contextmanager
     def checking(self, check: Callable[[], None]) -> Iterator[None]:

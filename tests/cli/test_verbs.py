@@ -52,6 +52,24 @@ def plan_file(run: Command, tmp_path: Path) -> Path:
     return tmp_path / "plan.json"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("score", "--mask", "1,a2"), ("measure",), ("info", "--mask", "a1"), ("interactions",)],
+    ids=lambda words: words[0],
+)
+def test_a_streamed_model_gives_the_same_answers(run: Command, words: tuple[str, ...]) -> None:
+    assert run(*words, "--no-cache", "--stream") == run(*words, "--no-cache")
+
+
+def test_a_streamed_model_is_exported_and_does_not_write(run: Command, tmp_path: Path) -> None:
+    answer = run("export", "--mask", "1", "--out", str(tmp_path / "out"), "--stream")
+    assert answer["verify"]["perplexity_masked"] == answer["verify"]["perplexity_reloaded"]
+    assert answer["measured"]["tokens_per_second"] == {"before": None, "after": None}
+    assert "does not write" in run("generate", "--prompt", "Once", "--stream", bad=True)
+    assert "does not write" in run("compare", "--plans", "deepest", "--decode-speed", "--stream", bad=True)
+    assert "Quantized weights" in run("score", "--quantize", "int8", "--stream", bad=True)
+
+
 def test_plan(run: Command, tiny: Tiny, tmp_path: Path) -> None:
     out = tmp_path / "greedy.json"
     answer = run("plan", "--method", "greedy", "--steps", "2", "--out", str(out))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,6 +13,7 @@ from transformers import DynamicCache
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
+from explorer.evaluation.perplexity import score
 from explorer.export import export, plan_export
 from explorer.masks.mask import Mask
 from explorer.model.kv_cache import measure_cache
@@ -20,7 +22,7 @@ from explorer.model.parameter_counts import count_parameters
 from explorer.storage.store import Store
 from tests.support import brute_force
 from tests.support.more_families import CONFIGS, More, turned_off
-from tests.support.tiny_models import WINDOW
+from tests.support.tiny_models import WINDOW, load_folder
 
 #: Its layers depend on their number.
 _FIXED = "diffllama"
@@ -49,6 +51,15 @@ def test_a_masked_model_is_the_plain_one_without_the_modules(other: LoadedModel,
         found = other.model(ids, use_cache=False).logits
     expected = brute_force.logits(turned_off(brute_force.plain(other.checkpoint.folder), other, mask), ids.numpy())
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_a_streamed_model_gives_the_same_scores(other: LoadedModel) -> None:
+    streamed = load_folder(other.checkpoint.folder, stream=True)
+    corpus, masks = other.tokenize("python-docs", 5 * WINDOW, WINDOW), list(map(Mask.parse, ("none", "1", "a0,m2")))
+    found = (score(each, corpus, masks, Store(None)) for each in (other, streamed))
+    for a, b in zip(*found, strict=True):
+        assert np.array_equal(a.nll, b.nll)
+    assert streamed.architecture == other.architecture
 
 
 def test_kv_bytes_are_those_of_transformers_cache(other: LoadedModel) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import Cancelled, UnsupportedModel
-from explorer.evaluation import perplexity
+from explorer.evaluation import nll
 from explorer.measures.gradients import measure_magnitude, measure_taylor
 from explorer.measures.importance import Importance
 from explorer.measures.measure import UNITS
@@ -61,7 +61,7 @@ def test_blocks_of_logits_do_not_matter(
     llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = by_unit(measure_taylor(llama, llama_corpus))
-    monkeypatch.setitem(perplexity.LOGIT_BYTES, "cpu", 7 * 4 * 300)
+    monkeypatch.setitem(nll.LOGIT_BYTES, "cpu", 7 * 4 * 300)
     for unit, found in by_unit(measure_taylor(llama, llama_corpus)).items():
         np.testing.assert_allclose(found.values, whole[unit].values, rtol=1e-5)
 

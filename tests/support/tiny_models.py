@@ -140,9 +140,9 @@ def save(model: Any, folder: Path, bos: bool = False, **options: Any) -> Path:
     return folder
 
 
-def load_folder(folder: Path, dtype: str = "float32") -> LoadedModel:
+def load_folder(folder: Path, dtype: str = "float32", stream: bool = False) -> LoadedModel:
     """Load a checkpoint through the library, on the CPU, with nothing stored."""
-    return load(ModelSpec(str(folder), dtype, "cpu"), Store(None), folder / "cache")
+    return load(ModelSpec(str(folder), dtype, "cpu", stream=stream), Store(None), folder / "cache")
 
 
 class Tiny:
@@ -151,15 +151,16 @@ class Tiny:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._folders: dict[str, Path] = {}
-        self._loaded: dict[str, LoadedModel] = {}
+        self._loaded: dict[tuple[str, bool], LoadedModel] = {}
 
     def folder(self, family: str) -> Path:
         if family not in self._folders:
             self._folders[family] = save(make_model(FAMILIES[family]()), self.root / family, "gemma" in family)
         return self._folders[family]
 
-    def load(self, family: str) -> LoadedModel:
-        if family not in self._loaded:
-            self._loaded[family] = load_folder(self.folder(family))
-            self._loaded[family].batch_shape.tokens = 4 * WINDOW
-        return self._loaded[family]
+    def load(self, family: str, stream: bool = False) -> LoadedModel:
+        key = family, stream
+        if key not in self._loaded:
+            self._loaded[key] = load_folder(self.folder(family), stream=stream)
+            self._loaded[key].batch_shape.tokens = 4 * WINDOW
+        return self._loaded[key]

@@ -77,4 +77,6 @@ class Merge:
         """What there is to know of changed weights that are not written."""
         if not self.gone:
             return ()
-        return (f"{len(self.gone)} changed weights belong to what is off and go with it, such as {self.gone[0]}.",)
+        return (
+            f"Changed weights that belong to what is off and go with it: {len(self.gone)}, such as {self.gone[0]}.",
+        )

@@ -109,7 +109,7 @@ def _compare(
         expected = loaded.model(first, use_cache=False).logits
     _note(found, expected, reloaded.model(first, use_cache=False).logits)
     both = ((loaded.wrappers, variant), (reloaded, NONE))
-    ran = [run_batches(wrappers, windows.ids, size, off, folder) for wrappers, off in both]
+    ran = [run_batches(wrappers, windows.ids, size, each, folder) for wrappers, each in both]
     for part in slice_rows(len(windows), size):
         progress(part.start, len(windows), "Verifying")
         rows, ended = part.stop - part.start, [next(batches) for batches in ran]

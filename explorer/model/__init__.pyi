@@ -9,11 +9,7 @@ from .batched_windows import BatchedWindows as BatchedWindows
 from .config_only import count_parameters_of_config as count_parameters_of_config
 from .cost_model import CostModel as CostModel, Costs as Costs
 from .dissection import find_updates as find_updates
-from .forward_policies import (
-    Hidden as Hidden,
-    Ids as Ids,
-    LayerCall as LayerCall,
-)
+from .forward_policies import Hidden as Hidden, Ids as Ids, LayerCall as LayerCall
 from .layerwise import LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (
     LoadedModel as LoadedModel,

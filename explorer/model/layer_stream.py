@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explorer.model.architecture import BESIDE
 from explorer.model.layer_surgery import run_within
 from explorer.model.weight_files import WeightFiles
 
@@ -39,7 +40,8 @@ class LayerStream:
         self._asked: Counter[int] = Counter()
         self._present: set[int] = set()
         for index, layer in enumerate(layers):
-            run_within(layer, partial(self.in_memory, index))
+            for module in (layer, *_list_beside(layer)):
+                run_within(module, partial(self.in_memory, index))
 
     @property
     def largest(self) -> int:
@@ -79,6 +81,12 @@ def _list_away(layer: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
         for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             if tensor.is_meta:
                 yield module, name, tensor
+
+
+def _list_beside(layer: nn.Module) -> Iterator[nn.Module]:
+    """Yield what an earlier export put beside a layer: it runs before or after the layer's own forward."""
+    for name in BESIDE:
+        yield from getattr(layer, name, ())
 
 
 def attach_stream(model: Any, stream: LayerStream) -> None:

@@ -158,7 +158,7 @@ def test_changed_tensors_keep_their_type_and_others_their_blocks(
             assert np.array_equal(tensor.data, source.data)
     assert changed == 2 * len(weights.keys() & set(kept))
     card = (tmp_path / "out" / "README.md").read_text()
-    assert ("changed tensors are in q8_0: gguf has no encoder of q6_k" in card) == (kind == "Q6_K")
+    assert ("Changed tensors in q8_0, for gguf has no encoder of q6_k:" in card) == (kind == "Q6_K")
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))

@@ -241,3 +241,14 @@ def test_stand_ins_of_quantized_models(store: Store, tmp_path: Path, kind: str, 
     assert made.verification.max_abs_logit_difference == 0
     with pytest.raises(ModifyError, match="those of this model are quantized"):
         variants.make(loaded, corpus, "1", "refit")
+
+
+def test_a_streamed_folder_runs_what_stands_beside_its_layers(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path
+) -> None:
+    variant = variants.make(llama, llama_corpus, "0,a2,3", "linear")
+    made = export(llama, variant, tmp_path / "out", llama_corpus, store)
+    spec = ModelSpec(str(made.out), "float32", "cpu", trust_remote_code=True, stream=True)
+    streamed = load(spec, store, tmp_path / "cache")
+    (once,), (again,) = (score(each, llama_corpus, [v], store) for each, v in ((llama, variant), (streamed, NONE)))
+    np.testing.assert_array_equal(once.nll, again.nll)

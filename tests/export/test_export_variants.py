@@ -194,7 +194,10 @@ def test_a_change_to_what_is_off_is_told(
     variant = _with_weights(llama, delta, 1, "mlp.up_proj.weight", torch.ones(48, 32))
     export(llama, variant, tmp_path / "out", llama_corpus, store)
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "1 changed weights belong to what is off and go with it, such as model.layers.1.mlp.up_proj.weight" in card
+    assert (
+        "Changed weights that belong to what is off and go with it: 1, such as model.layers.1.mlp.up_proj.weight."
+        in card
+    )
 
 
 def test_an_export_without_its_changes_is_removed(
@@ -247,7 +250,7 @@ def test_the_card_and_the_recipe_tell_what_was_changed(
     for words in (
         "`refit`, fitted on 120 tokens of `python-docs`",
         "`mean`, fitted on 120",
-        "what stands in has 32 parameters, for 1-2",
+        "parameters that stand in: 32, for 1-2",
         f"with the mask alone is {pruned.perplexity:.3f}, with these {changed.perplexity:.3f}: {won.share:.0%} of",
         "--recipe",
         "compared with the variant in memory",

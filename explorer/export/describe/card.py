@@ -119,7 +119,7 @@ def _describe_changes(planned: ExportPlan, variant: Mask | Variant, found: Expor
         "",
         *lines,
         "",
-        f"{len(changes.weights)} tensors are changed; what stands in has {changes.parameters_added:,} parameters"
+        f"Tensors changed: {len(changes.weights)}; parameters that stand in: {changes.parameters_added:,}"
         f"{_list_places(planned)}. Perplexity with the mask alone is {found.pruned.perplexity:.3f}, with these "
         f"{found.score.perplexity:.3f}{share}.",
     ]

@@ -58,8 +58,8 @@ def tell_types(before: GgufModel, after: GgufModel) -> tuple[str, ...]:
     moved = [tensor for tensor in after.tensors if tensor.type != own[tensor.name]]
     kinds = sorted({(own[tensor.name].name, tensor.type.name) for tensor in moved})
     return tuple(
-        f"{sum((own[t.name].name, t.type.name) == kind for t in moved)} changed tensors are in {kind[1].lower()}: "
-        f"gguf has no encoder of {kind[0].lower()}."
+        f"Changed tensors in {kind[1].lower()}, for gguf has no encoder of {kind[0].lower()}: "
+        f"{sum((own[t.name].name, t.type.name) == kind for t in moved)}."
         for kind in kinds
     )
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.cli.verb import MaskOption, PlanOption, StepOption, verb
+from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, verb
 from explorer.cli.work import Work
 from explorer.deltas import Variant
 from explorer.masks import Mask
@@ -22,6 +22,7 @@ def export(
     mask: MaskOption = "none",
     plan: PlanOption = None,
     step: StepOption = None,
+    modify: ModifyOption = [],  # noqa: B006
     format: Annotated[
         str,
         typer.Option(
@@ -45,8 +46,8 @@ def export(
     planned = None if plan is None else Plan.load(plan).describe() | {"step": step}
     made_again = None
     if recipe is not None:
-        made_again, format, planned = _follow(work, recipe, mask, format, plan is not None)
-    chosen = work.mask(mask, plan, step) if made_again is None else made_again
+        made_again, format, planned = _follow(work, recipe, mask, format, plan is not None, bool(modify))
+    chosen = work.vary(work.mask(mask, plan, step), modify) if made_again is None else made_again
     made = export_checkpoint(
         work.loaded,
         chosen,
@@ -63,6 +64,7 @@ def export(
         "out": str(made.out),
         "format": made.format.name,
         "mask": str(chosen.mask),
+        "variant": str(chosen),
         "modifiers": [str(delta.modifier) for delta in chosen.deltas],
         "bytes": made.bytes,
         "layers": made.layers,
@@ -81,13 +83,15 @@ def export(
 
 
 def _follow(
-    work: Work, path: Path, mask: str, format: str, planned: bool
+    work: Work, path: Path, mask: str, format: str, planned: bool, modified: bool
 ) -> tuple[Mask | Variant, str, dict[str, Any] | None]:
     """Take model and text from a recipe; return its variant, its format unless another was asked for, and its plan."""
     from explorer.export import read_recipe
 
     if mask != "none" or planned:
         raise typer.BadParameter("the recipe has a mask of its own", param_hint="--mask or --plan")
+    if modified:
+        raise typer.BadParameter("the recipe has modifiers of its own", param_hint="--modify")
     recipe = read_recipe(path)
     names = ("model", "text", "tokens", "window", "bos", "dtype", "quantize", "trust_remote_code", "calibration_tokens")
     if recipe.trust_remote_code and not work.settings.trust_remote_code:

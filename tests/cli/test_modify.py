@@ -139,3 +139,25 @@ def test_a_delta_of_another_mask_or_model_is_refused(run: Command, tmp_path: Pat
     run("modify", "--mask", "2", "--modify", "mean", "--out", out)
     assert "for 2, and 1 is off" in run("score", "--mask", "1", "--modify", out, bad=True)
     assert "another model" in run("score", "--mask", "2", "--modify", out, bad=True, family="mistral")
+
+
+@pytest.mark.parametrize(("modify", "format"), [("refit", "transformers"), ("mean", "pruned-remote-code")])
+def test_what_is_exported_is_what_was_measured(run: Command, tmp_path: Path, modify: str, format: str) -> None:
+    given = ["--mask", "2", "--modify", modify]
+    answer = run("export", *given, "--format", format, "--out", str(tmp_path / "out"))
+    assert answer["variant"] == f"2 + {modify}"
+    assert answer["verify"]["max_abs_logit_difference"] < 1e-4
+    scored = run("score", *given)["scores"][2]
+    assert answer["verify"]["perplexity_reloaded"] == pytest.approx(scored["perplexity"], rel=1e-5)
+    again = run("export", "--recipe", str(tmp_path / "out" / "recipe.json"), "--out", str(tmp_path / "again"))
+    assert again["verify"] == answer["verify"]
+    said = run("export", "--recipe", str(tmp_path / "out" / "recipe.json"), "--modify", "mean", "--out", "x", bad=True)
+    assert "modifiers of its own" in said
+
+
+def test_a_format_that_cannot_hold_what_stands_in_says_so(run: Command, tmp_path: Path) -> None:
+    said = run(
+        "export", "--mask", "2", "--modify", "mean", "--format", "deci", "--out", str(tmp_path / "out"), bad=True
+    )
+    assert "pruned-remote-code" in said
+    assert not (tmp_path / "out").exists()

@@ -40,6 +40,11 @@ class DeltaMaker:
         run = LayerwisePass(self.loaded, self.corpus.calibration.ids, self.rows, self.store.folder)
         return Reference(run, self.progress)
 
+    @property
+    def forwards(self) -> float:
+        """How many forward passes of all calibration windows the layers run until now are."""
+        return self._reference.run.forwards
+
     def make(self, variant: Variant, specs: Iterable[ModifierSpec]) -> Variant:
         """Return a variant with a delta more for each modifier, from the store where it has been made before."""
         for spec in specs:

@@ -7,15 +7,17 @@ from pathlib import Path
 import streamlit as st
 
 from explorer.errors import ExportError
-from explorer.execution import ExportPreview, View
+from explorer.execution import ExportPreview, View, write_modifiers
 from ui.export import OFFERED, choose_target, draw_exported, draw_target, get_exports, place_export
 from ui.frame import framed, require_summary
 from ui.live import get_engine, get_owner, ready
-from ui.parts import escape_markdown
+from ui.parts import define, escape_markdown
+from ui.prune import name_modifiers
 
 
 def main(view: View) -> None:
     engine, owner = get_engine(), get_owner()
+    _say_what(view)
     planned = engine.preview(owner, view, OFFERED)
     if not ready(planned):
         return
@@ -36,10 +38,19 @@ def main(view: View) -> None:
         draw_exported(job.result)
 
 
+def _say_what(view: View) -> None:
+    """Say that it is the recovered model that is written, and by what text it is fitted."""
+    if view.recovers:
+        text, tokens = view.calibration or view.text, view.calibration_tokens or view.tokens
+        words = f"Exports the recovered model: {name_modifiers(view)}, fitted on {tokens:,} tokens of {text}. "
+        st.caption(escape_markdown(words + define("recovered", "modifier")))
+
+
 def _choose_folder(view: View, format: str) -> Path | None:
     """Let the user name the export; None, with a word on why, where the name is none."""
     label = escape_markdown(f"Name, below {get_exports()}/")
-    key = hashlib.sha256(repr((view.model, str(view.mask), format)).encode(errors="backslashreplace")).hexdigest()[:16]
+    of = repr((view.model, str(view.mask), write_modifiers(view.modify), format))
+    key = hashlib.sha256(of.encode(errors="backslashreplace")).hexdigest()[:16]
     name = st.text_input(label, _suggest_name(view, format), key=f"name {key}")
     try:
         return place_export(name, get_exports())
@@ -50,6 +61,8 @@ def _choose_folder(view: View, format: str) -> Path | None:
 
 def _suggest_name(view: View, format: str) -> str:
     suffix = f"-without-{view.mask}".replace(",", "_") if view.mask else "-whole"
+    if view.recovers:
+        suffix += f"-{write_modifiers(view.modify)}".replace(",", "_").replace(";", "_")
     model = Path(view.model).name.lstrip(".") or "model"
     return f"{model}{suffix}"[:120] + f"-{format}"
 

@@ -52,8 +52,7 @@ def _draw_facts(view: View, summary: ModelSummary) -> None:
                 f"{describe_bytes(costs.bytes)} in {summary.precision}",
                 describe_bytes(costs.kv_bytes_per_token),
                 f"{describe_flops(costs.flops_per_token)} at a context of {summary.window}",
-                f"{summary.text}: {summary.calibration_tokens:,} calibration and "
-                f"{summary.held_out_tokens:,} held-out tokens",
+                _describe_text(summary),
                 summary.protocol,
             ],
         },
@@ -68,6 +67,14 @@ def _draw_facts(view: View, summary: ModelSummary) -> None:
     st.page_link("pages/prune.py", label="Turn layers, attention and MLPs off, and read the perplexity")
     st.page_link("pages/plans.py", label="Compare what every published method removes")
     st.page_link("pages/export.py", label="Write the pruned checkpoint")
+
+
+def _describe_text(summary: ModelSummary) -> str:
+    calibration = f"{summary.calibration_tokens:,} calibration"
+    held_out = f"{summary.held_out_tokens:,} held-out tokens"
+    if summary.calibration_text == summary.text:
+        return f"{summary.text}: {calibration} and {held_out}"
+    return f"{summary.text}: {held_out}; {summary.calibration_text}: {calibration} tokens"
 
 
 def _draw_form(view: View) -> None:

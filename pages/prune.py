@@ -1,4 +1,4 @@
-"""Turn layers, attention and MLPs off; read what it costs and what the model then writes."""
+"""Turn layers, attention and MLPs off; read what it costs, win back what can be, and see what the model then writes."""
 
 import streamlit as st
 
@@ -6,12 +6,13 @@ from explorer.execution import ModelSummary
 from ui.compare import draw_pinning
 from ui.frame import framed, require_summary
 from ui.live import panel
-from ui.prune import draw_instrument, draw_samples
+from ui.prune import draw_instrument, draw_recovery, draw_samples
 
 
 def main(summary: ModelSummary) -> None:
     with st.container(key="instrument"):
         panel("instrument", lambda: draw_instrument(summary))
+    panel("recovery", lambda: draw_recovery(summary))
     panel("pins", lambda: draw_pinning(summary))
     with st.container(key="samples"):
         panel("samples", lambda: draw_samples(summary))

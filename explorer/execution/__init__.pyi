@@ -2,11 +2,11 @@ from .engine import (
     Engine as Engine,
     ExportPreview as ExportPreview,
     ModelSummary as ModelSummary,
-    View as View,
     list_single_sites as list_single_sites,
 )
 from .failures import explain as explain
 from .job import Job as Job
+from .recovery import Recovery as Recovery
 from .requests import (
     Passage as Passage,
     ask_attention as ask_attention,
@@ -16,3 +16,4 @@ from .requests import (
     ask_interactions as ask_interactions,
     ask_passage as ask_passage,
 )
+from .view import View as View, read_modifiers as read_modifiers, write_modifiers as write_modifiers

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.checkpoints import ModelSpec
+from explorer.deltas import Variant
 from explorer.errors import ExportError
 from explorer.evaluation import DecodeSpeed, Live, Sample, Score, generate, measure_decode_speed, score
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
+from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
 from explorer.execution.resident_model import Resident, stamp
+from explorer.execution.view import View, write_modifiers
 from explorer.execution.worker import Worker
 from explorer.export import Exported, export, plan_export
 from explorer.masks import NONE, PARTS, Mask, find_units
@@ -26,31 +28,6 @@ from explorer.text import Corpus
 
 #: Seconds that work goes on when the browsers that asked for it have gone: what is soon done again, and what is long.
 BRIEF, LASTING = 10.0, 600.0
-
-
-@dataclass(frozen=True)
-class View:
-    """What a user looks at: everything that the URL holds."""
-
-    model: str
-    text: str
-    tokens: int
-    window: int
-    dtype: str
-    device: str
-    quantize: str
-    mask: Mask
-    plan: PlanSpec = field(default_factory=PlanSpec)
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model to load. Code from a model is never run for a link."""
-        return ModelSpec(self.model, self.dtype, self.device, quantize=self.quantize)
-
-    @property
-    def source(self) -> View:
-        """The view without its mask and plan: the model and the text."""
-        return replace(self, mask=NONE, plan=PlanSpec())
 
 
 @dataclass(frozen=True)
@@ -68,6 +45,7 @@ class ModelSummary:
     window: int
     held_out_tokens: int
     calibration_tokens: int
+    calibration_text: str
     notices: tuple[str, ...] = ()
 
 
@@ -117,7 +95,17 @@ class Engine:
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
-        return self.ask(owner, "score", view, title, READOUT, work, slot=slot)
+        return self.ask(owner, "score", view.pruned, title, READOUT, work, slot=slot)
+
+    def recover(self, owner: str, view: View) -> Job:
+        """Ask for what the view's modifiers win back: a Recovery, and while it is scored an Estimate."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Recovery:
+            how = (view.mask, view.modify, self.store, job.progress, self.resident.state_cache, job.show)
+            return recover(loaded, corpus, *how)
+
+        title = f"Recovering {view.mask} by {write_modifiers(view.modify)}"
+        return self.ask(owner, "recover", view, title, SAMPLE, work, patience=LASTING)
 
     def redundancy(self, owner: str, view: View, slot: str = "redundancy") -> Job:
         """Ask for the Redundancy of the view's model on the calibration windows."""
@@ -133,11 +121,20 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Plan:
             return make_plan(loaded, corpus, view.plan, self.store, job.progress)
 
-        return self.ask(owner, "plan", replace(view, mask=NONE), f"Plan {view.plan}", SWEEP, work)
+        return self.ask(owner, "plan", replace(view, mask=NONE, modify=()), f"Plan {view.plan}", SWEEP, work)
 
     def plan_scores(self, owner: str, view: View, plan: Plan) -> Job:
         """Ask for the held-out Scores of a plan's masks, by mask; those known so far are the partial result."""
         return self._scores(owner, "plan_scores", view, plan.masks, f"Scores along {plan.spec}", SWEEP)
+
+    def recovered_scores(self, owner: str, view: View, plan: Plan) -> Job:
+        """Ask for the recovered Scores of a plan's masks, by mask, when nothing else is to be done."""
+
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, Score]:
+            return recover_masks(loaded, corpus, plan.masks, view.modify, self.store, job.progress, job.show)
+
+        title, masks = f"Recovering along {plan.spec}", tuple(map(str, plan.masks))
+        return self.ask(owner, "recovered_scores", replace(view, mask=NONE), title, IDLE, work, masks)
 
     def leave_one_out(self, owner: str, view: View, n_layers: int) -> Job:
         """Ask for the Scores with a single site off, by mask, when nothing else is to be done."""
@@ -147,7 +144,7 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, Score]:
             return score_plan_masks(loaded, corpus, masks, self.store, job.progress, job.show)
 
-        return self.ask(owner, kind, view.source, title, priority, work, tuple(map(str, masks)))
+        return self.ask(owner, kind, view.source.pruned, title, priority, work, tuple(map(str, masks)))
 
     def decode_speed(self, owner: str, view: View, run: int) -> Job:
         """Ask for decoded tokens per second, of the whole model and under the mask, measured now."""
@@ -155,21 +152,28 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[DecodeSpeed | None]:
             return measure_decode_speed(loaded, [NONE, view.mask], job.progress)
 
-        return self.ask(owner, "decode_speed", view, "Decoding speed", READOUT, work, (run,))
+        return self.ask(owner, "decode_speed", view.pruned, "Decoding speed", READOUT, work, (run,))
 
     def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
-        """Ask for a greedy Sample; its text so far is the job's partial result."""
+        """Ask for a greedy Sample, recovered if the view is; its text so far is the job's partial result."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Sample:
-            return generate(loaded, view.mask, prompt, new_tokens, chat=chat, listener=job.show)
+            variant = self._make_variant(job, loaded, corpus, view)
+            found = generate(loaded, variant, prompt, new_tokens, chat=chat, listener=job.show)
+            return replace(found, variant=view.mask)  # what is kept long holds no tensors
 
-        return self.ask(owner, "sample", view, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
+        asked = view if view.recovers else view.pruned
+        return self.ask(owner, "sample", asked, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
+
+    def _make_variant(self, job: Job, loaded: LoadedModel, corpus: Corpus, view: View) -> Mask | Variant:
+        return make_variant(loaded, corpus, view.mask, view.modify, self.store, job.progress)
 
     def preview(self, owner: str, view: View, formats: tuple[str, ...]) -> Job:
         """Ask what an export would write: an ExportPreview for each format."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[str, ExportPreview]:
-            return {format: _look_ahead(loaded, view.mask, format) for format in formats}
+            variant = self._make_variant(job, loaded, corpus, view)
+            return {format: _look_ahead(loaded, variant, format) for format in formats}
 
         return self.ask(owner, "preview", view, "Planning the export", READOUT, work, formats)
 
@@ -178,7 +182,8 @@ class Engine:
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Exported:
             options: dict[str, Any] = {"format": format, "overwrite": overwrite, "progress": job.progress}
-            return export(loaded, view.mask, out, corpus, self.store, **options)
+            variant = self._make_variant(job, loaded, corpus, view)
+            return export(loaded, variant, out, corpus, self.store, **options)
 
         more = (format, str(out), overwrite)
         job = self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, more, anew=True)
@@ -220,8 +225,9 @@ class Engine:
         """
 
         def run(job: Job) -> Any:
-            loaded = self.resident.load(view.spec, view.text, job.progress)
-            corpus = self.resident.cut(loaded, view.text, view.tokens, view.window)
+            loaded = self.resident.load(view.spec, view.texts, job.progress)
+            calibration = (view.calibration, view.calibration_tokens)
+            corpus = self.resident.cut(loaded, view.text, view.tokens, view.window, *calibration)
             job.preemptible = True
             with loaded.wrappers.checking(job.check):
                 return work(job, loaded, corpus)
@@ -240,18 +246,19 @@ def list_single_sites(n_layers: int) -> list[Mask]:
 
 def _make_key(kind: str, view: View, more: Part) -> str:
     spec = {name: str(value) for name, value in asdict(view.spec).items()}
-    mask, plan, files = str(view.mask), str(view.plan), (stamp(view.model), stamp(view.text))
-    text = (view.text, view.tokens, view.window)
-    return make_job_key(kind, model=list(spec.items()), text=text, mask=mask, plan=plan, files=files, more=more)
+    files = tuple(map(stamp, (view.model, view.text, view.calibration)))
+    text = (view.text, view.tokens, view.window, view.calibration, view.calibration_tokens)
+    what = {"mask": str(view.mask), "plan": str(view.plan), "modify": tuple(map(str, view.modify))}
+    return make_job_key(kind, model=list(spec.items()), text=text, files=files, more=more, **what)
 
 
 def _without_plan(view: View) -> View:
     return replace(view, plan=PlanSpec())
 
 
-def _look_ahead(loaded: LoadedModel, mask: Mask, format: str) -> ExportPreview:
+def _look_ahead(loaded: LoadedModel, variant: Mask | Variant, format: str) -> ExportPreview:
     try:
-        plan = plan_export(loaded, mask, format)
+        plan = plan_export(loaded, variant, format)
     except ExportError as error:
         return ExportPreview(refused=f"{error.what}: {error.found}.")
     return ExportPreview(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
@@ -270,5 +277,6 @@ def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> ModelSummary:
         window=corpus.window,
         held_out_tokens=corpus.held_out.ids.size,
         calibration_tokens=corpus.calibration.ids.size,
+        calibration_text=corpus.calibration_name,
         notices=loaded.notices,
     )

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from explorer.evaluation import DecodeSpeed, measure_decode_speed, score_tokens
-from explorer.execution.engine import LASTING, Engine, View
+from explorer.execution.engine import LASTING, Engine
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
+from explorer.execution.view import View
 from explorer.masks import NONE, Mask
 from explorer.measures import (
     MEASURES,
@@ -82,7 +83,7 @@ def ask_passage(engine: Engine, owner: str, view: View, window: int) -> Job:
         baseline, masked = (score_tokens(loaded, ids[None], mask)[0] for mask in (NONE, view.mask))
         return Passage(tuple(loaded.tokenizer.decode([token]) for token in ids), baseline, masked)
 
-    return engine.ask(owner, "passage", view, f"Window {window + 1} token by token", READOUT, work, (window,))
+    return engine.ask(owner, "passage", view.pruned, f"Window {window + 1} token by token", READOUT, work, (window,))
 
 
 def ask_decode_speeds(engine: Engine, owner: str, view: View, masks: Sequence[Mask]) -> Job:
@@ -92,7 +93,9 @@ def ask_decode_speeds(engine: Engine, owner: str, view: View, masks: Sequence[Ma
         return dict(zip(masks, measure_decode_speed(loaded, masks, job.progress), strict=True))
 
     names = tuple(map(str, masks))
-    return engine.ask(owner, "decode_speeds", view.source, f"Decoding under {len(names)} masks", SWEEP, work, names)
+    return engine.ask(
+        owner, "decode_speeds", view.source.pruned, f"Decoding under {len(names)} masks", SWEEP, work, names
+    )
 
 
 def ask_curve(engine: Engine, owner: str, view: View, of: PlanSpec | Plan) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 
 from explorer.checkpoints import ModelSpec
@@ -34,18 +35,19 @@ class Resident:
         self.loaded: LoadedModel | None = None
         self.state_cache = HiddenStateCache(0)
         self._stamp: Stamp = ()
-        self._corpora: OrderedDict[tuple[str, int, int, Stamp], Corpus] = OrderedDict()
+        self._corpora: OrderedDict[tuple[str, int, int, str, int, Stamp, Stamp], Corpus] = OrderedDict()
 
     def has(self, spec: ModelSpec) -> bool:
         """Tell whether this very model is in memory."""
         return self.loaded is not None and self.loaded.spec == spec and self._stamp == stamp(spec.model)
 
-    def load(self, spec: ModelSpec, text: str, progress: Progress) -> LoadedModel:
-        """Return the model. One that is in memory is let go for it only when model and text were found.
+    def load(self, spec: ModelSpec, texts: Iterable[str], progress: Progress) -> LoadedModel:
+        """Return the model. One that is in memory is let go for it only when model and texts were found.
 
         Raises ModelError, TextError, UnsupportedModel, DeviceError: see `loading.load`.
         """
-        check_text(text)
+        for text in texts:
+            check_text(text)
         if self.loaded is None or not self.has(spec):
             found = stamp(spec.model)
             checkpoint = inspect_checkpoint(spec, self.store, self.cache, progress)
@@ -63,11 +65,25 @@ class Resident:
         if loaded is not None:
             loaded.unload()
 
-    def cut(self, loaded: LoadedModel, text: str, tokens: int, window: int) -> Corpus:
-        """Return a text's windows; those cut last are kept."""
-        key = text, tokens, window, stamp(text)
+    def cut(
+        self,
+        loaded: LoadedModel,
+        text: str,
+        tokens: int,
+        window: int,
+        calibration: str = "",
+        calibration_tokens: int = 0,
+    ) -> Corpus:
+        """Return a text's windows, with calibration windows of another text if one is named; those cut last are kept.
+
+        Raises TextError: see `text.tokenize`.
+        """
+        key = text, tokens, window, calibration, calibration_tokens, stamp(text), stamp(calibration)
         if key not in self._corpora:
-            self._corpora[key] = loaded.tokenize(text, tokens, window)
+            others = [calibration] if calibration and calibration != text else []
+            self._corpora[key] = loaded.tokenize(
+                text, tokens, window, calibration=others, calibration_tokens=calibration_tokens
+            )
             while len(self._corpora) > _MOST_CORPORA:
                 self._corpora.popitem(last=False)
         return self._corpora[key]
@@ -75,6 +91,8 @@ class Resident:
 
 def stamp(name: str) -> Stamp:
     """Sizes and times of the files that a text or model of this machine is made of: changed files are other work."""
+    if not name:
+        return ()
     path = expand_user(name.removeprefix("tokens:"))
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]

@@ -1,5 +1,11 @@
 from .catalogue import METHODS as METHODS
-from .curve import SEEDS as SEEDS, Curve as Curve, trace_curve as trace_curve, trace_plan as trace_plan
+from .curve import (
+    SEEDS as SEEDS,
+    Curve as Curve,
+    coarse_first as coarse_first,
+    trace_curve as trace_curve,
+    trace_plan as trace_plan,
+)
 from .make import make_plan as make_plan
 from .method import UNITS as UNITS
 from .plan import MOST_SEED as MOST_SEED, Effort as Effort, Plan as Plan, PlanSpec as PlanSpec

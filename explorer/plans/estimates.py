@@ -1,6 +1,6 @@
 """What is known of some masks -> what another one may cost, until it is measured. Knows no torch.
 
-Both estimates are arithmetic on negative log-likelihoods in nats a token, None where the arithmetic of the model
+All are arithmetic on negative log-likelihoods in nats a token, None where the arithmetic of the model
 overflowed. The browser makes the same ones while a slider is dragged (ui/browser/values.js).
 """
 
@@ -49,3 +49,17 @@ def add_damages(baseline: float | None, damages: Mapping[Site, float | None], ma
             return None
         total += damage
     return total
+
+
+def share_won_back(baseline: float | None, pruned: float | None, recovered: float | None) -> float | None:
+    """Return the share of the nats lost to a mask that recovery won back; below 0 it was made worse.
+
+    Args:
+        baseline, pruned, recovered: nats a token of the unpruned, the pruned and the recovered model.
+
+    Returns:
+        The share; None where nothing was lost, or a number is missing.
+    """
+    if baseline is None or pruned is None or recovered is None or pruned <= baseline:
+        return None
+    return (pruned - recovered) / (pruned - baseline)

@@ -25,7 +25,8 @@ def house(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copytree(tiny.folder("llama"), root / "models/llama")
     copytree(tiny.folder("llama"), root / "secret/llama")
     (root / "secret/llama" / SECRET).write_text("x" * 54321)
-    (root / "secret/notes.txt").write_text("The text that nobody may read. " * 500)
+    for name in ("notes", "fit"):
+        (root / f"secret/{name}.txt").write_text("The text that nobody may read. " * 500)
     return root
 
 
@@ -57,6 +58,17 @@ def asked(page: Page) -> None:
 def test_a_link_into_the_folder_is_read_at_once(page: Page, url: str, house: Path) -> None:
     open_link(page, url, model=str(house / "models/llama"))
     expect(page.get_by_text("LlamaForCausalLM").first).to_be_attached()
+
+
+def test_a_text_to_fit_by_is_asked_for_as_any_other(page: Page, url: str, house: Path) -> None:
+    text = f"{house}/secret/fit.txt"
+    received = open_link(page, url, model=str(house / "models/llama"), calibration=text, modify="mean", mask="1")
+    asked(page)
+    expect(page.get_by_text(f"Calibration: {text}")).to_be_visible()
+    page.wait_for_timeout(1000)
+    assert not any(b"LlamaForCausalLM" in frame for frame in received)
+    page.get_by_role("button", name="Read it").click()
+    expect(page.get_by_text("240 calibration tokens").first).to_be_attached()
 
 
 def test_a_link_out_of_the_folder_asks_and_can_be_left(page: Page, url: str, house: Path) -> None:

@@ -225,10 +225,15 @@ def test_no_serious_barrier_to_those_who_cannot_see_or_point(
     browser: Browser, url: str, strange: Path, scheme: Literal["light", "dark"]
 ) -> None:
     with open_page(browser, scheme) as page:
-        shown = Instrument(page, url, strange, mask="1,a2")
+        shown = Instrument(page, url, strange, mask="1,a2", modify="mean")
         shown.wait_for_plan()
         expect(page.locator(".sample .state")).to_have_count(0)
         barriers = {"prune": find_barriers(page)}
+        shown.switch("MLP of layer 3").click()
+        expect(page.locator("[data-part=recoveredTag]")).to_have_text("stale")
+        barriers["stale"] = find_barriers(page)
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_role("button", name="Pin this")).to_be_enabled()
         page.get_by_role("button", name="Pin this").click()
         for name in ("Overview", "Redundancy", "Plans", "Compare", "Export"):
             page.get_by_role("link", name=name, exact=True).first.click()

@@ -14,9 +14,10 @@ import pytest
 
 from explorer.evaluation.generation import generate
 from explorer.evaluation.perplexity import score
-from explorer.execution.engine import Engine, View
+from explorer.execution.engine import Engine
 from explorer.execution.job import Job
 from explorer.execution.requests import ask_interactions
+from explorer.execution.view import View
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel

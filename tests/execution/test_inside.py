@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer.execution.engine import Engine, View, list_single_sites
+from explorer.execution.engine import Engine, list_single_sites
 from explorer.execution.job import SWEEP, Job
 from explorer.execution.requests import (
     ask_attention,
@@ -21,6 +21,7 @@ from explorer.execution.requests import (
     ask_interactions,
     ask_passage,
 )
+from explorer.execution.view import View
 from explorer.masks.mask import NONE, Mask
 from explorer.plans.plan import PlanSpec
 from tests.support.gates import WAIT

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from explorer.execution.engine import Engine, View
+from explorer.execution.engine import Engine
 from explorer.execution.job_keys import make_job_key
 from explorer.execution.requests import ask_curve, ask_importance, ask_interactions, ask_passage
+from explorer.execution.view import View, read_modifiers
 from explorer.masks.mask import NONE, PARTS, Mask, Site
 from explorer.plans.plan import PlanSpec
 from tests.support.tiny_models import REPOSITORY
@@ -60,6 +61,21 @@ def test_equal_masks_share_one_job_however_they_were_made(engine: Engine) -> Non
 def test_other_work_has_another_key(engine: Engine, changes: dict[str, Any]) -> None:
     assert engine.score("ann", VIEW).key != engine.score("bob", replace(VIEW, **changes)).key
     assert engine.score("ann", VIEW).key == engine.score("bob", replace(VIEW, plan=PlanSpec("magnitude"))).key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"modify": read_modifiers("mean")}, {"modify": ()}, {"calibration": "c4"}, {"calibration_tokens": 128}],
+)
+def test_recovered_work_has_the_key_of_how_it_is_made(engine: Engine, changes: dict[str, Any], tmp_path: Path) -> None:
+    view = replace(VIEW, mask=Mask.parse("a0"), modify=read_modifiers("refit"))
+    other = replace(view, **changes)
+    assert engine.recover("ann", view).key != engine.recover("bob", other).key
+    for kind in ("one", "other"):
+        asked = [engine.sample("ann", kind, each, "x", 1, False).key for each in (view, other)]
+        assert asked[0] != asked[1]
+    assert engine.export("ann", view, "deci", tmp_path, False) is not engine.find_export("ann", other)
+    assert engine.score("ann", view).key == engine.score("bob", other).key, "the mask alone is scored as ever"
 
 
 def test_kinds_and_what_more_they_name_are_told_apart(engine: Engine) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from explorer.masks.mask import PARTS, Mask, Site
-from explorer.plans.estimates import add_damages, interpolate_steps
+from explorer.plans.estimates import add_damages, interpolate_steps, share_won_back
 from tests.support.tiny_models import REPOSITORY
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
@@ -47,10 +47,11 @@ def test_damages_add_up() -> None:
 
 
 def _in_the_browser(calls: list[tuple[str, list[Any]]]) -> list[float | None]:
-    """Run the functions of values.js; what they find in nats a token, None for nothing."""
-    script = VALUES.read_text(encoding="utf-8").replace("export ", "") + (
-        f"\nconst calls = {json.dumps(calls)}, called = {{ interpolate, addDamages }};"
-        "\nconsole.log(JSON.stringify(calls.map(([name, given]) => called[name](...given)?.nll ?? null)));"
+    """Run the functions of values.js; what they find, of values the nats a token, None for nothing."""
+    script = VALUES.read_text(encoding="utf-8") + (
+        f"\nconst calls = {json.dumps(calls)}, called = {{ interpolate, addDamages, wonBack }};"
+        "\nconst found = calls.map(([name, given]) => called[name](...given));"
+        "\nconsole.log(JSON.stringify(found.map((each) => (each?.nll === undefined ? each : each.nll))));"
     )
     done = subprocess.run([NODE, "--input-type=module"], input=script, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -78,3 +79,41 @@ def test_the_browser_adds_the_same_damages(baseline: float | None, damages: list
     (found,) = _in_the_browser([("addDamages", [{"data": data}, key])])
     expected = add_damages(baseline, dict(zip(sites, damages, strict=True)), Mask(frozenset(sites[i] for i in off)))
     assert found == (None if expected is None else pytest.approx(expected, rel=1e-12))
+
+
+@settings(max_examples=15, deadline=None)
+@given(nll, nll, nll)
+def test_the_browser_finds_the_same_share(whole: float | None, pruned: float | None, recovered: float | None) -> None:
+    (found,) = _in_the_browser([("wonBack", [whole, pruned, recovered])])
+    expected = share_won_back(whole, pruned, recovered)
+    assert found == (None if expected is None else pytest.approx(expected, rel=1e-12))
+
+
+def test_the_share_is_that_of_the_scores() -> None:
+    assert share_won_back(2.0, 4.0, 2.5) == 0.75
+    assert share_won_back(2.0, 4.0, 5.0) == -0.5
+    assert share_won_back(2.0, 2.0, 2.0) is None
+
+
+def _recovered_of(key: str, recovery: dict[str, Any], step: int | None = None) -> Any:
+    """Ask the browser what it knows of the recovered model under a mask: the kind and the nats."""
+    data = {"recovery": {"known": {}, "steps": [], "last": None, "live": None, "why": "why"} | recovery}
+    steps = [] if step is None else [[key, step]]
+    script = VALUES.read_text(encoding="utf-8") + (
+        f"\nconst it = {{ data: {json.dumps(data)}, stepOf: new Map({json.dumps(steps)}) }};"
+        f"\nconst {{ kind, nll }} = recoveredOf(it, {json.dumps(key)}); console.log(JSON.stringify([kind, nll]));"
+    )
+    done = subprocess.run([NODE, "--input-type=module"], input=script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_what_was_made_for_another_mask_is_stale_until_the_mask_is_back() -> None:
+    made = {"known": {"0110": [2.5, 2.0, 3.0]}, "last": {"removed": "1", "score": [2.5, 2.0, 3.0]}}
+    assert _recovered_of("0110", made) == ["measured", 2.5]
+    assert _recovered_of("1110", made) == ["stale", 2.5]
+    assert _recovered_of("1110", made | {"live": {"off": "1110", "score": [2.75, None, None]}}) == ["estimate", 2.75]
+    assert _recovered_of("1110", {}) == ["none", None]
+    along = made | {"steps": [[2.0], None, [3.0]]}
+    assert _recovered_of("1110", along, 1) == ["estimate", 2.5]
+    assert _recovered_of("1111", along, 2) == ["measured", 3.0]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from explorer.execution.engine import View
+from explorer.execution.view import View, read_modifiers
 from explorer.masks.mask import NONE, Mask
 from ui.prune.strip import read_cells, write_cells
 from ui.view.session import DEFAULT_VIEW, describe_view, read_view
@@ -14,6 +14,8 @@ from ui.view.session import DEFAULT_VIEW, describe_view, read_view
 VIEWS = [
     DEFAULT_VIEW,
     replace(DEFAULT_VIEW, mask=Mask.parse("2-4,a7,m9")),
+    replace(DEFAULT_VIEW, mask=Mask.parse("1"), modify=read_modifiers("linear;rank=8,refit")),
+    replace(DEFAULT_VIEW, calibration="hf:a:b:c:d", calibration_tokens=16384),
     View("org/model", "hf:a:b:c:d", 4096, 512, "float32", "map:0=2GiB", "nf4", Mask.parse("a0")),
 ]
 
@@ -34,6 +36,10 @@ def test_a_short_link_has_model_text_and_mask() -> None:
         ({"tokens": "many"}, "'many' is not a whole number"),
         ({"window": "1"}, "'1' is not"),
         ({"tokens": "9" * 20}, "from 2 to"),
+        ({"modify": "nonsense"}, "modify was skipped. Unknown modifier"),
+        ({"modify": "refit,"}, "modify was skipped. Malformed modifier"),
+        ({"modify": "refit;where=nowhere"}, "modify was skipped. where has no such value"),
+        ({"calibration_tokens": "-1"}, "'-1' is not a whole number"),
     ],
 )
 def test_what_is_not_valid_is_skipped_and_said(parameters: dict[str, str], said: str) -> None:
@@ -41,6 +47,12 @@ def test_what_is_not_valid_is_skipped_and_said(parameters: dict[str, str], said:
     assert view == replace(DEFAULT_VIEW, model="other")
     assert len(notices) == 1
     assert said in notices[0]
+
+
+def test_a_link_says_what_is_recovered_and_how() -> None:
+    view = replace(DEFAULT_VIEW, modify=read_modifiers("refit"), calibration="c4", calibration_tokens=8192)
+    more = {"modify": "refit", "calibration": "c4", "calibration_tokens": "8192"}
+    assert describe_view(view) == describe_view(DEFAULT_VIEW) | more
 
 
 def test_a_link_never_lets_a_model_run_its_own_code() -> None:

@@ -31,7 +31,7 @@ export default function ({ parentElement: root, data, setTriggerValue }) {
     put(line, "th", label, { scope: "row" });
     data.pins.forEach((pin, index) => fill(put(line, "td"), pin, index));
   };
-  row("Perplexity", (cell, pin) => { cell.textContent = pin.perplexity; }, "value");
+  row(data.label, (cell, pin) => { cell.textContent = pin.perplexity; }, "value");
   data.pins[0].rows.forEach(([label], place) => row(label, (cell, pin) => { cell.textContent = pin.rows[place][1]; }));
   data.prompts.forEach((prompt, place) => row(prompt, (cell, pin) => { cell.textContent = pin.texts[place]; }, "sample"));
   row("", (cell, pin, index) => {

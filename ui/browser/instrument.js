@@ -5,7 +5,8 @@ const INSTRUMENTS = new WeakMap();
 
 function build(root, layers) {
   const part = (name) => root.querySelector(`[data-part=${name}]`);
-  const names = ["value", "tag", "interval", "detail", "live", "meter", "context", "speedBefore", "speedAfter", "speedNote",
+  const names = ["readouts", "name", "value", "tag", "interval", "detail", "whole", "legend", "live",
+    "recoveredValue", "recoveredTag", "recoveredInterval", "recoveredDetail", "meter", "context", "speedBefore", "speedAfter", "speedNote",
     "measureSpeed", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear"];
   const it = {
     root, layers, grid: part("strip"), parts: Object.fromEntries(names.map((name) => [name, part(name)])),
@@ -15,7 +16,7 @@ function build(root, layers) {
   buildCells(it);
   listen(it);
   it.resized?.disconnect();
-  it.resized = new ResizeObserver(() => { if (it.data) { drawCurve(it); drawPoint(it, valueOf(it, keyOf(it.off))); } });
+  it.resized = new ResizeObserver(() => { if (it.data) { drawCurve(it); repaint(it); } });
   it.resized.observe(it.parts.curve);
   return it;
 }
@@ -58,10 +59,11 @@ function listen(it) {
 // Say the value that belongs to the mask at rest: at once, and again when it has been measured.
 function speak(it) {
   const value = valueOf(it, it.committed);
-  const said = it.committed + value.kind;
+  const recovered = it.data.recovery ? recoveredOf(it, it.committed) : null;
+  const said = it.committed + value.kind + recovered?.kind;
   if (said === it.said || it.gesture) return;
   it.said = said;
-  announce(it, value);
+  announce(it, value, recovered);
 }
 
 function repaint(it) {
@@ -69,12 +71,13 @@ function repaint(it) {
   const value = valueOf(it, key);
   drawCells(it);
   drawReadout(it, value);
+  const recovered = drawRecovered(it, value, key);
   drawMeter(it);
-  drawPoint(it, value);
-  drawSlider(it, key, value);
+  drawPoint(it, value, recovered);
+  drawSlider(it, key, value, recovered);
 }
 
-function drawSlider(it, key, value) {
+function drawSlider(it, key, value, recovered) {
   const { slider, step } = it.parts;
   const removed = it.off.filter(Boolean).length;
   const at = it.stepOf.get(key);
@@ -85,9 +88,16 @@ function drawSlider(it, key, value) {
   const share = `${removed} of ${it.off.length} sites removed, ${((100 * removed) / it.off.length).toFixed(1)}%`;
   const words = it.steps.length && at === undefined ? `${share}, not on the plan` : share;
   write(step, words);
-  const number = value.kind === "none" ? "perplexity not known yet" : `perplexity ${writePerplexity(value.nll)}, ${value.kind}`;
-  const text = `${words}; ${number}`;
+  const text = `${words}; ${inWords(value, recovered)}`;
   if (slider.getAttribute("aria-valuetext") !== text) slider.setAttribute("aria-valuetext", text);
+}
+
+function drawLegend(it) {
+  const by = it.scale && it.data.recovery ? it.data.recovery.by : "";
+  if (it.parts.legend.dataset.by === by) return;
+  it.parts.legend.dataset.by = by;
+  const swatch = () => document.createElement("i");
+  it.parts.legend.replaceChildren(...(by ? [swatch(), "pruned", swatch(), `recovered: ${by}`] : []));
 }
 
 function take(it, data) {
@@ -134,6 +144,7 @@ export default function ({ parentElement: root, data, setStateValue, setTriggerV
   drawPace(it);
   drawHistory(it);
   drawCurve(it);
+  drawLegend(it);
   write(it.parts.awaited, it.scale ? "" : data.progress || "No plan");
   repaint(it);
   speak(it);

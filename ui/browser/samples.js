@@ -1,4 +1,5 @@
-// Sample texts: original and pruned side by side. Words that differ are struck out on one side and underlined on the other.
+// Sample texts: original, pruned and, if there is one, recovered side by side. Words that differ from the other side are
+// struck out in the original and underlined beside it.
 // Whatever a prompt or a model wrote goes into the page as text, never as markup.
 const SAMPLES = new WeakMap();
 
@@ -9,12 +10,13 @@ function element(name, className, text) {
   return made;
 }
 
-function buildSample() {
+function buildSample({ sides: given }) {
   const card = element("section", "sample");
   const prompt = card.appendChild(element("h3", "prompt"));
   const sides = card.appendChild(element("div", "sides"));
-  const columns = ["Original", "Pruned"].map((title) => {
-    const column = sides.appendChild(element("div", "side"));
+  sides.dataset.sides = given.length;
+  const columns = given.map(({ title }) => {
+    const column = sides.appendChild(element("div", title === "Recovered" ? "side recovered" : "side"));
     column.append(element("h4", "", title));
     return { text: column.appendChild(element("p", "text")), note: column.appendChild(element("p", "note")), key: "" };
   });
@@ -34,7 +36,8 @@ function drawSide(column, side, mark) {
 export default function ({ parentElement: root, data }) {
   const box = root.querySelector(".samples");
   let cards = SAMPLES.get(root);
-  if (!cards || !box.isConnected || cards.length !== data.length || !box.children.length) {
+  if (!cards || !box.isConnected || cards.length !== data.length || !box.children.length ||
+      cards.some(({ columns }, index) => columns.length !== data[index].sides.length)) {
     cards = data.map(buildSample);
     box.replaceChildren(...cards.map(({ card }) => card));
     SAMPLES.set(root, cards);
@@ -43,7 +46,6 @@ export default function ({ parentElement: root, data }) {
     const { card, prompt, columns } = cards[index];
     if (prompt.textContent !== sample.prompt) prompt.textContent = sample.prompt;
     card.setAttribute("aria-label", `Sample ${index + 1}`);
-    drawSide(columns[0], sample.original, "del");
-    drawSide(columns[1], sample.pruned, "ins");
+    sample.sides.forEach((side, place) => drawSide(columns[place], side, place ? "ins" : "del"));
   });
 }

@@ -23,12 +23,30 @@ function valueOf(it, key) {
   const step = it.stepOf.get(key);
   const score = data.known[key] ?? (step === undefined ? null : data.plan.scores[step]) ?? single(data, key);
   if (score) return { kind: "measured", nll: score[0], low: score[1], high: score[2], score, why: score[6] ?? "measured" };
-  const live = data.live;
-  if (live && live.off === key) {
-    const [nll, low, high] = live.score;
-    return { kind: "estimate", nll, low, high, why: `from ${live.windows} of ${live.of} windows` };
-  }
+  if (data.live?.off === key) return estimated(data.live);
   return interpolate(it, step) ?? addDamages(it, key) ?? { kind: "none", why: data.failed || "measuring" };
+}
+
+// What is known of the recovered model under a mask. What was made for another mask is stale.
+function recoveredOf(it, key) {
+  const { recovery } = it.data;
+  const step = it.stepOf.get(key);
+  const score = recovery.known[key] ?? (step === undefined ? null : recovery.steps[step]);
+  if (score) return { kind: "measured", nll: score[0], low: score[1], high: score[2], score, why: score[6] ?? "measured" };
+  if (recovery.live?.off === key) return estimated(recovery.live);
+  const stale = recovery.last && { kind: "stale", nll: recovery.last.score[0], low: null, high: null, why: recovery.why };
+  return interpolate(it, step, recovery.steps) ?? stale ?? { kind: "none", nll: null, why: recovery.why };
+}
+
+// The share of the nats lost to the mask that was won back; null where none were lost.
+function wonBack(whole, pruned, recovered) {
+  if ([whole, pruned, recovered].includes(null) || pruned <= whole) return null;
+  return (pruned - recovered) / (pruned - whole);
+}
+
+function estimated(live) {
+  const [nll, low, high] = live.score;
+  return { kind: "estimate", nll, low, high, why: `from ${live.windows} of ${live.of} windows` };
 }
 
 function single(data, key) {
@@ -36,9 +54,8 @@ function single(data, key) {
   return cell >= 0 && key.indexOf("1", cell + 1) < 0 ? data.leaveOneOut[cell] : null;
 }
 
-function interpolate(it, step) {
+function interpolate(it, step, scores = it.data.plan?.scores) {
   if (step === undefined) return null;
-  const scores = it.data.plan.scores;
   let [below, above] = [step, step];
   while (below >= 0 && !scores[below]) below--;
   while (above < scores.length && !scores[above]) above++;
@@ -65,5 +82,7 @@ function writePerplexity(nll) {
   if (value >= 1e5) return value.toExponential(2).replace(/e\+(\d)$/, "e+0$1");
   return value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 }
+
+const percent = (share) => `${(100 * share).toFixed(1).replace("-", "−")}%`;
 
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);

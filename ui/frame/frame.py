@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from explorer.execution import Job, ModelSummary, View
+from explorer.execution import Job, ModelSummary, View, write_modifiers
 from explorer.masks import Mask
 from ui.live import draw_broken, draw_queue, forget_panels, get_engine, get_owner, panel, ready, watch
 from ui.parts import define, describe_score, draw_skeleton, escape_markdown
@@ -135,6 +135,8 @@ def _draw_header(page: str, facts_job: Job) -> None:
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
         _draw_entry("Perplexity", _describe_score(score), define("perplexity"))
+        if view.modify:
+            _draw_entry("Recovered by", write_modifiers(view.modify), define("recovered", "modifier"))
         copy_link()
     for notice in read_notices(page):
         st.warning(escape_markdown(notice))

@@ -8,5 +8,6 @@ from .waiting import (
     draw_queue as draw_queue,
     draw_state as draw_state,
     follow as follow,
+    name_widget as name_widget,
     ready as ready,
 )

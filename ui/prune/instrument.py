@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import streamlit as st
 
-from explorer.evaluation import Estimate, Score
+from explorer.evaluation import Score
 from explorer.execution import Job, ModelSummary, View, list_single_sites
 from explorer.masks import Mask
 from explorer.plans import Plan
@@ -16,6 +15,15 @@ from ui.parts import describe_speed
 from ui.prune.cell_colours import ask_colours, choose_measure, describe_measure
 from ui.prune.meter import describe_meter
 from ui.prune.plan_choice import choose_plan
+from ui.prune.recoveries import (
+    ask_recovery,
+    ask_steps,
+    describe_stale,
+    get_recoveries,
+    list_steps,
+    name_modifiers,
+)
+from ui.prune.score_format import write_live, write_score
 from ui.prune.strip import draw_strip, list_changes, write_cells
 from ui.view import change_mask, get_view
 
@@ -33,56 +41,34 @@ def draw_instrument(summary: ModelSummary) -> None:
     plan_scores = watch(engine.plan_scores(owner, view, plan.result)) if plan.state == "done" else None
     if plan_scores is None:
         engine.worker.release(owner, ["plan_scores"])  # that of the plan before
+    recovered, steps = ask_recovery(view), ask_steps(view, plan)
     colours = ask_colours(measure)
     leave_one_out = watch(engine.leave_one_out(owner, view, summary.n_layers))
     scored = leave_one_out.result or leave_one_out.partial or {}
     alone = [scored.get(mask) for mask in list_single_sites(summary.n_layers)]
     known = _remember(view, score)
     some = next((s for scores in (known, scored) for s in scores.values()), None)
+    whole = None if some is None else some.unpruned
     data = {
         "model": view.model,
         "known": {write_cells(mask, summary.n_layers): write_score(s) for mask, s in known.items()},
         "leaveOneOut": [None if score is None else write_score(score) for score in alone],
-        "baseline": None if some is None else write_score(some.unpruned),
-        "live": _describe_live(view, score, summary.n_layers),
+        "baseline": None if whole is None else write_score(whole),
+        "live": write_live(view.mask, score, summary.n_layers),
         "failed": str(score.error) if score.state == "failed" else "",
         "tokens": some.n_tokens if some else 0,
+        "recovery": _describe_recovery(view, recovered, plan, whole, summary.n_layers) if view.modify else None,
         "plan": _describe_plan(plan, plan_scores, summary.n_layers),
         "measure": describe_measure(measure, colours, alone),
         "meter": describe_meter(summary.cost_model, summary.window),
         "decodeSpeed": _describe_decode_speed(view),
-        "progress": _describe_progress([score, plan, plan_scores, colours, leave_one_out]),
+        "progress": _describe_progress([score, plan, plan_scores, colours, leave_one_out, steps]),
     }
     draw_strip(summary.n_layers, view.mask, data, change_mask, _ask_decode_speed)
-    for job in (score, plan, plan_scores, colours, leave_one_out):
+    said = steps if recovered is None or recovered.state != "failed" else None  # what fails for one mask may for all
+    for job in (score, plan, plan_scores, colours, leave_one_out, said):
         if job is not None:
             draw_end(job)
-
-
-def write_score(score: Score) -> list[float | str | None]:
-    """Write a score as [nats, low, high, difference, its low, its high, overflow]; None where there is none.
-
-    Nats are of a token; the overflow is in words.
-    """
-    paired = score.delta_ci95 if score.mask else None
-    return [
-        _number(score.total_nll / score.n_tokens),
-        *_logs(score.perplexity_ci95),
-        _number(score.delta_nll_per_token) if score.mask else None,
-        *(paired or (None, None)),
-        str(score.overflow) if score.overflow else None,
-    ]
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _logs(interval: tuple[float, float] | None) -> tuple[float | None, float | None]:
-    """Take an interval of perplexities back to nats; one that is beyond numbers has no end that could be drawn."""
-    if interval is None or not all(0 < end < math.inf for end in interval):
-        return None, None
-    return math.log(interval[0]), math.log(interval[1])
 
 
 def _remember(view: View, job: Job) -> dict[Mask, Score]:
@@ -98,18 +84,6 @@ def _remember(view: View, job: Job) -> dict[Mask, Score]:
     return recent
 
 
-def _describe_live(view: View, job: Job, n_layers: int) -> dict[str, Any] | None:
-    estimate = job.partial
-    if not job.active or not isinstance(estimate, Estimate):
-        return None
-    return {
-        "off": write_cells(view.mask, n_layers),
-        "score": [_number(math.log(estimate.perplexity)), *_logs(estimate.perplexity_ci95)],
-        "windows": len(estimate.score.nll),
-        "of": estimate.n_windows,
-    }
-
-
 def _describe_plan(job: Job, plan_scores: Job | None, n_layers: int) -> dict[str, Any] | None:
     if job.state != "done":
         return None
@@ -122,8 +96,31 @@ def _describe_plan(job: Job, plan_scores: Job | None, n_layers: int) -> dict[str
     }
 
 
+def _describe_recovery(
+    view: View, job: Job | None, plan: Job, whole: Score | None, n_layers: int
+) -> dict[str, Any] | None:
+    found = get_recoveries(view)
+    masks = plan.result.masks if plan.state == "done" else ()
+    made = [
+        (mask, [*write_score(each.score), *(each.recovered.interval or (None, None))])
+        for mask, each in found.made.items()
+    ]
+    if job is None:
+        why = describe_stale(view) if view.mask else "nothing is off"
+    else:
+        why = describe_progress(job) if job.active else "stopped" if job.error is None else str(job.error)
+    return {
+        "by": name_modifiers(view),
+        "known": {write_cells(mask, n_layers): score for mask, score in made},
+        "steps": [None if score is None else write_score(score) for score in list_steps(view, masks, whole)],
+        "last": {"removed": str(made[-1][0]), "score": made[-1][1]} if made else None,
+        "live": write_live(view.mask, job, n_layers),
+        "why": why,
+    }
+
+
 def _describe_progress(jobs: list[Job | None]) -> str:
-    running = [job for job in jobs if job is not None and job.active]
+    running = sorted((job for job in jobs if job is not None and job.active), key=lambda job: job.state == "queued")
     return describe_progress(running[0]) if running else ""
 
 

@@ -1,7 +1,8 @@
-"""Sample texts: the original beside the pruned, from the same prompt, as they are written."""
+"""Sample texts: the original beside the pruned and the recovered, from the same prompt, as they are written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,13 @@ from ui.browser import read, read_scripts
 from ui.live import describe_progress, get_engine, get_owner, watch
 from ui.parts import describe_perplexity
 from ui.prune.prompts import MOST, choose_prompts
+from ui.prune.recoveries import ask_recovery
 from ui.prune.text_diff import mark_differences
 from ui.view import get_view
 
-Pair = tuple[Job, Job]
+#: Side by side: the sides in their order, with the jobs that write them.
+Row = dict[str, Job]
+SIDES = ("original", "pruned", "recovered")
 
 _samples = st.components.v2.component(
     "samples", html='<div class="samples"></div>', css=read("samples.css"), js=read_scripts("samples")
@@ -30,25 +34,37 @@ def draw_samples(summary: ModelSummary) -> None:
     controls, stop = st.columns([8, 1], vertical_alignment="bottom")
     with controls:
         chosen = choose_prompts(summary.chat)
-    pairs: list[Pair] = []
+    recovery = ask_recovery(view, states_only=True)
+    rows: list[Row] = []
     for number, prompt in enumerate(chosen.texts):
-        original, pruned = (
-            watch(engine.sample(owner, slot, seen, prompt, chosen.tokens, chosen.chat))
-            for slot, seen in zip(_slots(number), (replace(view, mask=NONE), view), strict=True)
+        seen = {"original": replace(view.pruned, mask=NONE), "pruned": view.pruned}
+        if recovery is not None and recovery.state == "done":
+            seen["recovered"] = view
+        asked = (prompt, chosen.tokens, chosen.chat)
+        rows.append(
+            {side: watch(engine.sample(owner, f"sample/{number}/{side}", of, *asked)) for side, of in seen.items()}
         )
-        pairs.append((original, pruned))
-    for number in range(len(pairs), MOST):  # those of prompts that are not wanted any more
-        engine.worker.release(owner, _slots(number))
+    engine.worker.release(owner, _unused(rows))
     with stop:
-        _draw_stop([job for pair in pairs for job in pair])
-    written = [(job, prompt) for prompt, (_, job) in zip(chosen.texts, pairs, strict=True) if job.state == "done"]
-    st.session_state.texts = {view: [(prompt, job.result.text) for job, prompt in written]}
-    _samples(key="sample_texts", data=[describe_pair(p, *pair) for p, pair in zip(chosen.texts, pairs, strict=True)])
+        _draw_stop([job for row in rows for job in row.values()])
+    written = [(prompt, list(row.values())[-1]) for prompt, row in zip(chosen.texts, rows, strict=True)]
+    st.session_state.texts = {view: [(prompt, job.result.text) for prompt, job in written if job.state == "done"]}
+    awaited = _await(recovery) if view.recovers else None
+    data = [describe_row(prompt, row, awaited) for prompt, row in zip(chosen.texts, rows, strict=True)]
+    _samples(key="sample_texts", data=data)
 
 
-def _slots(number: int) -> tuple[str, str]:
-    """Where a prompt's original and pruned text are asked for."""
-    return f"sample/{number}/original", f"sample/{number}/pruned"
+def _unused(rows: Sequence[Row]) -> list[str]:
+    """List the slots of texts that are not wanted any more."""
+    wanted = {f"sample/{number}/{side}" for number, row in enumerate(rows) for side in row}
+    return [slot for number in range(MOST) for side in SIDES if (slot := f"sample/{number}/{side}") not in wanted]
+
+
+def _await(recovery: Job | None) -> dict[str, str]:
+    """Say in the place of a recovered text why there is none yet."""
+    if recovery is None or not recovery.active:
+        return {"state": "(not recovered)", "note": ""}
+    return {"state": " …", "note": "after the recovery"}
 
 
 def _draw_stop(jobs: list[Job]) -> None:
@@ -74,16 +90,22 @@ def _is_stopped(job: Job) -> bool:
     return job.state == "cancelled" or job.cancelling
 
 
-def describe_pair(prompt: str, original: Job, pruned: Job) -> dict[str, Any]:
-    """Describe a prompt's two texts as pieces; differences are marked once both are there."""
-    both = original.state == pruned.state == "done"
-    texts = _text_of(original), _text_of(pruned)
-    pieces = mark_differences(*texts) if both else tuple([(text, False)] for text in texts)
-    return {
-        "prompt": prompt,
-        "original": {"pieces": pieces[0], **_describe_side(original)},
-        "pruned": {"pieces": pieces[1], **_describe_side(pruned)},
-    }
+def describe_row(prompt: str, row: Row, awaited: dict[str, str] | None) -> dict[str, Any]:
+    """Describe a prompt's texts as pieces; what differs from the original is marked once both are there.
+
+    Args:
+        awaited: what to say in the place of a recovered text that is not asked for yet; None where none is due.
+    """
+    original = row["original"]
+    pieces = {side: [(_text_of(job), False)] for side, job in row.items()}
+    for side, job in row.items():
+        if side != "original" and original.state == job.state == "done":
+            own, pieces[side] = mark_differences(_text_of(original), _text_of(job))
+            pieces["original"] = own if side == "pruned" else pieces["original"]
+    sides = [{"title": side.capitalize(), "pieces": pieces[side], **_describe_side(job)} for side, job in row.items()]
+    if awaited is not None and "recovered" not in row:
+        sides.append({"title": "Recovered", "pieces": [], **awaited})
+    return {"prompt": prompt, "sides": sides}
 
 
 def _text_of(job: Job) -> str:

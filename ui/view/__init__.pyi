@@ -6,9 +6,11 @@ from .loading_view import (
     refuse as refuse,
     request_view as request_view,
 )
+from .permissions import TEXTS as TEXTS
 from .session import (
     MOST_TOKENS as MOST_TOKENS,
     change_mask as change_mask,
+    change_modifiers as change_modifiers,
     describe_view as describe_view,
     get_permissions as get_permissions,
     get_question as get_question,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import streamlit as st
 
@@ -10,7 +11,7 @@ from explorer.errors import DeviceError, ExplorerError, ModelError, TextError
 from explorer.execution import Job, View
 from ui.live import draw_progress, get_engine, get_owner, panel, watch
 from ui.parts import escape_markdown
-from ui.view.session import notify, set_view, write_url
+from ui.view.session import get_view, notify, set_view, write_url
 
 _FIELDS: Mapping[type[ExplorerError], str] = {ModelError: "model", TextError: "text", DeviceError: "device"}
 
@@ -46,6 +47,7 @@ def draw_loading_view(page: str) -> None:
     st.session_state.coming = None
     get_engine().worker.retry(get_owner(), job)  # what was cancelled once may be wanted later
     if job.state == "done":
+        coming = _fit(coming, get_view())
         set_view(coming)
         write_url(coming)
         st.rerun()
@@ -53,6 +55,13 @@ def draw_loading_view(page: str) -> None:
         refuse({_find_field(job.error): job.error})
         if page != "overview":
             notify([str(job.error)])
+
+
+def _fit(coming: View, shown: View) -> View:
+    """Keep what was set meanwhile where only the calibration is another."""
+    if coming.source.pruned != shown.source.pruned:
+        return coming
+    return replace(shown, calibration=coming.calibration, calibration_tokens=coming.calibration_tokens)
 
 
 def _find_field(error: ExplorerError) -> str:

@@ -18,7 +18,8 @@ from explorer.text import DEFAULT_TEXT, is_hub_name
 
 Kind = Literal["model", "text"]
 
-_TEXTS = (DEFAULT_TEXT, "wikitext2", "c4")
+#: Texts that are known by a name.
+TEXTS = (DEFAULT_TEXT, "wikitext2", "c4")
 _MOST_AGREED = 1000
 
 
@@ -86,7 +87,7 @@ def find_path(kind: Kind, name: str) -> Path | None:
     Raises:
         NoName: no path and no name of the hub.
     """
-    if kind == "text" and name in _TEXTS:
+    if kind == "text" and name in TEXTS:
         return None
     if kind == "text" and name.startswith("hf:"):
         name = name.removeprefix("hf:").split(":")[0]

@@ -10,18 +10,23 @@ from typing import Any
 import streamlit as st
 
 from explorer.checkpoints import DEFAULT_MODEL
+from explorer.deltas import ModifierSpec
 from explorer.errors import ExplorerError
-from explorer.execution import View
+from explorer.execution import View, read_modifiers, write_modifiers
 from explorer.masks import NONE, Mask
 from explorer.plans import PlanSpec
+from explorer.recovery import find_modifier
 from explorer.text import DEFAULT_TEXT
 from ui.live import rerun_panels
-from ui.view.permissions import NoName, Permissions
+from ui.view.permissions import Kind, NoName, Permissions
 
 MOST_TOKENS = 2**31 - 1
 
+#: What a view names that may be a file: the field, and what a link needs to read it.
+_READ: dict[str, Kind] = {"model": "model", "text": "text", "calibration": "text"}
+
 #: Panels that show something of the mask, wherever they are.
-OF_THE_MASK = ("header", "instrument", "pins", "samples", "queue")
+OF_THE_MASK = ("header", "instrument", "recovery", "pins", "samples", "queue")
 
 DEFAULT_VIEW = View(
     model=os.environ.get("EXPLORER_MODEL") or DEFAULT_MODEL,
@@ -56,14 +61,16 @@ def get_permissions() -> Permissions:
 def show_linked(view: View, notices: list[str]) -> None:
     """Show a view that came from elsewhere; or have the page ask first, if it reads what no link may read."""
     asked: dict[str, Path] = {}
-    for kind in ("model", "text"):
+    for name, kind in _READ.items():
+        if not (named := getattr(view, name)):
+            continue
         try:
-            path = get_permissions().asks(kind, getattr(view, kind))
+            path = get_permissions().asks(kind, named)
         except NoName as error:
-            notices = [*notices, f"The link's {kind} was skipped. {error}"]
-            view = replace(view, **{kind: getattr(DEFAULT_VIEW, kind)})
+            notices = [*notices, f"The link's {name} was skipped. {error}"]
+            view = replace(view, **{name: getattr(DEFAULT_VIEW, name)})
         else:
-            asked |= {kind: path} if path is not None else {}
+            asked |= {name: path} if path is not None else {}
     st.session_state.question = Question(view, asked, notices) if asked else None
     if not asked:
         st.session_state.view = view
@@ -76,7 +83,7 @@ class Question:
 
     Args:
         view: the link's.
-        paths: what would be read, by `model` and `text`.
+        paths: what would be read, by `model`, `text` and `calibration`.
         notices: what is to be said of the link.
     """
 
@@ -94,8 +101,8 @@ def answer(question: Question, agreed: bool) -> None:
     """Show the link's view if it was agreed to; or stay with the view that this session has."""
     st.session_state.question = None
     if agreed:
-        for kind in ("model", "text"):
-            get_permissions().agree(kind, getattr(question.view, kind))
+        for name, kind in _READ.items():
+            get_permissions().agree(kind, getattr(question.view, name))
         set_view(question.view)
         notify(question.notices)
     write_url(st.session_state.view)
@@ -123,7 +130,15 @@ def read_notices(page: str) -> list[str]:
 
 def change_mask(mask: Mask) -> None:
     """Set another mask; the panels of the page that depend on it run again."""
-    view = replace(get_view(), mask=mask)
+    _change(replace(get_view(), mask=mask))
+
+
+def change_modifiers(modify: tuple[ModifierSpec, ...]) -> None:
+    """Set what makes up for what is off; the panels of the page that depend on it run again."""
+    _change(replace(get_view(), modify=modify))
+
+
+def _change(view: View) -> None:
     set_view(view)
     write_url(view)
     rerun_panels(*OF_THE_MASK)
@@ -151,12 +166,20 @@ def write_url(view: View) -> None:
 def describe_view(view: View) -> dict[str, str]:
     """Write a view as URL parameters: model, text and mask always, the rest where it is not the default."""
     always = {"model": view.model, "text": view.text, "mask": str(view.mask)}
-    rest = {
-        name: str(getattr(view, name))
-        for name in ("tokens", "window", "dtype", "device", "quantize", "plan")
-        if getattr(view, name) != getattr(DEFAULT_VIEW, name)
-    }
-    return always | rest
+    names = ("tokens", "window", "dtype", "device", "quantize", "plan", "modify", "calibration", "calibration_tokens")
+    rest = {name: getattr(view, name) for name in names if getattr(view, name) != getattr(DEFAULT_VIEW, name)}
+    return always | {name: write_modifiers(value) if name == "modify" else str(value) for name, value in rest.items()}
+
+
+_NAMES = ("model", "text", "calibration", "dtype", "device", "quantize")
+
+
+def _read_known(text: str) -> tuple[ModifierSpec, ...]:
+    """Read modifiers that there are. Raises ModifyError."""
+    found = read_modifiers(text)
+    for spec in found:
+        find_modifier(spec)
+    return found
 
 
 def read_view(parameters: dict[str, str]) -> tuple[View, list[str]]:
@@ -169,11 +192,13 @@ def read_view(parameters: dict[str, str]) -> tuple[View, list[str]]:
                 changes[name] = Mask.parse(value or "none")
             elif name == "plan":
                 changes[name] = PlanSpec.parse(value)
-            elif name in ("tokens", "window"):
+            elif name == "modify":
+                changes[name] = _read_known(value)
+            elif name in ("tokens", "window", "calibration_tokens"):
                 if not 2 <= int(value) <= MOST_TOKENS:
                     raise ValueError
                 changes[name] = int(value)
-            elif name in ("model", "text", "dtype", "device", "quantize") and value.strip():
+            elif name in _NAMES and value.strip():
                 changes[name] = value.strip()
         except ExplorerError as error:
             notices.append(f"The link's {name} was skipped. {error}")

@@ -1,0 +1,138 @@
+"""What recovery gives: a variant made or found, its score beside the mask's, those along a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from explorer.deltas import ModifierSpec, Variant
+from explorer.errors import ModifyError
+from explorer.evaluation import Estimate, HiddenStateCache, Live, Recovered, Score, find_recovered, score
+from explorer.masks import Mask
+from explorer.model import LoadedModel
+from explorer.plans import coarse_first
+from explorer.progress import Progress
+from explorer.recovery import modify
+from explorer.storage import Store
+from explorer.text import Corpus
+
+Modifiers = tuple[ModifierSpec, ...]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What recovery won back at one mask.
+
+    Args:
+        pruned: the Score under the mask alone.
+        score: the Score with the deltas; it names the mask alone, for what is kept long holds no tensors.
+        recovered: the share of the lost nats that was won back.
+        fitted_on: name of the calibration text.
+        tokens: ids of it.
+        seconds: that the fits took, when they were made.
+        parameters_added: numbers in what stands in.
+    """
+
+    pruned: Score
+    score: Score
+    recovered: Recovered
+    fitted_on: str
+    tokens: int
+    seconds: float
+    parameters_added: int
+
+
+def make_variant(
+    loaded: LoadedModel, corpus: Corpus, mask: Mask, modifiers: Modifiers, store: Store, progress: Progress
+) -> Mask | Variant:
+    """Make what was asked for, or find it in the store; the mask alone where nothing is off or to be made.
+
+    Raises ModifyError, Cancelled: see `recovery.modify`.
+    """
+    return modify(loaded, corpus, mask, modifiers, store, progress).plain if mask and modifiers else mask
+
+
+def recover(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    mask: Mask,
+    modifiers: Modifiers,
+    store: Store,
+    progress: Progress,
+    states: HiddenStateCache,
+    listener: Callable[[Estimate], None],
+) -> Recovery:
+    """Make a variant and score it beside its mask; what was finished stays stored, whatever stops it.
+
+    Args:
+        states: kept from the variants before, used and added to.
+        listener: told estimates of the variant's score.
+
+    Raises ModifyError, Cancelled: see `recovery.modify`.
+    """
+    variant = modify(loaded, corpus, mask, modifiers, store, progress)
+    live = Live(states, lambda estimates: listener(replace(estimates[0], score=_let_go(estimates[0].score))))
+    found, pruned = score(loaded, corpus, [variant, mask], store, progress=progress, live=live)
+    return Recovery(
+        pruned,
+        _let_go(found),
+        find_recovered(pruned, found),
+        corpus.calibration_name,
+        corpus.tokens,
+        sum(delta.origin.seconds for delta in variant.deltas),
+        sum(delta.parameters_added for delta in variant.deltas),
+    )
+
+
+def recover_masks(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    masks: Sequence[Mask],
+    modifiers: Modifiers,
+    store: Store,
+    progress: Progress,
+    listener: Callable[[Mapping[Mask, Score]], None],
+) -> dict[Mask, Score]:
+    """Make and score variants of a row of masks, the ends and the middle first; one at a time is in memory.
+
+    A mask whose variant cannot be made is left out.
+
+    Args:
+        progress: told how many of the masks are done.
+        listener: told the scores known so far, by mask.
+
+    Raises:
+        ModifyError: none of them can be made; why the last could not.
+        Cancelled: `progress` or the listener raised it; what was finished stays stored.
+    """
+    found: dict[Mask, Score] = {}
+    refused: ModifyError | None = None
+    waiting = [mask for mask in dict.fromkeys(masks) if mask]
+    for done, index in enumerate(index for part in coarse_first(range(len(waiting))) for index in part):
+        told = _Told(progress, done, len(waiting))
+        told(0, 0, "")
+        try:
+            variant = modify(loaded, corpus, waiting[index], modifiers, store, told)
+        except ModifyError as error:
+            refused = error
+            continue
+        (scored,) = score(loaded, corpus, [variant], store, progress=told)
+        found[waiting[index]] = _let_go(scored)
+        listener(dict(found))
+    if refused and not found:
+        raise refused
+    return found
+
+
+class _Told:
+    """Tells how many variants are made, whatever the step within them."""
+
+    def __init__(self, progress: Progress, done: int, total: int) -> None:
+        self.progress, self.done, self.total = progress, done, total
+
+    def __call__(self, *_: object) -> None:
+        self.progress(self.done, self.total, "Recovering along the plan")
+
+
+def _let_go(found: Score) -> Score:
+    return replace(found, variant=found.mask)

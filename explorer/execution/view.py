@@ -1,0 +1,73 @@
+"""What a user looks at: everything that the URL holds. Knows no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from explorer.checkpoints import ModelSpec
+from explorer.deltas import ModifierSpec
+from explorer.masks import NONE, Mask
+from explorer.plans import PlanSpec
+
+
+@dataclass(frozen=True)
+class View:
+    """What a user looks at: everything that the URL holds.
+
+    Args:
+        model, dtype, device, quantize: what is loaded.
+        text, tokens, window: what it is judged on.
+        mask: what is off.
+        plan: what the slider follows.
+        modify: what makes up for what is off, in order; empty for nothing.
+        calibration: name of the text that is decided and fitted by; empty for the view's own.
+        calibration_tokens: ids of it; 0 for as many as are judged by.
+    """
+
+    model: str
+    text: str
+    tokens: int
+    window: int
+    dtype: str
+    device: str
+    quantize: str
+    mask: Mask
+    plan: PlanSpec = field(default_factory=PlanSpec)
+    modify: tuple[ModifierSpec, ...] = ()
+    calibration: str = ""
+    calibration_tokens: int = 0
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model to load. Code from a model is never run for a link."""
+        return ModelSpec(self.model, self.dtype, self.device, quantize=self.quantize)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts to read."""
+        return (self.text, self.calibration) if self.calibration else (self.text,)
+
+    @property
+    def source(self) -> View:
+        """The view without its mask, plan and modifiers: the model and the texts."""
+        return replace(self, mask=NONE, plan=PlanSpec(), modify=())
+
+    @property
+    def pruned(self) -> View:
+        """The view of the mask alone: what is judged on held-out windows and depends on no calibration."""
+        return replace(self, modify=(), calibration="", calibration_tokens=0)
+
+    @property
+    def recovers(self) -> bool:
+        """Whether something is off, and something makes up for it."""
+        return bool(self.modify and self.mask)
+
+
+def write_modifiers(modify: tuple[ModifierSpec, ...]) -> str:
+    """Write modifiers as one text: `refit,linear;rank=64`."""
+    return ",".join(map(str, modify))
+
+
+def read_modifiers(text: str) -> tuple[ModifierSpec, ...]:
+    """Read what `write_modifiers` wrote. Raises ModifyError."""
+    return tuple(ModifierSpec.parse(part) for part in text.split(",")) if text.strip() else ()

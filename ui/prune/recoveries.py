@@ -1,0 +1,103 @@
+"""What this session has recovered: for which masks, with which numbers; what of it the instrument shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import streamlit as st
+
+from explorer.evaluation import Score
+from explorer.execution import Job, Recovery, View, write_modifiers
+from explorer.masks import NONE, Mask
+from explorer.plans import PlanSpec
+from explorer.recovery import MODIFIERS
+from ui.live import get_engine, get_owner, rerun_panels, watch
+
+_REMEMBERED = 32  # masks whose recovered numbers are shown at once
+
+
+@dataclass
+class Recoveries:
+    """What was recovered one way, in one model, by one text.
+
+    Args:
+        how: the view without its mask and plan.
+        wanted: the masks for which it was asked for.
+        made: what was won back, by mask, the last one last.
+        steps: recovered scores of a plan's masks.
+    """
+
+    how: View
+    wanted: set[Mask]
+    made: dict[Mask, Recovery] = field(default_factory=dict)
+    steps: Mapping[Mask, Score] = field(default_factory=dict)
+
+    def keep(self, mask: Mask, found: Recovery) -> None:
+        """Take note of what was won back."""
+        self.made = {**{each: kept for each, kept in self.made.items() if each != mask}, mask: found}
+        self.made = dict(list(self.made.items())[-_REMEMBERED:])
+
+    def stands_for(self, mask: Mask) -> bool:
+        """Tell whether a mask's variant was asked for, or is there because a plan leads over it."""
+        return mask in self.wanted or mask in self.steps
+
+
+def get_recoveries(view: View) -> Recoveries:
+    """Return what was recovered the view's way; what a link brings is wanted for the link's mask."""
+    how, state = replace(view, mask=NONE, plan=PlanSpec()), st.session_state
+    found: Recoveries | None = state.get("recoveries")
+    if found is None or found.how != how:
+        found = state.recoveries = Recoveries(how, {view.mask})
+    return found
+
+
+def want_recovery(view: View) -> None:
+    """Have what the view's mask removes made up for; for callbacks."""
+    get_recoveries(view).wanted.add(view.mask)
+    rerun_panels("instrument", "recovery", "samples", "pins", "queue")
+
+
+def ask_recovery(view: View, states_only: bool = False) -> Job | None:
+    """Ask for what the view recovers if that is wanted for its mask, and have the panel watch it."""
+    if not view.recovers or not get_recoveries(view).stands_for(view.mask):
+        get_engine().worker.release(get_owner(), ["recover"])  # that of another mask
+        return None
+    job = watch(get_engine().recover(get_owner(), view), states_only)
+    if job.state == "done":
+        get_recoveries(view).keep(view.mask, job.result)
+    return job
+
+
+def find_recovery(view: View) -> Recovery | None:
+    """Return what this session knows to be won back at the view's mask."""
+    return get_recoveries(view).made.get(view.mask) if view.recovers else None
+
+
+def name_modifiers(view: View) -> str:
+    """Name what makes up for what is off, as on the page."""
+    (spec, *more) = view.modify
+    return write_modifiers(view.modify) if more or spec.options else MODIFIERS[spec.name].label
+
+
+def describe_stale(view: View) -> str:
+    """Say for which mask there is a number, where there is none for the view's own."""
+    made = list(get_recoveries(view).made)
+    return f"made for {made[-1]}; now {view.mask} is off" if made else f"not made for {view.mask} yet"
+
+
+def ask_steps(view: View, plan: Job) -> Job | None:
+    """Ask for the recovered scores of the plan's masks, and have the panel watch it."""
+    if not view.modify or plan.state != "done":
+        get_engine().worker.release(get_owner(), ["recovered_scores"])
+        return None
+    job = watch(get_engine().recovered_scores(get_owner(), view, plan.result))
+    get_recoveries(view).steps = job.result or job.partial or {}
+    return job
+
+
+def list_steps(view: View, masks: Sequence[Mask], whole: Score | None) -> list[Score | None]:
+    """List the recovered scores of a plan's masks, as far as they are known; where nothing is off, the model's."""
+    found = get_recoveries(view)
+    known = {mask: made.score for mask, made in found.made.items()} | dict(found.steps)
+    return [known.get(mask) if mask else whole for mask in masks]

@@ -1,0 +1,139 @@
+"""The row that has what was removed made up for: by what, fitted on which text; how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from explorer.execution import ModelSummary, View, read_modifiers, write_modifiers
+from explorer.recovery import MODIFIERS
+from ui.live import describe_progress, get_engine, get_owner, name_widget
+from ui.parts import define, describe_seconds, escape_markdown
+from ui.prune.recoveries import ask_recovery, describe_stale, find_recovery, want_recovery
+from ui.view import TEXTS, change_modifiers, get_permissions, get_view, request_view
+
+_SIZES = (8192, 32768, 131072)  # ids to fit by, beside as many as are judged by
+
+
+def draw_recovery(summary: ModelSummary) -> None:
+    """Draw the choice of what makes up for what is off, how far that is, and a button that stops or starts it."""
+    view = get_view()
+    with st.container(key="recovery", horizontal=True, vertical_alignment="bottom", gap="medium"):
+        _choose_modifier(view)
+        if view.modify:
+            _choose_calibration(view)
+        _draw_state(view, summary)
+    if st.session_state.pop("calibration_moved", False):
+        st.rerun()  # the page shows how far the text has loaded
+
+
+def _choose_modifier(view: View) -> None:
+    chosen = write_modifiers(view.modify)
+    options = ["", *MODIFIERS, *([chosen] if chosen and chosen not in MODIFIERS else [])]
+    _set("modifier", chosen)
+    st.selectbox(
+        "Recover by",
+        options,
+        options.index(chosen),
+        format_func=lambda name: MODIFIERS[name].label if name in MODIFIERS else name or "Nothing",
+        key="modifier",
+        on_change=_take_modifier,
+        width=190,
+        help="\n\n".join(
+            [define("recovered", "modifier", "stale"), *(f"{each.label}: {each.what}" for each in MODIFIERS.values())]
+        ),
+    )
+
+
+def _take_modifier() -> None:
+    change_modifiers(read_modifiers(st.session_state.modifier))
+    if get_view().modify:
+        want_recovery(get_view())
+
+
+def _choose_calibration(view: View) -> None:
+    coming: View = st.session_state.get("coming") or view
+    texts, sizes = (
+        list(dict.fromkeys(["", *TEXTS, coming.calibration])),
+        sorted({0, *_SIZES, coming.calibration_tokens}),
+    )
+    _set("calibration_text", coming.calibration)
+    _set("calibration_size", coming.calibration_tokens)
+    st.selectbox(
+        "Fitted on",
+        texts,
+        texts.index(coming.calibration),
+        format_func=lambda name: name or f"{view.text}, as the page",
+        key="calibration_text",
+        on_change=_take_calibration,
+        accept_new_options=True,
+        width=220,
+        help=f"{define('calibration')} Name another text as on the Overview. Measures and plans decide by it too.",
+    )
+    st.selectbox(
+        "Tokens",
+        sizes,
+        sizes.index(coming.calibration_tokens),
+        format_func=lambda size: f"{size or view.tokens:,}",
+        key="calibration_size",
+        on_change=_take_calibration,
+        width=110,
+        help="Token ids to fit by; more of them fit better and take longer.",
+    )
+
+
+def _take_calibration() -> None:
+    state = st.session_state
+    name = (state.calibration_text or "").strip()
+    if name:
+        get_permissions().agree("text", name)
+    get_engine().worker.forget_failed()
+    request_view(replace(get_view(), calibration=name, calibration_tokens=state.calibration_size))
+    state.calibration_moved = True
+
+
+def _set(key: str, value: object) -> None:
+    """Have a widget show what the view has; not before it was drawn once, see `choose_plan`."""
+    if st.session_state.get(key, value) != value:
+        st.session_state[key] = value
+
+
+def _draw_state(view: View, summary: ModelSummary) -> None:
+    """Draw how far it is, in the rest of the row."""
+    job = ask_recovery(view)
+    worker, owner = get_engine().worker, get_owner()
+    if not view.modify:
+        st.caption("Changes weights that stay, or puts something small where something is off, to win loss back.")
+    elif not view.mask:
+        st.caption("Nothing is off, so there is nothing to make up for.")
+    elif job is None:
+        st.button("Recover this", key="recover", type="primary", on_click=want_recovery, args=(view,))
+        words = describe_stale(view)
+        st.caption(escape_markdown(f"{words[0].upper()}{words[1:]}."))
+    elif job.active and not job.cancelling:
+        st.button("Stop", key=name_widget("stop", job), on_click=worker.cancel_for, args=(owner, job))
+        st.progress(job.fraction, text=escape_markdown(describe_progress(job)))
+    elif job.state == "failed":
+        st.button("Try again", key="recover", on_click=_try_again, args=(view,))
+        st.caption(f":red[{escape_markdown(str(job.error))}]")
+    elif job.state == "done":
+        st.caption(escape_markdown(_describe(view, summary)))
+    else:
+        st.button("Recover this", key="recover", type="primary", on_click=worker.retry, args=(owner, job))
+        st.caption("Stopped.")
+
+
+def _try_again(view: View) -> None:
+    get_engine().worker.forget_failed()
+    want_recovery(view)
+
+
+def _describe(view: View, summary: ModelSummary) -> str:
+    found = find_recovery(view)
+    assert found is not None
+    words = f"Made on {found.tokens:,} tokens of {found.fitted_on} in {describe_seconds(found.seconds)}"
+    if found.parameters_added:
+        share = found.parameters_added / summary.cost_model.costs(view.mask, summary.window).parameters
+        words += f"; {found.parameters_added:,} parameters more ({share:.1%})"
+    return f"{words}."

@@ -33,9 +33,9 @@ def find_map(setting: Setting, pairs: Iterable[Pairs]) -> StandIn:
     width = setting.loaded.config.hidden_size
     sums = RidgeSums(width + 1, width, FOLDS, intercept=True)
     for batch in pairs:
-        x, y = batch.x.flatten(0, 1), batch.y.flatten(0, 1)
-        weights = weigh_tokens(batch.stream + batch.y).flatten()
-        sums.add(torch.cat([x, torch.ones_like(x[:, :1])], 1), y, setting.fold(batch.rows), weights)
+        x, weights = torch.cat([batch.x, torch.ones_like(batch.x[..., :1])], -1), weigh_tokens(batch.stream + batch.y)
+        for fold, part in setting.folds(batch.rows):
+            sums.add(x[part].flatten(0, 1), batch.y[part].flatten(0, 1), fold, weights[part].flatten())
     setting.check_finite(sums.finite)
     fitted = sums.solve(_PENALTIES)
     weights, bias = fitted.weights[:-1], fitted.weights[-1]

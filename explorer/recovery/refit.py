@@ -78,8 +78,9 @@ def _refit(setting: Setting, layer: int, projection: OutputProjection, target: S
     for seen in setting.run.look(layer, states, setting.variant, modules=(projection.name,)):
         wanted = setting.target(reference, seen)
         missing = (wanted - setting.arrive(layer, seen.after).float()) / setting.loaded.wrappers.multiplier
-        features = seen.given[projection.name].flatten(0, 1)
-        sums.add(features, missing.flatten(0, 1), setting.fold(seen.rows), weigh_tokens(wanted).flatten())
+        features, weights = seen.given[projection.name], weigh_tokens(wanted)
+        for fold, part in setting.folds(seen.rows):
+            sums.add(features[part].flatten(0, 1), missing[part].flatten(0, 1), fold, weights[part].flatten())
     setting.check_finite(sums.finite)
     penalty = setting.options["penalty"]
     found = sums.solve() if penalty == "auto" else sums.solve((float(penalty),))

@@ -78,9 +78,13 @@ class Setting:
         """Return the value of an option that is a number."""
         return float(self.options[name])
 
-    def fold(self, rows: slice) -> int:
-        """Return the fold that a batch is in."""
-        return rows.start * FOLDS // len(self.run.ids)
+    def folds(self, rows: slice) -> Iterator[tuple[int, slice]]:
+        """Cut a batch by the folds that its windows are in: each with their places in the batch."""
+        for fold in range(FOLDS):
+            first, last = (-(-len(self.run.ids) * each // FOLDS) for each in (fold, fold + 1))
+            start, stop = max(first, rows.start), min(last, rows.stop)
+            if start < stop:
+                yield fold, slice(start - rows.start, stop - rows.start)
 
     @property
     def variant(self) -> Variant:

@@ -69,9 +69,9 @@ def size_weights(target: np.ndarray) -> np.ndarray:
     return 1 / np.sqrt(np.square(flat(target)).mean(-1))
 
 
-def folds(n_windows: int, at_once: int = 4) -> Iterator[np.ndarray]:
-    """Yield which windows are left out: each of four runs of the batches."""
-    fold = np.array([w // at_once * at_once * 4 // n_windows for w in range(n_windows)])
+def folds(n_windows: int) -> Iterator[np.ndarray]:
+    """Yield which windows are left out: each of four runs of them."""
+    fold = np.array([w * 4 // n_windows for w in range(n_windows)])
     yield from (fold == k for k in range(4))
 
 

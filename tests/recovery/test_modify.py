@@ -238,3 +238,17 @@ def test_the_share_won_back_is_of_the_summed_nats(llama: LoadedModel, corpus: Co
 
 def test_a_variant_of_nothing_is_its_mask(llama: LoadedModel, corpus: Corpus, store: Store) -> None:
     assert modify(llama, corpus, MASK, [], store) == Variant(MASK)
+
+
+@pytest.mark.parametrize("spec", ["refit", "linear"])
+def test_the_windows_left_out_do_not_depend_on_the_batch(
+    llama: LoadedModel, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, spec: str
+) -> None:
+    found = []
+    for rows in (1, 4, 16):
+        monkeypatch.setattr(llama.batch_shape, "tokens", rows * WINDOW)
+        found.append(modify(llama, corpus, MASK, [spec], Store(None)).deltas[0])
+    for other in found[1:]:
+        assert list(other.tensors) == list(found[0].tensors)
+        for name, tensor in found[0].tensors.items():
+            torch.testing.assert_close(other.tensors[name], tensor, rtol=1e-3, atol=1e-4)

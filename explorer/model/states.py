@@ -108,6 +108,13 @@ class States:
         """Return room for as many states."""
         return States(self.shape, self.dtype, self.folder, self.budget)
 
+    def copy(self) -> States:
+        """Return the same states once more, copied a window at a time."""
+        made = self.like()
+        for row in range(len(self)):
+            made[row : row + 1] = self[row : row + 1]
+        return made
+
 
 def _bytes_of(tensor: Float[Tensor, " *any"]) -> memoryview:
     return tensor.view(-1).view(torch.uint8).numpy().data

@@ -102,10 +102,7 @@ class Setting:
         """
         if self._states is None:
             first = min(layer, self._changed_below, min(self.mask.sites).layer)
-            self._at, self._states = first, self.reference.before(Site(first, "attention"))
-            own = self._states.like()
-            own[:] = self._states[:]
-            self._states = own
+            self._at, self._states = first, self.reference.before(Site(first, "attention")).copy()
         for passed in range(self._at, layer):
             self.run.run(passed, self._states, self.variant, into=self._states)
         self._at = layer

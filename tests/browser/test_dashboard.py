@@ -64,7 +64,7 @@ def test_a_toggle_changes_the_readout_to_what_the_command_line_says(page: Page, 
     removed(page, "10,a3,m4")
     value = page.locator(READOUT)
     expect(value).to_have_text(MEASURED)
-    expect(page.locator(".readout")).to_contain_text("against 19")
+    expect(page.locator(".readout").first).to_contain_text("against 19")
     expect(page.locator(".st-key-frame")).to_contain_text(value.inner_text())
     expected = run_cli("score", "--mask", "10,a3,m4")["scores"]
     expect(value).to_have_text(f"{expected[1]['perplexity']:,.2f}")

@@ -48,8 +48,8 @@ def find_output_projection(loaded: LoadedModel, site: Site) -> OutputProjection 
     found = [
         (name, module)
         for name, module in layer.named_modules()
-        if type(module) in (nn.Linear, Conv1D) and architecture.writes(site.part, f"{name}.weight")
+        if isinstance(module, (nn.Linear, Conv1D)) and architecture.writes(site.part, f"{name}.weight")
     ]
-    if len(found) != 1 or found[0][1].weight.is_meta:
+    if len(found) != 1 or found[0][1].weight.is_meta or not found[0][1].weight.is_floating_point():
         return None
     return OutputProjection(*found[0])

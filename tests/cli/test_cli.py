@@ -141,7 +141,7 @@ def test_words_for_people(common: list[str]) -> None:
     done = _run("score", *common, "--mask", "a1")
     assert done.returncode == 0
     assert done.stderr == ""
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["mask", "none", "a1"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["variant", "none", "a1"]
 
 
 def _bad(words: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:

@@ -17,7 +17,7 @@ from tests.support.tiny_models import WINDOW
 
 #: Families in which a norm stands behind the projection, or experts write.
 WITHOUT_ONE_PROJECTION = {"gemma2", "gemma3_text", "olmo2"}
-EXPERTS = {"mixtral", "gpt_oss"}
+EXPERTS = {"mixtral", "gpt_oss", "qwen3_moe"}
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_stand_ins_of_each_family(loaded: LoadedModel, corpus: Corpus, store: St
 
 
 def test_a_chain_of_modifiers(llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path) -> None:
-    variant = variants.make(llama, llama_corpus, "1,a2", "mean", "refit", "linear")
+    variant = variants.make(llama, llama_corpus, "1,a2", "refit", "mean", "linear")
     out = tmp_path / "out"
     _check(llama, llama_corpus, store, Variant(variant.mask, variant.deltas), out)
     pruned = json.loads((out / "config.json").read_text())["pruned"]

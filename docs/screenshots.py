@@ -10,7 +10,7 @@ sys.path.insert(0, str(DOCS.parent))
 
 from tests.support.browser import open_browser, serve  # noqa: E402
 
-PAGES = {"redundancy": "", "prune": "?mask=25,a26,m17", "overview": "", "export": "?mask=25,a26", "plans": ""}
+PAGES = {"redundancy": "", "prune": "?mask=12-15&modify=refit", "overview": "", "export": "?mask=25,a26", "plans": ""}
 PINNED = ("a25-26", "25,a26,m17", "10-12")
 _BUSY = "[data-testid=stProgress], [data-stale=true]"
 

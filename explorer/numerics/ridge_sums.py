@@ -81,16 +81,22 @@ class RidgeSums:
             return Ridge(self._solve(gram, cross, penalty * unit), penalty, float("nan"))
 
         def find_left(penalty: float) -> float:
-            return sum(self._find_left(fold, penalty * unit) for fold in used) / float(self.squares.sum())
+            return sum(self._find_left(gram, cross, fold, penalty * unit) for fold in used) / float(self.squares.sum())
 
         penalty, error = _descend(penalties, find_left)
         return Ridge(self._solve(gram, cross, penalty * unit), penalty, error)
 
-    def _find_left(self, fold: int, penalty: float) -> float:
-        """Return the squares that a fit to the other folds leaves in a fold."""
-        gram, cross = self.gram.sum(0) - self.gram[fold], self.cross.sum(0) - self.cross[fold]
-        share = float(gram.diagonal().sum() / self.gram.diagonal(dim1=1, dim2=2).sum())
-        weights = self._solve(gram, cross, penalty * share)
+    def _find_left(
+        self,
+        gram: Float[Tensor, "values values"],
+        cross: Float[Tensor, "values outputs"],
+        fold: int,
+        penalty: float,
+    ) -> float:
+        """Return the squares that a fit to the other folds, of all whose sums are given, leaves in a fold."""
+        rest = gram - self.gram[fold]
+        share = float(rest.diagonal().sum() / gram.diagonal().sum())
+        weights = self._solve(rest, cross - self.cross[fold], penalty * share)
         fitted = (weights * (self.gram[fold] @ weights - 2 * self.cross[fold])).sum()
         return float(self.squares[fold] + fitted)
 

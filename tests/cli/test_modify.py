@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer.cli import main
 from explorer.deltas.delta_file import read_delta
 from explorer.deltas.variant import Variant
 from explorer.masks.mask import Mask
@@ -19,28 +16,6 @@ from tests.support import brute_force
 from tests.support.tiny_models import WINDOW, Tiny
 
 Command = Callable[..., Any]
-
-
-@pytest.fixture
-def run(tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a verb in this process: return its JSON, or with `bad` its one line on stderr."""
-
-    def command(verb: str, *words: str, bad: bool = False, family: str = "llama") -> Any:
-        model = ["--model", str(tiny.folder(family)), "--dtype", "float32", "--device", "cpu", "--json"]
-        size = ["--window", str(WINDOW), "--tokens", str(4 * WINDOW), "--cache", str(tmp_path / "cache")]
-        monkeypatch.setattr(sys, "argv", ["explorer", verb, *model, *size, *words])
-        capfd.readouterr()  # what making the tiny model wrote
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        found = capfd.readouterr()
-        assert exit_.value.code == (2 if bad else 0), found.err
-        if bad:
-            (line,) = found.err.splitlines()
-            assert (found.out, "Traceback" in line) == ("", False)
-            return line
-        return json.loads(found.out)
-
-    return command
 
 
 def test_what_was_made_and_what_it_wins_back(run: Command, tiny: Tiny, tmp_path: Path) -> None:

@@ -24,29 +24,6 @@ Command = Callable[..., Any]
 
 
 @pytest.fixture
-def run(tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run a verb in this process: return its JSON, or with `bad` its one line on stderr."""
-
-    def command(verb: str, *words: str, bad: bool = False, family: str = "llama") -> Any:
-        model = ["--model", str(tiny.folder(family)), "--dtype", "float32", "--device", "cpu", "--json"]
-        size = ["--window", str(WINDOW), "--tokens", str(4 * WINDOW), "--cache", str(tmp_path / "cache")]
-        monkeypatch.setattr(sys, "argv", ["explorer", verb, *model, *size, *words])
-        capfd.readouterr()  # what making the tiny model wrote
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        found = capfd.readouterr()
-        assert exit_.value.code == (2 if bad else 0), found.err
-        if bad:
-            (line,) = found.err.splitlines()
-            assert (found.out, "Traceback" in line) == ("", False)
-            return line
-        assert found.err == ""
-        return json.loads(found.out)
-
-    return command
-
-
-@pytest.fixture
 def plan_file(run: Command, tmp_path: Path) -> Path:
     run("plan", "--method", "block-influence", "--unit", "site", "--steps", "4", "--out", str(tmp_path / "plan.json"))
     return tmp_path / "plan.json"

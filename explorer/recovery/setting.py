@@ -167,8 +167,8 @@ class Setting:
 def weigh_tokens(stream: _Tokens) -> Float[Tensor, "windows positions"]:
     """Weigh each token by 1 over the root mean square of its stream.
 
-    The norms that read the stream see errors relative to its size. Without weights the first tokens of windows, a
-    hundred times larger, would be all that counts; without those tokens attention loses its sink.
+    The norms that read the stream see errors relative to its size. Without weights the first tokens of windows,
+    far larger, would be most of what counts; without those tokens attention loses its sink.
     """
     return stream.square().mean(-1).clamp_min(1e-12).rsqrt()
 

@@ -11,7 +11,7 @@ from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, 
 from explorer.cli.work import Work
 from explorer.deltas import Delta, write_delta
 from explorer.errors import ModifyError
-from explorer.recovery import MODIFIERS
+from explorer.modifiers import MODIFIERS
 
 if TYPE_CHECKING:
     from explorer.evaluation import Recovered, Score

@@ -136,7 +136,7 @@ class Work:
 
     def vary(self, mask: Mask, modify: Sequence[str]) -> Mask | Variant:
         """Return a mask with what `--modify` names made for it, or read from files, each over those before."""
-        from explorer.recovery import modify as make_deltas
+        from explorer.modifiers import modify as make_deltas
 
         variant = Variant(mask)
         for given in modify:

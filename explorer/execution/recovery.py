@@ -10,9 +10,9 @@ from explorer.errors import ModifyError
 from explorer.evaluation import Estimate, HiddenStateCache, Live, Recovered, Score, find_recovered, score
 from explorer.masks import Mask
 from explorer.model import LoadedModel
+from explorer.modifiers import modify
 from explorer.plans import coarse_first
 from explorer.progress import Progress
-from explorer.recovery import modify
 from explorer.storage import Store
 from explorer.text import Corpus
 

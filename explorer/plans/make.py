@@ -21,13 +21,13 @@ from explorer.measures import (
     read_similarity,
 )
 from explorer.model import CostModel, LoadedModel, count_parameters
+from explorer.modifiers import RecoveredLosses, check_modifiable
 from explorer.numerics import LossFunction
 from explorer.plans.budgets import Budget
 from explorer.plans.catalogue import METHODS
 from explorer.plans.plan import Effort, Plan, PlanSpec
 from explorer.plans.search import Search
 from explorer.progress import Progress, unreported
-from explorer.recovery import RecoveredLosses, check_modifiable
 from explorer.stopwatch import timing
 from explorer.storage import Store, make_key
 from explorer.text import Corpus

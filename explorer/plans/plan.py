@@ -14,10 +14,10 @@ from explorer.deltas import ModifierSpec
 from explorer.errors import MaskError, PlanError
 from explorer.masks import NONE, Mask
 from explorer.measures import CRITERIA
+from explorer.modifiers import find_modifier
 from explorer.plans.budgets import Budget
 from explorer.plans.catalogue import METHODS
 from explorer.reading import read_json
-from explorer.recovery import find_modifier
 
 #: The largest width, seed and number of steps, and the longest text of protected layers.
 MOST_WIDTH, MOST_SEED, MOST_STEPS = 1000, 2**63 - 1, 20_000

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 import torch
 
 from explorer.deltas import StandIn
+from explorer.modifiers import Fitted, Modifier, Pairs, Setting, check_layers_only
 from explorer.numerics import make_hadamard
-from explorer.recovery.fitted import Fitted
-from explorer.recovery.modifier import Modifier
 from explorer.recovery.scale import find_ratios
-from explorer.recovery.setting import Pairs, Setting, check_layers_only
 from explorer.recovery.stand_ins import fit_stand_ins
 
 

@@ -14,10 +14,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from explorer.deltas import StandIn
+from explorer.modifiers import FOLDS, Fitted, Modifier, Option, Pairs, Setting, weigh_tokens
 from explorer.numerics import RidgeSums
-from explorer.recovery.fitted import Fitted
-from explorer.recovery.modifier import Modifier, Option
-from explorer.recovery.setting import FOLDS, Pairs, Setting, weigh_tokens
 from explorer.recovery.stand_ins import fit_stand_ins
 
 #: Times the mean of the diagonal of sum of x'x.

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from explorer.deltas import StandIn
-from explorer.recovery.fitted import Fitted
-from explorer.recovery.modifier import Modifier
-from explorer.recovery.setting import Pairs, Setting
+from explorer.modifiers import Fitted, Modifier, Pairs, Setting
 from explorer.recovery.stand_ins import fit_stand_ins
 
 

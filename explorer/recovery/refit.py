@@ -12,12 +12,18 @@ import torch
 
 from explorer.errors import ModifyError
 from explorer.masks import Site
+from explorer.modifiers import (
+    FOLDS,
+    Fitted,
+    Modifier,
+    Option,
+    OutputProjection,
+    Setting,
+    find_output_projection,
+    weigh_tokens,
+)
 from explorer.numerics import RidgeSums
 from explorer.recovery.cuts import Cut, list_cuts
-from explorer.recovery.fitted import Fitted
-from explorer.recovery.modifier import Modifier, Option
-from explorer.recovery.output_projections import OutputProjection, find_output_projection
-from explorer.recovery.setting import FOLDS, Setting, weigh_tokens
 
 
 def fit_refit(setting: Setting) -> Fitted:

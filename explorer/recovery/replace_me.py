@@ -9,11 +9,8 @@ from torch.nn import functional as F
 
 from explorer.errors import ModifyError
 from explorer.masks import Site
+from explorer.modifiers import Fitted, Modifier, Option, OutputProjection, Setting, find_output_projection
 from explorer.recovery.cuts import Cut, list_cuts
-from explorer.recovery.fitted import Fitted
-from explorer.recovery.modifier import Modifier, Option
-from explorer.recovery.output_projections import OutputProjection, find_output_projection
-from explorer.recovery.setting import Setting
 
 _STEP, _EPOCHS, _BATCH = 1e-4, 10, 1024  # of Adam, as in the authors' code
 

@@ -16,10 +16,7 @@ from torch import Tensor
 
 from explorer.deltas import StandIn, list_places
 from explorer.masks import PARTS, Site
-from explorer.recovery.fitted import Fitted
-from explorer.recovery.modifier import Modifier
-from explorer.recovery.output_projections import find_output_projection
-from explorer.recovery.setting import Pairs, Setting, check_layers_only
+from explorer.modifiers import Fitted, Modifier, Pairs, Setting, check_layers_only, find_output_projection
 from explorer.recovery.stand_ins import fit_stand_ins
 
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 import torch
 
 from explorer.deltas import StandIn, list_places
-from explorer.recovery.fitted import Fitted
-from explorer.recovery.setting import Pairs, Setting
+from explorer.modifiers import Fitted, Pairs, Setting
 
 
 def fit_stand_ins(setting: Setting, fit: Callable[[Setting, Iterable[Pairs]], StandIn]) -> Fitted:

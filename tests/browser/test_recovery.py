@@ -16,7 +16,7 @@ from explorer.evaluation.generation import generate
 from explorer.evaluation.perplexity import score
 from explorer.evaluation.recovered import find_recovered
 from explorer.masks.mask import NONE, Mask
-from explorer.recovery.modify import modify
+from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from tests.support.browser import serve
 from tests.support.instrument import TOKENS, Instrument, drag

@@ -25,8 +25,8 @@ from explorer.measures.measure import measure_importance
 from explorer.measures.similarity import measure_similarity
 from explorer.model.layer_stream import LayerStream
 from explorer.model.loading import LoadedModel, load
+from explorer.modifiers.modify import modify
 from explorer.progress import unreported
-from explorer.recovery.modify import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support.tiny_models import FAMILIES, WINDOW, Tiny, load_folder, make_model, save

@@ -19,8 +19,8 @@ from explorer.execution.recovery import Recovery
 from explorer.execution.view import View, read_modifiers, write_modifiers
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
+from explorer.modifiers.modify import modify
 from explorer.plans.plan import PlanSpec
-from explorer.recovery.modify import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support.gates import wait
@@ -111,7 +111,7 @@ def test_steps_that_a_modifier_does_not_fit_are_left_out(engine: Engine, view: V
 
 def test_what_was_made_is_not_made_again(engine: Engine, view: View, monkeypatch: pytest.MonkeyPatch) -> None:
     wait(engine.recover("ann", view))
-    monkeypatch.setattr("explorer.recovery.delta_maker.DeltaMaker._make", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("explorer.modifiers.delta_maker.DeltaMaker._make", lambda *_: pytest.fail("made again"))
     assert wait(engine.sample("ann", "sample", view, "The", 2, False)).state == "done"
     other = Engine(engine.cache, lambda owner: True)
     assert wait(other.recover("bob", view)).state == "done"

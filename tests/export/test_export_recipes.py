@@ -33,7 +33,7 @@ from explorer.export.describe.recipe import Recipe, read_recipe
 from explorer.export.formats import FORMATS
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.recovery import modify
+from explorer.modifiers import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support.tiny_models import FAMILIES as CONFIGS, WINDOW, Tiny, load_folder, make_model, save

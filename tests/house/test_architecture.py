@@ -23,6 +23,7 @@ ROOMS = (
     "explorer.model",
     "explorer.evaluation",
     "explorer.measures",
+    "explorer.modifiers",
     "explorer.recovery",
     "explorer.plans",
     "explorer.export",

@@ -12,9 +12,9 @@ from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.perplexity import Live, score
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import load, quieten_libraries
-from explorer.recovery.catalogue import MODIFIERS
-from explorer.recovery.delta_maker import DeltaMaker
-from explorer.recovery.modify import modify
+from explorer.modifiers.catalogue import MODIFIERS
+from explorer.modifiers.delta_maker import DeltaMaker
+from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from tests.performance.engine import CACHE, Row
 

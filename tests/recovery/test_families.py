@@ -10,7 +10,7 @@ from explorer.errors import ModifyError
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.recovery.modify import modify
+from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from tests.support import brute_force
 from tests.support.tiny_models import WINDOW

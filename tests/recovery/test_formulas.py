@@ -15,7 +15,7 @@ from explorer.deltas.delta import Delta
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.recovery.modify import modify
+from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force

@@ -12,7 +12,7 @@ from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.variant import Variant
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.recovery import modify
+from explorer.modifiers import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force

@@ -10,8 +10,8 @@ import streamlit as st
 from explorer.evaluation import Score
 from explorer.execution import Job, Recovery, View, write_modifiers
 from explorer.masks import NONE, Mask
+from explorer.modifiers import MODIFIERS
 from explorer.plans import PlanSpec
-from explorer.recovery import MODIFIERS
 from ui.live import get_engine, get_owner, rerun_panels, watch
 
 _REMEMBERED = 32  # masks whose recovered numbers are shown at once

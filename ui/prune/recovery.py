@@ -7,7 +7,7 @@ from dataclasses import replace
 import streamlit as st
 
 from explorer.execution import ModelSummary, View, read_modifiers, write_modifiers
-from explorer.recovery import MODIFIERS
+from explorer.modifiers import MODIFIERS
 from ui.live import describe_progress, get_engine, get_owner, name_widget
 from ui.parts import define, describe_seconds, escape_markdown
 from ui.prune.recoveries import ask_recovery, describe_stale, find_recovery, want_recovery

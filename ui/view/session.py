@@ -14,8 +14,8 @@ from explorer.deltas import ModifierSpec
 from explorer.errors import ExplorerError
 from explorer.execution import View, read_modifiers, write_modifiers
 from explorer.masks import NONE, Mask
+from explorer.modifiers import find_modifier
 from explorer.plans import PlanSpec
-from explorer.recovery import find_modifier
 from explorer.text import DEFAULT_TEXT
 from ui.live import rerun_panels
 from ui.view.permissions import Kind, NoName, Permissions

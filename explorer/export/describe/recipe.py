@@ -16,10 +16,10 @@ from explorer.export.measurements import ExportMeasurements
 from explorer.jsonable import to_json
 from explorer.masks import Mask
 from explorer.model import LoadedModel
+from explorer.modifiers import modify
 from explorer.progress import Progress, unreported
 from explorer.read_back import NotWhatWasWritten, read_back
 from explorer.reading import read_json
-from explorer.recovery import modify
 from explorer.storage import Store
 from explorer.text import Corpus
 

@@ -9,7 +9,7 @@ import pytest
 
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.errors import ModifyError
-from explorer.recovery.catalogue import MODIFIERS, find_modifier
+from explorer.modifiers.catalogue import MODIFIERS, find_modifier
 from tests.support.tables import table
 from tests.support.tiny_models import REPOSITORY
 
@@ -28,7 +28,7 @@ def test_each_has_its_own_name() -> None:
 
 def test_names_are_known_without_torch() -> None:
     script = (
-        "import sys; from explorer.recovery import MODIFIERS; 'refit' in MODIFIERS; assert 'torch' not in sys.modules"
+        "import sys; from explorer.modifiers import MODIFIERS; 'refit' in MODIFIERS; assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

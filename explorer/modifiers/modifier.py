@@ -10,8 +10,8 @@ from explorer.deltas import ModifierSpec
 from explorer.errors import ModifyError
 
 if TYPE_CHECKING:
-    from explorer.recovery.fitted import Fitted
-    from explorer.recovery.setting import Setting
+    from explorer.modifiers.fitted import Fitted
+    from explorer.modifiers.setting import Setting
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from explorer.evaluation.recovered import find_recovered
 from explorer.masks.mask import NONE, Mask
 from explorer.model.layerwise import LayerwisePass
 from explorer.model.loading import LoadedModel
-from explorer.recovery.catalogue import MODIFIERS, find_modifier
-from explorer.recovery.modify import modify, modify_each
-from explorer.recovery.reference import Reference
+from explorer.modifiers.catalogue import MODIFIERS, find_modifier
+from explorer.modifiers.modify import modify, modify_each
+from explorer.modifiers.reference import Reference
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus, Windows
 from tests.support.tiny_models import WINDOW, Tiny, load_folder

@@ -14,7 +14,7 @@ import torch
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
-from explorer.recovery.modify import modify
+from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from tests.support.processes import CONTEXT
 from tests.support.tiny_models import WINDOW, Tiny, load_folder

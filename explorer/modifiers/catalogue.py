@@ -5,7 +5,7 @@ from __future__ import annotations
 from explorer.deltas import ModifierSpec
 from explorer.errors import ModifyError
 from explorer.lazy_mapping import LazyMapping
-from explorer.recovery.modifier import Modifier
+from explorer.modifiers.modifier import Modifier
 
 _HERE = "explorer.recovery."
 

@@ -13,8 +13,8 @@ from explorer.errors import ModifyError
 from explorer.masks import Mask
 from explorer.measures import VariantLosses
 from explorer.model import LoadedModel
+from explorer.modifiers.delta_maker import DeltaMaker
 from explorer.progress import Progress
-from explorer.recovery.delta_maker import DeltaMaker
 from explorer.storage import Store
 from explorer.text import Corpus
 

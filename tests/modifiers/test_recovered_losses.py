@@ -10,9 +10,9 @@ from explorer.errors import ModifyError, PlanError
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
+from explorer.modifiers.modify import modify
 from explorer.plans.make import make_plan
 from explorer.plans.plan import PlanSpec
-from explorer.recovery.modify import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 

@@ -13,10 +13,10 @@ from explorer.deltas import Delta, Origin, Variant
 from explorer.errors import ModifyError
 from explorer.masks import Mask, Site
 from explorer.model import LayerwisePass, LoadedModel, Seen, States
+from explorer.modifiers.fitted import Fitted
+from explorer.modifiers.output_projections import OutputProjection
+from explorer.modifiers.reference import Reference, next_site
 from explorer.progress import Progress, unreported
-from explorer.recovery.fitted import Fitted
-from explorer.recovery.output_projections import OutputProjection
-from explorer.recovery.reference import Reference, next_site
 
 #: Parts of the calibration windows that are left out in turns, each a run of them: neighbours share a subject.
 FOLDS = 4

@@ -8,9 +8,9 @@ from explorer.deltas import ModifierSpec, Variant
 from explorer.errors import ModifyError
 from explorer.masks import Mask
 from explorer.model import LoadedModel
+from explorer.modifiers.catalogue import find_modifier
+from explorer.modifiers.delta_maker import DeltaMaker
 from explorer.progress import Progress, unreported
-from explorer.recovery.catalogue import find_modifier
-from explorer.recovery.delta_maker import DeltaMaker
 from explorer.storage import Store
 from explorer.text import Corpus
 

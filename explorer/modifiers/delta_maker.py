@@ -9,10 +9,10 @@ from functools import cached_property
 
 from explorer.deltas import Delta, ModifierSpec, Origin, Variant
 from explorer.model import LayerwisePass, LoadedModel
+from explorer.modifiers.catalogue import find_modifier
+from explorer.modifiers.reference import Reference
+from explorer.modifiers.setting import Setting
 from explorer.progress import Progress
-from explorer.recovery.catalogue import find_modifier
-from explorer.recovery.reference import Reference
-from explorer.recovery.setting import Setting
 from explorer.storage import Store, describe_libraries, make_key
 from explorer.text import Corpus
 

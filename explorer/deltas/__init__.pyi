@@ -4,3 +4,11 @@ from .modifier_spec import ModifierSpec as ModifierSpec
 from .places import list_places as list_places
 from .stand_in import StandIn as StandIn
 from .variant import Variant as Variant, find_changes as find_changes, find_prefix as find_prefix
+from .weight_change import (
+    LowRankUpdate as LowRankUpdate,
+    SparsityPattern as SparsityPattern,
+    WeightChange as WeightChange,
+    change_weight as change_weight,
+    fits_weight as fits_weight,
+    name_tensors as name_tensors,
+)

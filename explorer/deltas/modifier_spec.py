@@ -9,7 +9,7 @@ from explorer.errors import ModifyError, shorten
 
 _LONGEST = 400  # characters of a spec's text
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-_VALUE = re.compile(r"[A-Za-z0-9.:_+-]+")
+_VALUE = re.compile(r"[A-Za-z0-9.:_+%-]+")
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from explorer.deltas import StandIn, Variant
+from explorer.deltas import Delta, StandIn, Variant
 from explorer.masks import PARTS, Mask, Part, Site
-from explorer.model.layer_surgery import Watch, changed, watched
+from explorer.model.layer_surgery import Watch, watched
 
 Forward = Callable[..., Any]
 #: Token ids, and what the layers make of them.
@@ -154,7 +154,7 @@ class VariantForward(ForwardPolicy):
     variant: Mask | Variant
     form: ReturnFormat
     layers: Sequence[nn.Module]
-    in_memory: Callable[[int], AbstractContextManager[None]]
+    with_weights: Callable[[int, Sequence[Delta]], AbstractContextManager[None]]
     observer: Observer | None = None
     watch: Watch | None = None
     shape: tuple[int, ...] = ()
@@ -192,7 +192,7 @@ class VariantForward(ForwardPolicy):
         module, deltas = self.layers[layer], self.variant.deltas
         if not deltas and self.watch is None:
             return forward(*args, **kwargs)
-        with self.in_memory(layer), changed(module, layer, deltas), watched(module, self.watch):
+        with self.with_weights(layer, deltas), watched(module, self.watch):
             return forward(*args, **kwargs)
 
     def before_site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from explorer.deltas import Delta
+from explorer.model.changed_weights import ChangedWeights
 
 
 @dataclass
@@ -55,18 +56,17 @@ def run_within(module: nn.Module, enter: Callable[[], AbstractContextManager[Non
 
 
 @contextmanager
-def changed(layer: nn.Module, index: int, deltas: Sequence[Delta]) -> Iterator[None]:
-    """Give a layer the weights that deltas have for it; its own come back, whatever happens in the block."""
+def changed(layer: nn.Module, index: int, deltas: Sequence[Delta], changed_weights: ChangedWeights) -> Iterator[None]:
+    """Give a layer the weights that deltas make of its own, which come back, whatever happens in the block."""
     before: list[tuple[nn.Module, str, nn.Parameter]] = []
     try:
-        for delta in deltas:
-            for name in delta.weights.get(index, {}):
-                path, _, leaf = name.rpartition(".")
-                owner = layer.get_submodule(path)
-                own = owner.get_parameter(leaf)
-                before.append((owner, leaf, own))
-                tensor = delta.weights_on(index, own.device)[name]
-                setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
+        for name in {name: None for delta in deltas for name in delta.weights.get(index, {})}:
+            path, _, leaf = name.rpartition(".")
+            owner = layer.get_submodule(path)
+            own = owner.get_parameter(leaf)
+            before.append((owner, leaf, own))
+            tensor = changed_weights.find(index, name, own, deltas)
+            setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
         yield
     finally:
         for owner, leaf, own in reversed(before):

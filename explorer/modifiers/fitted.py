@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from jaxtyping import Float
-
-from explorer.deltas import StandIn
+from explorer.deltas import StandIn, WeightChange
 from explorer.masks import Mask
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -20,9 +14,9 @@ class Fitted:
     """What a modifier made.
 
     Args:
-        weights: layer -> name of a parameter in it -> what takes its place.
+        weights: layer -> name of a parameter in it -> what becomes of it.
         stand_ins: place -> what stands in for it.
     """
 
-    weights: Mapping[int, Mapping[str, Float[Tensor, " *weight"]]] = field(default_factory=dict)
+    weights: Mapping[int, Mapping[str, WeightChange]] = field(default_factory=dict)
     stand_ins: Mapping[Mask, StandIn] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Modifier: a way to make up for what was removed, and the function that does."""
+"""Modifier: a way to change a model, and the function that does."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Modifier:
-    """A way to make up for what was removed.
+    """A way to change a model: to make up for what was removed, or to remove more.
 
     Args:
         name: in `MODIFIERS`.
@@ -68,6 +68,7 @@ class Modifier:
         cost: what it takes.
         function: gives what it made.
         options: those that it has.
+        needs_mask: whether something has to be off.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Modifier:
     cost: str
     function: Callable[[Setting], Fitted]
     options: tuple[Option, ...] = ()
+    needs_mask: bool = True
 
     def read(self, spec: ModifierSpec) -> dict[str, str]:
         """Return the value of every option. Raises ModifyError: the spec has one that this lacks, or a wrong value."""

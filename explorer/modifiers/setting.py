@@ -9,7 +9,7 @@ from functools import cached_property
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.deltas import Delta, Origin, Variant
+from explorer.deltas import Delta, Origin, Variant, WeightChange
 from explorer.errors import ModifyError
 from explorer.masks import Mask, Site
 from explorer.model import LayerwisePass, LoadedModel, Seen, States
@@ -126,15 +126,11 @@ class Setting:
 
     def weight(self, layer: int, projection: OutputProjection) -> Float[Tensor, "outputs values"]:
         """Return the weights that a projection of a layer has in the variant so far."""
-        name = f"{projection.name}.weight"
-        for delta in reversed(self.variant.deltas):
-            if name in delta.weights.get(layer, {}):
-                return projection.read(delta.weights[layer][name])
-        return projection.weight
+        return projection.read(self.loaded.wrappers.weight(layer, f"{projection.name}.weight", self.variant.deltas))
 
-    def put(self, layer: int, name: str, tensor: Float[Tensor, " *weight"]) -> None:
-        """Have a parameter of a layer replaced from now on."""
-        weights = {**self.fitted.weights, layer: {**self.fitted.weights.get(layer, {}), name: tensor}}
+    def put(self, layer: int, name: str, change: WeightChange) -> None:
+        """Have a parameter of a layer changed from now on."""
+        weights = {**self.fitted.weights, layer: {**self.fitted.weights.get(layer, {}), name: change}}
         self.fitted = replace(self.fitted, weights=weights)
 
     def arrive(self, layer: int, hidden: _Tokens) -> _Tokens:

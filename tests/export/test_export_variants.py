@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from explorer.deltas.delta import Delta
 from explorer.deltas.stand_in import StandIn
 from explorer.deltas.variant import Variant
+from explorer.deltas.weight_change import LowRankUpdate, SparsityPattern
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
 from explorer.evaluation.perplexity import score
@@ -85,6 +86,22 @@ def test_the_later_delta_wins(llama: LoadedModel, llama_corpus: Corpus, store: S
     first, second = (variants.perturb(llama, Mask.parse("1-2"), seed).deltas[0] for seed in (1, 2))
     over = Delta(replace(second.origin, below=(first.digest,)), {0: second.weights[0]}, {})
     _check(llama, llama_corpus, store, Variant(first.mask, (first, over)), "transformers", tmp_path / "out")
+
+
+def test_changes_of_every_kind_stack(llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path) -> None:
+    replaced = variants.perturb(llama, Mask.parse("1")).deltas[0]
+    noise, name = torch.Generator().manual_seed(0), "mlp.down_proj.weight"
+    own = llama.wrappers.weight(0, name)
+    product = LowRankUpdate(
+        torch.randn(len(own), 2, generator=noise) / 10, torch.randn(2, own.shape[1], generator=noise) / 10
+    )
+    pattern = SparsityPattern.of(torch.randn(own.shape, generator=noise).clamp_min(0))
+    chain: tuple[Delta, ...] = (replaced,)
+    for change in (product, pattern):
+        origin = replace(replaced.origin, below=tuple(delta.digest for delta in chain))
+        chain = (*chain, Delta(origin, {0: {name: change}, 2: {name: change}}, {}))
+    _check(llama, llama_corpus, store, Variant(replaced.mask, chain), "transformers", tmp_path / "out")
+    assert torch.equal(llama.wrappers.weight(0, name), own)
 
 
 def _read(folder: Path) -> dict[str, tuple[str, bytes]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.deltas import Variant
 from explorer.evaluation import Divergence, measure_divergence, score
@@ -15,6 +16,8 @@ from explorer.model import LoadedModel
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
+
+_Losses = Float64[np.ndarray, "masks windows"]
 
 
 def make_loss_function(
@@ -27,7 +30,7 @@ def make_loss_function(
     """Return what gives the losses by a criterion in `CRITERIA`, of masks on slices of the calibration windows."""
     function = CRITERIA[criterion].function
 
-    def losses(masks: Sequence[Mask | Variant], rows: slice) -> np.ndarray:
+    def losses(masks: Sequence[Mask | Variant], rows: slice) -> _Losses:
         return function(loaded, corpus, list(masks), store, progress, rows)
 
     return losses
@@ -35,17 +38,17 @@ def make_loss_function(
 
 def _find_nll(
     loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
-) -> np.ndarray:
+) -> _Losses:
     scores = score(loaded, corpus, masks, store, "calibration", progress, rows=rows)
     return np.stack([found.nll for found in scores])
 
 
-def _read_divergence(read: Callable[[Divergence], np.ndarray]) -> WindowLosses:
+def _read_divergence(read: Callable[[Divergence], Float64[np.ndarray, " windows"]]) -> WindowLosses:
     """Return what gives one of the numbers of a divergence."""
 
     def losses(
         loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
-    ) -> np.ndarray:
+    ) -> _Losses:
         found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
         return np.stack([read(each) for each in found])
 

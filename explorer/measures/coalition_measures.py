@@ -6,6 +6,7 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.masks import PARTS, Mask, find_units
 from explorer.measures.built_in_criteria import make_loss_function
@@ -19,11 +20,11 @@ _COALITIONS = 10  # a window, as Siddiqui et al. draw them
 
 
 class _Game(Protocol):
-    """Gives values (U,) and samples (n, U) of U units, in what the losses of a window are in."""
+    """Gives values and samples of units, in what the losses of a window are in."""
 
     def __call__(
         self, units: list[Mask], losses: LossFunction, n_windows: int, draws: int, seed: int, progress: Progress
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+    ) -> tuple[Float64[np.ndarray, " units"], Float64[np.ndarray, "samples units"]]: ...
 
 
 def _take_coalition(setting: Setting) -> list[Importance]:

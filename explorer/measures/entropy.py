@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from explorer.masks import NONE, PARTS, Site
@@ -16,6 +17,8 @@ from explorer.progress import Progress, unreported
 from explorer.text import Corpus
 
 BINS = 20  # of each dimension, as in the authors' code
+
+_Hidden = Float[Tensor, "batch positions width"]
 
 
 @torch.inference_mode()
@@ -79,29 +82,29 @@ class _Increases:
         self.stream = self.entropy = self.reached = torch.empty(0)
         self.added: dict[str, Tensor] = {}
 
-    def enter(self, layer: int, hidden: Tensor) -> None:
+    def enter(self, layer: int, hidden: _Hidden) -> None:
         self.entropy = self.reached = find_entropy(hidden)
         self.stream = hidden.clone()  # some layers add in place
         self.added = dict.fromkeys(PARTS, torch.zeros_like(self.entropy))
 
-    def update(self, site: Site, update: Tensor) -> None:
+    def update(self, site: Site, update: _Hidden) -> None:
         after = self.stream + update
         entropy = find_entropy(after)
         self.added[site.part] = entropy - self.reached
         if not self.parallel:
             self.stream, self.reached = after, entropy
 
-    def leave(self, layer: int, hidden: Tensor) -> None:
+    def leave(self, layer: int, hidden: _Hidden) -> None:
         self.rows[layer] = [find_entropy(hidden) - self.entropy, *(self.added[part] for part in PARTS)]
 
-    def found(self) -> np.ndarray:
-        """Return what layers, attentions and MLPs add in each window, (3, batch, L) float64."""
+    def found(self) -> Float64[np.ndarray, "3 batch layers"]:
+        """Return what layers, attentions and MLPs add in each window."""
         layers = [torch.stack(row).cpu() for row in self.rows]
         return torch.stack(layers, dim=-1).numpy()
 
 
-def find_entropy(hidden: Tensor) -> Tensor:
-    """Entropy of hidden states (batch, tokens, width), in nats, (batch,) float64; NaN where one is not finite."""
+def find_entropy(hidden: _Hidden) -> Float64[Tensor, " batch"]:
+    """Entropy of hidden states of each window, in nats; NaN where one is not finite."""
     values = hidden.double()
     least, largest = values.amin(1, keepdim=True), values.amax(1, keepdim=True)
     spread = torch.where(largest > least, largest - least, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.evaluation import Divergence, measure_divergence
 from explorer.masks import NONE, find_units
@@ -10,6 +11,8 @@ from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.importance import Importance
 from explorer.measures.measure_type import Measure, Setting
 from explorer.numerics import excess_loss
+
+_Windows = Float64[np.ndarray, " windows"]
 
 
 def _take_loss(setting: Setting) -> list[Importance]:
@@ -38,20 +41,20 @@ def _take_divergence(setting: Setting) -> list[Importance]:
     ]
 
 
-def _read_kl(found: Divergence) -> np.ndarray:
+def _read_kl(found: Divergence) -> _Windows:
     return found.kl / found.tokens
 
 
-def _read_logit_l2(found: Divergence) -> np.ndarray:
+def _read_logit_l2(found: Divergence) -> _Windows:
     return found.logit_l2 / found.tokens
 
 
-def _read_disagreement(found: Divergence) -> np.ndarray:
+def _read_disagreement(found: Divergence) -> _Windows:
     return 1 - found.top1_matches / found.tokens
 
 
-def _from_windows(name: str, unit: str, rows: np.ndarray) -> Importance:
-    """Make an importance of values (L, n_windows)."""
+def _from_windows(name: str, unit: str, rows: Float64[np.ndarray, "layers windows"]) -> Importance:
+    """Make an importance of the values of each window."""
     return Importance(name, unit, rows.mean(axis=1), rows.T)
 
 

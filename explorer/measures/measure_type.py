@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.masks import PARTS
 from explorer.measures.importance import Importance, Redundant
@@ -51,7 +52,7 @@ class Setting:
     ) -> list[Importance]:
         """Return a measure of every unit from the store; computed in batches of one size, and kept, if not there."""
 
-        def work(size: int) -> dict[str, np.ndarray]:
+        def work(size: int) -> dict[str, Float64[np.ndarray, " *any"]]:
             key = make_key(name, context=self.loaded.numerics_key(size), corpus=self.corpus.digest)
             arrays = self.store.arrays(key)
             if arrays is None:

@@ -97,3 +97,8 @@ class Measure:
     redundant: Redundant | None = "low"
     unit_of: str = ""
     options: tuple[str, ...] = ()
+
+    @property
+    def soon_taken(self) -> bool:
+        """Whether all windows go through the model once at the most."""
+        return self.cost in ("no pass", "one pass")

@@ -44,7 +44,7 @@ def test_what_was_made_and_what_it_wins_back(run: Command, tiny: Tiny, tmp_path:
 def test_a_file_is_what_made_it(run: Command, tmp_path: Path) -> None:
     out = tmp_path / "linear.safetensors"
     made = run("modify", "--mask", "2", "--modify", "linear;rank=4", "--out", str(out))
-    by_file, by_name = (run("score", "--mask", "2", "--modify", given) for given in (str(out), "linear;rank=4"))
+    by_file, by_name = (run("score", "--mask", "2", "--modify", given) for given in (str(out), "linear,rank=4"))
     assert by_file == by_name
     assert [each["variant"] for each in by_file["scores"]] == ["none", "2", "2 + linear;rank=4"]
     assert by_file["scores"][2]["nll"] == made["scores"]["modified"]["nll"]
@@ -98,6 +98,7 @@ def test_plans_tell_what_is_won_back(run: Command) -> None:
         (["--mask", "none"], "nothing is off"),
         (["--mask", "2", "--modify", "nonsense"], "Unknown modifier"),
         (["--mask", "2", "--modify", "mean;x=1"], "no option 'x'"),
+        (["--mask", "2", "--modify", ""], "No modifier is named"),
         (["--mask", "2", "--modify", "/nonexistent/delta.safetensors"], "Cannot read the delta"),
         (["--mask", "2", "--modify", "mean", "--out", "/nonexistent/x/d.safetensors"], "no folder"),
         (["--mask", "2", "--calibration", "/nonexistent.txt"], "nonexistent"),

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from explorer.deltas import Variant
 from explorer.evaluation import Divergence, measure_divergence, score
-from explorer.masks import Mask
+from explorer.masks import NONE, Mask
 from explorer.measures.catalogue import CRITERIA
 from explorer.measures.criterion import Criterion, VariantLosses, WindowLosses
 from explorer.model import LoadedModel
@@ -26,12 +26,17 @@ def make_loss_function(
     store: Store,
     criterion: str = "perplexity",
     progress: Progress = unreported,
+    base: Mask | Variant = NONE,
 ) -> VariantLosses:
-    """Return what gives the losses by a criterion in `CRITERIA`, of masks on slices of the calibration windows."""
+    """Return what gives the losses by a criterion in `CRITERIA`, of masks on slices of the calibration windows.
+
+    With a base a mask is what is turned off in that variant.
+    """
     function = CRITERIA[criterion].function
 
     def losses(masks: Sequence[Mask | Variant], rows: slice) -> _Losses:
-        return function(loaded, corpus, list(masks), store, progress, rows)
+        variants = [base.without(mask.mask) for mask in masks] if base else list(masks)
+        return function(loaded, corpus, variants, store, progress, rows)
 
     return losses
 

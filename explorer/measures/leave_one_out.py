@@ -18,7 +18,7 @@ _Windows = Float64[np.ndarray, " windows"]
 def _take_loss(setting: Setting) -> list[Importance]:
     """Nats a token lost without each unit: the first step of a greedy search, and Shortened LLaMA's perplexity."""
     loaded, corpus = setting.loaded, setting.corpus
-    losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress)
+    losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress, base=setting.variant)
     units = {unit: find_units(loaded.n_layers, unit) for unit in setting.units}
     masks = [NONE, *(mask for each in units.values() for mask in each)]
     baseline, *others = losses(masks, slice(0, len(corpus.calibration)))
@@ -31,9 +31,11 @@ def _take_divergence(setting: Setting) -> list[Importance]:
     loaded, progress = setting.loaded, setting.progress
     units = {unit: find_units(loaded.n_layers, unit) for unit in setting.units}
     masks = [mask for each in units.values() for mask in each]
-    found = {
-        d.mask: d for d in measure_divergence(loaded, setting.corpus, masks, setting.store, "calibration", progress)
-    }
+    variants = [setting.variant.without(mask) for mask in masks]
+    compared = measure_divergence(
+        loaded, setting.corpus, variants, setting.store, "calibration", progress, baseline=setting.variant
+    )
+    found = dict(zip(masks, compared, strict=True))
     return [
         _from_windows(name, unit, np.stack([read(found[mask]) for mask in each]))
         for name, read in (("kl", _read_kl), ("logit-l2", _read_logit_l2), ("disagreement", _read_disagreement))

@@ -55,11 +55,13 @@ class ExportPreview:
 
     Args:
         bytes: of weights.
+        source_bytes: of the whole model's weights, as its files hold them.
         zeroed: sites that are written as zeros.
         refused: why it cannot be written, if it cannot.
     """
 
     bytes: int = 0
+    source_bytes: int = 0
     layers: int = 0
     zeroed: int = 0
     refused: str = ""
@@ -261,7 +263,8 @@ def _look_ahead(loaded: LoadedModel, variant: Mask | Variant, format: str) -> Ex
         plan = plan_export(loaded, variant, format)
     except ExportError as error:
         return ExportPreview(refused=f"{error.what}: {error.found}.")
-    return ExportPreview(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
+    source = sum(path.stat().st_size for path in loaded.checkpoint.weights)
+    return ExportPreview(plan.bytes, source, len(plan.layout.kept), len(plan.layout.zero_sites))
 
 
 def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> ModelSummary:

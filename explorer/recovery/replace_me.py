@@ -55,14 +55,13 @@ def _find_projection(setting: Setting, cut: Cut) -> OutputProjection:
 
 def _find_map(setting: Setting, layer: int, after: Site) -> _Map:
     states = setting.at(layer)
-    reference = setting.reference.before(after)
+    reference, arriving = setting.reference.before(after), setting.arriving(layer, after)
     outputs, wanted = [], []
     with torch.inference_mode():
         for seen in setting.run.look(layer, states, setting.variant, updates=True):
             given = (seen.updates["mlp"].float() / setting.loaded.wrappers.multiplier).flatten(0, 1)
-            missing = (
-                setting.target(reference, seen) - setting.arrive(layer, seen.after).float()
-            ) / setting.loaded.wrappers.multiplier
+            arrived = seen.after.float() if arriving is None else setting.read(arriving, seen)
+            missing = (setting.read(reference, seen) - arrived) / setting.loaded.wrappers.multiplier
             outputs.append(given)
             wanted.append(missing.flatten(0, 1) + given)
     m, y = torch.cat(outputs), torch.cat(wanted)

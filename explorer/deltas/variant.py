@@ -66,12 +66,12 @@ class Variant:
         return bool(self.mask or self.deltas)
 
 
-def find_changes(variant: Mask | Variant, layer: int) -> Hashable:
+def find_layer_key(variant: Mask | Variant, layer: int) -> Hashable:
     """Return what is otherwise in a layer: those for which it is equal run it alike from equal inputs."""
     return variant.mask.off(layer), tuple(delta.digest for delta in variant.deltas if layer in delta.layers)
 
 
-def find_prefix(variant: Mask | Variant, layer: int) -> Hashable:
+def find_prefix_key(variant: Mask | Variant, layer: int) -> Hashable:
     """Return what is otherwise before a layer: those for which it is equal have the same states there."""
     before = (delta.digest for delta in variant.deltas if min(delta.layers, default=layer) < layer)
     return frozenset(site for site in variant.mask.sites if site.layer < layer), tuple(before)

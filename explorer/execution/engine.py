@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.deltas import Variant
+from explorer.deltas import Variant, write_modifiers
 from explorer.errors import ExportError
 from explorer.evaluation import DecodeSpeed, Live, Sample, Score, generate, measure_decode_speed, score
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
 from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
 from explorer.execution.resident_model import Resident, stamp
-from explorer.execution.view import View, write_modifiers
+from explorer.execution.view import View
 from explorer.execution.worker import Worker
 from explorer.export import Exported, export, plan_export
 from explorer.masks import NONE, PARTS, Mask, find_units

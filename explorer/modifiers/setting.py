@@ -17,6 +17,7 @@ from explorer.modifiers.fitted import Fitted
 from explorer.modifiers.output_projections import OutputProjection
 from explorer.modifiers.reference import Reference, next_site
 from explorer.progress import Progress, unreported
+from explorer.storage import Store
 
 #: Parts of the calibration windows that are left out in turns, each a run of them: neighbours share a subject.
 FOLDS = 4
@@ -52,6 +53,7 @@ class Setting:
         below: deltas that are in place.
         options: value of each option of the modifier.
         progress: told the places.
+        store: where what takes long is kept on its way.
     """
 
     run: LayerwisePass
@@ -61,6 +63,7 @@ class Setting:
     options: dict[str, str]
     progress: Progress = unreported
     fitted: Fitted = field(default_factory=Fitted)
+    store: Store = field(default_factory=lambda: Store(None))
     _at: int = 0
     _states: States | None = None
 

@@ -17,7 +17,7 @@ from explorer.storage import make_key
 
 
 def find_windows(setting: Setting, text: str, recipe: Recipe) -> TrainingWindows:
-    """Return the windows to train on, in their order. Raises ModifyError: see `deal_out`, `_write`."""
+    """Return the windows to train on, in their order. Raises ModifyError: see `_write`."""
     ids = setting.run.ids if text == "calibration" else _find_own(setting)
     return deal_out(ids, recipe.steps * recipe.batch, recipe.seed)
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from explorer.errors import ModifyError
-
 #: One window in so many is not trained on.
 APART = 8
 
@@ -31,18 +29,16 @@ class TrainingWindows:
 def deal_out(ids: Int[np.ndarray, "windows window"], count: int, seed: int) -> TrainingWindows:
     """Keep every eighth window apart, the last at least, and draw an order of the others anew each time they are seen.
 
+    A single window is trained on and judged by.
+
     Args:
         ids: the windows.
         count: how many are trained on altogether, windows that come again counted again.
         seed: of the order.
-
-    Raises ModifyError: there is but one.
     """
-    if len(ids) < 2:
-        found = "a single window, and one has to be kept apart"
-        raise ModifyError("There is nothing to train on", found, "Use more --calibration-tokens")
     apart = np.arange(APART - 1, len(ids), APART) if len(ids) >= APART else np.array([len(ids) - 1])
-    trained, draw = np.setdiff1d(np.arange(len(ids)), apart), np.random.default_rng(seed)
+    trained = np.setdiff1d(np.arange(len(ids)), apart) if len(ids) > 1 else apart
+    draw = np.random.default_rng(seed)
     epochs = [draw.permutation(trained) for _ in range(-(-count // len(trained)))]
     order = np.concatenate([*epochs, np.array([], np.int64)])[:count]
     return TrainingWindows(ids, order.astype(np.int64), apart)

@@ -163,4 +163,3 @@ def test_training_needs_no_mask(run: Command) -> None:
     assert answer["variant"] == "none + lora;steps=2;warmup=0"
     assert answer["recovered"] is None
     assert answer["scores"]["modified"]["nll"] != answer["scores"]["pruned"]["nll"]
-

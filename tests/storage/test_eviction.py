@@ -74,7 +74,7 @@ def run(cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 def test_what_it_holds(cache: Path, run: Any) -> None:
     answer = run()
     assert {entry["kind"]: entry["count"] for entry in answer["holds"]} == {
-        "model": 1, "arrays": 2, "delta": 1, "scores": 1, "set aside": 1,
+        "model": 1, "arrays": 2, "delta": 1, "training": 1, "scores": 1, "set aside": 1,
     }  # fmt: skip
     assert answer["rows"] == {"nll": 2, "divergences": 0}
     assert [(model["name"], model["bytes"]) for model in answer["models"]] == [("some-model", 5000)]

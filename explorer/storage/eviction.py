@@ -35,8 +35,8 @@ class Holding:
     """One thing in the cache.
 
     Args:
-        kind: a converted model, arrays of one measurement or plan, a delta, checkpoints of a training, the database of scores,
-            or one set aside.
+        kind: a converted model, arrays of one measurement or plan, a delta, checkpoints of a training, the database of
+            scores, or one set aside.
         path: the folder or file.
         bytes: on the disk.
         used: when it was last written or read, in seconds since 1970; reading may be noted but once a day.

@@ -40,7 +40,7 @@ def cache(tmp_path: Path) -> Path:
     (tmp_path / "models" / "some-model").mkdir(parents=True)
     (tmp_path / "models" / "some-model" / "model.safetensors").write_bytes(bytes(5000))
     (tmp_path / "training" / "run" / "0" / "checkpoint-5").mkdir(parents=True)
-    (tmp_path / "training" / "run" / "0" / "checkpoint-5" / "model.safetensors").write_bytes(bytes(700))
+    (tmp_path / "training" / "run" / "0" / "checkpoint-5" / "model.safetensors").write_bytes(bytes(7))
     (tmp_path / "broken-1").mkdir()
     (tmp_path / "broken-1" / "scores.sqlite").write_bytes(bytes(300))
     _age(tmp_path / "models" / "some-model" / "model.safetensors", 40)

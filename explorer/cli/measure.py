@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from explorer.cli.verb import describe_corpus, verb
+from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, describe_corpus, verb
 from explorer.cli.work import Work
 from explorer.measures import MEASURES, Importance, SimilarityStats
 from explorer.plans import MOST_SEED
@@ -19,6 +19,10 @@ _MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + 
 @verb
 def measure(
     work: Work,
+    mask: MaskOption = "none",
+    plan: PlanOption = None,
+    step: StepOption = None,
+    modify: ModifyOption = [],  # noqa: B006
     measures: Annotated[str, typer.Option(help=_MEASURES_HELP)] = "block-influence",
     bootstrap: Annotated[int, typer.Option(help="Resampled texts behind each interval.", min=2, max=100_000)] = 1000,
     texts: Annotated[
@@ -27,26 +31,24 @@ def measure(
     permutations: Annotated[int, typer.Option(help="Orders drawn for Shapley values.", min=1, max=10_000)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0, max=MOST_SEED)] = 0,
 ) -> tuple[dict[str, Any], str]:
-    """Measure every layer, attention and MLP on the calibration windows, with intervals."""
+    """Measure every layer, attention and MLP that is on, on the calibration windows, with intervals."""
     from explorer.measures import check_measures, measure_importance, measure_similarity
 
     names = list(MEASURES) if measures.strip() == "all" else [name.strip() for name in measures.split(",")]
     check_measures(names)
+    variant = work.vary(work.mask(mask, plan, step), modify)
     answers: list[dict[str, Any]] = []
     importances: list[list[Importance]] = []
     for corpus in work.corpora(texts):
-        found = measure_similarity(work.loaded, corpus, work.store, work.progress)
-        importances.append(
-            measure_importance(
-                work.loaded, corpus, names, work.store, work.progress, permutations=permutations, seed=seed
-            )
-        )
+        options: dict[str, Any] = {"permutations": permutations, "seed": seed, "variant": variant}
+        importances.append(measure_importance(work.loaded, corpus, names, work.store, work.progress, **options))
+        found = measure_similarity(work.loaded, corpus, work.store, work.progress, variant).blanked(variant.mask)
         described = {
             "angular_distance_ci95": {token: _describe_rows(found, token, bootstrap, seed) for token in found.angular},
             "measures": _describe(importances[-1], bootstrap, seed),
         }
         answers.append(_describe_redundancy(found, corpus) | described)
-    answer = {"model": work.settings.model, "dtype": work.loaded.dtype, **answers[0]}
+    answer = {"model": work.settings.model, "dtype": work.loaded.dtype, "variant": str(variant), **answers[0]}
     tables = [_write_table(each, work.loaded.n_layers, bootstrap, seed) for each in importances]
     if len(answers) == 1:
         return answer, "\n".join(tables[0])
@@ -57,18 +59,24 @@ def measure(
 
 @verb
 def interactions(
-    work: Work, unit: Annotated[str, typer.Option(help="layer or site.")] = "layer"
+    work: Work,
+    mask: MaskOption = "none",
+    plan: PlanOption = None,
+    step: StepOption = None,
+    modify: ModifyOption = [],  # noqa: B006
+    unit: Annotated[str, typer.Option(help="layer or site.")] = "layer",
 ) -> tuple[dict[str, Any], str]:
-    """Score all pairs of layers, or of sites: what two removals cost beyond what each costs alone."""
+    """Score all pairs of layers, or of sites, that are on: what two removals cost beyond what each costs alone."""
     from explorer.measures import measure_interactions
 
     if unit not in ("layer", "site"):
         raise typer.BadParameter(f"{unit!r} is not layer or site", param_hint="--unit")
-    corpus = work.corpus
-    found = measure_interactions(work.loaded, corpus, unit, work.store, work.progress)
+    corpus, variant = work.corpus, work.vary(work.mask(mask, plan, step), modify)
+    found = measure_interactions(work.loaded, corpus, unit, work.store, work.progress, variant=variant)
     units = found.units
     answer: dict[str, Any] = {
         "model": work.settings.model,
+        "variant": str(variant),
         "corpus": describe_corpus(corpus),
         "unit": unit,
         "units": [str(mask) for mask in units],
@@ -128,7 +136,8 @@ def _describe_agreement(importances: list[list[Importance]]) -> dict[str, Any]:
 
     described: dict[str, Any] = {}
     for rankings in zip(*importances, strict=True):
-        agreement = correlate([each.ranked for each in rankings])
+        known = np.isfinite([each.values for each in rankings]).any(0)  # what is off has no rank
+        agreement = correlate([each.ranked[known] for each in rankings])
         described.setdefault(rankings[0].measure, {})[rankings[0].unit] = {
             "spearman": agreement.spearman,
             "kendall": agreement.kendall,

@@ -1,8 +1,9 @@
-"""A modifier and its options, and their text form. Knows no torch."""
+"""A modifier and its options, and the text form of one and of several. Knows no torch."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from explorer.errors import ModifyError, shorten
@@ -10,6 +11,7 @@ from explorer.errors import ModifyError, shorten
 _LONGEST = 400  # characters of a spec's text
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _VALUE = re.compile(r"[A-Za-z0-9.:_+%-]+")
+_BEFORE_OPTION = re.compile(",(?=[^,;]*=)")
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,17 @@ class ModifierSpec:
 
     def __str__(self) -> str:
         return ";".join([self.name, *(f"{key}={value}" for key, value in self.options)])
+
+
+def read_modifiers(text: str) -> tuple[ModifierSpec, ...]:
+    """Read modifiers in their order: `linear,rank=64,refit`. Raises ModifyError.
+
+    What has a `=` is an option of the modifier before it; a `;` may stand before it too.
+    """
+    parts = _BEFORE_OPTION.sub(";", text).split(",") if text.strip() else ()
+    return tuple(map(ModifierSpec.parse, parts))
+
+
+def write_modifiers(specs: Iterable[ModifierSpec]) -> str:
+    """Write modifiers as one text without a `;`, which separates what a plan's text is made of."""
+    return ",".join(str(spec).replace(";", ",") for spec in specs)

@@ -18,6 +18,7 @@ class Format:
         zeroed: what is written as zeros.
         loads: which programs load it.
         blocks: for a gguf, the type that weights are written in; empty for that of the source.
+        dtype: for the others, the dtype that weights are written in, or `auto`.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Format:
     zeroed: str
     loads: str
     blocks: str = ""
+    dtype: str = "auto"
 
     @property
     def kind(self) -> str:

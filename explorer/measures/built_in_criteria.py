@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.deltas import Variant
 from explorer.evaluation import Divergence, measure_divergence, score
-from explorer.masks import Mask
+from explorer.masks import NONE, Mask
 from explorer.measures.catalogue import CRITERIA
 from explorer.measures.criterion import Criterion, VariantLosses, WindowLosses
 from explorer.model import LoadedModel
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
+
+_Losses = Float64[np.ndarray, "masks windows"]
 
 
 def make_loss_function(
@@ -23,29 +26,34 @@ def make_loss_function(
     store: Store,
     criterion: str = "perplexity",
     progress: Progress = unreported,
+    base: Mask | Variant = NONE,
 ) -> VariantLosses:
-    """Return what gives the losses by a criterion in `CRITERIA`, of masks on slices of the calibration windows."""
+    """Return what gives the losses by a criterion in `CRITERIA`, of masks on slices of the calibration windows.
+
+    With a base a mask is what is turned off in that variant.
+    """
     function = CRITERIA[criterion].function
 
-    def losses(masks: Sequence[Mask | Variant], rows: slice) -> np.ndarray:
-        return function(loaded, corpus, list(masks), store, progress, rows)
+    def losses(masks: Sequence[Mask | Variant], rows: slice) -> _Losses:
+        variants = [base.without(mask.mask) for mask in masks] if base else list(masks)
+        return function(loaded, corpus, variants, store, progress, rows)
 
     return losses
 
 
 def _find_nll(
     loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
-) -> np.ndarray:
+) -> _Losses:
     scores = score(loaded, corpus, masks, store, "calibration", progress, rows=rows)
     return np.stack([found.nll for found in scores])
 
 
-def _read_divergence(read: Callable[[Divergence], np.ndarray]) -> WindowLosses:
+def _read_divergence(read: Callable[[Divergence], Float64[np.ndarray, " windows"]]) -> WindowLosses:
     """Return what gives one of the numbers of a divergence."""
 
     def losses(
         loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
-    ) -> np.ndarray:
+    ) -> _Losses:
         found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
         return np.stack([read(each) for each in found])
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float64
 
-from explorer.masks import PARTS
+from explorer.deltas import Variant
+from explorer.masks import NONE, PARTS, Mask
 from explorer.measures.importance import Importance, Redundant
 from explorer.model import LoadedModel
 from explorer.progress import Progress, unreported
@@ -26,7 +28,7 @@ Cost = Literal["no pass", "one pass", "two passes", "a pass a mask"]
 
 @dataclass(frozen=True)
 class Setting:
-    """The model and text that measures are taken of, and the options that they have.
+    """The variant and text that measures are taken of, and the options that they have.
 
     Args:
         loaded: the model.
@@ -36,6 +38,7 @@ class Setting:
         units: which of `layer`, `attention` and `mlp` are wanted; a measure may give the others as well.
         permutations: drawn for Shapley values.
         seed: of coalitions and permutations.
+        variant: what is off and changed already.
     """
 
     loaded: LoadedModel
@@ -45,14 +48,16 @@ class Setting:
     units: Sequence[str] = UNITS
     permutations: int = 4
     seed: int = 0
+    variant: Mask | Variant = NONE
 
     def stored(
         self, name: str, compute: Callable[[int], list[Importance]], redundant: Redundant = "low"
     ) -> list[Importance]:
         """Return a measure of every unit from the store; computed in batches of one size, and kept, if not there."""
 
-        def work(size: int) -> dict[str, np.ndarray]:
-            key = make_key(name, context=self.loaded.numerics_key(size), corpus=self.corpus.digest)
+        def work(size: int) -> dict[str, Float64[np.ndarray, " *any"]]:
+            parts = {"variant": self.variant.key} if self.variant else {}
+            key = make_key(name, context=self.loaded.numerics_key(size), corpus=self.corpus.digest, **parts)
             arrays = self.store.arrays(key)
             if arrays is None:
                 made = compute(size)
@@ -96,3 +101,13 @@ class Measure:
     redundant: Redundant | None = "low"
     unit_of: str = ""
     options: tuple[str, ...] = ()
+
+    @property
+    def soon_taken(self) -> bool:
+        """Whether all windows go through the model once at the most."""
+        return self.cost in ("no pass", "one pass")
+
+    @property
+    def of_variants(self) -> bool:
+        """Whether it can be taken of a variant: of what it computes, not of how its weights lie."""
+        return self.needs in ("hidden states", "logits")

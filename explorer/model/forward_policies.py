@@ -162,9 +162,11 @@ class VariantForward(ForwardPolicy):
     def __post_init__(self) -> None:
         self.mask = self.variant.mask
         self.stand_ins: dict[Site, StandIn] = {}
+        self.passed = set(self.mask.whole_layers)
         self.added: Float[Tensor, " *any"] | None = None
         for delta in self.variant.deltas:
             self.stand_ins |= {min(place.sites): stand_in for place, stand_in in delta.stand_ins.items()}
+            self.passed -= {min(place.sites).layer for place in delta.stand_ins if not place.whole_layers}
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         if check := BEFORE_LAYER.get():
@@ -173,7 +175,7 @@ class VariantForward(ForwardPolicy):
         self.shape = hidden.shape
         if self.observer:
             self.observer.enter(layer, hidden)
-        off = layer in self.mask.whole_layers
+        off = layer in self.passed
         if not off and (count := LAYER_COUNT.get()):
             count.evaluations += len(hidden)
         output = (

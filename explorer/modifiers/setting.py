@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.deltas import Delta, Origin, Variant, WeightChange
+from explorer.deltas import Delta, Origin, StandIn, Variant, WeightChange
 from explorer.errors import ModifyError
 from explorer.masks import Mask, Site
 from explorer.model import LayerwisePass, LoadedModel, Seen, States
@@ -17,11 +19,12 @@ from explorer.modifiers.fitted import Fitted
 from explorer.modifiers.output_projections import OutputProjection
 from explorer.modifiers.reference import Reference, next_site
 from explorer.progress import Progress, unreported
-from explorer.storage import Store
+from explorer.storage import FitSteps, Store
 
 #: Parts of the calibration windows that are left out in turns, each a run of them: neighbours share a subject.
 FOLDS = 4
 
+_Step = TypeVar("_Step")
 _Tokens = Float[Tensor, "windows positions width"]
 
 
@@ -52,8 +55,10 @@ class Setting:
         origin: of the delta to be made.
         below: deltas that are in place.
         options: value of each option of the modifier.
-        progress: told the places.
-        store: where what takes long is kept on its way.
+        progress: told the steps.
+        kept: what the finished steps of this fit made, if it was begun before.
+        seconds, forwards: what those took.
+        store: where else what takes long is kept on its way.
     """
 
     run: LayerwisePass
@@ -62,7 +67,10 @@ class Setting:
     below: tuple[Delta, ...]
     options: dict[str, str]
     progress: Progress = unreported
+    kept: FitSteps = field(default_factory=lambda: FitSteps(None))
     fitted: Fitted = field(default_factory=Fitted)
+    seconds: float = 0.0
+    forwards: float = 0.0
     store: Store = field(default_factory=lambda: Store(None))
     _at: int = 0
     _states: States | None = None
@@ -89,6 +97,34 @@ class Setting:
             if start < stop:
                 yield fold, slice(start - rows.start, stop - rows.start)
 
+    def steps(self, steps: Sequence[_Step], name: Callable[[_Step], str]) -> Iterator[_Step]:
+        """Yield the steps of a fit, which are in the order of the stream, but for those that were finished before.
+
+        What a step leaves in `fitted` is kept when the next one is asked for.
+
+        Args:
+            steps: the same whenever this fit is begun.
+            name: says in words what is done, for the progress.
+        """
+        for number, step in enumerate(steps):
+            self.progress(number, len(steps), name(step))
+            found = self.kept.find(number)
+            if found is not None:
+                self._take(found)
+                continue
+            before, start, layers_run = self.fitted, time.perf_counter(), self.run.layers_run
+            yield step
+            forwards = (self.run.layers_run - layers_run) / self.loaded.n_layers
+            origin = replace(self.origin, seconds=time.perf_counter() - start, forwards=forwards)
+            added = self.fitted.since(before)
+            self.kept.keep(number, Delta(origin, added.weights, added.stand_ins))
+
+    def _take(self, found: Delta) -> None:
+        """Take over what a step has made before."""
+        self.fitted = self.fitted.joined(Fitted(found.weights, found.stand_ins))
+        self.seconds += found.origin.seconds
+        self.forwards += found.origin.forwards
+
     @property
     def variant(self) -> Variant:
         """The variant with what has been fitted so far."""
@@ -104,7 +140,7 @@ class Setting:
         Nothing is run before the first layer that is otherwise: there it is the unpruned model's.
         """
         if self._states is None:
-            first = min(layer, self._changed_below, min(self.mask.sites).layer)
+            first = min(layer, self._changed_below, min(self.mask.sites).layer, *self.fitted.weights)
             self._at, self._states = first, self.reference.before(Site(first, "attention")).copy()
         for passed in range(self._at, layer):
             self.run.run(passed, self._states, self.variant, into=self._states)
@@ -133,8 +169,11 @@ class Setting:
 
     def put(self, layer: int, name: str, change: WeightChange) -> None:
         """Have a parameter of a layer changed from now on."""
-        weights = {**self.fitted.weights, layer: {**self.fitted.weights.get(layer, {}), name: change}}
-        self.fitted = replace(self.fitted, weights=weights)
+        self.fitted = self.fitted.joined(Fitted({layer: {name: change}}))
+
+    def stand_in(self, place: Mask, stand_in: StandIn) -> None:
+        """Have something stand in for a place that is off from now on."""
+        self.fitted = self.fitted.joined(Fitted(stand_ins={place: stand_in}))
 
     def arrive(self, layer: int, hidden: _Tokens) -> _Tokens:
         """Return what leaves a layer as it arrives after what is off behind it: with what stands in there already."""

@@ -42,8 +42,7 @@ def fit_refit(setting: Setting) -> Fitted:
             f"nothing that is kept beside {setting.mask} writes by one linear map",
             "Use linear or mean",
         )
-    for done, (site, projection) in enumerate(steps):
-        setting.progress(done, len(steps), f"Refitting {site}")
+    for site, projection in setting.steps(steps, lambda step: f"Refitting {step[0]}"):
         _refit(setting, site.layer, projection, _find_end(cuts, site.layer))
     return setting.fitted
 

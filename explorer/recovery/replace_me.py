@@ -28,8 +28,7 @@ def fit_replace_me(setting: Setting) -> Fitted:
     Raises ModifyError: what is before a cut is no MLP that writes by one linear map, or the arithmetic overflows.
     """
     cuts = list_cuts(setting.mask, setting.loaded.n_layers)
-    for done, cut in enumerate(cuts):
-        setting.progress(done, len(cuts), "Fitting a map of the MLP before the cut")
+    for cut in setting.steps(cuts, lambda cut: "Fitting a map of the MLP before the cut"):
         projection = _find_projection(setting, cut)
         assert cut.before is not None
         layer = cut.before.layer

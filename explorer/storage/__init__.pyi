@@ -1,3 +1,4 @@
+from .deltas import FitSteps as FitSteps
 from .eviction import (
     Holding as Holding,
     choose as choose,

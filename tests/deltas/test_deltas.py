@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from explorer.deltas.delta import Delta, Origin
 from explorer.deltas.delta_file import read_delta, write_delta
-from explorer.deltas.modifier_spec import ModifierSpec
+from explorer.deltas.modifier_spec import ModifierSpec, read_modifiers, write_modifiers
 from explorer.deltas.places import list_places
 from explorer.deltas.stand_in import StandIn
 from explorer.deltas.variant import Variant, find_changes, find_prefix
@@ -49,6 +49,22 @@ def make(mask: Mask = MASK, below: tuple[str, ...] = (), value: float = 1.0) -> 
 def test_a_spec_is_what_its_text_says(name: str, options: dict[str, str]) -> None:
     spec = ModifierSpec(name, tuple(sorted(options.items())))
     assert ModifierSpec.parse(str(spec)) == spec
+
+
+@given(st.lists(st.builds(lambda name, options: ModifierSpec(name, tuple(sorted(options.items()))), NAMES,
+                          st.dictionaries(NAMES, VALUES, max_size=3)), max_size=3))  # fmt: skip
+def test_several_modifiers_have_one_text_form(specs: list[ModifierSpec]) -> None:
+    text = write_modifiers(specs)
+    assert ";" not in text
+    assert read_modifiers(text) == tuple(specs)
+    assert read_modifiers(",".join(map(str, specs))) == tuple(specs), "as links had them"
+
+
+def test_an_option_is_of_the_modifier_before_it() -> None:
+    assert read_modifiers("linear,rank=4, refit") == (ModifierSpec("linear", (("rank", "4"),)), ModifierSpec("refit"))
+    for text in ("refit,", "rank=4", "refit,mean;", "refit;mean"):
+        with pytest.raises(ModifyError, match="Malformed modifier"):
+            read_modifiers(text)
 
 
 @pytest.mark.parametrize("text", ["", ";", "Refit", "refit;", "refit;a", "refit;a=1;a=2", "refit;a=b=c", "a" * 500])

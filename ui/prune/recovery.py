@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import streamlit as st
 
-from explorer.execution import ModelSummary, View, read_modifiers, write_modifiers
+from explorer.deltas import read_modifiers, write_modifiers
+from explorer.execution import ModelSummary, View
 from explorer.modifiers import MODIFIERS
 from ui.live import describe_progress, get_engine, get_owner, name_widget
 from ui.parts import define, describe_seconds, escape_markdown

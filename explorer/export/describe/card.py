@@ -29,6 +29,7 @@ def make_command(recipe: Recipe, out: str) -> str:
     words = ["python", "-m", "explorer", "export", "--model", recipe.model, "--mask", recipe.mask, "--out", out]
     words += ["--format", recipe.format, "--text", recipe.text, "--tokens", str(recipe.tokens)]
     words += ["--window", str(recipe.window), "--bos", recipe.bos, "--dtype", recipe.dtype]
+    words += ["--export-dtype", recipe.export_dtype] * (recipe.export_dtype != "auto")
     words += ["--quantize", recipe.quantize] * (recipe.quantize != "none")
     return shlex.join(words + ["--trust-remote-code"] * recipe.trust_remote_code)
 

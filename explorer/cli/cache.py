@@ -12,7 +12,7 @@ from explorer.cli.verb import verb
 from explorer.cli.work import Work
 from explorer.storage import Holding, choose_evicted, count_rows, evict, read_age, read_size, take_stock
 
-_KINDS = ("model", "arrays", "delta", "scores", "set aside")
+_KINDS = ("model", "arrays", "delta", "training", "scores", "set aside")
 
 
 @verb

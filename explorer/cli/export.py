@@ -30,7 +30,7 @@ def export(
         str,
         typer.Option(
             help="auto, transformers, transformers-zeroed, deci, pruned-remote-code, gguf, gguf-f16, gguf-bf16, "
-            "gguf-q8_0, mergekit or recipe."
+            "gguf-q8_0, adapter, mergekit or recipe."
         ),
     ] = "auto",
     export_dtype: Annotated[

@@ -9,8 +9,9 @@ import typer
 
 from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, describe_corpus, describe_score, verb
 from explorer.cli.work import Work
-from explorer.deltas import Delta, write_delta
+from explorer.deltas import Delta, Variant, write_delta
 from explorer.errors import ModifyError
+from explorer.masks import Mask
 from explorer.modifiers import MODIFIERS
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def modify(
         list[str], typer.Option("--texts", metavar="T", help="Another text to judge by as well; again for more.")
     ] = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="Write what was made to a file, for --modify.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Write a line a step of what trains to a file, as JSON.")] = None,
 ) -> tuple[dict[str, Any], str]:
     """Make up for what is off, refitting what is left if nothing else is named: how much of the loss is won back."""
     from explorer.evaluation import find_recovered, score
@@ -38,7 +40,7 @@ def modify(
     if out is not None and not out.absolute().parent.is_dir():
         raise ModifyError("Cannot write the delta", f"no folder {out.parent}", "Name a file in a folder that is there")
     chosen = work.mask(mask, plan, step)
-    variant = work.vary(chosen, modify or [_DEFAULT])
+    variant = _make(work, chosen, modify or [_DEFAULT], log)
     rows = []
     for corpus in [work.corpus, *(work.corpora(texts) if texts else [])]:
         pruned, modified = score(work.loaded, corpus, [chosen, variant], work.store, progress=work.progress)
@@ -62,6 +64,19 @@ def modify(
     lines += [f"{'text':<24}{'whole':<11}{'pruned':<11}{'modified':<11}won back of the loss (95% interval)"]
     lines += [_write_row(*row) for row in rows]
     return answer, "\n".join([*lines, *(f"Wrote {path}" for path in written)])
+
+
+def _make(work: Work, mask: Mask, modify: list[str], log: Path | None) -> Mask | Variant:
+    if log is None:
+        return work.vary(mask, modify)
+    from explorer.cli.training_log import TrainingLog
+    from explorer.healing import watching
+
+    written = TrainingLog(log)
+    with watching(written):
+        variant = work.vary(mask, modify)
+    written.add_history(work.loaded, work.corpus.window, variant.deltas, work.store)
+    return variant
 
 
 def _describe(row: tuple[Corpus, Score, Score, Recovered]) -> dict[str, Any]:

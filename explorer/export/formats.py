@@ -73,6 +73,12 @@ FORMATS = {
             for blocks in ("f16", "bf16", "q8_0")
         ),
         Format(
+            "adapter",
+            "what the same without its adapter does not write: whole layers, or more where that format is another",
+            "what that format does",
+            "PEFT, over the checkpoint that is written with it",
+        ),
+        Format(
             "mergekit",
             "whole layers",
             "the output projections of attention and MLPs that are off in layers that stay",

@@ -14,6 +14,7 @@ from typing import Any
 from explorer.deltas import Variant
 from explorer.errors import ExportError
 from explorer.export import deci, mergekit, remote_code
+from explorer.export.adapter import plan_adapter
 from explorer.export.changes import Changes, gather_changes
 from explorer.export.config_slicing import slice_config
 from explorer.export.describe.provenance import find_provenance
@@ -49,6 +50,8 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
             format.
     """
     mask = variant.mask.checked(loaded.n_layers) | loaded.absent
+    if format == "adapter":
+        return plan_adapter(loaded, variant, plan_export)
     changes = gather_changes(loaded, variant)
     pruned = bool(loaded.absent) or has_stand_ins(loaded)
     target = _find_own_format(loaded, format, mask) if pruned else find_format(format, mask, bool(changes.stand_ins))

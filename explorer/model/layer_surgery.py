@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,15 @@ def put_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], 
 
     module.__dict__["forward"] = forward
     return undo
+
+
+def copy_sharing(model: nn.Module) -> nn.Module:
+    """Return a model over the same parameters and buffers, none of which takes a gradient, with forwards of its own."""
+    memo: dict[int, Any] = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in model.parameters()}
+    made = copy.deepcopy(model, memo | {id(each): each for each in model.buffers()})
+    for module in made.modules():
+        module.__dict__.pop("forward", None)  # what was put there runs the model that it was copied from
+    return made
 
 
 def run_within(module: nn.Module, enter: Callable[[], AbstractContextManager[None]]) -> Callable[[], None]:

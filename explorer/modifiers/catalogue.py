@@ -8,8 +8,9 @@ from explorer.lazy_mapping import LazyMapping
 from explorer.modifiers.modifier import Modifier
 
 _HERE = "explorer.recovery."
+_HEALING = "explorer.healing."
 
-#: What can make up for what was removed.
+#: What can make up for what was removed, in closed form and by training.
 MODIFIERS: LazyMapping[Modifier] = LazyMapping(
     {
         "refit": f"{_HERE}refit:REFIT",
@@ -18,6 +19,9 @@ MODIFIERS: LazyMapping[Modifier] = LazyMapping(
         "mean": f"{_HERE}mean:MEAN",
         "scale": f"{_HERE}scale:SCALE",
         "channels": f"{_HERE}channels:CHANNELS",
+        "lora": f"{_HEALING}lora:LORA",
+        "train": f"{_HEALING}full:TRAIN",
+        "distill-local": f"{_HEALING}distill:DISTILL_LOCAL",
     }
 )
 

@@ -85,7 +85,7 @@ class DeltaMaker:
         run = self._reference.run
         before = run.layers_run
         options = modifier.read(origin.modifier)
-        setting = Setting(run, self._reference, origin, variant.deltas, options, self.progress, steps)
+        setting = Setting(run, self._reference, origin, variant.deltas, options, self.progress, steps, store=self.store)
         fitted = modifier.function(setting)
         cost = replace(
             origin,

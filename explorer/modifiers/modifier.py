@@ -25,6 +25,7 @@ class Option:
         choices: the values that it can have; empty for a number.
         word: that it can have in place of a number.
         least, most: of a number.
+        whole: whether a number has to be an integer.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Option:
     word: str = ""
     least: float = 0.0
     most: float = float("inf")
+    whole: bool = False
 
     def check(self, value: str) -> None:
         """Raise ModifyError if a value is none that the option can have."""
@@ -44,14 +46,15 @@ class Option:
         if value == self.word:
             return
         try:
-            sound = self.least <= float(value) <= self.most
+            sound = self.least <= float(value) <= self.most and not (self.whole and float(value) % 1)
         except ValueError:
             sound = False
         if not sound:
             or_word = self.word and f"{self.word} or "
             most = "" if self.most == float("inf") else f" to {self.most:g}"
+            number = "an integer" if self.whole else "a number"
             raise ModifyError(
-                f"{self.name} has no such value", value, f"Use {or_word}a number from {self.least:g}{most}"
+                f"{self.name} has no such value", value, f"Use {or_word}{number} from {self.least:g}{most}"
             )
 
 

@@ -19,7 +19,7 @@ from explorer.modifiers.fitted import Fitted
 from explorer.modifiers.output_projections import OutputProjection
 from explorer.modifiers.reference import Reference, next_site
 from explorer.progress import Progress, unreported
-from explorer.storage import FitSteps
+from explorer.storage import FitSteps, Store
 
 #: Parts of the calibration windows that are left out in turns, each a run of them: neighbours share a subject.
 FOLDS = 4
@@ -58,6 +58,7 @@ class Setting:
         progress: told the steps.
         kept: what the finished steps of this fit made, if it was begun before.
         seconds, forwards: what those took.
+        store: where else what takes long is kept on its way.
     """
 
     run: LayerwisePass
@@ -70,6 +71,7 @@ class Setting:
     fitted: Fitted = field(default_factory=Fitted)
     seconds: float = 0.0
     forwards: float = 0.0
+    store: Store = field(default_factory=lambda: Store(None))
     _at: int = 0
     _states: States | None = None
 

@@ -21,6 +21,8 @@ EDITIONS = {
     "last-token-cosine": 1,
     "plan": 3,
     "delta": 1,
+    "training": 1,
+    "own text": 1,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,9 @@ def test_plans_tell_what_is_won_back(run: Command) -> None:
         (["--mask", "2", "--modify", ""], "No modifier is named"),
         (["--mask", "2", "--modify", "/nonexistent/delta.safetensors"], "Cannot read the delta"),
         (["--mask", "2", "--modify", "mean", "--out", "/nonexistent/x/d.safetensors"], "no folder"),
+        (["--mask", "2", "--modify", "mean", "--log", "/nonexistent/x/log.jsonl"], "Cannot write the log"),
+        (["--mask", "2", "--modify", "lora;steps=2.5"], "an integer"),
+        (["--mask", "2", "--modify", "lora;steps=10;until=3;check=2"], "multiple of 2"),
         (["--mask", "2", "--calibration", "/nonexistent.txt"], "nonexistent"),
         (["--mask", "2", "--calibration-tokens", "-1"], "calibration-tokens"),
         (["--mask", "2", "--modify", "mean", "linear"], "--modify again"),
@@ -157,3 +161,26 @@ def test_a_format_that_cannot_hold_what_stands_in_says_so(run: Command, tmp_path
     )
     assert "pruned-remote-code" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_what_trains_is_written_down_step_by_step(run: Command, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    given = ["--mask", "2", "--modify", "refit", "--modify", "lora;steps=4;check=2", "--log", str(log)]
+    answer = run("modify", *given)
+    assert answer["variant"] == "2 + refit + lora;check=2;steps=4"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["step"], line["loss"] is None) for line in lines] == [
+        (1, False), (2, False), (2, True), (3, False), (4, False), (4, True),
+    ]  # fmt: skip
+    assert all(line["tokens_a_second"] > 0 for line in lines)
+    assert [line["learning_rate"] for line in lines[:2]] == pytest.approx([0.0, 1e-4])
+    log.unlink()
+    assert run("modify", *given) == answer
+    assert [json.loads(line) for line in log.read_text().splitlines()] == lines
+
+
+def test_training_needs_no_mask(run: Command) -> None:
+    answer = run("modify", "--mask", "none", "--modify", "lora;steps=2;warmup=0")
+    assert answer["variant"] == "none + lora;steps=2;warmup=0"
+    assert answer["recovered"] is None
+    assert answer["scores"]["modified"]["nll"] != answer["scores"]["pruned"]["nll"]

@@ -25,6 +25,7 @@ ROOMS = (
     "explorer.measures",
     "explorer.modifiers",
     "explorer.recovery",
+    "explorer.healing",
     "explorer.plans",
     "explorer.export",
     "explorer.execution",

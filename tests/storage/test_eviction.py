@@ -39,6 +39,8 @@ def cache(tmp_path: Path) -> Path:
     store.close()
     (tmp_path / "models" / "some-model").mkdir(parents=True)
     (tmp_path / "models" / "some-model" / "model.safetensors").write_bytes(bytes(5000))
+    (tmp_path / "training" / "run" / "0" / "checkpoint-5").mkdir(parents=True)
+    (tmp_path / "training" / "run" / "0" / "checkpoint-5" / "model.safetensors").write_bytes(bytes(7))
     (tmp_path / "broken-1").mkdir()
     (tmp_path / "broken-1" / "scores.sqlite").write_bytes(bytes(300))
     _age(tmp_path / "models" / "some-model" / "model.safetensors", 40)
@@ -74,7 +76,7 @@ def run(cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 def test_what_it_holds(cache: Path, run: Any) -> None:
     answer = run()
     assert {entry["kind"]: entry["count"] for entry in answer["holds"]} == {
-        "model": 1, "arrays": 2, "delta": 1, "scores": 1, "set aside": 1,
+        "model": 1, "arrays": 2, "delta": 1, "training": 1, "scores": 1, "set aside": 1,
     }  # fmt: skip
     assert answer["rows"] == {"nll": 2, "divergences": 0}
     assert [(model["name"], model["bytes"]) for model in answer["models"]] == [("some-model", 5000)]

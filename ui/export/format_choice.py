@@ -15,6 +15,7 @@ PURPOSES = {
     "Fine-tune or run it in transformers, with real savings": ("pruned-remote-code",),
     "Run it with llama.cpp": ("gguf", "gguf-q8_0", "gguf-f16", "gguf-bf16"),
     "Load it anywhere, without savings for single attention and MLPs": ("transformers-zeroed",),
+    "Train its adapter on, with PEFT": ("adapter",),
     "Build it with mergekit": ("mergekit",),
     "Share what was removed and measured": ("recipe",),
 }

@@ -7,17 +7,21 @@ from explorer.errors import ModifyError
 from explorer.lazy_mapping import LazyMapping
 from explorer.modifiers.modifier import Modifier
 
-_HERE = "explorer.recovery."
+_RECOVERY, _SPARSITY = "explorer.recovery.", "explorer.sparsity."
 
-#: What can make up for what was removed.
+#: What can make up for what was removed, and what removes more: zeros inside matrices.
 MODIFIERS: LazyMapping[Modifier] = LazyMapping(
     {
-        "refit": f"{_HERE}refit:REFIT",
-        "replaceme": f"{_HERE}replace_me:REPLACE_ME",
-        "linear": f"{_HERE}linear:LINEAR",
-        "mean": f"{_HERE}mean:MEAN",
-        "scale": f"{_HERE}scale:SCALE",
-        "channels": f"{_HERE}channels:CHANNELS",
+        "refit": f"{_RECOVERY}refit:REFIT",
+        "replaceme": f"{_RECOVERY}replace_me:REPLACE_ME",
+        "linear": f"{_RECOVERY}linear:LINEAR",
+        "mean": f"{_RECOVERY}mean:MEAN",
+        "scale": f"{_RECOVERY}scale:SCALE",
+        "channels": f"{_RECOVERY}channels:CHANNELS",
+        "magnitude": f"{_SPARSITY}magnitude:MAGNITUDE",
+        "wanda": f"{_SPARSITY}wanda:WANDA",
+        "sparsegpt": f"{_SPARSITY}sparse_gpt:SPARSE_GPT",
+        "wanda++": f"{_SPARSITY}wanda_plus_plus:WANDA_PLUS_PLUS",
     }
 )
 

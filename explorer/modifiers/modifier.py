@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +26,8 @@ class Option:
         choices: the values that it can have; empty for a number.
         word: that it can have in place of a number.
         least, most: of a number.
+        form: a regular expression for what it can have in place of a number.
+        example: of that.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Option:
     word: str = ""
     least: float = 0.0
     most: float = float("inf")
+    form: str = ""
+    example: str = ""
 
     def check(self, value: str) -> None:
         """Raise ModifyError if a value is none that the option can have."""
@@ -42,6 +47,10 @@ class Option:
                 raise ModifyError(f"{self.name} has no such value", value, "Use " + ", ".join(self.choices))
             return
         if value == self.word:
+            return
+        if self.form:
+            if not re.fullmatch(self.form, value):
+                raise ModifyError(f"{self.name} has no such value", value, f"Write it like {self.example}")
             return
         try:
             sound = self.least <= float(value) <= self.most

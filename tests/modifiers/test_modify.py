@@ -27,7 +27,7 @@ from explorer.text.windows import Corpus, Windows
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
 
 MASK = Mask.parse("2")
-ALL = [ModifierSpec.parse(name) for name in MODIFIERS]
+ALL = [ModifierSpec.parse(name) for name, modifier in MODIFIERS.items() if modifier.needs_mask]
 
 
 def weights(loaded: LoadedModel) -> dict[str, torch.Tensor]:

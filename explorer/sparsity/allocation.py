@@ -33,7 +33,7 @@ def spread_shares(worth: Sequence[float], share: float, spread: float = _SPREAD)
     return [share - (each - mean) for each in placed]
 
 
-def find_outliers(scores: Sequence[Float[Tensor, "outputs columns"]], outlying: float = _OUTLYING) -> float:
+def find_outliers(scores: Sequence[Float[Tensor, "_ _"]], outlying: float = _OUTLYING) -> float:
     """Return D: the share of a layer's scores that are above M times their mean."""
     mean = sum(float(each.double().sum()) for each in scores) / sum(each.numel() for each in scores)
     return sum(int((each > outlying * mean).sum()) for each in scores) / sum(each.numel() for each in scores)

@@ -42,7 +42,7 @@ def fit_wanda_plus_plus(setting: Setting) -> Fitted:
             continue
         _adapt(setting, region, weights, find_zeros)
         for linear in target.maps:
-            target.put(linear, linear.read(weights[f"{linear.name}.weight"]))
+            target.put(linear, linear.read(weights[f"{linear.name}.weight"].detach()))
     return setting.fitted
 
 

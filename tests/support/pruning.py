@@ -14,21 +14,30 @@ LINEARS = (
 )  # fmt: skip
 
 
-def inputs_of(model: Any, layer: int, ids: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """What each linear map of a layer reads, window by window, with the whole model run up to it."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in LINEARS}
-    hooks = []
-    for name in LINEARS:
-        linear = model.model.layers[layer].get_submodule(name)
-        hooks.append(
-            linear.register_forward_pre_hook(lambda _, args, name=name: found[name].append(args[0][0].double().numpy()))
+def inputs_of(model: Any, ids: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """What each linear map of the first layer of a Llama reads, window by window."""
+    hidden = [model.model.embed_tokens(torch.from_numpy(row)[None]) for row in ids]
+    return run_layer(model, 0, hidden)[1]
+
+
+@torch.no_grad()
+def run_layer(
+    model: Any, layer: int, hidden: list[torch.Tensor]
+) -> tuple[list[torch.Tensor], dict[str, list[np.ndarray]]]:
+    """Run one layer of a Llama on each window; return its outputs, and what each linear map reads."""
+    module, read = model.model.layers[layer], {name: list[np.ndarray]() for name in LINEARS}
+    hooks = [
+        module.get_submodule(name).register_forward_pre_hook(
+            lambda _, args, name=name: read[name].append(args[0][0].double().numpy())
         )
-    with torch.no_grad():
-        for row in ids:
-            model(torch.from_numpy(row)[None])
+        for name in LINEARS
+    ]
+    positions = torch.arange(hidden[0].shape[1])[None]
+    rotary = model.model.rotary_emb(hidden[0], positions)
+    outputs = [module(each, position_embeddings=rotary) for each in hidden]
     for hook in hooks:
         hook.remove()
-    return found
+    return outputs, read
 
 
 def zeros_of(weight: np.ndarray) -> np.ndarray:
@@ -41,30 +50,25 @@ def count_zeros(weight: np.ndarray, group: int) -> np.ndarray:
 
 
 def find_lowest(scores: np.ndarray, spec: str) -> np.ndarray:
-    """Return where a row's zeros go, entry by entry: `sparsity=50%` of it, or all but N of M neighbours."""
+    """Return where a row's zeros go: `sparsity=50%` of it, or all but N of M neighbours; of equal ones the first."""
     kind, _, value = spec.partition("=")
-    zeros = np.zeros(scores.shape, bool)
-    for row, marks in zip(scores, zeros, strict=True):
-        if kind == "sparsity":
-            for column in sorted(range(len(row)), key=lambda at: (row[at], at))[: len(row) * int(value[:-1]) // 100]:
-                marks[column] = True
-            continue
-        kept, group = map(int, value.split(":"))
-        for start in range(0, len(row), group):
-            for column in sorted(range(start, start + group), key=lambda at: (row[at], at))[: group - kept]:
-                marks[column] = True
-    return zeros
+    kept, group = map(int, value.split(":")) if kind == "pattern" else (0, scores.shape[1])
+    gone = group - kept if kind == "pattern" else group * int(value[:-1]) // 100
+    ranks = scores.reshape(len(scores), -1, group).argsort(-1, kind="stable").argsort(-1)
+    return (ranks < gone).reshape(scores.shape)
 
 
 def _go_through(model: Any, ids: np.ndarray, prune: Callable[[np.ndarray, list[np.ndarray]], np.ndarray]) -> None:
-    """Prune a model layer by layer, each by what it reads when those before it are pruned and it is not."""
+    """Prune a Llama layer by layer, each by what it reads when those before it are pruned and it is not."""
+    hidden = [model.model.embed_tokens(torch.from_numpy(row)[None]) for row in ids]
     for layer, module in enumerate(model.model.layers):
-        read = inputs_of(model, layer, ids)
+        _, read = run_layer(model, layer, hidden)
         for name in LINEARS:
             weight = module.get_submodule(name).weight
             made = prune(weight.detach().double().numpy(), read[name])
             with torch.no_grad():
                 weight.copy_(torch.from_numpy(made))
+        hidden, _ = run_layer(model, layer, hidden)
 
 
 def _matrices(model: Any) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from functools import cached_property
 from explorer.deltas import Delta, ModifierSpec, Origin, Variant
 from explorer.model import LayerwisePass, LoadedModel
 from explorer.modifiers.catalogue import find_modifier
+from explorer.modifiers.delta_parts import DeltaParts
 from explorer.modifiers.reference import Reference
 from explorer.modifiers.setting import Setting
 from explorer.progress import Progress
@@ -53,7 +54,7 @@ class DeltaMaker:
 
     def fit(self, variant: Variant, spec: ModifierSpec) -> Variant:
         """Return a variant with a delta more, made now and not stored."""
-        return Variant(variant.mask, (*variant.deltas, self._make(variant, self._describe(variant, spec))))
+        return Variant(variant.mask, (*variant.deltas, self._make(variant, self._describe(variant, spec), None)))
 
     def _describe(self, variant: Variant, spec: ModifierSpec) -> Origin:
         return Origin(
@@ -73,16 +74,18 @@ class DeltaMaker:
         key = make_key("delta", context=context, **{name: str(part) for name, part in origin.describe().items()})
         found = self.store.deltas.find(key)
         if found is None:
-            found = self._make(variant, origin)
+            parts = DeltaParts(self.store, key, origin)
+            found = self._make(variant, origin, parts)
             self.store.deltas.keep(key, found)
+            parts.drop()
         return found
 
-    def _make(self, variant: Variant, origin: Origin) -> Delta:
+    def _make(self, variant: Variant, origin: Origin, parts: DeltaParts | None) -> Delta:
         modifier, start = find_modifier(origin.modifier), time.perf_counter()
         run = self._reference.run
         before = run.layers_run
         options = modifier.read(origin.modifier)
-        setting = Setting(run, self._reference, origin, variant.deltas, options, self.progress)
+        setting = Setting(run, self._reference, origin, variant.deltas, options, self.progress, parts)
         fitted = modifier.function(setting)
         cost = replace(
             origin,

@@ -13,6 +13,7 @@ from explorer.deltas import Delta, Origin, Variant, WeightChange
 from explorer.errors import ModifyError
 from explorer.masks import Mask, Site
 from explorer.model import LayerwisePass, LoadedModel, Seen, States
+from explorer.modifiers.delta_parts import DeltaParts
 from explorer.modifiers.fitted import Fitted
 from explorer.modifiers.linear_maps import LinearMap
 from explorer.modifiers.reference import Reference, next_site
@@ -52,6 +53,7 @@ class Setting:
         below: deltas that are in place.
         options: value of each option of the modifier.
         progress: told the places.
+        parts: where what is made layer by layer is kept; nowhere if None.
     """
 
     run: LayerwisePass
@@ -60,6 +62,7 @@ class Setting:
     below: tuple[Delta, ...]
     options: dict[str, str]
     progress: Progress = unreported
+    parts: DeltaParts | None = None
     fitted: Fitted = field(default_factory=Fitted)
     _at: int = 0
     _states: States | None = None
@@ -132,6 +135,18 @@ class Setting:
         """Have a parameter of a layer changed from now on."""
         weights = {**self.fitted.weights, layer: {**self.fitted.weights.get(layer, {}), name: change}}
         self.fitted = replace(self.fitted, weights=weights)
+
+    def take_up(self, layer: int) -> bool:
+        """Take what was made of a layer before the work was cut off; tell whether there was anything."""
+        found = self.parts and self.parts.find(layer)
+        for name, change in (found or {}).items():
+            self.put(layer, name, change)
+        return bool(found)
+
+    def lay_by(self, layer: int) -> None:
+        """Keep what was made of a layer, for work that is cut off later."""
+        if self.parts is not None:
+            self.parts.keep(layer, self.fitted.weights[layer])
 
     def arrive(self, layer: int, hidden: _Tokens) -> _Tokens:
         """Return what leaves a layer as it arrives after what is off behind it: with what stands in there already."""

@@ -51,7 +51,7 @@ def allocate(setting: Setting) -> list[Target]:
     if sparsity.group:
         raise ModifyError("A pattern has one share for all layers", str(sparsity), "Use sparsity=50%")
     stream, find = Stream(setting), {"owl": _find_outliers, "influence": _find_influence}[how]
-    worth = [find(stream, target) for target in stream.go_through(targets, "Weighing")]
+    worth = [find(stream, target) for target in stream.visit(targets, "Weighing")]
     shares = spread_shares(worth, float(sparsity.share))
     if not all(0 <= share < 1 for share in shares):
         raise ModifyError(

@@ -76,7 +76,7 @@ def _prune_columns(
 def fit_sparse_gpt(setting: Setting) -> Fitted:
     """Prune and update the maps of one layer after the other."""
     stream, damping = Stream(setting), setting.number("damping") / 100
-    for target in stream.go_through(allocate(setting), "Pruning"):
+    for target in stream.prune(allocate(setting)):
         hessians = stream.sum_up(target, sum_products)
         for linear in target.maps:
             hessian, weight = hessians[linear.name], target.weight(linear)

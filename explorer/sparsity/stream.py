@@ -32,7 +32,7 @@ class Stream:
         self.states = self.run.embed()
         self._ahead = 0
 
-    def go_through(self, targets: Iterable[Target], doing: str) -> Iterator[Target]:
+    def visit(self, targets: Iterable[Target], doing: str) -> Iterator[Target]:
         """Yield each layer when its input is known, then run it as it has become by then."""
         for target in targets:
             for layer in range(self._ahead, target.layer):
@@ -41,6 +41,13 @@ class Stream:
             self.setting.progress(target.layer, self.setting.loaded.n_layers, f"{doing} layer {target.layer}")
             yield target
         self.setting.run.layers_run += self.run.layers_run
+
+    def prune(self, targets: Iterable[Target]) -> Iterator[Target]:
+        """Yield each layer to be pruned, and keep what is made of it; not those of work that was cut off."""
+        for target in self.visit(targets, "Pruning"):
+            if not self.setting.take_up(target.layer):
+                yield target
+                self.setting.lay_by(target.layer)
 
     def look(self, target: Target) -> Iterator[Seen]:
         """Run a layer as it still is; yield, window by window, what its maps read."""

@@ -43,7 +43,7 @@ def find_smallest_sums(scores: Float[Tensor, "outputs columns"], share: float) -
 def fit_wanda(setting: Setting) -> Fitted:
     """Zero the lowest scores of each row or group, layer by layer, each scored as it still is."""
     stream = Stream(setting)
-    for target in stream.go_through(allocate(setting), "Scoring"):
+    for target in stream.prune(allocate(setting)):
         squares = stream.sum_up(target, sum_squares)
         for linear in target.maps:
             scores = score_wanda(target.weight(linear), squares[linear.name].sqrt().float())

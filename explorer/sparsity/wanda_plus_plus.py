@@ -32,7 +32,7 @@ def score_regionally(
 def fit_wanda_plus_plus(setting: Setting) -> Fitted:
     """Score, prune and let adapt one layer after the other."""
     stream = Stream(setting)
-    for target in stream.go_through(allocate(setting), "Pruning"):
+    for target in stream.prune(allocate(setting)):
         region = Region(stream, target)
         find_zeros = _make_judge(setting, region)
         weights = region.copy_weights()

@@ -48,6 +48,12 @@ class DeltaFiles:
             found = f"{self._folder} ({error.strerror or error})"
             raise ModifyError("Cannot store the delta", found, "Free some space, or name another --cache") from error
 
+    def drop(self, key: str) -> None:
+        """Remove what is stored under a key."""
+        self._held.pop(key, None)
+        if self._folder is not None:
+            self._path(key).unlink(missing_ok=True)
+
     def _hold(self, key: str, delta: Delta) -> None:
         self._held[key] = delta
         while len(self._held) > 1 and sum(each.nbytes for each in self._held.values()) > _HELD:

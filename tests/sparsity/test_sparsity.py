@@ -140,6 +140,22 @@ def test_it_can_be_stopped_at_a_layer(llama: LoadedModel, corpus: Corpus, spec: 
     assert len(set(told)) == 3
 
 
+@pytest.mark.parametrize("spec", SPECS[1:])
+def test_what_was_cut_off_goes_on_where_it_was(llama: LoadedModel, corpus: Corpus, tmp_path: Path, spec: str) -> None:
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 2:
+            raise Cancelled
+
+    expected = make(llama, corpus, spec)
+    with pytest.raises(Cancelled):
+        modify(llama, corpus, Mask.parse("none"), [spec], Store(tmp_path), stop)
+    assert len(list((tmp_path / "deltas").iterdir())) == 2
+    again = modify(llama, corpus, Mask.parse("none"), [spec], Store(tmp_path)).deltas[0]
+    assert again == expected
+    assert again.origin.forwards < expected.origin.forwards
+    assert len(list((tmp_path / "deltas").iterdir())) == 1
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_it_runs_the_layers_as_often_as_it_says(llama: LoadedModel, corpus: Corpus, spec: str) -> None:
     passes = make(llama, corpus, spec).origin.forwards

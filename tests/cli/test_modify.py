@@ -136,3 +136,13 @@ def test_a_format_that_cannot_hold_what_stands_in_says_so(run: Command, tmp_path
     )
     assert "pruned-remote-code" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_zeros_need_nothing_to_be_off(run: Command) -> None:
+    answer = run("modify", "--modify", "wanda++;optimise=no;pattern=2:4")
+    assert answer["variant"] == "none + wanda++;optimise=no;pattern=2:4"
+    assert answer["recovered"] is None
+    zeros = answer["zeros"]
+    assert (zeros["matrices"], zeros["share"], zeros["pattern"], zeros["holding"]) == (28, 0.5, "2:4", 28)
+    scored = run("score", "--modify", "wanda++;optimise=no;pattern=2:4")
+    assert scored["scores"][-1]["nll"] == answer["scores"]["modified"]["nll"]

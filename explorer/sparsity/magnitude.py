@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from explorer.modifiers import Fitted, Modifier, Setting
 from explorer.sparsity.sparsity import SPARSITY_OPTIONS
-from explorer.sparsity.targets import TARGETS, list_targets
+from explorer.sparsity.targets import LAYERS, TARGETS, list_targets
 
 
 def fit_magnitude(setting: Setting) -> Fitted:
@@ -18,6 +18,6 @@ def fit_magnitude(setting: Setting) -> Fitted:
 
 MAGNITUDE = Modifier(
     "magnitude", "Magnitude", "Han et al., arXiv:1506.02626", "weights",
-    "The smallest weights of each row become zeros.", "no pass", fit_magnitude, (*SPARSITY_OPTIONS, TARGETS),
+    "The smallest weights of each row become zeros.", "no pass", fit_magnitude, (*SPARSITY_OPTIONS, TARGETS, LAYERS),
     needs_mask=False,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from explorer.modifiers import Fitted, Modifier, Option, Setting
 from explorer.sparsity.allocation import ALLOCATION, allocate
 from explorer.sparsity.sparsity import SPARSITY_OPTIONS, Sparsity, find_lowest
 from explorer.sparsity.stream import Stream, sum_products
-from explorer.sparsity.targets import TARGETS
+from explorer.sparsity.targets import LAYERS, TARGETS
 
 _COLUMNS = 128  # judged together, and updated before what is after them
 
@@ -90,6 +90,6 @@ SPARSE_GPT = Modifier(
     "sparsegpt", "SparseGPT", "SparseGPT, arXiv:2301.00774", "weights",
     "The weights that cost least become zeros, those after them in a row make up for it.", "two passes, and solves",
     fit_sparse_gpt,
-    (*SPARSITY_OPTIONS, TARGETS, ALLOCATION, Option("damping", "percent of the Hessian's mean diagonal", "1")),
+    (*SPARSITY_OPTIONS, TARGETS, LAYERS, ALLOCATION, Option("damping", "percent of the Hessian's mean diagonal", "1")),
     needs_mask=False,
 )  # fmt: skip

@@ -9,12 +9,18 @@ from torch import Tensor
 
 from explorer.deltas import SparsityPattern
 from explorer.errors import ModifyError
+from explorer.masks import Mask
 from explorer.modifiers import LinearMap, Option, Setting, list_experts, list_linear_maps
 from explorer.sparsity.sparsity import Sparsity
 
 TARGETS = Option(
     "targets", "parts of the names of matrices, with + between", "all", word="all",
     form=r"[A-Za-z0-9._]+(\+[A-Za-z0-9._]+)*", example="mlp+o_proj",
+)  # fmt: skip
+
+LAYERS = Option(
+    "layers", "those to be pruned, such as 0-11+15", "all", word="all",
+    form=r"\d{1,4}(-\d{1,4})?(\+\d{1,4}(-\d{1,4})?)*", example="0-11+15",
 )  # fmt: skip
 
 
@@ -58,12 +64,23 @@ def list_targets(setting: Setting) -> list[Target]:
     Raises ModifyError: nothing has such a name, experts do, or rows do not divide into groups.
     """
     sparsity = Sparsity.of(setting.origin.modifier)
-    targets = [Target(setting, layer, _find_maps(setting, layer), sparsity) for layer in range(setting.loaded.n_layers)]
+    layers = _find_layers(setting)
+    targets = [Target(setting, layer, _find_maps(setting, layer), sparsity) for layer in layers]
     for linear in (linear for target in targets for linear in target.maps):
         sparsity.check(linear.name, linear.weight.shape[1])
     if not any(target.maps for target in targets):
-        raise ModifyError("There is nothing to prune", f"targets={setting.options['targets']}", "Name other targets")
+        raise ModifyError("There is nothing to prune", str(setting.origin.modifier), "Name other targets or layers")
     return [target for target in targets if target.maps]
+
+
+def _find_layers(setting: Setting) -> list[int]:
+    """List the layers that are meant. Raises MaskError: the model lacks one."""
+    n_layers, named = setting.loaded.n_layers, setting.options["layers"]
+    return (
+        list(range(n_layers))
+        if named == "all"
+        else sorted(Mask.parse(named.replace("+", ",")).checked(n_layers).whole_layers)
+    )
 
 
 def _find_maps(setting: Setting, layer: int) -> tuple[LinearMap, ...]:

@@ -11,7 +11,7 @@ from explorer.modifiers import Fitted, Modifier, Option, Setting
 from explorer.sparsity.allocation import ALLOCATION, allocate
 from explorer.sparsity.sparsity import SPARSITY_OPTIONS, Sparsity
 from explorer.sparsity.stream import Stream, sum_squares
-from explorer.sparsity.targets import TARGETS
+from explorer.sparsity.targets import LAYERS, TARGETS
 
 _NEAR, _MOST = 0.001, 0.8  # of the variant: how near the share is met, the largest share of a row's scores
 
@@ -66,7 +66,7 @@ WANDA = Modifier(
     "The weights of each row that are smallest times the norm of what they multiply become zeros.",
     "two passes", fit_wanda,
     (
-        *SPARSITY_OPTIONS, TARGETS, ALLOCATION,
+        *SPARSITY_OPTIONS, TARGETS, LAYERS, ALLOCATION,
         Option("variant", "zeros in a row by their share of its scores' sum", "no", ("no", "yes")),
     ),
     needs_mask=False,

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from explorer.errors import ModifyError
 from explorer.modifiers import Fitted, LinearMap, Modifier, Option, Setting
 from explorer.sparsity.allocation import ALLOCATION, allocate
 from explorer.sparsity.region import Region, Weights
 from explorer.sparsity.sparsity import SPARSITY_OPTIONS
 from explorer.sparsity.stream import Stream, sum_squares
-from explorer.sparsity.targets import TARGETS, Target
+from explorer.sparsity.targets import LAYERS, TARGETS, Target
 
 
 def score_regionally(
@@ -79,6 +80,8 @@ def _adapt(setting: Setting, region: Region, weights: Weights, find_zeros: _Judg
         _prune(region.target, weights, find_zeros)
         drawn = torch.randperm(region.windows, generator=generator)[:samples]
         region.approach(optimiser, weights, drawn.tolist())
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+        raise ModifyError("The weights do not converge", f"lr={setting.options['lr']}", "Use a smaller lr")
     _prune(region.target, weights, find_zeros)
 
 
@@ -95,15 +98,15 @@ WANDA_PLUS_PLUS = Modifier(
     "Zeros by Wanda's score with gradients of each layer by itself; its survivors adapt to what it gave before.",
     "two passes, and a backward pass a step", fit_wanda_plus_plus,
     (
-        *SPARSITY_OPTIONS, TARGETS, ALLOCATION,
-        Option("alpha", "weight of the gradients", "100"),
+        *SPARSITY_OPTIONS, TARGETS, LAYERS, ALLOCATION,
+        Option("alpha", "weight of the gradients", "100", most=1e9),
         Option("norm", "of inputs, over all tokens or the mean over windows", "mean", ("mean", "sum")),
         Option("gradients", "whether the score has them", "yes", _SWITCH),
         Option("optimise", "whether survivors adapt", "yes", _SWITCH),
-        Option("rounds", "of pruning and adapting", "5", least=1),
-        Option("samples", "windows in a round, a step each", "32", least=1),
-        Option("lr", "learning rate of RMSprop", "3e-7"),
-        Option("seed", "of the windows' choice", "0"),
+        Option("rounds", "of pruning and adapting", "5", form=r"[1-9]\d{0,3}", example="5"),
+        Option("samples", "windows in a round, a step each", "32", form=r"[1-9]\d{0,5}", example="32"),
+        Option("lr", "learning rate of RMSprop", "3e-7", most=1),
+        Option("seed", "of the windows' choice", "0", form=r"\d{1,9}", example="1"),
     ),
     needs_mask=False,
 )  # fmt: skip

@@ -12,13 +12,14 @@ import torch
 
 from explorer.deltas.delta import Delta
 from explorer.deltas.variant import Variant
-from explorer.errors import Cancelled, ModifyError
+from explorer.errors import Cancelled, MaskError, ModifyError
 from explorer.evaluation import decode_speed
 from explorer.evaluation.perplexity import score
 from explorer.export import export
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.modifiers.modify import modify
+from explorer.sparsity.region import Region, Weights
 from explorer.sparsity.sparsity import METHODS
 from explorer.sparsity.zeros import count_zeros, list_zeros
 from explorer.storage.store import Store
@@ -71,6 +72,12 @@ def test_targets_are_named_by_parts(llama: LoadedModel, corpus: Corpus) -> None:
     }  # fmt: skip
 
 
+def test_layers_are_named(llama: LoadedModel, corpus: Corpus) -> None:
+    assert set(make(llama, corpus, "wanda;layers=0-1+3").weights) == {0, 1, 3}
+    with pytest.raises(MaskError, match="layer 7"):
+        make(llama, corpus, "wanda;layers=7")
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_one_window_is_enough(llama: LoadedModel, corpus: Corpus, spec: str) -> None:
     poor = dataclasses.replace(corpus, calibration=corpus.calibration[slice(0, 1)])
@@ -93,12 +100,23 @@ def test_one_window_is_enough(llama: LoadedModel, corpus: Corpus, spec: str) -> 
         ("wanda;variant=yes;pattern=2:4", "variant has no pattern"),
         ("wanda;allocation=owl;pattern=2:4", "one share for all layers"),
         ("wanda;allocation=owl;sparsity=99%", "out of range"),
+        ("wanda++;rounds=1.5", "Write it like 5"),
         ("magnitude;targets=nothing", "nothing to prune"),
     ],
 )
 def test_what_cannot_be_is_refused(llama: LoadedModel, corpus: Corpus, spec: str, words: str) -> None:
     with pytest.raises(ModifyError, match=words):
         make(llama, corpus, spec)
+
+
+def test_weights_that_diverge_are_said(llama: LoadedModel, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(self: Region, optimiser: object, weights: Weights, windows: object) -> None:
+        for weight in weights.values():
+            weight.data.fill_(float("nan"))
+
+    monkeypatch.setattr(Region, "approach", diverge)
+    with pytest.raises(ModifyError, match="smaller lr"):
+        make(llama, corpus, "wanda++")
 
 
 def test_experts_in_one_tensor_are_refused_by_name(tiny: Tiny) -> None:

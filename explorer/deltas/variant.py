@@ -27,14 +27,12 @@ class Variant:
     removed: Mask = NONE
 
     def __post_init__(self) -> None:
-        below: tuple[str, ...] = ()
-        for delta in self.deltas:
+        for place, delta in enumerate(self.deltas):
             if delta.mask != self.mask - self.removed:
                 found = f"{delta.modifier} for {delta.mask}, and {self.mask - self.removed} is off"
                 raise ModifyError("The delta was made for another mask", found, "Make it anew for this mask")
-            if delta.origin.below != below:
+            if delta.origin.below != tuple(each.digest for each in self.deltas[:place]):
                 raise ModifyError("The delta was made over others", str(delta.modifier), "Keep the order of deltas")
-            below = (*below, delta.digest)
 
     def __str__(self) -> str:
         made = " + ".join([str(self.mask - self.removed), *(str(delta.modifier) for delta in self.deltas)])

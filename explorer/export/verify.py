@@ -16,6 +16,7 @@ from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.evaluation import Score, find_nll, run_batches, slice_positions
 from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.measurements import Verification
+from explorer.export.zeros import check_zeros
 from explorer.masks import NONE, Mask
 from explorer.model import (
     LoadedModel,
@@ -75,7 +76,8 @@ def verify(
             "Nothing was kept; report this model's layout",
         )
     second = _measure_again(planned, folder, corpus, measured)
-    return Verification(found.difference, masked, reloaded, planned.loader, second)
+    zeros = check_zeros(loaded, again, planned.layout.kept, variant)
+    return Verification(found.difference, masked, reloaded, planned.loader, second, zeros)
 
 
 @dataclass

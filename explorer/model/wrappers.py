@@ -7,7 +7,7 @@ to be taken off when work fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers.utils import ModelOutput
 
 from explorer.deltas import Delta, Variant
@@ -247,6 +248,27 @@ class ModelWrappers:
         """Re-run one layer from hidden states with its call from a trace."""
         args, kwargs = call
         return first_of(self.layers[layer](hidden, *args, **kwargs))
+
+    def try_layer(
+        self,
+        layer: int,
+        weights: Mapping[str, Float[Tensor, " *weight"]],
+        hidden: Hidden,
+        call: LayerCall,
+        variant: Mask | Variant = NONE,
+    ) -> Hidden:
+        """Run one layer of a variant with other values of its parameters, to which gradients flow.
+
+        Args:
+            layer: which one.
+            weights: value by name of those parameters that have another than the variant's.
+            hidden, call: as for `run_layer`.
+            variant: what is off, and changed.
+        """
+        args, kwargs = call
+        run = VariantForward(variant, self._form, self.layers, lambda *_: nullcontext())
+        with self.with_weights(layer, variant.deltas), following(run):
+            return first_of(functional_call(self.layers[layer], dict(weights), (hidden, *args), kwargs))
 
     def finish(self, hidden: Hidden) -> Hidden:
         """Do to the last layer's output what the decoder does after it: the final norm."""

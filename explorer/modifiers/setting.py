@@ -16,7 +16,7 @@ from explorer.errors import ModifyError
 from explorer.masks import Mask, Site
 from explorer.model import LayerwisePass, LoadedModel, Seen, States
 from explorer.modifiers.fitted import Fitted
-from explorer.modifiers.output_projections import OutputProjection
+from explorer.modifiers.linear_maps import LinearMap
 from explorer.modifiers.reference import Reference, next_site
 from explorer.progress import Progress, unreported
 from explorer.storage import FitSteps, Store
@@ -163,7 +163,7 @@ class Setting:
             missing = (self.read(target, seen) - stream) / self.loaded.wrappers.multiplier
             yield Pairs(seen.rows, seen.given[module].float(), missing, stream)
 
-    def weight(self, layer: int, projection: OutputProjection) -> Float[Tensor, "outputs values"]:
+    def weight(self, layer: int, projection: LinearMap) -> Float[Tensor, "outputs values"]:
         """Return the weights that a projection of a layer has in the variant so far."""
         return projection.read(self.loaded.wrappers.weight(layer, f"{projection.name}.weight", self.variant.deltas))
 

@@ -15,9 +15,9 @@ from explorer.masks import Site
 from explorer.modifiers import (
     FOLDS,
     Fitted,
+    LinearMap,
     Modifier,
     Option,
-    OutputProjection,
     Setting,
     find_output_projection,
     weigh_tokens,
@@ -74,7 +74,7 @@ def _find_end(cuts: list[Cut], layer: int) -> Site:
     )
 
 
-def _refit(setting: Setting, layer: int, projection: OutputProjection, target: Site) -> None:
+def _refit(setting: Setting, layer: int, projection: LinearMap, target: Site) -> None:
     """Refit one projection of a layer, unless that explains nothing."""
     states = setting.at(layer)
     reference = setting.reference.before(target, keep=setting.options["where"] in ("cut", "before"))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from explorer.errors import ModifyError
 from explorer.masks import Site
-from explorer.modifiers import Fitted, Modifier, Option, OutputProjection, Setting, find_output_projection
+from explorer.modifiers import Fitted, LinearMap, Modifier, Option, Setting, find_output_projection
 from explorer.recovery.cuts import Cut, list_cuts
 
 _STEP, _EPOCHS, _BATCH = 1e-4, 10, 1024  # of Adam, as in the authors' code
@@ -42,7 +42,7 @@ def fit_replace_me(setting: Setting) -> Fitted:
     return setting.fitted
 
 
-def _find_projection(setting: Setting, cut: Cut) -> OutputProjection:
+def _find_projection(setting: Setting, cut: Cut) -> LinearMap:
     before = cut.before
     if before is None or before.part != "mlp":
         found = f"{'nothing' if before is None else before} is before what is off"

@@ -184,3 +184,13 @@ def test_training_needs_no_mask(run: Command) -> None:
     assert answer["variant"] == "none + lora;steps=2;warmup=0"
     assert answer["recovered"] is None
     assert answer["scores"]["modified"]["nll"] != answer["scores"]["pruned"]["nll"]
+
+
+def test_zeros_need_nothing_to_be_off(run: Command) -> None:
+    answer = run("modify", "--modify", "wanda++;optimise=no;pattern=2:4")
+    assert answer["variant"] == "none + wanda++;optimise=no;pattern=2:4"
+    assert answer["recovered"] is None
+    zeros = answer["zeros"]
+    assert (zeros["matrices"], zeros["share"], zeros["pattern"], zeros["holding"]) == (28, 0.5, "2:4", 28)
+    scored = run("score", "--modify", "wanda++;optimise=no;pattern=2:4")
+    assert scored["scores"][-1]["nll"] == answer["scores"]["modified"]["nll"]

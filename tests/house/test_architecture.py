@@ -24,6 +24,7 @@ ROOMS = (
     "explorer.evaluation",
     "explorer.measures",
     "explorer.modifiers",
+    "explorer.sparsity",
     "explorer.recovery",
     "explorer.healing",
     "explorer.plans",

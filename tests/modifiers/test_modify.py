@@ -31,6 +31,7 @@ MASK = Mask.parse("2")
 ALL = [
     ModifierSpec.parse(f"{name};steps=3" if any(each.name == "steps" for each in modifier.options) else name)
     for name, modifier in MODIFIERS.items()
+    if modifier.needs_mask
 ]
 
 

@@ -22,6 +22,7 @@ ROOMS = (
     "explorer.text",
     "explorer.model",
     "explorer.evaluation",
+    "explorer.benchmarks",
     "explorer.measures",
     "explorer.modifiers",
     "explorer.recovery",

@@ -1,2 +1,13 @@
+from .agreement import find_speed_up as find_speed_up
+from .catalogue import PROBES as PROBES
+from .evaluate import (
+    ALL_PROBES as ALL_PROBES,
+    PROBE as PROBE,
+    QUESTIONS as QUESTIONS,
+    Asking as Asking,
+    evaluate as evaluate,
+)
+from .evaluation import Answers as Answers, Evaluation as Evaluation, Measured as Measured
 from .likelihoods import find_likelihoods as find_likelihoods
+from .question import Question as Question
 from .request import Item as Item, Likelihood as Likelihood, Request as Request, RequestEncoder as RequestEncoder

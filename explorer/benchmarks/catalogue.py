@@ -1,4 +1,4 @@
-"""The probes, by name."""
+"""The probes, by name; what begins the names of probes and tasks. Knows no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from explorer.lazy_mapping import LazyMapping
 
 if TYPE_CHECKING:
     from explorer.benchmarks.probes.probe import Probe
+
+#: What begins the name of a probe, what stands for all of them, and what begins the name of a task as a criterion.
+PROBE, ALL_PROBES, TASK = "probe:", "probes", "task:"
 
 _HERE = "explorer.benchmarks.probes."
 
@@ -24,3 +27,10 @@ PROBES: LazyMapping[Probe] = LazyMapping(
         "cloze": f"{_HERE}cloze:CLOZE",
     }
 )
+
+
+def is_item_criterion(name: str) -> bool:
+    """Tell whether a criterion's name is that of a task or of a probe that there is."""
+    return (name.startswith(TASK) and len(name) > len(TASK)) or (
+        name.startswith(PROBE) and name.removeprefix(PROBE) in PROBES
+    )

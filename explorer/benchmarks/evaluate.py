@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from explorer.benchmarks.catalogue import PROBES
+from explorer.benchmarks.catalogue import ALL_PROBES, PROBE, PROBES
 from explorer.benchmarks.evaluation import Aggregate, Answers, Evaluation
 from explorer.benchmarks.likelihoods import find_likelihoods
 from explorer.benchmarks.probes.probe import Probe
@@ -24,8 +24,6 @@ from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus, Split, decode
 
-#: What begins the name of a probe, and what stands for all of them.
-PROBE, ALL_PROBES = "probe:", "probes"
 #: Questions of a probe, if not told otherwise.
 QUESTIONS = 100
 

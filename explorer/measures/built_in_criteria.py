@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from explorer.benchmarks import is_item_criterion, make_calibration_items
 from explorer.deltas import Variant
+from explorer.errors import TaskError
 from explorer.evaluation import Divergence, measure_divergence, score
 from explorer.masks import Mask
 from explorer.measures.catalogue import CRITERIA
@@ -16,6 +18,8 @@ from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
 
+_ITEMS = 8  # of a task or probe that stand for one calibration window
+
 
 def make_loss_function(
     loaded: LoadedModel,
@@ -24,11 +28,38 @@ def make_loss_function(
     criterion: str = "perplexity",
     progress: Progress = unreported,
 ) -> VariantLosses:
-    """Return what gives the losses by a criterion in `CRITERIA`, of masks on slices of the calibration windows."""
+    """Return what gives the losses by a criterion, of masks on slices of the calibration windows.
+
+    Args:
+        criterion: a name in `CRITERIA`, or `task:NAME`, `probe:NAME`: then each window stands for some of the items.
+
+    Raises TaskError: see `make_calibration_items`.
+    """
+    if is_item_criterion(criterion):
+        return _make_item_losses(loaded, corpus, store, criterion, progress)
     function = CRITERIA[criterion].function
 
     def losses(masks: Sequence[Mask | Variant], rows: slice) -> np.ndarray:
         return function(loaded, corpus, list(masks), store, progress, rows)
+
+    return losses
+
+
+def _make_item_losses(
+    loaded: LoadedModel, corpus: Corpus, store: Store, criterion: str, progress: Progress
+) -> VariantLosses:
+    """Deal the items of a task or probe out to the calibration windows; a window's loss is the mean of its items'."""
+    n_windows = len(corpus.calibration)
+    found = make_calibration_items(loaded, corpus, criterion, _ITEMS * n_windows)
+    each = len(found.items) // n_windows
+    if not each:
+        few = f"{len(found.items)} items for {n_windows} windows"
+        raise TaskError("There are too few items to decide by", few, "Use fewer --tokens, or another task")
+
+    def losses(masks: Sequence[Mask | Variant], rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(n_windows)
+        values = found[start * each : stop * each].find_losses(loaded, masks, store, progress)
+        return values.reshape(len(masks), stop - start, each).mean(axis=2)
 
     return losses
 

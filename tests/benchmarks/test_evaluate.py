@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from explorer.benchmarks.agreement import find_acceptance, find_kl, find_speed_up
-from explorer.benchmarks.catalogue import PROBES
-from explorer.benchmarks.evaluate import ALL_PROBES, Asking, choose, evaluate
+from explorer.benchmarks.catalogue import ALL_PROBES, PROBES
+from explorer.benchmarks.evaluate import Asking, choose, evaluate
 from explorer.benchmarks.evaluation import Answers, Evaluation
 from explorer.benchmarks.question import Question
 from explorer.benchmarks.request import Likelihood

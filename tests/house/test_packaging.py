@@ -137,9 +137,9 @@ def test_export_is_the_function_whatever_was_imported_first(script: str) -> None
     assert _run(f"{script}\n{check}") == "explorer.export.write True True"
 
 
-def test_the_package_shows_eleven_names_and_imports_them_when_asked() -> None:
+def test_the_package_shows_twelve_names_and_imports_them_when_asked() -> None:
     script = "import explorer, sys; print(len(dir(explorer)), 'torch' in sys.modules, explorer.Mask.__module__)"
-    assert _run(script) == "11 False explorer.masks.mask"
+    assert _run(script) == "12 False explorer.masks.mask"
     for name in dir(explorer):
         assert callable(getattr(explorer, name))
 

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from explorer.benchmarks.catalogue import PROBE, PROBES, TASK
 from explorer.benchmarks.evaluate import make_items, make_questions
 from explorer.benchmarks.likelihoods import find_likelihoods
+from explorer.benchmarks.question import find_gold
 from explorer.benchmarks.request import Item, RequestEncoder
 from explorer.deltas import Variant
 from explorer.errors import TaskError
@@ -97,11 +98,5 @@ def _read_items(loaded: LoadedModel, tasks: Sequence[Any], number: int) -> Calib
                 context = task.fewshot_context(document, num_fewshot=0)
                 requests = task.construct_requests(document, context, metadata=(task.task_name, 0, 1))
                 items.append(tuple(encoder.pair(*request.args) for request in requests))
-                gold.append(_find_gold(task, document))
+                gold.append(find_gold(task, document))
     return CalibrationItems(tuple(items), tuple(gold))
-
-
-def _find_gold(task: Any, document: Any) -> int:
-    """Return the number of the right choice, as the harness finds it: where contexts differ they are the choices."""
-    target = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
-    return int(target) if not isinstance(target, str) else task.doc_to_choice(document).index(target)

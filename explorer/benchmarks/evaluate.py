@@ -169,7 +169,7 @@ def _ask_harness(
         answers = tuple(read)
         aggregates = {metric: _find_aggregate(task, metric) for metric in answers[0].values}
         first = _first_filter(samples[0][name])
-        questions = tuple(read_question(each) for each in first)
+        questions = tuple(read_question(task, each) for each in first)
         yield Evaluation(name, _find_chance(first), questions, aggregates, answers)
 
 

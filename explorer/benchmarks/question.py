@@ -14,7 +14,7 @@ class Question:
     Args:
         context: what comes before the answer.
         choices: answers to choose from; where they have contexts of their own, each with it. Empty for a written one.
-        gold: which choice is right, or the right text.
+        gold: which choice is right; 1 where there is one alone, and writing it is right; or the right text.
     """
 
     context: str
@@ -22,14 +22,19 @@ class Question:
     gold: int | str
 
 
-def read_question(sample: dict[str, Any]) -> Question:
-    """Return the question of a sample of lm-evaluation-harness."""
+def read_question(task: Any, sample: dict[str, Any]) -> Question:
+    """Return the question of a sample of a task of lm-evaluation-harness."""
     arguments: Sequence[Sequence[Any]] = sample["arguments"]
     contexts = list(dict.fromkeys(each[0] for each in arguments))
-    target = sample["target"]
-    gold = target if isinstance(target, int) else str(target)
-    if not all(len(each) == 2 and isinstance(each[1], str) for each in arguments):
-        return Question(contexts[0], (), gold)
+    if task.OUTPUT_TYPE not in ("multiple_choice", "loglikelihood"):
+        return Question(contexts[0], (), str(sample["target"]))
+    gold = find_gold(task, sample["doc"]) if len(arguments) > 1 else 1
     if len(contexts) == 1:
         return Question(contexts[0], tuple(each[1] for each in arguments), gold)
     return Question("", tuple("".join(each) for each in arguments), gold)
+
+
+def find_gold(task: Any, document: Any) -> int:
+    """Return the number of the right choice, as the harness finds it: where contexts differ they are the choices."""
+    target = task.doc_to_text(document) if task.multiple_input else task.doc_to_target(document)
+    return task.doc_to_choice(document).index(target) if isinstance(target, str) else int(target)

@@ -81,12 +81,12 @@ def test_a_perfect_draft_at_no_cost_is_as_fast_as_it_is_long() -> None:
 
 def test_tasks_and_probes_are_asked_together(llama: LoadedModel, llama_corpus: Corpus, tmp_path: Path) -> None:
     store, asking = Store(None), Asking(write_tasks(tmp_path), limit=4)
-    names = ["probe:copying", "animals", "last_words", "texts", "written"]
+    names = ["probe:copying", "animals", "pronouns", "last_words", "texts", "written"]
     found = evaluate(llama, llama_corpus, [MASK], store, names, asking)
     assert [each.task for each in found] == names
     assert all([answers.variant for answers in each.answers] == [NONE, MASK] for each in found)
-    assert [len(each) for each in found] == [4] * 5
-    assert [each.chance for each in found] == [0.25, 0.25, None, None, None]
+    assert [len(each) for each in found] == [4] * 6
+    assert [each.chance for each in found] == [0.25, 0.25, 0.25, None, None, None]
     animals = found[1]
     for answers in animals.answers:
         for question, item, right, normed in zip(
@@ -97,12 +97,16 @@ def test_tasks_and_probes_are_asked_together(llama: LoadedModel, llama_corpus: C
             assert right == (nll.argmin() == question.gold)
             assert normed == ((nll / lengths).argmin() == question.gold)
     assert animals.questions[0].context == "Question: who of 0 met the cat\nAnswer:"
-    words = found[2].measure("perplexity", 1)
-    nll = [item[0].nll for item in found[2].answers[1].likelihoods]
+    for evaluation in found[1:4]:
+        assert [
+            chosen == each.gold for chosen, each in zip(evaluation.answers[1].chosen, evaluation.questions, strict=True)
+        ] == list(evaluation.answers[1].values["acc"])
+    words = found[3].measure("perplexity", 1)
+    nll = [item[0].nll for item in found[3].answers[1].likelihoods]
     assert words.value == pytest.approx(math.exp(np.mean(nll)))
     assert words.interval is not None
     assert words.interval[0] <= words.value <= words.interval[1]
-    assert found[4].answers[0].chosen == tuple(map(str, found[4].answers[0].chosen))
+    assert found[5].answers[0].chosen == tuple(map(str, found[5].answers[0].chosen))
     with llama.wrappers.counting() as count:
         again = evaluate(llama, llama_corpus, [MASK], store, names, asking)
         assert count.evaluations == 0

@@ -42,6 +42,7 @@ ROOMS = (
     "ui.compare",
     "ui.redundancy",
     "ui.plans",
+    "ui.evaluate",
     "ui.export",
     "pages",
 )

@@ -1,3 +1,4 @@
+from .abilities import draw_abilities as draw_abilities, find_metric as find_metric
 from .curves import (
     AXES as AXES,
     Shares as Shares,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 from transformers.cache_utils import DummyLayer
 from transformers.generation.streamers import BaseStreamer
@@ -82,6 +85,39 @@ def generate(
     )
 
 
+@torch.inference_mode()
+def write_until(
+    loaded: LoadedModel, variant: Mask | Variant, ids: Sequence[int], stops: Sequence[str], max_new_tokens: int
+) -> list[int]:
+    """Write on greedily from token ids until one of some texts is written, or a token that ends a text.
+
+    Returns:
+        The new ids, up to the one that completed a stop; where a logit is not finite they end before.
+
+    Raises:
+        MaskError: the variant names a layer that the model lacks.
+        UnsupportedModel: the model is streamed.
+    """
+    check_writes(loaded)
+    prompt = torch.tensor([ids], device=loaded.device)
+    stopping = StoppingCriteriaList([_Stop(loaded.tokenizer, len(ids), stops)])
+    with loaded.wrappers.as_variant(variant.checked(loaded.n_layers)):
+        written, _ = _write(loaded, variant.mask, prompt, max_new_tokens, None, stopping, **_sampling(0))
+    return written[len(ids) :].tolist()
+
+
+class _Stop(StoppingCriteria):
+    """Ends a text when what was written has one of some texts in it."""
+
+    def __init__(self, tokenizer: Any, start: int, stops: Sequence[str]) -> None:
+        self.tokenizer, self.start, self.stops = tokenizer, start, [stop for stop in stops if stop]
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        text = decode(self.tokenizer, input_ids[0, self.start :].tolist())
+        done = any(stop in text for stop in self.stops)
+        return torch.full((len(input_ids),), done, device=input_ids.device)
+
+
 def check_writes(loaded: LoadedModel) -> None:
     """Raise UnsupportedModel for a streamed model, which would be read once for every token."""
     if loaded.spec.stream:
@@ -104,7 +140,13 @@ def time_decoding(loaded: LoadedModel, variant: Mask | Variant, tokens: int) -> 
 
 
 def _write(
-    loaded: LoadedModel, mask: Mask, ids: torch.Tensor, tokens: int, streamer: BaseStreamer | None, **more: Any
+    loaded: LoadedModel,
+    mask: Mask,
+    ids: torch.Tensor,
+    tokens: int,
+    streamer: BaseStreamer | None,
+    stopping: StoppingCriteriaList | None = None,
+    **more: Any,
 ) -> tuple[torch.Tensor, bool]:
     """Return the ids of a prompt and of what the model, masked by the caller, writes on; and whether it overflowed."""
     config = GenerationConfig(
@@ -122,6 +164,7 @@ def _write(
             past_key_values=make_cache(loaded, mask),
             logits_processor=LogitsProcessorList([_Finite()]),
             streamer=streamer,
+            stopping_criteria=stopping,
         )
     except _Overflow as overflow:
         return overflow.ids[0], True

@@ -237,10 +237,10 @@ class ModelWrappers:
         finally:
             self.model.set_attn_implementation(before)
 
-    def layer_inputs(self, ids: Ids) -> LayerInputs:
-        """Run the model up to the first layer."""
+    def layer_inputs(self, ids: Ids, **given: Any) -> LayerInputs:
+        """Run the model up to the first layer, with what else it is given, such as positions and an attention mask."""
         run = RecordLayerInputs(self._form, [])
-        self._run_decoder(run, ids)
+        self._run_decoder(run, ids, **given)
         assert run.hidden is not None
         return LayerInputs(run.hidden, run.calls)
 
@@ -284,11 +284,11 @@ class ModelWrappers:
         with following(ReplaceDecoderOutput(window, self._form)):
             return self.model(self._ids(*window.shape[:2]), use_cache=False).logits[0]
 
-    def _run_decoder(self, run: ForwardPolicy, ids: Ids) -> Hidden:
+    def _run_decoder(self, run: ForwardPolicy, ids: Ids, **given: Any) -> Hidden:
         """Run the model up to the end of its decoder; return the last hidden states."""
         with following(run):
             try:
-                self.model(ids, use_cache=False)
+                self.model(ids, use_cache=False, **given)
             except ForwardStopped as enough:
                 return enough.output[0] if isinstance(enough.output, (tuple, ModelOutput)) else enough.output
         raise UnsupportedModel(

@@ -1,5 +1,13 @@
 from .hadamard import make_hadamard as make_hadamard
 from .intervals import Interval as Interval, t_interval as t_interval
+from .paired import (
+    PairedDifference as PairedDifference,
+    bootstrap as bootstrap,
+    compare_shares as compare_shares,
+    exceeds as exceeds,
+    find_mcnemar_p as find_mcnemar_p,
+    share_interval as share_interval,
+)
 from .racing import LossFunction as LossFunction, Race as Race, excess_loss as excess_loss, race as race
 from .rank_correlation import Agreement as Agreement, correlate as correlate
 from .resampling import (

@@ -1,3 +1,4 @@
+from .abilities import Abilities as Abilities, trace_abilities as trace_abilities
 from .catalogue import METHODS as METHODS
 from .curve import (
     SEEDS as SEEDS,

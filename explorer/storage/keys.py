@@ -19,6 +19,8 @@ EDITIONS = {
     "attention": 2,
     "entropy": 1,
     "last-token-cosine": 1,
+    "answers": 1,
+    "written": 1,
     "plan": 3,
     "delta": 1,
     "training": 1,

@@ -22,6 +22,7 @@ ROOMS = (
     "explorer.text",
     "explorer.model",
     "explorer.evaluation",
+    "explorer.benchmarks",
     "explorer.measures",
     "explorer.modifiers",
     "explorer.sparsity",
@@ -43,6 +44,7 @@ ROOMS = (
     "ui.compare",
     "ui.redundancy",
     "ui.plans",
+    "ui.evaluate",
     "ui.export",
     "pages",
 )

@@ -1,5 +1,6 @@
 from .hadamard import make_hadamard as make_hadamard
 from .intervals import Interval as Interval, t_interval as t_interval
+from .knapsack import choose_within as choose_within
 from .racing import LossFunction as LossFunction, Race as Race, excess_loss as excess_loss, race as race
 from .rank_correlation import Agreement as Agreement, correlate as correlate
 from .resampling import (

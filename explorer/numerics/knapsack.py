@@ -13,15 +13,15 @@ def choose_within(
 
     A 0/1 program, solved exactly (scipy's HiGHS). None if even the smallest do not fit. NaN is never chosen.
     """
-    from scipy.optimize import LinearConstraint, milp
+    from scipy.optimize import Bounds, LinearConstraint, milp
 
     known = np.isfinite(damages)
     one_each = np.kron(np.eye(len(sizes)), np.ones(sizes.shape[1]))
     unit = max(float(sizes.max()), 1.0)  # bytes of a layer beside sums of zeros and ones are out of proportion
     found = milp(
         np.where(known, damages, 0.0).ravel(),
-        integrality=np.ones(sizes.size),
-        bounds=(0, known.ravel().astype(float)),
+        integrality=np.ones(sizes.size, dtype=int),
+        bounds=Bounds(0, known.ravel().astype(float)),
         constraints=[
             LinearConstraint(one_each, 1, 1),
             LinearConstraint(sizes.ravel()[None] / unit, -np.inf, budget / unit),

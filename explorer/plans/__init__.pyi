@@ -1,4 +1,6 @@
+from .budgets import Budget as Budget
 from .catalogue import METHODS as METHODS
+from .combine import Combination as Combination, combine as combine
 from .curve import (
     SEEDS as SEEDS,
     Curve as Curve,

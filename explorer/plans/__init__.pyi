@@ -1,5 +1,7 @@
 from .abilities import Abilities as Abilities, trace_abilities as trace_abilities
+from .budgets import Budget as Budget
 from .catalogue import METHODS as METHODS
+from .combine import Combination as Combination, combine as combine
 from .curve import (
     SEEDS as SEEDS,
     Curve as Curve,

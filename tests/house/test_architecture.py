@@ -42,6 +42,7 @@ ROOMS = (
     "ui.compare",
     "ui.redundancy",
     "ui.plans",
+    "ui.heal",
     "ui.export",
     "pages",
 )

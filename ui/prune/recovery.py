@@ -31,7 +31,8 @@ def draw_recovery(summary: ModelSummary) -> None:
 
 def _choose_modifier(view: View) -> None:
     chosen = write_modifiers(view.modify)
-    options = ["", *MODIFIERS, *([chosen] if chosen and chosen not in MODIFIERS else [])]
+    fitted = [name for name, each in MODIFIERS.items() if not each.trains]  # what trains has a page of its own
+    options = ["", *fitted, *([chosen] if chosen and chosen not in fitted else [])]
     _set("modifier", chosen)
     st.selectbox(
         "Recover by",

@@ -25,7 +25,7 @@ _FORMS = {
 _FROM_ELSEWHERE = {"overview": {"interval"}, "plans": {"logit L2", "nat", "site"}}
 #: The frame is around every page.
 _FRAME = "frame"
-PAGES = ("overview", "redundancy", "plans", "compare", "export")
+PAGES = ("overview", "redundancy", "plans", "heal", "compare", "export")
 
 
 def _trees(page: str) -> Iterator[ast.AST]:

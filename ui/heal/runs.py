@@ -33,7 +33,7 @@ def draw_runs(asked: View | None) -> None:
     for run, job in zip(shown, jobs, strict=True):
         _draw_run(run, job)
     if not shown:
-        st.caption("Trainings appear here, beside each other. " + define("calibration", "held-out"))
+        st.caption("Trainings appear here, beside each other. " + define("window", "calibration", "held-out"))
 
 
 def _let_go(runs: list[View]) -> None:

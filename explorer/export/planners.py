@@ -51,7 +51,7 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
     """
     mask = variant.mask.checked(loaded.n_layers) | loaded.absent
     if format == "adapter":
-        return plan_adapter(loaded, variant, plan_export)
+        return plan_adapter(loaded, variant, partial(plan_export, dtype=dtype))
     changes = gather_changes(loaded, variant)
     pruned = bool(loaded.absent) or has_stand_ins(loaded)
     target = _find_own_format(loaded, format, mask) if pruned else find_format(format, mask, bool(changes.stand_ins))

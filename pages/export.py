@@ -6,8 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from explorer.deltas import write_modifiers
 from explorer.errors import ExportError
-from explorer.execution import ExportPreview, View, write_modifiers
+from explorer.execution import ExportPreview, View
 from ui.export import OFFERED, choose_target, draw_exported, draw_target, get_exports, place_export
 from ui.frame import framed, require_summary
 from ui.live import get_engine, get_owner, ready
@@ -62,7 +63,7 @@ def _choose_folder(view: View, format: str) -> Path | None:
 def _suggest_name(view: View, format: str) -> str:
     suffix = f"-without-{view.mask}".replace(",", "_") if view.mask else "-whole"
     if view.recovers:
-        suffix += f"-{write_modifiers(view.modify)}".replace(",", "_").replace(";", "_")
+        suffix += f"-{write_modifiers(view.modify)}".replace(",", "_")
     model = Path(view.model).name.lstrip(".") or "model"
     return f"{model}{suffix}"[:120] + f"-{format}"
 

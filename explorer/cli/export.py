@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from explorer.cli.work import Work
 from explorer.deltas import Variant
 from explorer.masks import Mask
 from explorer.plans import Plan
+
+if TYPE_CHECKING:
+    from explorer.export import Recipe
 
 
 @verb
@@ -27,8 +30,12 @@ def export(
         str,
         typer.Option(
             help="auto, transformers, transformers-zeroed, deci, pruned-remote-code, gguf, gguf-f16, gguf-bf16, "
-            "gguf-q8_0, mergekit or recipe."
+            "gguf-q8_0, adapter, mergekit or recipe."
         ),
+    ] = "auto",
+    export_dtype: Annotated[
+        str,
+        typer.Option(help="auto (what was measured, never wider than the source), float32, bfloat16 or float16."),
     ] = "auto",
     recipe: Annotated[
         Path | None, typer.Option(help="recipe.json of an export, instead of model, text and mask.")
@@ -46,7 +53,9 @@ def export(
     planned = None if plan is None else Plan.load(plan).describe() | {"step": step}
     made_again = None
     if recipe is not None:
-        made_again, format, planned = _follow(work, recipe, mask, format, plan is not None, bool(modify))
+        read, made_again = _follow(work, recipe, mask, plan is not None, bool(modify))
+        planned, format = read.plan, read.format if format == "auto" else format
+        export_dtype = read.export_dtype if export_dtype == "auto" else export_dtype
     chosen = work.vary(work.mask(mask, plan, step), modify) if made_again is None else made_again
     made = export_checkpoint(
         work.loaded,
@@ -55,6 +64,7 @@ def export(
         work.corpus,
         work.store,
         format=format,
+        dtype=export_dtype,
         plan=planned,
         overwrite=overwrite,
         progress=work.progress,
@@ -82,10 +92,8 @@ def export(
     return answer, f"{words}\nUploaded to {answer['hub']}" if destination else words
 
 
-def _follow(
-    work: Work, path: Path, mask: str, format: str, planned: bool, modified: bool
-) -> tuple[Mask | Variant, str, dict[str, Any] | None]:
-    """Take model and text from a recipe; return its variant, its format unless another was asked for, and its plan."""
+def _follow(work: Work, path: Path, mask: str, planned: bool, modified: bool) -> tuple[Recipe, Mask | Variant]:
+    """Take model and text from a recipe; return it, and its variant."""
     from explorer.export import read_recipe
 
     if mask != "none" or planned:
@@ -99,8 +107,4 @@ def _follow(
     taken = {name: getattr(recipe, name) for name in names} | {"calibration": list(recipe.calibration)}
     work.settings = replace(work.settings, **taken)
     recipe.check_model(work.loaded)
-    return (
-        recipe.make(work.loaded, work.corpus, work.store, work.progress),
-        recipe.format if format == "auto" else format,
-        recipe.plan,
-    )
+    return recipe, recipe.make(work.loaded, work.corpus, work.store, work.progress)

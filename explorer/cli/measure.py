@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from jaxtyping import Float64
 
-from explorer.cli.verb import describe_corpus, verb
+from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, describe_corpus, verb
 from explorer.cli.work import Work
+from explorer.masks import Mask, find_units
 from explorer.measures import MEASURES, Importance, SimilarityStats
 from explorer.plans import MOST_SEED
 from explorer.text import Corpus
@@ -19,6 +21,10 @@ _MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + 
 @verb
 def measure(
     work: Work,
+    mask: MaskOption = "none",
+    plan: PlanOption = None,
+    step: StepOption = None,
+    modify: ModifyOption = [],  # noqa: B006
     measures: Annotated[str, typer.Option(help=_MEASURES_HELP)] = "block-influence",
     bootstrap: Annotated[int, typer.Option(help="Resampled texts behind each interval.", min=2, max=100_000)] = 1000,
     texts: Annotated[
@@ -27,27 +33,25 @@ def measure(
     permutations: Annotated[int, typer.Option(help="Orders drawn for Shapley values.", min=1, max=10_000)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0, max=MOST_SEED)] = 0,
 ) -> tuple[dict[str, Any], str]:
-    """Measure every layer, attention and MLP on the calibration windows, with intervals."""
+    """Measure every layer, attention and MLP that is on, on the calibration windows, with intervals."""
     from explorer.measures import check_measures, measure_importance, measure_similarity
 
     names = list(MEASURES) if measures.strip() == "all" else [name.strip() for name in measures.split(",")]
     check_measures(names)
+    variant = work.vary(work.mask(mask, plan, step), modify)
     answers: list[dict[str, Any]] = []
     importances: list[list[Importance]] = []
     for corpus in work.corpora(texts):
-        found = measure_similarity(work.loaded, corpus, work.store, work.progress)
-        importances.append(
-            measure_importance(
-                work.loaded, corpus, names, work.store, work.progress, permutations=permutations, seed=seed
-            )
-        )
+        options: dict[str, Any] = {"permutations": permutations, "seed": seed, "variant": variant}
+        importances.append(measure_importance(work.loaded, corpus, names, work.store, work.progress, **options))
+        found = measure_similarity(work.loaded, corpus, work.store, work.progress, variant).blanked(variant.mask)
         described = {
             "angular_distance_ci95": {token: _describe_rows(found, token, bootstrap, seed) for token in found.angular},
             "measures": _describe(importances[-1], bootstrap, seed),
         }
         answers.append(_describe_redundancy(found, corpus) | described)
-    answer = {"model": work.settings.model, "dtype": work.loaded.dtype, **answers[0]}
-    tables = [_write_table(each, work.loaded.n_layers, bootstrap, seed) for each in importances]
+    answer = {"model": work.settings.model, "dtype": work.loaded.dtype, "variant": str(variant), **answers[0]}
+    tables = [_write_table(each, variant.mask, work.loaded.n_layers, bootstrap, seed) for each in importances]
     if len(answers) == 1:
         return answer, "\n".join(tables[0])
     agreement = _describe_agreement(importances)
@@ -57,18 +61,24 @@ def measure(
 
 @verb
 def interactions(
-    work: Work, unit: Annotated[str, typer.Option(help="layer or site.")] = "layer"
+    work: Work,
+    mask: MaskOption = "none",
+    plan: PlanOption = None,
+    step: StepOption = None,
+    modify: ModifyOption = [],  # noqa: B006
+    unit: Annotated[str, typer.Option(help="layer or site.")] = "layer",
 ) -> tuple[dict[str, Any], str]:
-    """Score all pairs of layers, or of sites: what two removals cost beyond what each costs alone."""
+    """Score all pairs of layers, or of sites, that are on: what two removals cost beyond what each costs alone."""
     from explorer.measures import measure_interactions
 
     if unit not in ("layer", "site"):
         raise typer.BadParameter(f"{unit!r} is not layer or site", param_hint="--unit")
-    corpus = work.corpus
-    found = measure_interactions(work.loaded, corpus, unit, work.store, work.progress)
+    corpus, variant = work.corpus, work.vary(work.mask(mask, plan, step), modify)
+    found = measure_interactions(work.loaded, corpus, unit, work.store, work.progress, variant=variant)
     units = found.units
     answer: dict[str, Any] = {
         "model": work.settings.model,
+        "variant": str(variant),
         "corpus": describe_corpus(corpus),
         "unit": unit,
         "units": [str(mask) for mask in units],
@@ -128,7 +138,8 @@ def _describe_agreement(importances: list[list[Importance]]) -> dict[str, Any]:
 
     described: dict[str, Any] = {}
     for rankings in zip(*importances, strict=True):
-        agreement = correlate([each.ranked for each in rankings])
+        known = np.isfinite([each.values for each in rankings]).any(0)  # what is off has no rank
+        agreement = correlate([each.ranked[known] for each in rankings])
         described.setdefault(rankings[0].measure, {})[rankings[0].unit] = {
             "spearman": agreement.spearman,
             "kendall": agreement.kendall,
@@ -148,15 +159,20 @@ def _write_agreement(agreement: dict[str, Any], texts: list[str]) -> list[str]:
     return lines
 
 
-def _write_table(found: list[Importance], n_layers: int, bootstrap: int, seed: int) -> list[str]:
+def _write_table(found: list[Importance], mask: Mask, n_layers: int, bootstrap: int, seed: int) -> list[str]:
     columns = [(f"{each.measure} {each.unit}", each, each.intervals(bootstrap, seed)) for each in found]
     widths = [max(len(title), 10 if intervals is None else 30) for title, _, intervals in columns]
     lines = ["layer  " + "  ".join(title.ljust(width) for (title, *_), width in zip(columns, widths, strict=True))]
+    off = {each.unit: [unit <= mask for unit in find_units(n_layers, each.unit)] for each in found}
     for layer in range(n_layers):
         cells = [
-            f"{each.values[layer]:.4g}"
-            + ("" if intervals is None else f" [{intervals[layer, 0]:.4g}, {intervals[layer, 1]:.4g}]")
-            for _, each, intervals in columns
+            "off" if off[each.unit][layer] else _write_value(each, intervals, layer) for _, each, intervals in columns
         ]
         lines.append(f"{layer:>5}  " + "  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip())
     return lines
+
+
+def _write_value(found: Importance, intervals: Float64[np.ndarray, "layers 2"] | None, layer: int) -> str:
+    if intervals is None:
+        return f"{found.values[layer]:.4g}"
+    return f"{found.values[layer]:.4g} [{intervals[layer, 0]:.4g}, {intervals[layer, 1]:.4g}]"

@@ -13,6 +13,7 @@ import typer
 
 from explorer.cli.verb import ModifyOption, describe_corpus, describe_score, verb
 from explorer.cli.work import Work
+from explorer.deltas import read_modifiers, write_modifiers
 from explorer.errors import PlanError
 from explorer.evaluation import Score
 from explorer.jsonable import to_json
@@ -59,7 +60,7 @@ def plan(
     chosen = METHODS[method].units[0] if method in METHODS and not unit else unit
     spec = PlanSpec(
         method, chosen, iterative, protect.replace(" ", ""), criterion, seed, width, confidence, steps, budget,
-        modify.replace(";", ","),
+        write_modifiers(read_modifiers(modify)),
     )  # fmt: skip
     if out is not None and not os.path.isdir(out.absolute().parent):
         raise PlanError("Cannot write the plan", f"no folder {out.parent}", "Name a file in a folder that is there")

@@ -13,7 +13,7 @@ import typer
 from tqdm import tqdm
 
 from explorer.checkpoints import DEFAULT_MODEL, ModelSpec
-from explorer.deltas import ModifierSpec, Variant, read_delta
+from explorer.deltas import Variant, read_delta, read_modifiers
 from explorer.errors import ModifyError, PlanError, escape
 from explorer.masks import Mask
 from explorer.model import CostModel, Costs, count_parameters
@@ -146,8 +146,10 @@ class Work:
                     raise ModifyError("The delta is of another model", given, "Make it again with `modify --out`")
                 variant = Variant(mask, (*variant.deltas, delta))
             else:
-                spec = ModifierSpec.parse(given)
-                variant = make_deltas(self.loaded, self.corpus, variant, [spec], self.store, self.progress)
+                specs = read_modifiers(given)
+                if not specs:
+                    raise ModifyError("No modifier is named", "--modify with nothing", "Name one, such as refit")
+                variant = make_deltas(self.loaded, self.corpus, variant, specs, self.store, self.progress)
         return variant.plain
 
     def check_plan(self, found: Plan) -> Plan:

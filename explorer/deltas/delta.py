@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.places import list_places
 from explorer.deltas.stand_in import StandIn
+from explorer.deltas.weight_change import WeightChange, name_tensors
 from explorer.errors import ModifyError
 from explorer.masks import Mask
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -70,12 +70,12 @@ class Delta:
 
     Args:
         origin: how it was made.
-        weights: layer -> name of a parameter in that layer -> what takes its place.
+        weights: layer -> name of a parameter in that layer -> what becomes of it.
         stand_ins: place that is off (see `list_places`) -> what stands in for it.
     """
 
     origin: Origin
-    weights: Mapping[int, Mapping[str, Float[Tensor, " *weight"]]]
+    weights: Mapping[int, Mapping[str, WeightChange]]
     stand_ins: Mapping[Mask, StandIn]
 
     def __post_init__(self) -> None:
@@ -90,11 +90,12 @@ class Delta:
         return hash(self.digest)
 
     @cached_property
-    def tensors(self) -> dict[str, Float[Tensor, " *any"]]:
+    def tensors(self) -> dict[str, Float[Tensor, " *any"] | UInt8[Tensor, " *any"]]:
         """All tensors, as they are named in a file: `layers.11.mlp.down_proj.weight`, `stand_ins.12-17.bias`."""
-        found = {
-            f"layers.{layer}.{name}": tensor for layer, named in self.weights.items() for name, tensor in named.items()
-        }
+        found: dict[str, Tensor] = {}
+        for layer, named in self.weights.items():
+            for name, change in named.items():
+                found |= name_tensors(f"layers.{layer}.{name}", change)
         found |= {
             f"stand_ins.{place}.{name}": tensor
             for place, stand_in in self.stand_ins.items()
@@ -127,18 +128,6 @@ class Delta:
     def layers(self) -> frozenset[int]:
         """The layers from whose input on something is otherwise: of a run that is off, the first."""
         return frozenset(self.weights) | {min(place.sites).layer for place in self.stand_ins}
-
-    @cached_property
-    def _placed(self) -> dict[tuple[int, torch.device], dict[str, Float[Tensor, " *weight"]]]:
-        return {}
-
-    def weights_on(self, layer: int, device: torch.device) -> Mapping[str, Float[Tensor, " *weight"]]:
-        """Return a layer's weights on a device; they stay there."""
-        if layer not in self.weights:
-            return {}
-        if (layer, device) not in self._placed:
-            self._placed[layer, device] = {name: each.to(device) for name, each in self.weights[layer].items()}
-        return self._placed[layer, device]
 
     @cached_property
     def nbytes(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from explorer.deltas.delta import Delta, Origin
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.stand_in import StandIn
+from explorer.deltas.weight_change import build_change
 from explorer.errors import ExplorerError, ModifyError, first_line
 from explorer.masks import Mask
 
@@ -54,12 +55,13 @@ def read_delta(path: Path) -> Delta:
 
 
 def _build(made: dict[str, Any], tensors: dict[str, Any]) -> Delta:
-    weights: dict[int, dict[str, Any]] = defaultdict(dict)
+    weights: dict[int, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     stand_ins: dict[Mask, dict[str, Any]] = defaultdict(dict)
     for name, tensor in tensors.items():
         kind, place, rest = name.split(".", 2)
         if kind == "layers":
-            weights[int(place)][rest] = tensor
+            parameter, _, part = rest.partition(":")
+            weights[int(place)][parameter][part] = tensor
         elif kind == "stand_ins":
             stand_ins[Mask.parse(place)][rest] = tensor
         else:
@@ -72,4 +74,5 @@ def _build(made: dict[str, Any], tensors: dict[str, Any]) -> Delta:
             "below": tuple(made["below"]),
         }
     )
-    return Delta(origin, dict(weights), {place: StandIn(**named) for place, named in stand_ins.items()})
+    changes = {layer: {name: build_change(parts) for name, parts in named.items()} for layer, named in weights.items()}
+    return Delta(origin, changes, {place: StandIn(**named) for place, named in stand_ins.items()})

@@ -5,8 +5,8 @@ from .generation import generate as generate, write_until as write_until
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache
 from .nll import find_nll as find_nll, slice_positions as slice_positions, token_nll as token_nll
 from .perplexity import (
-    Live as Live,
-    recall as recall,
+    LiveScoring as LiveScoring,
+    find_stored_scores as find_stored_scores,
     score as score,
     score_tokens as score_tokens,
 )

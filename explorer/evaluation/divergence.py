@@ -88,8 +88,11 @@ def measure_divergence(
     split: Split = "held-out",
     progress: Progress = unreported,
     rows: slice = slice(None),
+    baseline: Mask | Variant = NONE,
 ) -> list[Divergence]:
     """Compare variants with the unpruned model on one split, in the order given. What is stored is not computed again.
+
+    With a baseline they are compared with that variant.
 
     The nats of the same variants are stored along the way, for `score`.
 
@@ -106,7 +109,8 @@ def measure_divergence(
 
     def work(size: int) -> list[Divergence]:
         context = loaded.numerics_key(size)
-        known = {variant: store.divergences(context, windows.digests, variant.key) for variant in asked}
+        keys = {variant: f"{variant.key} from {baseline.key}" if baseline else variant.key for variant in asked}
+        known = {variant: store.divergences(context, windows.digests, key) for variant, key in keys.items()}
         total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
 
         def missing(digests: Sequence[str]) -> list[Mask | Variant]:
@@ -114,19 +118,20 @@ def measure_divergence(
 
         cut = BatchedWindows(loaded.wrappers, windows.ids, size, store.folder)
         if loaded.wrappers.stream is None:
-            compared = _compare(cut, lambda part: missing(windows.digests[part]))
+            compared = _compare(cut, baseline, lambda part: missing(windows.digests[part]))
         else:
-            compared = _compare_by_layers(cut, missing(windows.digests), progress)
+            compared = _compare_by_layers(cut, baseline, missing(windows.digests), progress)
         for part, variant, batch in compared:
             digests = windows.digests[part]
             found = batch[: len(digests)]
             values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
-            store.add_divergences(context, [(digest, variant.key, *each) for digest, each in values.items()])
+            if variant in keys:
+                store.add_divergences(context, [(digest, keys[variant], *each) for digest, each in values.items()])
             scored = store.nll(context, digests, variant.key)
             nll = dict(zip(digests, found[:, 0].tolist(), strict=True))
             sound = {digest: n for digest, n in nll.items() if digest not in scored and math.isfinite(n)}
             store.add_nll(context, [(digest, variant.key, n) for digest, n in sound.items()])
-            if variant not in known:  # the unpruned model, which came along
+            if variant not in known:  # the baseline, which came along
                 continue
             known[variant].update(values)
             done += len(digests)
@@ -144,34 +149,36 @@ def _assemble(
 
 
 @torch.inference_mode()
-def _compare(windows: BatchedWindows, missing: Callable[[slice], list[Mask | Variant]]) -> Iterator[_Compared]:
-    """Compare what is missing, batch by batch, and the unpruned model with itself."""
+def _compare(
+    windows: BatchedWindows, baseline: Mask | Variant, missing: Callable[[slice], list[Mask | Variant]]
+) -> Iterator[_Compared]:
+    """Compare what is missing, batch by batch, and the baseline with itself."""
     for rows, ids in windows.batches():
         if variants := missing(rows):
             layer_inputs = windows.wrappers.layer_inputs(ids)
-            ((_, baseline),) = run_prefix_tree(windows.wrappers, layer_inputs, [NONE], None)
-            others = run_prefix_tree(windows.wrappers, layer_inputs, [each for each in variants if each], None)
-            yield from _compare_batch(windows.wrappers, baseline, chain([([NONE], baseline)], others), rows, ids)
+            (ended,) = run_prefix_tree(windows.wrappers, layer_inputs, [baseline], None)
+            others = [each for each in variants if each != baseline]
+            found = chain([ended], run_prefix_tree(windows.wrappers, layer_inputs, others, None))
+            yield from _compare_batch(windows.wrappers, ended[1], found, rows, ids)
 
 
 @torch.inference_mode()
 def _compare_by_layers(
-    windows: BatchedWindows, variants: Sequence[Mask | Variant], progress: Progress
+    windows: BatchedWindows, baseline: Mask | Variant, variants: Sequence[Mask | Variant], progress: Progress
 ) -> Iterator[_Compared]:
-    """Compare variants of a streamed model, and the unpruned one with itself, if there are any."""
-    unpruned: Branch | None = None
-    for level in run_breadth_first(windows, list(dict.fromkeys([NONE, *variants])) if variants else [], progress):
-        unpruned = unpruned or next(branch for branch in level if NONE in branch.variants)
+    """Compare variants of a streamed model, and the baseline with itself, if there are any."""
+    start: Branch | None = None
+    for level in run_breadth_first(windows, list(dict.fromkeys([baseline, *variants])) if variants else [], progress):
+        start = start or next(branch for branch in level if baseline in branch.variants)
         for rows, ids in windows.batches():
             ended = ((branch.variants, windows.fill(branch.states[rows])) for branch in level)
-            baseline = windows.fill(unpruned.states[rows])
-            yield from _compare_batch(windows.wrappers, baseline, ended, rows, ids)
+            yield from _compare_batch(windows.wrappers, windows.fill(start.states[rows]), ended, rows, ids)
 
 
 def _compare_batch(
     wrappers: ModelWrappers, baseline: Hidden, ended: Iterable[_Ended], rows: slice, ids: Ids
 ) -> Iterator[_Compared]:
-    """Compare last hidden states with the unpruned ones, some variants at a time."""
+    """Compare last hidden states with the baseline's, some variants at a time."""
     limit = _WAITING_BYTES.get(baseline.device.type, _WAITING_BYTES["cpu"])
     waiting: list[_Ended] = []
     for group in ended:
@@ -185,12 +192,12 @@ def _compare_batch(
 def _read(
     wrappers: ModelWrappers, baseline: Hidden, waiting: Sequence[_Ended], ids: Ids
 ) -> Iterator[tuple[Mask | Variant, Float64[np.ndarray, "batch 4"]]]:
-    """Compare last hidden states with the unpruned ones, block by block of positions."""
-    unpruned, *others = [wrappers.finish(hidden)[:, :-1] for hidden in (baseline, *(hidden for _, hidden in waiting))]
+    """Compare last hidden states with the baseline's, block by block of positions."""
+    first, *others = [wrappers.finish(hidden)[:, :-1] for hidden in (baseline, *(hidden for _, hidden in waiting))]
     targets = ids[:, 1:].to(baseline.device)
     found = torch.zeros((len(waiting), 4, *targets.shape), dtype=torch.float64)
     for block in slice_positions(wrappers, targets.shape, baseline.device.type):
-        logits = wrappers.logits(unpruned[block].flatten(0, 1)).float()
+        logits = wrappers.logits(first[block].flatten(0, 1)).float()
         logs, shape = logits.log_softmax(-1), targets[block].shape
         for values, other in zip(found, others, strict=True):
             moved = wrappers.logits(other[block].flatten(0, 1)).float()

@@ -23,7 +23,7 @@ from transformers.generation.streamers import BaseStreamer
 from explorer.deltas import Variant
 from explorer.errors import TextError, UnsupportedModel
 from explorer.evaluation.samples import Sample
-from explorer.evaluation.streaming import Listener, TextSoFar, TokenTimes
+from explorer.evaluation.token_streaming import Listener, TextSoFar, TokenTimes
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.stopwatch import timing

@@ -17,4 +17,4 @@ from .requests import (
     ask_interactions as ask_interactions,
     ask_passage as ask_passage,
 )
-from .view import View as View, read_modifiers as read_modifiers, write_modifiers as write_modifiers
+from .view import View as View

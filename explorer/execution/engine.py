@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.deltas import Variant
+from explorer.deltas import Variant, write_modifiers
 from explorer.errors import ExportError
-from explorer.evaluation import DecodeSpeed, Live, Sample, Score, generate, measure_decode_speed, score
+from explorer.evaluation import DecodeSpeed, LiveScoring, Sample, Score, generate, measure_decode_speed, score
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
 from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
 from explorer.execution.resident_model import Resident, stamp
-from explorer.execution.view import View, write_modifiers
+from explorer.execution.view import View
 from explorer.execution.worker import Worker
 from explorer.export import Exported, export, plan_export
 from explorer.masks import NONE, PARTS, Mask, find_units
@@ -55,11 +55,13 @@ class ExportPreview:
 
     Args:
         bytes: of weights.
+        source_bytes: of the whole model's weights, as its files hold them.
         zeroed: sites that are written as zeros.
         refused: why it cannot be written, if it cannot.
     """
 
     bytes: int = 0
+    source_bytes: int = 0
     layers: int = 0
     zeroed: int = 0
     refused: str = ""
@@ -91,7 +93,7 @@ class Engine:
         """Ask for the Score of the view's mask on the held-out windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            live = Live(self.resident.state_cache, lambda estimates: job.show(*estimates))
+            live = LiveScoring(self.resident.state_cache, lambda estimates: job.show(*estimates))
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
@@ -261,7 +263,8 @@ def _look_ahead(loaded: LoadedModel, variant: Mask | Variant, format: str) -> Ex
         plan = plan_export(loaded, variant, format)
     except ExportError as error:
         return ExportPreview(refused=f"{error.what}: {error.found}.")
-    return ExportPreview(plan.bytes, len(plan.layout.kept), len(plan.layout.zero_sites))
+    source = sum(path.stat().st_size for path in loaded.checkpoint.weights)
+    return ExportPreview(plan.bytes, source, len(plan.layout.kept), len(plan.layout.zero_sites))
 
 
 def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> ModelSummary:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from explorer.deltas import ModifierSpec, Variant
 from explorer.errors import ModifyError
-from explorer.evaluation import Estimate, HiddenStateCache, Live, Recovered, Score, find_recovered, score
+from explorer.evaluation import Estimate, HiddenStateCache, LiveScoring, Recovered, Score, find_recovered, score
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.modifiers import modify
 from explorer.plans import coarse_first
-from explorer.progress import Progress
+from explorer.progress import Count, Progress
 from explorer.storage import Store
 from explorer.text import Corpus
 
@@ -71,7 +71,7 @@ def recover(
     Raises ModifyError, Cancelled: see `recovery.modify`.
     """
     variant = modify(loaded, corpus, mask, modifiers, store, progress)
-    live = Live(states, lambda estimates: listener(replace(estimates[0], score=_let_go(estimates[0].score))))
+    live = LiveScoring(states, lambda estimates: listener(replace(estimates[0], score=_let_go(estimates[0].score))))
     found, pruned = score(loaded, corpus, [variant, mask], store, progress=progress, live=live)
     return Recovery(
         pruned,
@@ -108,30 +108,21 @@ def recover_masks(
     found: dict[Mask, Score] = {}
     refused: ModifyError | None = None
     waiting = [mask for mask in dict.fromkeys(masks) if mask]
+    count = Count(progress, len(waiting), "Recovering along the plan")
     for done, index in enumerate(index for part in coarse_first(range(len(waiting))) for index in part):
-        told = _Told(progress, done, len(waiting))
-        told(0, 0, "")
+        count.done = done
+        count.tell()
         try:
-            variant = modify(loaded, corpus, waiting[index], modifiers, store, told)
+            variant = modify(loaded, corpus, waiting[index], modifiers, store, count.tell)
         except ModifyError as error:
             refused = error
             continue
-        (scored,) = score(loaded, corpus, [variant], store, progress=told)
+        (scored,) = score(loaded, corpus, [variant], store, progress=count.tell)
         found[waiting[index]] = _let_go(scored)
         listener(dict(found))
     if refused and not found:
         raise refused
     return found
-
-
-class _Told:
-    """Tells how many variants are made, whatever the step within them."""
-
-    def __init__(self, progress: Progress, done: int, total: int) -> None:
-        self.progress, self.done, self.total = progress, done, total
-
-    def __call__(self, *_: object) -> None:
-        self.progress(self.done, self.total, "Recovering along the plan")
 
 
 def _let_go(found: Score) -> Score:

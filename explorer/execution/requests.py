@@ -36,9 +36,9 @@ def ask_importance(engine: Engine, owner: str, view: View, name: str, slot: str)
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[Importance]:
         return measure_importance(loaded, corpus, [name], engine.store, job.progress, permutations=_PERMUTATIONS)
 
-    priority = SAMPLE if MEASURES[name].kind == "similarity" else SWEEP
+    priority = SAMPLE if MEASURES[name].soon_taken else SWEEP
     title = f"Measuring {MEASURES[name].label.lower()}"
-    return engine.ask(owner, "importance", view.source, title, priority, work, (name,), slot)
+    return engine.ask(owner, "importance", view.source, title, priority, work, (name,), slot, LASTING)
 
 
 def ask_attention(engine: Engine, owner: str, view: View) -> Job:

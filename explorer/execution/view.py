@@ -61,13 +61,3 @@ class View:
     def recovers(self) -> bool:
         """Whether something is off, and something makes up for it."""
         return bool(self.modify and self.mask)
-
-
-def write_modifiers(modify: tuple[ModifierSpec, ...]) -> str:
-    """Write modifiers as one text: `refit,linear;rank=64`."""
-    return ",".join(map(str, modify))
-
-
-def read_modifiers(text: str) -> tuple[ModifierSpec, ...]:
-    """Read what `write_modifiers` wrote. Raises ModifyError."""
-    return tuple(ModifierSpec.parse(part) for part in text.split(",")) if text.strip() else ()

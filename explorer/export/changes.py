@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.deltas import Delta, ModifierSpec, StandIn, Variant, list_places
+from explorer.deltas import Delta, ModifierSpec, StandIn, Variant, fits_weight, list_places, name_tensors
 from explorer.errors import ExportError
 from explorer.export.formats import Format
 from explorer.masks import Mask
-from explorer.model import LoadedModel
+from explorer.model import LoadedModel, ModelWrappers
 
 _REMEDY = "Make it anew with this model"
+
+
+#: A parameter's name in the model -> what it becomes.
+ChangedTensors: TypeAlias = Mapping[str, Float[Tensor, " *weight"]]
+
+
+@dataclass(frozen=True)
+class _Made(ChangedTensors):
+    """What parameters become by deltas, each made when it is asked for.
+
+    Args:
+        wrappers: of the model.
+        places: a parameter's name in the model -> its layer and its name there.
+        deltas: in order.
+    """
+
+    wrappers: ModelWrappers
+    places: Mapping[str, tuple[int, str]]
+    deltas: tuple[Delta, ...]
+
+    def __getitem__(self, name: str) -> Float[Tensor, " *weight"]:
+        return self.wrappers.weight(*self.places[name], self.deltas)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
 
 
 @dataclass(frozen=True)
@@ -23,12 +51,12 @@ class Changes:
     """What deltas change.
 
     Args:
-        weights: a parameter's name in the model -> what takes its place.
+        weights: a parameter's name in the model -> what it becomes.
         stand_ins: place that is off -> what stands in for it, in the order of the stream.
         makers: place -> what made what stands in for it.
     """
 
-    weights: Mapping[str, Float[Tensor, " *weight"]] = field(default_factory=dict)
+    weights: ChangedTensors = field(default_factory=dict)
     stand_ins: Mapping[Mask, StandIn] = field(default_factory=dict)
     makers: Mapping[Mask, ModifierSpec] = field(default_factory=dict)
 
@@ -60,34 +88,36 @@ def gather_changes(loaded: LoadedModel, variant: Mask | Variant) -> Changes:
 
     Raises ExportError: a delta is of another model, or what it has does not fit this one.
     """
-    weights: dict[str, Tensor] = {}
+    places: dict[str, tuple[int, str]] = {}
     stand_ins: dict[Mask, StandIn] = {}
     makers: dict[Mask, ModifierSpec] = {}
     for delta in variant.deltas:
         if delta.origin.base != loaded.digest:
             raise ExportError("The delta is of another model", f"{delta.modifier} of {delta.origin.base}", _REMEDY)
-        weights |= _name(loaded, delta)
+        places |= _find_places(loaded, delta)
         for place, stand_in in delta.stand_ins.items():
             _check_width(loaded, delta, place, stand_in)
         stand_ins |= delta.stand_ins
         makers |= dict.fromkeys(delta.stand_ins, delta.modifier)
     ordered = [place for place in list_places(variant.mask) if place in stand_ins]
+    weights = _Made(loaded.wrappers, places, variant.deltas) if places else {}
     return Changes(weights, {p: stand_ins[p] for p in ordered}, {p: makers[p] for p in ordered})
 
 
-def _name(loaded: LoadedModel, delta: Delta) -> dict[str, Float[Tensor, " *weight"]]:
-    """Return a delta's weights by their names in the model."""
-    named = {}
+def _find_places(loaded: LoadedModel, delta: Delta) -> dict[str, tuple[int, str]]:
+    """Return where the parameters are that a delta changes, by their names in the model."""
+    places = {}
     for layer, weights in delta.weights.items():
         own: dict[str, Any] = dict(loaded.wrappers.layers[layer].named_parameters()) if layer < loaded.n_layers else {}
-        for name, tensor in weights.items():
+        for name, change in weights.items():
             if name not in own:
                 raise ExportError("The delta does not fit the model", f"there is no {name} in layer {layer}", _REMEDY)
-            if (own[name].shape, own[name].dtype) != (tensor.shape, tensor.dtype):
-                found = f"{name} of layer {layer} is {_describe(tensor)}, the model's {_describe(own[name])}"
+            if not fits_weight(own[name], change):
+                given = " and ".join(map(_describe, name_tensors(name, change).values()))
+                found = f"{name} of layer {layer} is {given}, the model's {_describe(own[name])}"
                 raise ExportError("The delta does not fit the model", found, _REMEDY)
-            named[f"{loaded.architecture.layers}.{layer}.{name}"] = tensor
-    return named
+            places[f"{loaded.architecture.layers}.{layer}.{name}"] = layer, name
+    return places
 
 
 def _check_width(loaded: LoadedModel, delta: Delta, place: Mask, stand_in: StandIn) -> None:

@@ -31,6 +31,7 @@ class ExportPlan:
         lossy: relative change of the perplexity that the target's rounding may make.
         notes: what there is to know of changed weights, a line each.
         second: another runtime's perplexity of windows of ids, from the folder; None where it is not installed.
+        units: in the last place of the largest logit, by which logits may differ.
     """
 
     format: Format
@@ -43,3 +44,4 @@ class ExportPlan:
     lossy: float = 0.0
     notes: tuple[str, ...] = ()
     second: Callable[[Path, list[list[int]]], float | None] | None = None
+    units: int = 16

@@ -18,6 +18,7 @@ class Format:
         zeroed: what is written as zeros.
         loads: which programs load it.
         blocks: for a gguf, the type that weights are written in; empty for that of the source.
+        dtype: for the others, the dtype that weights are written in, or `auto`.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Format:
     zeroed: str
     loads: str
     blocks: str = ""
+    dtype: str = "auto"
 
     @property
     def kind(self) -> str:
@@ -69,6 +71,12 @@ FORMATS = {
         *(
             Format(f"gguf-{blocks}", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP, blocks)
             for blocks in ("f16", "bf16", "q8_0")
+        ),
+        Format(
+            "adapter",
+            "what the same without its adapter does not write: whole layers, or more where that format is another",
+            "what that format does",
+            "PEFT, over the checkpoint that is written with it",
         ),
         Format(
             "mergekit",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.errors import ExportError
+from explorer.export.changes import ChangedTensors
 from explorer.model import Naming, find_converted, find_naming
 
 _REMEDY = "Use a modifier that adds what stands in, such as linear, and --format pruned-remote-code"
@@ -20,13 +20,13 @@ class Merge:
     """Says for each tensor of the files what takes its place, and notes what became of every changed parameter.
 
     Args:
-        weights: a parameter's name in the model -> what takes its place.
+        weights: a parameter's name in the model -> what it becomes.
         model: whose naming tells how a tensor of the files is called in memory.
         met: parameters whose tensor was met.
         gone: of those, the ones that are not written, for their layer or site is off.
     """
 
-    weights: Mapping[str, Float[Tensor, " *weight"]]
+    weights: ChangedTensors
     model: Any
     met: set[str] = field(default_factory=set)
     gone: list[str] = field(default_factory=list)

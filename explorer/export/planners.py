@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from explorer.deltas import Variant
 from explorer.errors import ExportError
 from explorer.export import deci, mergekit, remote_code
+from explorer.export.adapter import plan_adapter
 from explorer.export.changes import Changes, gather_changes
 from explorer.export.config_slicing import slice_config
 from explorer.export.describe.provenance import find_provenance
@@ -20,9 +22,10 @@ from explorer.export.export_plan import ExportPlan
 from explorer.export.formats import FORMATS, Format, find_format, only_whole_layers
 from explorer.export.merge import Merge
 from explorer.export.rehearsal import rehearse
-from explorer.export.safetensors import Shard, plan_shards, write_shards
+from explorer.export.safetensors import Shard, find_common_dtype, plan_shards, write_shards
 from explorer.export.staging import CARRIED
 from explorer.export.stand_in_layout import StandInLayout, has_stand_ins, lay_out_stand_ins
+from explorer.export.stored_dtype import check_stored_dtype, declare_dtype, find_loss, find_stored_dtype
 from explorer.export.tensor_layout import Layout
 from explorer.export.verify import reload_checkpoint
 from explorer.extras import require
@@ -30,10 +33,16 @@ from explorer.masks import Mask
 from explorer.model import LoadedModel, find_base_type, find_naming, has_own_head
 
 
-def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "auto") -> ExportPlan:
+def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "auto", dtype: str = "auto") -> ExportPlan:
     """Decide what becomes of every tensor, reading headers only.
 
     What a checkpoint lacks, for it is a pruned one, goes on lacking.
+
+    Args:
+        loaded: the model.
+        variant: what is written of it.
+        format: a name of `formats.FORMATS`, or `auto`.
+        dtype: that weights are written in, or `auto`, see `find_stored_dtype`.
 
     Raises:
         MaskError: the mask names a layer that the model lacks.
@@ -41,13 +50,16 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
             format.
     """
     mask = variant.mask.checked(loaded.n_layers) | loaded.absent
+    if format == "adapter":
+        return plan_adapter(loaded, variant, plan_export)
     changes = gather_changes(loaded, variant)
     pruned = bool(loaded.absent) or has_stand_ins(loaded)
     target = _find_own_format(loaded, format, mask) if pruned else find_format(format, mask, bool(changes.stand_ins))
     standing = {site.layer for place in changes.stand_ins if len(place.sites) == 1 for site in place.sites}
     if len(mask.whole_layers - standing) == loaded.n_layers:
         raise ExportError("Nothing is left to export", "every layer is off", "Keep at least one layer")
-    return _PLANNERS[target.kind](loaded, mask, changes, target)
+    check_stored_dtype(dtype, target)
+    return _PLANNERS[target.kind](loaded, mask, changes, replace(target, dtype=dtype))
 
 
 def _find_own_format(loaded: LoadedModel, name: str, mask: Mask) -> Format:
@@ -127,13 +139,16 @@ def _plan_checkpoint(
             "Quantized weights cannot be zeroed", "the checkpoint is quantized", "Export from the 16-bit original"
         )
     merge = Merge(changes.weights, loaded.model)
-    shards = plan_shards(loaded.checkpoint.weights, layout.place, merge.take)
+    store = find_stored_dtype(loaded, target.dtype)
+    shards = plan_shards(loaded.checkpoint.weights, layout.place, merge.take, store)
     layout.check()
     merge.check()
     if adds_output_bias:
         shards = [shard.with_zeros("q_proj.bias", "o_proj.bias") for shard in shards]
     if standing is not None and standing.tensors:
         shards[-1] = shards[-1].with_tensors(standing.tensors)
+    if any(tensor.dtype != tensor.stored for shard in shards for tensor in shard.tensors if tensor.stored):
+        declare_dtype(config, find_common_dtype(shards))
     return ExportPlan(
         target,
         layout,
@@ -142,6 +157,7 @@ def _plan_checkpoint(
         partial(_write_checkpoint, loaded.checkpoint.folder, shards, config, code),
         partial(reload_checkpoint, own_code=bool(code)),
         "transformers" + ", with the code in the folder" * bool(code),
+        find_loss(loaded, target.dtype),
         notes=merge.notes,
     )
 

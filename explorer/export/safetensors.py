@@ -1,4 +1,4 @@
-"""Safetensors files in, safetensors files out: bytes are copied, never decoded; what is changed comes from memory.
+"""Safetensors files in, safetensors files out: bytes are copied, or rounded; what is changed comes from memory.
 
 The format: eight bytes of header length, a JSON header (name -> dtype, shape, data_offsets), then the data.
 """
@@ -6,8 +6,10 @@ The format: eight bytes of header length, a JSON header (name -> dtype, shape, d
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 from jaxtyping import Float
 
 from explorer.errors import ExportError
+from explorer.export.stored_dtype import StoredDtype
 
 _CHUNK = 1 << 24  # bytes copied at a time; memory does not grow with a tensor
 
@@ -34,9 +37,21 @@ def _leave(name: str, shape: tuple[int, ...], written: bool) -> None:
     return None
 
 
+def _keep(name: str, dtype: torch.dtype) -> torch.dtype:
+    return dtype
+
+
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a file, where it is and what becomes of it; with `data`, which is written instead, it is of none."""
+    """A tensor of a file, where it is and what becomes of it; with `data`, which is written instead, it is of none.
+
+    Args:
+        name, dtype, shape, size: as it is written; size in bytes.
+        start: where it starts in its file.
+        zeroed: whether zeros are written.
+        data: what is written in its place.
+        stored: its dtype in its file.
+    """
 
     name: str
     dtype: str
@@ -45,6 +60,11 @@ class Tensor:
     size: int
     zeroed: bool
     data: Float[torch.Tensor, " *any"] | None = None
+    stored: str = ""
+
+    def rounded(self, dtype: torch.dtype) -> Tensor:
+        """Return this written in another dtype."""
+        return replace(self, dtype=_NAMES[dtype], size=math.prod(self.shape) * dtype.itemsize)
 
     def holding(self, data: Float[torch.Tensor, " *any"] | None) -> Tensor:
         """Return this with data from memory in its place, in its own dtype if that holds every number of the data's.
@@ -93,13 +113,16 @@ class Shard:
         return replace(self, tensors=(*self.tensors, *made))
 
 
-def plan_shards(files: list[Path], place: Placement, take: Replacement = _leave) -> list[Shard]:
+def plan_shards(
+    files: list[Path], place: Placement, take: Replacement = _leave, store: StoredDtype = _keep
+) -> list[Shard]:
     """Decide what is written from each file; files of which nothing is left are dropped.
 
     Args:
         files: the source's.
         place: what becomes of a tensor.
         take: what is written in its place.
+        store: the dtype that it is written in.
 
     Raises:
         ExportError: a file is not in the format, or two tensors would get one name.
@@ -118,11 +141,20 @@ def plan_shards(files: list[Path], place: Placement, take: Replacement = _leave)
                 raise ExportError("Two tensors would get one name", placed[0], "Report this model's layout")
             names.add(placed[0])
             start, stop = entry["data_offsets"]
-            kept = Tensor(placed[0], entry["dtype"], tuple(entry["shape"]), data_start + start, stop - start, placed[1])
-            tensors.append(kept.holding(data))
+            own, shape = entry["dtype"], tuple(entry["shape"])
+            kept = Tensor(placed[0], own, shape, data_start + start, stop - start, placed[1], stored=own).holding(data)
+            tensors.append(kept.rounded(store(name, _DTYPES[kept.dtype])) if own in _DTYPES else kept)
         if tensors:
             shards.append(Shard(path, tuple(tensors), metadata))
     return shards
+
+
+def find_common_dtype(shards: list[Shard]) -> torch.dtype:
+    """Return the dtype that most of the numbers are written in."""
+    sizes: Counter[str] = Counter()
+    for tensor in (tensor for shard in shards for tensor in shard.tensors if tensor.dtype in _DTYPES):
+        sizes[tensor.dtype] += tensor.size
+    return _DTYPES[max(sizes, key=sizes.__getitem__)]
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
@@ -183,10 +215,19 @@ def _read_data(source: BinaryIO, tensor: Tensor) -> Iterator[bytes | memoryview]
         own = tensor.data.detach().cpu().to(_DTYPES[tensor.dtype]).contiguous().reshape(-1).view(torch.uint8)
         yield from (piece.numpy().data for piece in own.split(_CHUNK))
         return
+    if tensor.zeroed:
+        yield from (bytes(min(_CHUNK, tensor.size - start)) for start in range(0, tensor.size, _CHUNK))
+        return
     source.seek(tensor.start)
-    for start in range(0, tensor.size, _CHUNK):
-        size = min(_CHUNK, tensor.size - start)
-        chunk = bytes(size) if tensor.zeroed else source.read(size)
-        if len(chunk) != size:
+    stored = tensor.size if tensor.dtype == tensor.stored else math.prod(tensor.shape) * _DTYPES[tensor.stored].itemsize
+    for start in range(0, stored, _CHUNK):
+        chunk = source.read(min(_CHUNK, stored - start))
+        if len(chunk) != min(_CHUNK, stored - start):
             raise ExportError("A weights file ends early", f"{source.name}, in {tensor.name}", "Copy it again")
-        yield chunk
+        yield chunk if tensor.dtype == tensor.stored else _round(chunk, tensor)
+
+
+def _round(chunk: bytes, tensor: Tensor) -> memoryview:
+    """Return bytes of a file in the dtype that they are written in, each number rounded as torch rounds it."""
+    numbers = torch.frombuffer(bytearray(chunk), dtype=_DTYPES[tensor.stored])
+    return numbers.to(_DTYPES[tensor.dtype]).view(torch.uint8).numpy().data

@@ -24,7 +24,16 @@ CARRIED = (
     "chat_template*", "generation_config.json", "*.py", "LICENSE*", "NOTICE*",
 )  # fmt: skip
 
-_WRITTEN = ("config.json", "README.md", "recipe.json", "mergekit.yaml", "*.gguf", "*.safetensors", "*.index.json")
+_WRITTEN = (
+    "config.json",
+    "README.md",
+    "recipe.json",
+    "mergekit.yaml",
+    "*.gguf",
+    "*.safetensors",
+    "*.index.json",
+    "adapter",
+)
 _LOCK, _REPLACED = "layer-redundancy-explorer.lock", "replaced"
 _SPARE = 1 << 26  # bytes for what is not weights
 

@@ -16,6 +16,7 @@ from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.evaluation import Score, find_nll, run_batches, slice_positions
 from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.measurements import Verification
+from explorer.export.zeros import check_zeros
 from explorer.masks import NONE, Mask
 from explorer.model import (
     LoadedModel,
@@ -30,7 +31,6 @@ from explorer.model import (
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
 
-_UNITS = 16  # in the last place of the largest logit
 _OTHER_RUNTIME = 0.1  # nats a token; it multiplies with quantized activations
 _RELATIVE = {"float32": 1e-5}  # of the perplexity; other dtypes 1e-3
 
@@ -66,7 +66,7 @@ def verify(
         lambda size: _compare(loaded, again, expected, corpus, size, folder, progress), corpus.window
     )
     relative = math.expm1(min(abs(found.nll_reloaded - found.nll_masked) / measured.n_tokens, 700))
-    tolerance = math.inf if lossy else _UNITS * torch.finfo(loaded.model.dtype).eps * found.largest
+    tolerance = math.inf if lossy else planned.units * torch.finfo(loaded.model.dtype).eps * found.largest
     allowed = max(lossy, _RELATIVE.get(loaded.dtype, 1e-3))
     masked, reloaded = (_perplexity(nll / measured.n_tokens) for nll in (found.nll_masked, found.nll_reloaded))
     if not (found.difference <= tolerance and relative <= allowed):
@@ -76,7 +76,8 @@ def verify(
             "Nothing was kept; report this model's layout",
         )
     second = _measure_again(planned, folder, corpus, measured)
-    return Verification(found.difference, masked, reloaded, planned.loader, second)
+    zeros = check_zeros(loaded, again, planned.layout.kept, variant)
+    return Verification(found.difference, masked, reloaded, planned.loader, second, zeros)
 
 
 @dataclass

@@ -51,25 +51,27 @@ def export(
     store: Store,
     *,
     format: str = "auto",
+    dtype: str = "auto",
     plan: dict[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress = unreported,
 ) -> Exported:
     """Write what is left in a variant and prove it equal to what was measured.
 
-    Bytes are copied from the checkpoint's files, never from the loaded copy; what deltas changed is written from them.
+    Weights come from the checkpoint's files, never from the loaded copy; what deltas changed is written from them.
     The target appears only when the reloaded copy has been compared with the variant in memory.
 
     Args:
         format: a name of `formats.FORMATS`, or `auto`.
+        dtype: that weights are written in; `auto` is what was measured, and never wider than the files.
         plan: the plan that the mask is a step of, for recipe and card.
 
     Raises:
         MaskError, ExportError: refused before anything is written, or written and found different (then removed).
         Cancelled: `progress` raised it; nothing is left behind.
     """
-    planned = plan_export(loaded, variant, format)
-    recipe = Recipe.of(loaded, corpus, variant, planned.format.name, plan)
+    planned = plan_export(loaded, variant, format, dtype)
+    recipe = Recipe.of(loaded, corpus, variant, planned.format, plan)
     command = make_command(recipe, str(out))
     remove_leftovers(expand_user(out).absolute().parent)
     files = loaded.checkpoint

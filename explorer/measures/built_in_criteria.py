@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.benchmarks import is_item_criterion, make_calibration_items
 from explorer.deltas import Variant
 from explorer.errors import TaskError
 from explorer.evaluation import Divergence, measure_divergence, score
-from explorer.masks import Mask
+from explorer.masks import NONE, Mask
 from explorer.measures.catalogue import CRITERIA
 from explorer.measures.criterion import Criterion, VariantLosses, WindowLosses
 from explorer.model import LoadedModel
@@ -18,6 +19,7 @@ from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
 
+_Losses = Float64[np.ndarray, "masks windows"]
 _ITEMS = 8  # of a task or probe that stand for one calibration window
 
 
@@ -27,26 +29,38 @@ def make_loss_function(
     store: Store,
     criterion: str = "perplexity",
     progress: Progress = unreported,
+    base: Mask | Variant = NONE,
 ) -> VariantLosses:
     """Return what gives the losses by a criterion, of masks on slices of the calibration windows.
 
     Args:
         criterion: a name in `CRITERIA`, or `task:NAME`, `probe:NAME`: then each window stands for some of the items.
+        base: the variant in which a mask is turned off.
 
     Raises TaskError: see `make_calibration_items`.
     """
     if is_item_criterion(criterion):
-        return _make_item_losses(loaded, corpus, store, criterion, progress)
+        return _make_item_losses(loaded, corpus, store, criterion, progress, base)
     function = CRITERIA[criterion].function
 
-    def losses(masks: Sequence[Mask | Variant], rows: slice) -> np.ndarray:
-        return function(loaded, corpus, list(masks), store, progress, rows)
+    def losses(masks: Sequence[Mask | Variant], rows: slice) -> _Losses:
+        return function(loaded, corpus, _turn_off(masks, base), store, progress, rows)
 
     return losses
 
 
+def _turn_off(masks: Sequence[Mask | Variant], base: Mask | Variant) -> list[Mask | Variant]:
+    """Return masks as what is turned off in a variant."""
+    return [base.without(mask.mask) for mask in masks] if base else list(masks)
+
+
 def _make_item_losses(
-    loaded: LoadedModel, corpus: Corpus, store: Store, criterion: str, progress: Progress
+    loaded: LoadedModel,
+    corpus: Corpus,
+    store: Store,
+    criterion: str,
+    progress: Progress,
+    base: Mask | Variant,
 ) -> VariantLosses:
     """Deal the items of a task or probe out to the calibration windows; a window's loss is the mean of its items'."""
     n_windows = len(corpus.calibration)
@@ -56,9 +70,9 @@ def _make_item_losses(
         few = f"{len(found.items)} items for {n_windows} windows"
         raise TaskError("There are too few items to decide by", few, "Use fewer --tokens, or another task")
 
-    def losses(masks: Sequence[Mask | Variant], rows: slice) -> np.ndarray:
+    def losses(masks: Sequence[Mask | Variant], rows: slice) -> _Losses:
         start, stop, _ = rows.indices(n_windows)
-        values = found[start * each : stop * each].find_losses(loaded, masks, store, progress)
+        values = found[start * each : stop * each].find_losses(loaded, _turn_off(masks, base), store, progress)
         return values.reshape(len(masks), stop - start, each).mean(axis=2)
 
     return losses
@@ -66,17 +80,17 @@ def _make_item_losses(
 
 def _find_nll(
     loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
-) -> np.ndarray:
+) -> _Losses:
     scores = score(loaded, corpus, masks, store, "calibration", progress, rows=rows)
     return np.stack([found.nll for found in scores])
 
 
-def _read_divergence(read: Callable[[Divergence], np.ndarray]) -> WindowLosses:
+def _read_divergence(read: Callable[[Divergence], Float64[np.ndarray, " windows"]]) -> WindowLosses:
     """Return what gives one of the numbers of a divergence."""
 
     def losses(
         loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
-    ) -> np.ndarray:
+    ) -> _Losses:
         found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
         return np.stack([read(each) for each in found])
 

@@ -6,11 +6,12 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.masks import PARTS, Mask, find_units
 from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import Measure, Setting
+from explorer.measures.measure_type import Measure, MeasureSetting
 from explorer.measures.shapley import measure_coalitions, measure_shapley
 from explorer.numerics import LossFunction
 from explorer.progress import Progress
@@ -19,35 +20,44 @@ _COALITIONS = 10  # a window, as Siddiqui et al. draw them
 
 
 class _Game(Protocol):
-    """Gives values (U,) and samples (n, U) of U units, in what the losses of a window are in."""
+    """Gives values and samples of units, in what the losses of a window are in."""
 
     def __call__(
         self, units: list[Mask], losses: LossFunction, n_windows: int, draws: int, seed: int, progress: Progress
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+    ) -> tuple[Float64[np.ndarray, " units"], Float64[np.ndarray, "samples units"]]: ...
 
 
-def _take_coalition(setting: Setting) -> list[Importance]:
+def _take_coalition(setting: MeasureSetting) -> list[Importance]:
     return _play(setting, "coalition", measure_coalitions, _COALITIONS)
 
 
-def _take_shapley(setting: Setting) -> list[Importance]:
+def _take_shapley(setting: MeasureSetting) -> list[Importance]:
     return _play(setting, "shapley", measure_shapley, setting.permutations)
 
 
-def _play(setting: Setting, name: str, game: _Game, draws: int) -> list[Importance]:
+def _play(setting: MeasureSetting, name: str, game: _Game, draws: int) -> list[Importance]:
     """Play a game of layers, or of sites, attention and MLPs together, or both: what the units wanted are in."""
     loaded, corpus = setting.loaded, setting.corpus
-    losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress)
+    losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress, base=setting.variant)
     found: list[Importance] = []
     for unit, players in (("layer", ("layer",)), ("site", PARTS)):
         if not set(players) & set(setting.units):
             continue
         units = find_units(loaded.n_layers, unit)
-        values, samples = game(units, losses, len(corpus.calibration), draws, setting.seed, setting.progress)
-        values, samples = values / (corpus.window - 1), samples / (corpus.window - 1)
+        left = [not each <= setting.variant.mask for each in units]
+        playing = [each for each, stays in zip(units, left, strict=True) if stays]
+        of_left = game(playing, losses, len(corpus.calibration), draws, setting.seed, setting.progress)
+        values, samples = (_spread(each / (corpus.window - 1), left) for each in of_left)
         step = len(players)
         found += [Importance(name, part, values[i::step], samples[:, i::step]) for i, part in enumerate(players)]
     return found
+
+
+def _spread(found: Float64[np.ndarray, "*samples units"], left: list[bool]) -> Float64[np.ndarray, "*samples values"]:
+    """Put values in the places of the units that are left, and NaN in those of the others."""
+    spread = np.full((*found.shape[:-1], len(left)), np.nan)
+    spread[..., left] = found
+    return spread
 
 
 _define = partial(Measure, kind="coalition", needs="logits", cost="a pass a mask", unit_of="nats a token")

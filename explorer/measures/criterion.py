@@ -31,8 +31,8 @@ class WindowLosses(Protocol):
         store: Store,
         progress: Progress,
         rows: slice,
-    ) -> np.ndarray:
-        """Return (masks, windows) float64, infinite where the arithmetic overflowed. What is stored comes at once."""
+    ) -> Float64[np.ndarray, "masks windows"]:
+        """Return losses, infinite where the arithmetic overflowed. What is stored comes at once."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from itertools import chain
 
 import numpy as np
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from explorer.deltas import Variant
@@ -21,8 +22,8 @@ from explorer.text import Corpus
 
 def measure_last_token_cosine(
     loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
-) -> np.ndarray:
-    """1 - cos(y, y') of each mask on each of some calibration windows: (masks, windows) float64.
+) -> Float64[np.ndarray, "masks windows"]:
+    """1 - cos(y, y') of each mask on each of some calibration windows.
 
     y is the hidden state of the window's last token after the final norm, in the unpruned model, y' the same under the
     mask: the similarity by which Gromov et al. (arXiv:2403.17887) choose a block, taken at the model's end. Infinite
@@ -36,7 +37,7 @@ def measure_last_token_cosine(
     windows = corpus.calibration[rows]
     asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in masks))
 
-    def work(size: int) -> np.ndarray:
+    def work(size: int) -> Float64[np.ndarray, "masks windows"]:
         context = make_key("last-token-cosine", context=loaded.numerics_key(size))  # beside the nats of other contexts
         known = {mask: store.nll(context, windows.digests, mask.key) for mask in asked}
         for part in slice_rows(len(windows), size if loaded.wrappers.stream is None else len(windows)):
@@ -58,8 +59,8 @@ def measure_last_token_cosine(
 
 
 @torch.inference_mode()
-def _compare(windows: BatchedWindows, masks: list[Mask | Variant]) -> dict[Mask | Variant, Tensor]:
-    """Return for each mask, the empty one among them, how far it turns each window's last state, (windows,) float64."""
+def _compare(windows: BatchedWindows, masks: list[Mask | Variant]) -> dict[Mask | Variant, Float64[Tensor, " windows"]]:
+    """Return for each mask, the empty one among them, how far it turns each window's last state."""
     wrappers = windows.wrappers
     parts: dict[Mask | Variant, list[Tensor]] = {mask: [] for mask in masks}
     if wrappers.stream is None:
@@ -76,13 +77,15 @@ def _compare(windows: BatchedWindows, masks: list[Mask | Variant]) -> dict[Mask 
     return {mask: _turn(states[NONE], found) for mask, found in states.items()}
 
 
-def _finish(wrappers: ModelWrappers, hidden: Hidden) -> Tensor:
-    """Last token's state after the final norm, (batch, width) float64."""
+def _finish(wrappers: ModelWrappers, hidden: Hidden) -> Float64[Tensor, "batch width"]:
+    """Last token's state after the final norm."""
     return wrappers.finish(hidden)[:, -1].double().cpu()
 
 
-def _turn(before: Tensor, after: Tensor) -> Tensor:
-    """1 - cos of rows (batch, width), as half the square of the distance of unit vectors: exact near 0."""
+def _turn(
+    before: Float64[Tensor, "windows width"], after: Float64[Tensor, "windows width"]
+) -> Float64[Tensor, " windows"]:
+    """1 - cos of rows, as half the square of the distance of unit vectors: exact near 0."""
     unit = [torch.nn.functional.normalize(each, dim=-1, eps=1e-300) for each in (before, after)]
     found = (unit[0] - unit[1]).square().sum(-1) / 2
     return torch.where(found.isfinite(), found, math.inf)

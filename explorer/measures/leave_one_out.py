@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float64
 
 from explorer.evaluation import Divergence, measure_divergence
 from explorer.masks import NONE, find_units
 from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import Measure, Setting
+from explorer.measures.measure_type import Measure, MeasureSetting
 from explorer.numerics import excess_loss
 
+_Windows = Float64[np.ndarray, " windows"]
 
-def _take_loss(setting: Setting) -> list[Importance]:
+
+def _take_loss(setting: MeasureSetting) -> list[Importance]:
     """Nats a token lost without each unit: the first step of a greedy search, and Shortened LLaMA's perplexity."""
     loaded, corpus = setting.loaded, setting.corpus
-    losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress)
+    losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress, base=setting.variant)
     units = {unit: find_units(loaded.n_layers, unit) for unit in setting.units}
     masks = [NONE, *(mask for each in units.values() for mask in each)]
     baseline, *others = losses(masks, slice(0, len(corpus.calibration)))
@@ -23,14 +26,16 @@ def _take_loss(setting: Setting) -> list[Importance]:
     return [_from_windows("loss", unit, np.stack([lost[mask] for mask in each])) for unit, each in units.items()]
 
 
-def _take_divergence(setting: Setting) -> list[Importance]:
+def _take_divergence(setting: MeasureSetting) -> list[Importance]:
     """KL divergence, logit distance and disagreement without each unit, from one pass a mask."""
     loaded, progress = setting.loaded, setting.progress
     units = {unit: find_units(loaded.n_layers, unit) for unit in setting.units}
     masks = [mask for each in units.values() for mask in each]
-    found = {
-        d.mask: d for d in measure_divergence(loaded, setting.corpus, masks, setting.store, "calibration", progress)
-    }
+    variants = [setting.variant.without(mask) for mask in masks]
+    compared = measure_divergence(
+        loaded, setting.corpus, variants, setting.store, "calibration", progress, baseline=setting.variant
+    )
+    found = dict(zip(masks, compared, strict=True))
     return [
         _from_windows(name, unit, np.stack([read(found[mask]) for mask in each]))
         for name, read in (("kl", _read_kl), ("logit-l2", _read_logit_l2), ("disagreement", _read_disagreement))
@@ -38,20 +43,20 @@ def _take_divergence(setting: Setting) -> list[Importance]:
     ]
 
 
-def _read_kl(found: Divergence) -> np.ndarray:
+def _read_kl(found: Divergence) -> _Windows:
     return found.kl / found.tokens
 
 
-def _read_logit_l2(found: Divergence) -> np.ndarray:
+def _read_logit_l2(found: Divergence) -> _Windows:
     return found.logit_l2 / found.tokens
 
 
-def _read_disagreement(found: Divergence) -> np.ndarray:
+def _read_disagreement(found: Divergence) -> _Windows:
     return 1 - found.top1_matches / found.tokens
 
 
-def _from_windows(name: str, unit: str, rows: np.ndarray) -> Importance:
-    """Make an importance of values (L, n_windows)."""
+def _from_windows(name: str, unit: str, rows: Float64[np.ndarray, "layers windows"]) -> Importance:
+    """Make an importance of the values of each window."""
     return Importance(name, unit, rows.mean(axis=1), rows.T)
 
 

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from explorer.masks import PARTS
+from explorer.deltas import Variant
+from explorer.masks import NONE, PARTS, Mask
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import Measure, Setting
+from explorer.measures.measure_type import Measure, MeasureSetting
 from explorer.model import Hidden, LayerwisePass, LoadedModel, States
 from explorer.numerics import fit_ridge, jackknife
 from explorer.progress import Progress, unreported
@@ -27,7 +28,12 @@ _Pair = tuple[Float64[Tensor, "windows positions width"], Float64[Tensor, "windo
 
 @torch.inference_mode()
 def measure_replaceability(
-    loaded: LoadedModel, corpus: Corpus, progress: Progress = unreported, size: int = 1, folder: Path | None = None
+    loaded: LoadedModel,
+    corpus: Corpus,
+    progress: Progress = unreported,
+    size: int = 1,
+    folder: Path | None = None,
+    variant: Mask | Variant = NONE,
 ) -> list[Importance]:
     """Share of an update that a linear map explains: 1 - sum |f - (B x + b)|^2 / sum |f|^2.
 
@@ -41,6 +47,7 @@ def measure_replaceability(
     Args:
         size: windows in a batch.
         folder: where states lie that are too many for memory.
+        variant: what is off, and changed.
 
     Raises:
         Cancelled: `progress` raised it.
@@ -52,7 +59,7 @@ def measure_replaceability(
     for layer in range(loaded.n_layers):
         progress(layer, loaded.n_layers, "Linear maps, layer by layer")
         with loaded.wrappers.kept(layer):
-            fitted, judged = (_Seen.take(run, layer, states) for run, states in zip(runs, depths, strict=True))
+            fitted, judged = (_Seen.take(run, layer, states, variant) for run, states in zip(runs, depths, strict=True))
         for column, unit in enumerate(units):
             found[layer, column], samples[layer, :, column] = _explain(fitted.pair(unit), judged.pair(unit))
     progress(loaded.n_layers, loaded.n_layers, "Linear maps, layer by layer")
@@ -77,11 +84,12 @@ class _Seen:
     updates: list[Hidden]
 
     @classmethod
-    def take(cls, run: LayerwisePass, layer: int, states: States) -> _Seen:
+    def take(cls, run: LayerwisePass, layer: int, states: States, variant: Mask | Variant) -> _Seen:
         """Run a layer and keep what is seen; its output is put in the place of its input."""
         parts: list[list[Hidden]] = []
-        for seen in run.look(layer, states, updates=True):
-            tensors = (seen.before, *(seen.updates[part] for part in PARTS))
+        for seen in run.look(layer, states, variant, updates=True):
+            nothing = torch.zeros_like(seen.before)
+            tensors = (seen.before, *(seen.updates.get(part, nothing) for part in PARTS))
             parts.append([tensor[:, 1:].to(torch.float32, copy=True) for tensor in tensors])
             states[seen.rows] = seen.after
         hidden, *updates = (torch.cat(each) for each in zip(*parts, strict=True))
@@ -111,10 +119,12 @@ def _explain(fitted: _Pair, judged: _Pair) -> tuple[float, Float64[np.ndarray, "
     return float(value[0]), pseudo[:, 0]
 
 
-def _take(setting: Setting) -> list[Importance]:
+def _take(setting: MeasureSetting) -> list[Importance]:
     loaded, corpus, progress, folder = setting.loaded, setting.corpus, setting.progress, setting.store.folder
     return setting.stored(
-        "replaceability", lambda size: measure_replaceability(loaded, corpus, progress, size, folder), "high"
+        "replaceability",
+        lambda size: measure_replaceability(loaded, corpus, progress, size, folder, setting.variant),
+        "high",
     )
 
 

@@ -1,4 +1,4 @@
-"""Measure: a way to say how much a layer or site matters, and the function that does; Setting: of what it is taken."""
+"""Measure: a way to say how much a layer or site matters, and its function; MeasureSetting: of what it is taken."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float64
 
-from explorer.masks import PARTS
+from explorer.deltas import Variant
+from explorer.masks import NONE, PARTS, Mask
 from explorer.measures.importance import Importance, Redundant
 from explorer.model import LoadedModel
 from explorer.progress import Progress, unreported
@@ -25,8 +27,8 @@ Cost = Literal["no pass", "one pass", "two passes", "a pass a mask"]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """The model and text that measures are taken of, and the options that they have.
+class MeasureSetting:
+    """The variant and text that measures are taken of, and the options that they have.
 
     Args:
         loaded: the model.
@@ -36,6 +38,7 @@ class Setting:
         units: which of `layer`, `attention` and `mlp` are wanted; a measure may give the others as well.
         permutations: drawn for Shapley values.
         seed: of coalitions and permutations.
+        variant: what is off and changed already.
     """
 
     loaded: LoadedModel
@@ -45,14 +48,16 @@ class Setting:
     units: Sequence[str] = UNITS
     permutations: int = 4
     seed: int = 0
+    variant: Mask | Variant = NONE
 
     def stored(
         self, name: str, compute: Callable[[int], list[Importance]], redundant: Redundant = "low"
     ) -> list[Importance]:
         """Return a measure of every unit from the store; computed in batches of one size, and kept, if not there."""
 
-        def work(size: int) -> dict[str, np.ndarray]:
-            key = make_key(name, context=self.loaded.numerics_key(size), corpus=self.corpus.digest)
+        def work(size: int) -> dict[str, Float64[np.ndarray, " *any"]]:
+            parts = {"variant": self.variant.key} if self.variant else {}
+            key = make_key(name, context=self.loaded.numerics_key(size), corpus=self.corpus.digest, **parts)
             arrays = self.store.arrays(key)
             if arrays is None:
                 made = compute(size)
@@ -82,17 +87,27 @@ class Measure:
         units: what it can be taken of.
         redundant: whether what can go has a `low` or a `high` value; None for what only explains.
         unit_of: what the number is in; empty for a ratio.
-        options: the options of `Setting` that it has.
+        options: the options of `MeasureSetting` that it has.
     """
 
     name: str
     label: str
     kind: str
     source: str
-    function: Callable[[Setting], list[Importance]]
+    function: Callable[[MeasureSetting], list[Importance]]
     needs: Need
     cost: Cost
     units: tuple[str, ...] = UNITS
     redundant: Redundant | None = "low"
     unit_of: str = ""
     options: tuple[str, ...] = ()
+
+    @property
+    def soon_taken(self) -> bool:
+        """Whether all windows go through the model once at the most."""
+        return self.cost in ("no pass", "one pass")
+
+    @property
+    def of_variants(self) -> bool:
+        """Whether it can be taken of a variant: of what it computes, not of how its weights lie."""
+        return self.needs in ("hidden states", "logits")

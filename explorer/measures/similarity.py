@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
+from explorer.deltas import Variant
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import UNITS, Measure, Setting
+from explorer.measures.measure_type import UNITS, Measure, MeasureSetting
 from explorer.measures.similarity_stats import SimilarityStats
 from explorer.model import Hidden, LayerwisePass, LoadedModel, pad_batch, slice_rows
 from explorer.progress import Progress, unreported
@@ -32,9 +33,9 @@ _Numbers = Float64[Tensor, " *any"]
 
 
 def measure_similarity(
-    loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress = unreported, mask: Mask = NONE
+    loaded: LoadedModel, corpus: Corpus, store: Store, progress: Progress = unreported, variant: Mask | Variant = NONE
 ) -> SimilarityStats:
-    """Measure the residual stream on the calibration windows, under a mask if there is one.
+    """Measure the residual stream on the calibration windows, of a variant if there is one.
 
     Angular distance d(l, n) = arccos(cos(x_l, x_{l+n})) / pi between the inputs of layers l and l+n (Gromov et al.,
     arXiv:2403.17887); block influence 1 - E cos(before, after) of layers (ShortGPT, arXiv:2403.03853) and of sites
@@ -48,14 +49,14 @@ def measure_similarity(
     """
 
     def work(size: int) -> _Arrays:
-        key = make_key("redundancy", context=loaded.numerics_key(size), corpus=corpus.digest, mask=str(mask))
+        key = make_key("redundancy", context=loaded.numerics_key(size), corpus=corpus.digest, mask=variant.key)
         arrays = store.arrays(key)
         if arrays is None:
             if loaded.spec.stream:
                 run = LayerwisePass(loaded, corpus.calibration.ids, size, store.folder)
-                arrays = _measure_by_layers(run, progress, mask.checked(loaded.n_layers))
+                arrays = _measure_by_layers(run, progress, variant.checked(loaded.n_layers))
             else:
-                arrays = _measure(loaded, corpus, progress, mask.checked(loaded.n_layers), size)
+                arrays = _measure(loaded, corpus, progress, variant.checked(loaded.n_layers), size)
             store.add_arrays(key, arrays)
         return arrays
 
@@ -99,14 +100,14 @@ def find_intervals(
 
 
 @torch.inference_mode()
-def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask, size: int) -> _Arrays:
+def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, variant: Mask | Variant, size: int) -> _Arrays:
     windows = corpus.calibration
     fitter = _Fitter(loaded.n_layers, loaded.parallel)
     fitted: list[dict[str, Tensor]] = []
     progress(0, len(windows), "Measuring similarity")
     for rows in slice_rows(len(windows), size):
         ids = pad_batch(windows.ids[rows], size, loaded.device)
-        with loaded.wrappers.observe(fitter, mask):
+        with loaded.wrappers.observe(fitter, variant):
             loaded.model.base_model(input_ids=ids, use_cache=False)
         fitted.append({name: values[: rows.stop - rows.start] for name, values in fitter.fit(ids.shape).items()})
         progress(rows.stop, len(windows), "Measuring similarity")
@@ -114,7 +115,7 @@ def _measure(loaded: LoadedModel, corpus: Corpus, progress: Progress, mask: Mask
 
 
 @torch.inference_mode()
-def _measure_by_layers(run: LayerwisePass, progress: Progress, mask: Mask) -> _Arrays:
+def _measure_by_layers(run: LayerwisePass, progress: Progress, variant: Mask | Variant) -> _Arrays:
     """Measure the same to the last bit, all windows taken through a layer before the next one."""
     loaded, buffers = run.loaded, dict[str, Tensor]()
     fitters = [_Fitter(loaded.n_layers, loaded.parallel, buffers) for _ in run.batches()]
@@ -122,7 +123,7 @@ def _measure_by_layers(run: LayerwisePass, progress: Progress, mask: Mask) -> _A
     for layer in range(loaded.n_layers):
         progress(layer, loaded.n_layers, "Measuring similarity, layer by layer")
         depths.append(depths[-1].like())
-        for _, fitter in zip(run.show(layer, depths[-2], fitters, mask, depths[-1]), fitters, strict=True):
+        for _, fitter in zip(run.show(layer, depths[-2], fitters, variant, depths[-1]), fitters, strict=True):
             fitter.boundaries = []
     fitted: list[dict[str, Tensor]] = []
     for (rows, ids), fitter in zip(run.batches(), fitters, strict=True):
@@ -271,9 +272,10 @@ def _influence(xx: _Numbers, xf: _Numbers, ff: _Numbers) -> _Numbers:
     return torch.where(cos > 0, sin2 / (1 + cos), 1 - cos)
 
 
-def _take(setting: Setting) -> list[Importance]:
+def _take(setting: MeasureSetting) -> list[Importance]:
     """Take all of these measures in one pass."""
-    return read_similarity(measure_similarity(setting.loaded, setting.corpus, setting.store, setting.progress))
+    found = measure_similarity(setting.loaded, setting.corpus, setting.store, setting.progress, setting.variant)
+    return read_similarity(found)
 
 
 _SIDDIQUI = "Siddiqui et al., arXiv:2407.16286"

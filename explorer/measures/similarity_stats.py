@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
+
+from explorer.masks import Mask, find_units
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,16 @@ class SimilarityStats:
     model: str
     dtype: str
     text: str = ""
+
+    def blanked(self, mask: Mask) -> SimilarityStats:
+        """Put NaN in the place of what is off, and of blocks that begin or end with a layer that is off."""
+        gone = np.array([layer in mask.whole_layers for layer in range(self.n_layers)])
+        blocks = np.pad(np.triu(gone[:, None] | gone[None, :]), ((0, 1), (1, 0)))  # first layer, last layer + 1
+        angular = {token: np.where(blocks | blocks.T, np.nan, found) for token, found in self.angular.items()}
+        off = {unit: [each <= mask for each in find_units(self.n_layers, unit)] for unit in self.influence}
+        influence = {unit: np.where(off[unit], np.nan, found) for unit, found in self.influence.items()}
+        sizes = {(power, unit): np.where(off[unit], np.nan, found) for (power, unit), found in self.sizes.items()}
+        return replace(self, angular=angular, influence=influence, sizes=sizes)
 
     @property
     def n_layers(self) -> int:

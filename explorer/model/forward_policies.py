@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from explorer.deltas import StandIn, Variant
+from explorer.deltas import Delta, StandIn, Variant
 from explorer.masks import PARTS, Mask, Part, Site
-from explorer.model.layer_surgery import Watch, changed, watched
+from explorer.model.layer_surgery import Watch, watched
 
 Forward = Callable[..., Any]
 #: Token ids, and what the layers make of them.
@@ -154,7 +154,7 @@ class VariantForward(ForwardPolicy):
     variant: Mask | Variant
     form: ReturnFormat
     layers: Sequence[nn.Module]
-    in_memory: Callable[[int], AbstractContextManager[None]]
+    with_weights: Callable[[int, Sequence[Delta]], AbstractContextManager[None]]
     observer: Observer | None = None
     watch: Watch | None = None
     shape: tuple[int, ...] = ()
@@ -162,9 +162,11 @@ class VariantForward(ForwardPolicy):
     def __post_init__(self) -> None:
         self.mask = self.variant.mask
         self.stand_ins: dict[Site, StandIn] = {}
+        self.passed = set(self.mask.whole_layers)
         self.added: Float[Tensor, " *any"] | None = None
         for delta in self.variant.deltas:
             self.stand_ins |= {min(place.sites): stand_in for place, stand_in in delta.stand_ins.items()}
+            self.passed -= {min(place.sites).layer for place in delta.stand_ins if not place.whole_layers}
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         if check := BEFORE_LAYER.get():
@@ -173,7 +175,7 @@ class VariantForward(ForwardPolicy):
         self.shape = hidden.shape
         if self.observer:
             self.observer.enter(layer, hidden)
-        off = layer in self.mask.whole_layers
+        off = layer in self.passed
         if not off and (count := LAYER_COUNT.get()):
             count.evaluations += len(hidden)
         output = (
@@ -192,7 +194,7 @@ class VariantForward(ForwardPolicy):
         module, deltas = self.layers[layer], self.variant.deltas
         if not deltas and self.watch is None:
             return forward(*args, **kwargs)
-        with self.in_memory(layer), changed(module, layer, deltas), watched(module, self.watch):
+        with self.with_weights(layer, deltas), watched(module, self.watch):
             return forward(*args, **kwargs)
 
     def before_site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:

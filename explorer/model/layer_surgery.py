@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from explorer.deltas import Delta
+from explorer.model.changed_weights import ChangedWeights
 
 
 @dataclass
@@ -20,12 +23,22 @@ class Watch:
 
     Args:
         modules: their names in the layer.
-        given, gave: by name, the first argument and the output, of which only the first of a tuple.
+        given, gave: by name, the first argument and the output, of which only the first of a tuple. Modules that read
+            the same tensor have the same copy of it.
     """
 
     modules: tuple[str, ...]
     given: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
     gave: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
+    _copies: list[tuple[Float[Tensor, " *any"], Float[Tensor, " *any"]]] = field(default_factory=list)
+
+    def copy(self, given: Float[Tensor, " *any"]) -> Float[Tensor, " *any"]:
+        """Return a copy of what a module is given, the one that there is where another was given the same."""
+        for own, copied in self._copies:
+            if own is given and torch.equal(own, copied):
+                return copied
+        self._copies.append((given, given.clone()))
+        return self._copies[-1][1]
 
 
 def put_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
@@ -42,6 +55,15 @@ def put_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], 
     return undo
 
 
+def copy_sharing(model: nn.Module) -> nn.Module:
+    """Return a model over the same parameters and buffers, none of which takes a gradient, with forwards of its own."""
+    memo: dict[int, Any] = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in model.parameters()}
+    made = copy.deepcopy(model, memo | {id(each): each for each in model.buffers()})
+    for module in made.modules():
+        module.__dict__.pop("forward", None)  # what was put there runs the model that it was copied from
+    return made
+
+
 def run_within(module: nn.Module, enter: Callable[[], AbstractContextManager[None]]) -> Callable[[], None]:
     """Let a module's forward run within a context; return what takes that off."""
     inner = module.forward
@@ -55,18 +77,17 @@ def run_within(module: nn.Module, enter: Callable[[], AbstractContextManager[Non
 
 
 @contextmanager
-def changed(layer: nn.Module, index: int, deltas: Sequence[Delta]) -> Iterator[None]:
-    """Give a layer the weights that deltas have for it; its own come back, whatever happens in the block."""
+def changed(layer: nn.Module, index: int, deltas: Sequence[Delta], changed_weights: ChangedWeights) -> Iterator[None]:
+    """Give a layer the weights that deltas make of its own, which come back, whatever happens in the block."""
     before: list[tuple[nn.Module, str, nn.Parameter]] = []
     try:
-        for delta in deltas:
-            for name in delta.weights.get(index, {}):
-                path, _, leaf = name.rpartition(".")
-                owner = layer.get_submodule(path)
-                own = owner.get_parameter(leaf)
-                before.append((owner, leaf, own))
-                tensor = delta.weights_on(index, own.device)[name]
-                setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
+        for name in {name: None for delta in deltas for name in delta.weights.get(index, {})}:
+            path, _, leaf = name.rpartition(".")
+            owner = layer.get_submodule(path)
+            own = owner.get_parameter(leaf)
+            before.append((owner, leaf, own))
+            tensor = changed_weights.find(index, name, own, deltas)
+            setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
         yield
     finally:
         for owner, leaf, own in reversed(before):
@@ -93,7 +114,7 @@ def watched(layer: nn.Module, watch: Watch | None) -> Iterator[None]:
 def _note(name: str, inner: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
     @wraps(inner)
     def forward(*args: Any, **kwargs: Any) -> Any:
-        watch.given[name] = (args[0] if args else kwargs["hidden_states"]).clone()
+        watch.given[name] = watch.copy(args[0] if args else kwargs["hidden_states"])
         output = inner(*args, **kwargs)
         watch.gave[name] = (output[0] if isinstance(output, tuple) else output).clone()
         return output

@@ -20,6 +20,7 @@ from explorer.masks import PARTS, Mask, Site
 from explorer.model.architecture import Architecture, find_architecture
 from explorer.model.batch_shape import BatchShape, count_bytes_per_token
 from explorer.model.dissection import find_updates
+from explorer.model.freed_memory import keep_freed_memory
 from explorer.model.memory import free_bytes
 from explorer.model.parameter_counts import routes_tokens
 from explorer.model.placement import DTYPES, pick_dtype, place
@@ -210,6 +211,8 @@ def load(
         DeviceError: no such device, or out of memory.
     """
     placement = place(spec.device)
+    if not spec.stream:
+        keep_freed_memory()
     checkpoint = checkpoint or inspect_checkpoint(spec, store, cache, progress)
     declared = checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")
     dtype = pick_dtype(spec.dtype, placement.device, declared)

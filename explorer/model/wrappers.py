@@ -7,7 +7,7 @@ to be taken off when work fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers.utils import ModelOutput
 
-from explorer.deltas import Variant
+from explorer.deltas import Delta, Variant
 from explorer.errors import UnsupportedModel, first_line
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model.architecture import Architecture
+from explorer.model.changed_weights import ChangedWeights
 from explorer.model.forward_policies import (
     ACTIVE_POLICY,
     BEFORE_LAYER,
@@ -42,7 +44,7 @@ from explorer.model.forward_policies import (
     hidden_of,
 )
 from explorer.model.layer_stream import find_stream
-from explorer.model.layer_surgery import Watch, put_forward
+from explorer.model.layer_surgery import Watch, changed, put_forward
 from explorer.model.piece_policies import LayerInputs, RecordLayerInputs, ReplaceDecoderOutput, ReplaceLastLayer
 from explorer.model.weights import find_input_device
 
@@ -107,6 +109,8 @@ class ModelWrappers:
         self.device = find_input_device(model)
         self.layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
         self.stream = find_stream(model)
+        resident = 0 if self.stream else sum(each.nbytes for layer in self.layers for each in layer.parameters())
+        self._changed_weights = ChangedWeights(resident)
         self.vocabulary: int = model.config.get_text_config(decoder=True).vocab_size
         self._undo: list[Callable[[], None]] = []
         scale = float(getattr(self.layers[0], architecture.multiplier)) if architecture.multiplier else 1.0
@@ -168,7 +172,7 @@ class ModelWrappers:
         A site that is off adds zeros to the residual stream, or what stands in for it, and is not run; a layer that is
         off is skipped. A layer has the variant's weights while it runs, and its own before and after.
         """
-        with following(VariantForward(variant, self._form, self.layers, self.in_memory)):
+        with following(VariantForward(variant, self._form, self.layers, self.with_weights)):
             yield
 
     @contextmanager
@@ -179,7 +183,7 @@ class ModelWrappers:
 
         And keep in `watch` what modules within the layers are given and give.
         """
-        with following(VariantForward(variant, self._form, self.layers, self.in_memory, observer, watch)):
+        with following(VariantForward(variant, self._form, self.layers, self.with_weights, observer, watch)):
             yield
 
     def kept(self, layer: int) -> AbstractContextManager[None]:
@@ -189,6 +193,17 @@ class ModelWrappers:
     def in_memory(self, layer: int) -> AbstractContextManager[None]:
         """Have a layer's weights in memory in the block."""
         return nullcontext() if self.stream is None else self.stream.in_memory(layer)
+
+    @contextmanager
+    def with_weights(self, layer: int, deltas: Sequence[Delta]) -> Iterator[None]:
+        """Have a layer's weights in memory, as deltas change them, in the block."""
+        with self.in_memory(layer), changed(self.layers[layer], layer, deltas, self._changed_weights):
+            yield
+
+    def weight(self, layer: int, name: str, deltas: Sequence[Delta] = ()) -> Float[Tensor, " *weight"]:
+        """Return what a layer's parameter becomes by deltas."""
+        with self.in_memory(layer):
+            return self._changed_weights.find(layer, name, self.layers[layer].get_parameter(name).detach(), deltas)
 
     @contextmanager
     def checking(self, check: Callable[[], None]) -> Iterator[None]:
@@ -233,6 +248,27 @@ class ModelWrappers:
         """Re-run one layer from hidden states with its call from a trace."""
         args, kwargs = call
         return first_of(self.layers[layer](hidden, *args, **kwargs))
+
+    def try_layer(
+        self,
+        layer: int,
+        weights: Mapping[str, Float[Tensor, " *weight"]],
+        hidden: Hidden,
+        call: LayerCall,
+        variant: Mask | Variant = NONE,
+    ) -> Hidden:
+        """Run one layer of a variant with other values of its parameters, to which gradients flow.
+
+        Args:
+            layer: which one.
+            weights: value by name of those parameters that have another than the variant's.
+            hidden, call: as for `run_layer`.
+            variant: what is off, and changed.
+        """
+        args, kwargs = call
+        run = VariantForward(variant, self._form, self.layers, lambda *_: nullcontext())
+        with self.with_weights(layer, variant.deltas), following(run):
+            return first_of(functional_call(self.layers[layer], dict(weights), (hidden, *args), kwargs))
 
     def finish(self, hidden: Hidden) -> Hidden:
         """Do to the last layer's output what the decoder does after it: the final norm."""

@@ -13,7 +13,7 @@ from explorer.modifiers.catalogue import find_modifier
 from explorer.modifiers.reference import Reference
 from explorer.modifiers.setting import Setting
 from explorer.progress import Progress
-from explorer.storage import Store, describe_libraries, make_key
+from explorer.storage import FitSteps, Store, describe_libraries, make_key
 from explorer.text import Corpus
 
 
@@ -53,7 +53,8 @@ class DeltaMaker:
 
     def fit(self, variant: Variant, spec: ModifierSpec) -> Variant:
         """Return a variant with a delta more, made now and not stored."""
-        return Variant(variant.mask, (*variant.deltas, self._make(variant, self._describe(variant, spec))))
+        made = self._make(variant, self._describe(variant, spec), FitSteps(None))
+        return Variant(variant.mask, (*variant.deltas, made))
 
     def _describe(self, variant: Variant, spec: ModifierSpec) -> Origin:
         return Origin(
@@ -73,20 +74,22 @@ class DeltaMaker:
         key = make_key("delta", context=context, **{name: str(part) for name, part in origin.describe().items()})
         found = self.store.deltas.find(key)
         if found is None:
-            found = self._make(variant, origin)
+            steps = self.store.deltas.steps(key)
+            found = self._make(variant, origin, steps)
             self.store.deltas.keep(key, found)
+            steps.remove()
         return found
 
-    def _make(self, variant: Variant, origin: Origin) -> Delta:
+    def _make(self, variant: Variant, origin: Origin, steps: FitSteps) -> Delta:
         modifier, start = find_modifier(origin.modifier), time.perf_counter()
         run = self._reference.run
         before = run.layers_run
         options = modifier.read(origin.modifier)
-        setting = Setting(run, self._reference, origin, variant.deltas, options, self.progress)
+        setting = Setting(run, self._reference, origin, variant.deltas, options, self.progress, steps, store=self.store)
         fitted = modifier.function(setting)
         cost = replace(
             origin,
-            seconds=time.perf_counter() - start,
-            forwards=(run.layers_run - before) / self.loaded.n_layers,
+            seconds=time.perf_counter() - start + setting.seconds,
+            forwards=(run.layers_run - before) / self.loaded.n_layers + setting.forwards,
         )
         return Delta(cost, fitted.weights, fitted.stand_ins)

@@ -1,7 +1,8 @@
-"""Modifier: a way to make up for what was removed, and the function that does."""
+"""Modifier: a way to change a model, and the function that does."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +26,9 @@ class Option:
         choices: the values that it can have; empty for a number.
         word: that it can have in place of a number.
         least, most: of a number.
+        whole: whether a number has to be an integer.
+        form: a regular expression for what it can have in place of a number.
+        example: of that.
     """
 
     name: str
@@ -34,6 +38,9 @@ class Option:
     word: str = ""
     least: float = 0.0
     most: float = float("inf")
+    whole: bool = False
+    form: str = ""
+    example: str = ""
 
     def check(self, value: str) -> None:
         """Raise ModifyError if a value is none that the option can have."""
@@ -43,21 +50,26 @@ class Option:
             return
         if value == self.word:
             return
+        if self.form:
+            if not re.fullmatch(self.form, value):
+                raise ModifyError(f"{self.name} has no such value", value, f"Write it like {self.example}")
+            return
         try:
-            sound = self.least <= float(value) <= self.most
+            sound = self.least <= float(value) <= self.most and not (self.whole and float(value) % 1)
         except ValueError:
             sound = False
         if not sound:
             or_word = self.word and f"{self.word} or "
             most = "" if self.most == float("inf") else f" to {self.most:g}"
+            number = "an integer" if self.whole else "a number"
             raise ModifyError(
-                f"{self.name} has no such value", value, f"Use {or_word}a number from {self.least:g}{most}"
+                f"{self.name} has no such value", value, f"Use {or_word}{number} from {self.least:g}{most}"
             )
 
 
 @dataclass(frozen=True)
 class Modifier:
-    """A way to make up for what was removed.
+    """A way to change a model: to make up for what was removed, or to remove more.
 
     Args:
         name: in `MODIFIERS`.
@@ -68,6 +80,7 @@ class Modifier:
         cost: what it takes.
         function: gives what it made.
         options: those that it has.
+        needs_mask: whether something has to be off.
     """
 
     name: str
@@ -78,6 +91,7 @@ class Modifier:
     cost: str
     function: Callable[[Setting], Fitted]
     options: tuple[Option, ...] = ()
+    needs_mask: bool = True
 
     def read(self, spec: ModifierSpec) -> dict[str, str]:
         """Return the value of every option. Raises ModifyError: the spec has one that this lacks, or a wrong value."""

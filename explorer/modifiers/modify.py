@@ -23,7 +23,7 @@ def modify(
     store: Store,
     progress: Progress = unreported,
 ) -> Variant:
-    """Make up for what is off: each modifier over those before it.
+    """Change a model, or make up for what is off in it: each modifier over those before it.
 
     Only the calibration windows are looked at. What was made of the same model, windows, mask and modifiers is taken
     from the store.
@@ -38,7 +38,8 @@ def modify(
 
     Raises:
         MaskError: the mask names a layer that the model lacks.
-        ModifyError: nothing is off, or a modifier is unknown, lacks an option, or does not apply.
+        ModifyError: nothing is off where something has to be, or a modifier is unknown, lacks an option, or does not
+            apply.
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it.
     """
@@ -58,10 +59,10 @@ def modify_each(
     """Make several variants of one, see `modify`; the unpruned model is run once for all of them."""
     variant = Variant(variant.checked(loaded.n_layers).mask, variant.deltas)
     for spec in (spec for chain in chains for spec in chain):
-        find_modifier(spec)
+        if find_modifier(spec).needs_mask and not variant.mask:
+            found = f"{spec} is asked for, and nothing is off"
+            raise ModifyError("There is nothing to make up for", found, "Turn a layer, attention or MLP off")
         check_modifiable(loaded, spec)
-    if not variant.mask and any(chains):
-        raise ModifyError("There is nothing to make up for", "nothing is off", "Turn a layer, attention or MLP off")
 
     def work(rows: int) -> list[Variant]:
         maker = DeltaMaker(loaded, corpus, store, progress, rows)

@@ -6,11 +6,14 @@ from explorer.masks import Site
 from explorer.model import LayerwisePass, States
 from explorer.progress import Progress, unreported
 
+_FIRST = Site(0, "attention")
+
 
 class Reference:
     """The states of the unpruned model before some sites, each from the nearest that is kept.
 
-    Holds the states of each boundary of layers that was asked for to be kept, and one more; see `States` for where.
+    Nothing is run before it is asked for. Holds the states of each boundary of layers that was asked for to be kept,
+    and one more; see `States` for where.
 
     Args:
         run: of the calibration windows.
@@ -19,8 +22,7 @@ class Reference:
 
     def __init__(self, run: LayerwisePass, progress: Progress = unreported) -> None:
         self.run, self.progress = run, progress
-        self._kept: dict[Site, States] = {Site(0, "attention"): run.embed()}
-        self._last = Site(0, "attention"), self._kept[Site(0, "attention")]
+        self._kept: dict[Site, States] = {}
 
     def before(self, site: Site, keep: bool = True) -> States:
         """Return the stream before a site; before the attention of layer L it is what leaves the last layer.
@@ -29,6 +31,9 @@ class Reference:
             site: the site.
             keep: it will be asked for again; if not, it is gone when the next is asked for.
         """
+        if not self._kept:
+            self._last = _FIRST, self.run.embed()
+            self._kept[_FIRST] = self._last[1]
         if site not in self._kept:
             states = self._reach(site.layer) if site.part == "attention" else self._enter(site.layer)
             if not keep:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.deltas import Delta, Origin, Variant
+from explorer.deltas import Delta, Origin, StandIn, Variant, WeightChange
 from explorer.errors import ModifyError
 from explorer.masks import Mask, Site
 from explorer.model import LayerwisePass, LoadedModel, Seen, States
 from explorer.modifiers.fitted import Fitted
-from explorer.modifiers.output_projections import OutputProjection
+from explorer.modifiers.linear_maps import LinearMap
 from explorer.modifiers.reference import Reference, next_site
 from explorer.progress import Progress, unreported
+from explorer.storage import FitSteps, Store
 
 #: Parts of the calibration windows that are left out in turns, each a run of them: neighbours share a subject.
 FOLDS = 4
 
+_Step = TypeVar("_Step")
 _Tokens = Float[Tensor, "windows positions width"]
 
 
@@ -51,7 +55,10 @@ class Setting:
         origin: of the delta to be made.
         below: deltas that are in place.
         options: value of each option of the modifier.
-        progress: told the places.
+        progress: told the steps.
+        kept: what the finished steps of this fit made, if it was begun before.
+        seconds, forwards: what those took.
+        store: where else what takes long is kept on its way.
     """
 
     run: LayerwisePass
@@ -60,7 +67,11 @@ class Setting:
     below: tuple[Delta, ...]
     options: dict[str, str]
     progress: Progress = unreported
+    kept: FitSteps = field(default_factory=lambda: FitSteps(None))
     fitted: Fitted = field(default_factory=Fitted)
+    seconds: float = 0.0
+    forwards: float = 0.0
+    store: Store = field(default_factory=lambda: Store(None))
     _at: int = 0
     _states: States | None = None
 
@@ -86,6 +97,34 @@ class Setting:
             if start < stop:
                 yield fold, slice(start - rows.start, stop - rows.start)
 
+    def steps(self, steps: Sequence[_Step], name: Callable[[_Step], str]) -> Iterator[_Step]:
+        """Yield the steps of a fit, which are in the order of the stream, but for those that were finished before.
+
+        What a step leaves in `fitted` is kept when the next one is asked for.
+
+        Args:
+            steps: the same whenever this fit is begun.
+            name: says in words what is done, for the progress.
+        """
+        for number, step in enumerate(steps):
+            self.progress(number, len(steps), name(step))
+            found = self.kept.find(number)
+            if found is not None:
+                self._take(found)
+                continue
+            before, start, layers_run = self.fitted, time.perf_counter(), self.run.layers_run
+            yield step
+            forwards = (self.run.layers_run - layers_run) / self.loaded.n_layers
+            origin = replace(self.origin, seconds=time.perf_counter() - start, forwards=forwards)
+            added = self.fitted.since(before)
+            self.kept.keep(number, Delta(origin, added.weights, added.stand_ins))
+
+    def _take(self, found: Delta) -> None:
+        """Take over what a step has made before."""
+        self.fitted = self.fitted.joined(Fitted(found.weights, found.stand_ins))
+        self.seconds += found.origin.seconds
+        self.forwards += found.origin.forwards
+
     @property
     def variant(self) -> Variant:
         """The variant with what has been fitted so far."""
@@ -101,7 +140,7 @@ class Setting:
         Nothing is run before the first layer that is otherwise: there it is the unpruned model's.
         """
         if self._states is None:
-            first = min(layer, self._changed_below, min(self.mask.sites).layer)
+            first = min(layer, self._changed_below, min(self.mask.sites).layer, *self.fitted.weights)
             self._at, self._states = first, self.reference.before(Site(first, "attention")).copy()
         for passed in range(self._at, layer):
             self.run.run(passed, self._states, self.variant, into=self._states)
@@ -115,40 +154,42 @@ class Setting:
         if place.whole_layers:
             for seen in self.run.look(site.layer, states, self.variant):
                 yield Pairs(
-                    seen.rows, seen.before.float(), self.target(target, seen) - seen.before.float(), seen.before.float()
+                    seen.rows, seen.before.float(), self.read(target, seen) - seen.before.float(), seen.before.float()
                 )
             return
         module = self.loaded.architecture.modules(site.part)[-1]
         for seen in self.run.look(site.layer, states, self.variant, modules=(module,)):
             stream = (seen.before if site.part == "attention" else seen.after).float()
-            missing = (self.target(target, seen) - stream) / self.loaded.wrappers.multiplier
+            missing = (self.read(target, seen) - stream) / self.loaded.wrappers.multiplier
             yield Pairs(seen.rows, seen.given[module].float(), missing, stream)
 
-    def weight(self, layer: int, projection: OutputProjection) -> Float[Tensor, "outputs values"]:
+    def weight(self, layer: int, projection: LinearMap) -> Float[Tensor, "outputs values"]:
         """Return the weights that a projection of a layer has in the variant so far."""
-        name = f"{projection.name}.weight"
-        for delta in reversed(self.variant.deltas):
-            if name in delta.weights.get(layer, {}):
-                return projection.read(delta.weights[layer][name])
-        return projection.weight
+        return projection.read(self.loaded.wrappers.weight(layer, f"{projection.name}.weight", self.variant.deltas))
 
-    def put(self, layer: int, name: str, tensor: Float[Tensor, " *weight"]) -> None:
-        """Have a parameter of a layer replaced from now on."""
-        weights = {**self.fitted.weights, layer: {**self.fitted.weights.get(layer, {}), name: tensor}}
-        self.fitted = replace(self.fitted, weights=weights)
+    def put(self, layer: int, name: str, change: WeightChange) -> None:
+        """Have a parameter of a layer changed from now on."""
+        self.fitted = self.fitted.joined(Fitted({layer: {name: change}}))
 
-    def arrive(self, layer: int, hidden: _Tokens) -> _Tokens:
-        """Return what leaves a layer as it arrives after what is off behind it: with what stands in there already."""
-        stand_ins = {place: each for delta in self.below for place, each in delta.stand_ins.items()}
-        for place, stand_in in stand_ins.items():
-            if not place.whole_layers:
-                raise ModifyError(
-                    f"{self.origin.modifier} cannot be fitted over what stands in for a single site",
-                    f"something stands in for {place}", "Give it first",
-                )  # fmt: skip
-            if min(place.sites).layer == layer + 1:
-                hidden = hidden + stand_in.on(hidden.device)(hidden)
-        return hidden
+    def stand_in(self, place: Mask, stand_in: StandIn) -> None:
+        """Have something stand in for a place that is off from now on."""
+        self.fitted = self.fitted.joined(Fitted(stand_ins={place: stand_in}))
+
+    def arriving(self, layer: int, site: Site) -> States | None:
+        """Return the variant's stream before a site, after a layer and what is off behind it.
+
+        None where nothing stands in for that: then it is what leaves the layer.
+        """
+        behind, places = Site(layer, "mlp"), [place for delta in self.below for place in delta.stand_ins]
+        if not any(behind < min(place.sites) < site for place in places):
+            return None
+        states = self.run.run(layer, self.at(layer), self.variant)
+        for passed in range(layer + 1, site.layer):
+            self.run.run(passed, states, self.variant, into=states)
+        if site.part == "mlp":
+            for seen in self.run.look(site.layer, states, self.variant, updates=True):
+                states[seen.rows] = seen.before + seen.updates["attention"]
+        return states
 
     def check_finite(self, finite: bool) -> None:
         """Raise ModifyError where sums that a fit would be made of are not finite."""
@@ -159,8 +200,8 @@ class Setting:
                 "Use --dtype bfloat16 or float32",
             )
 
-    def target(self, states: States, seen: Seen) -> _Tokens:
-        """Return states of the reference for a batch, float32 on its device."""
+    def read(self, states: States, seen: Seen) -> _Tokens:
+        """Return a batch of states, float32 on its device."""
         return states[seen.rows].to(seen.before.device).float()
 
 

@@ -16,5 +16,5 @@ from .resampling import (
     resample_means as resample_means,
 )
 from .ridge import fit_ridge as fit_ridge
-from .ridge_sums import PENALTIES as PENALTIES, Ridge as Ridge, RidgeSums as RidgeSums
+from .ridge_sums import PENALTIES as PENALTIES, RidgeSolution as RidgeSolution, RidgeSums as RidgeSums
 from .variance import VarianceShare as VarianceShare, share_variance as share_variance

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.benchmarks import is_item_criterion
-from explorer.deltas import ModifierSpec
+from explorer.deltas import ModifierSpec, read_modifiers
 from explorer.errors import MaskError, PlanError
 from explorer.masks import NONE, Mask
 from explorer.measures import CRITERIA
@@ -57,8 +57,8 @@ class PlanSpec:
         confidence: of the races by which a search drops candidates; 1 is exact.
         steps: removals at the most; 0 goes as far as there is something left.
         budget: what has to go, such as `parameters=20%`, after which the plan ends; see `budgets`.
-        modify: what makes up for each mask that a search tries before it is judged: a modifier's text, with `,` for
-            `;`, such as `refit,where=before`.
+        modify: what makes up for each mask that a search tries before it is judged: a modifier as `write_modifiers`
+            writes it, such as `refit,where=before`.
     """
 
     method: str = "block-influence"
@@ -133,8 +133,11 @@ class PlanSpec:
 
     @property
     def modifier(self) -> ModifierSpec | None:
-        """What makes up for each mask that a search tries."""
-        return ModifierSpec.parse(self.modify.replace(",", ";")) if self.modify else None
+        """What makes up for each mask that a search tries. Raises ModifyError or PlanError."""
+        first, *more = read_modifiers(self.modify) or (None,)
+        if more:
+            raise PlanError("A search tries one modifier", self.modify, "Name one")
+        return first
 
     def protected(self, n_layers: int) -> frozenset[int]:
         """The layers that stay whole in a model of so many. Raises MaskError if `protect` is malformed."""

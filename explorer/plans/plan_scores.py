@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from explorer.evaluation import Score, recall, score
+from explorer.evaluation import Score, find_stored_scores, score
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.plans.curve import coarse_first
-from explorer.progress import Progress, unreported
+from explorer.progress import Count, Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
 
@@ -38,25 +38,15 @@ def score_plan_masks(
         MaskError: a mask names a layer that the model lacks.
         Cancelled: `progress` or the listener raised it; what was finished stays stored.
     """
-    found = recall(loaded, corpus, masks, store)
+    found = find_stored_scores(loaded, corpus, masks, store)
     listener(dict(found))
     missing = [mask for mask in dict.fromkeys(masks) if mask not in found]
-    told = _Told(progress, len(found), len(found) + len(missing))
+    count = Count(progress, len(found) + len(missing), "Scoring masks", len(found))
     for part in coarse_first(range(len(missing))):
         group = [missing[index] for index in part]
-        scores = score(loaded, corpus, group, store, progress=told.tell)
+        scores = score(loaded, corpus, group, store, progress=count.tell)
         found |= dict(zip(group, scores, strict=True))
-        told.done = len(found)
+        count.done = len(found)
         listener(dict(found))
-    told.tell()
+    count.tell()
     return found
-
-
-class _Told:
-    """Tells how many masks are done, whatever the step within them."""
-
-    def __init__(self, progress: Progress, done: int, total: int) -> None:
-        self.progress, self.done, self.total = progress, done, total
-
-    def tell(self, *_: object) -> None:
-        self.progress(self.done, self.total, "Scoring masks")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import torch
 
@@ -13,12 +12,10 @@ from explorer.modifiers import Fitted, Pairs, Setting
 
 def fit_stand_ins(setting: Setting, fit: Callable[[Setting, Iterable[Pairs]], StandIn]) -> Fitted:
     """Fit what stands in for each place that is off, on what the variant gives it with those before in place."""
-    places = list_places(setting.mask)
-    for done, place in enumerate(places):
-        setting.progress(done, len(places), f"Standing in for {place}")
+    for place in setting.steps(list_places(setting.mask), lambda place: f"Standing in for {place}"):
         with torch.inference_mode():
             made = fit(setting, setting.pairs(place))
         dtype = setting.loaded.model.dtype
-        cast = StandIn(**{name: tensor.to(dtype).contiguous() for name, tensor in made.tensors.items()})
-        setting.fitted = replace(setting.fitted, stand_ins={**setting.fitted.stand_ins, place: cast})
+        cast = {name: tensor.to(dtype).contiguous() for name, tensor in made.tensors.items()}
+        setting.stand_in(place, StandIn(**cast))
     return setting.fitted

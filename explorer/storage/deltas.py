@@ -1,4 +1,4 @@
-"""Deltas in the cache: one file each, under the key of how it was made."""
+"""Deltas in the cache: one file each, under the key of how it was made; of a fit that is not finished one a step."""
 
 from __future__ import annotations
 
@@ -28,25 +28,19 @@ class DeltaFiles:
 
     def find(self, key: str) -> Delta | None:
         """Return a stored delta; None if there is none. A file that does not hold what was stored is removed."""
-        if self._folder is not None and key not in self._held and (path := self._path(key)).exists():
-            try:
-                self._hold(key, read_delta(path))
-            except ModifyError:
-                path.unlink(missing_ok=True)
+        if self._folder is not None and key not in self._held and (found := _read(self._path(key))) is not None:
+            self._hold(key, found)
         return self._held.get(key)
 
     def keep(self, key: str, delta: Delta) -> None:
         """Store a delta under a key. Raises ModifyError where the disk is full or not to be written."""
         self._hold(key, delta)
-        if self._folder is None:
-            return
-        try:
-            self._folder.mkdir(exist_ok=True)
-            with written_whole(self._path(key)) as partial:
-                write_delta(partial, delta)
-        except OSError as error:
-            found = f"{self._folder} ({error.strerror or error})"
-            raise ModifyError("Cannot store the delta", found, "Free some space, or name another --cache") from error
+        if self._folder is not None:
+            _write(self._path(key), delta)
+
+    def steps(self, key: str) -> FitSteps:
+        """Return where the steps of a fit are kept until its delta is stored under a key."""
+        return FitSteps(self._folder, key)
 
     def _hold(self, key: str, delta: Delta) -> None:
         self._held[key] = delta
@@ -56,3 +50,52 @@ class DeltaFiles:
     def _path(self, key: str) -> Path:
         assert self._folder is not None
         return self._folder / f"{key}.safetensors"
+
+
+class FitSteps:
+    """What the finished steps of a fit made: a fit that was stopped, or killed, goes on after them.
+
+    Args:
+        folder: of the files; with None nothing is kept.
+        key: of the delta that the fit makes.
+    """
+
+    def __init__(self, folder: Path | None, key: str = "") -> None:
+        self._folder, self._key = folder, key
+
+    def find(self, step: int) -> Delta | None:
+        """Return what a step made; None if it has not been finished."""
+        return None if self._folder is None else _read(self._folder / f"{self._key}.{step}.safetensors")
+
+    def keep(self, step: int, made: Delta) -> None:
+        """Store what a step made. Raises ModifyError where the disk is full or not to be written."""
+        if self._folder is not None:
+            _write(self._folder / f"{self._key}.{step}.safetensors", made)
+
+    def remove(self) -> None:
+        """Let go of all steps: the delta is whole."""
+        if self._folder is not None:
+            for path in self._folder.glob(f"{self._key}.*.safetensors"):
+                path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Delta | None:
+    """Read a delta; None if there is none. A file that does not hold what was stored is removed."""
+    if not path.exists():
+        return None
+    try:
+        return read_delta(path)
+    except ModifyError:
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _write(path: Path, delta: Delta) -> None:
+    """Write a delta. Raises ModifyError where the disk is full or not to be written."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with written_whole(path) as partial:
+            write_delta(partial, delta)
+    except OSError as error:
+        found = f"{path.parent} ({error.strerror or error})"
+        raise ModifyError("Cannot store the delta", found, "Free some space, or name another --cache") from error

@@ -15,6 +15,7 @@ from typing import Literal
 
 from explorer.byte_units import BYTES
 from explorer.errors import ExplorerError
+from explorer.paths import TRAINING
 from explorer.storage.deltas import FOLDER
 from explorer.storage.partial_files import make_partial
 
@@ -22,7 +23,7 @@ _AGES = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _TABLES = ("nll", "divergences")
 
 
-Kind = Literal["model", "arrays", "delta", "scores", "set aside"]
+Kind = Literal["model", "arrays", "delta", "training", "scores", "set aside"]
 
 
 class EvictionError(ExplorerError):
@@ -34,7 +35,8 @@ class Holding:
     """One thing in the cache.
 
     Args:
-        kind: a converted model, arrays of one measurement or plan, a delta, the database of scores, or one set aside.
+        kind: a converted model, arrays of one measurement or plan, a delta, checkpoints of a training, the database of
+            scores, or one set aside.
         path: the folder or file.
         bytes: on the disk.
         used: when it was last written or read, in seconds since 1970; reading may be noted but once a day.
@@ -51,6 +53,7 @@ def take_stock(cache: Path) -> list[Holding]:
     found = [_weigh("model", path) for path in _visible(cache / "models")]
     found += [_weigh("arrays", path) for path in _visible(cache / "arrays") if path.suffix == ".npz"]
     found += [_weigh("delta", path) for path in _visible(cache / FOLDER) if path.suffix == ".safetensors"]
+    found += [_weigh("training", path) for path in _visible(cache / TRAINING)]
     found += [_weigh("set aside", path) for path in _visible(cache) if path.name.startswith("broken-")]
     scores = cache / "scores.sqlite"
     return found + ([_weigh("scores", scores)] if os.path.isfile(scores) else [])
@@ -66,7 +69,9 @@ def count_rows(cache: Path) -> dict[str, int]:
     return {}
 
 
-def choose(holdings: list[Holding], older_than: float | None, larger_than: float | None, now: float) -> list[Holding]:
+def choose_evicted(
+    holdings: list[Holding], older_than: float | None, larger_than: float | None, now: float
+) -> list[Holding]:
     """Return what has to go, the longest unused first, scores after all else.
 
     Args:

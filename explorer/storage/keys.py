@@ -23,6 +23,8 @@ EDITIONS = {
     "written": 1,
     "plan": 3,
     "delta": 1,
+    "training": 1,
+    "own text": 1,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def test_what_was_made_and_what_it_wins_back(run: Command, tiny: Tiny, tmp_path:
 def test_a_file_is_what_made_it(run: Command, tmp_path: Path) -> None:
     out = tmp_path / "linear.safetensors"
     made = run("modify", "--mask", "2", "--modify", "linear;rank=4", "--out", str(out))
-    by_file, by_name = (run("score", "--mask", "2", "--modify", given) for given in (str(out), "linear;rank=4"))
+    by_file, by_name = (run("score", "--mask", "2", "--modify", given) for given in (str(out), "linear,rank=4"))
     assert by_file == by_name
     assert [each["variant"] for each in by_file["scores"]] == ["none", "2", "2 + linear;rank=4"]
     assert by_file["scores"][2]["nll"] == made["scores"]["modified"]["nll"]
@@ -75,6 +76,26 @@ def test_another_text_is_fitted_to_and_another_judged_by(run: Command, tmp_path:
     assert alone["scores"]["pruned"]["nll"] == answer["scores"]["pruned"]["nll"]
 
 
+def test_what_is_left_is_measured_as_it_is(run: Command) -> None:
+    given = ["--mask", "2", "--modify", "mean"]
+    answer = run("measure", "--measures", "loss,entropy", "--bootstrap", "20", *given)
+    assert answer["variant"] == "2 + mean"
+    for name in ("loss", "entropy"):
+        assert [value is None for value in answer["measures"][name]["mlp"]["values"]] == [False, False, True, False]
+    assert answer["block_influence"]["layer"][2] is None
+    assert answer["angular_distance"]["mean"][0][2] is None
+    scores = run("score", "--split", "calibration", "--mask", "2", "--mask", "2,m3", "--modify", "mean")["scores"]
+    assert scores[3]["variant"] == "2 + mean"
+    pairs = run("interactions", "--unit", "layer", *given)
+    assert (pairs["variant"], pairs["units"]) == ("2 + mean", ["0", "1", "3"])
+    alone = answer["measures"]["loss"]["layer"]["values"]
+    assert [alone[layer] for layer in (0, 1, 3)] == pytest.approx(pairs["leave_one_out"], rel=1e-6)
+    assert "taylor of 2 + mean" in run("measure", "--measures", "taylor", *given, bad=True)
+    texts = ["--texts", "python-docs", "--texts", "python-docs"]
+    several = run("measure", "--bootstrap", "20", *given, *texts)
+    assert several["agreement"]["block-influence"]["mlp"]["spearman"] == [[1, 1], [1, 1]]
+
+
 def test_text_is_written_with_it(run: Command) -> None:
     answer = run("generate", "--prompt", "The", "--mask", "2", "--modify", "mean", "--max-new-tokens", "3")
     assert (answer["mask"], answer["variant"]) == ("2", "2 + mean")
@@ -98,8 +119,12 @@ def test_plans_tell_what_is_won_back(run: Command) -> None:
         (["--mask", "none"], "nothing is off"),
         (["--mask", "2", "--modify", "nonsense"], "Unknown modifier"),
         (["--mask", "2", "--modify", "mean;x=1"], "no option 'x'"),
+        (["--mask", "2", "--modify", ""], "No modifier is named"),
         (["--mask", "2", "--modify", "/nonexistent/delta.safetensors"], "Cannot read the delta"),
         (["--mask", "2", "--modify", "mean", "--out", "/nonexistent/x/d.safetensors"], "no folder"),
+        (["--mask", "2", "--modify", "mean", "--log", "/nonexistent/x/log.jsonl"], "Cannot write the log"),
+        (["--mask", "2", "--modify", "lora;steps=2.5"], "an integer"),
+        (["--mask", "2", "--modify", "lora;steps=10;until=3;check=2"], "multiple of 2"),
         (["--mask", "2", "--calibration", "/nonexistent.txt"], "nonexistent"),
         (["--mask", "2", "--calibration-tokens", "-1"], "calibration-tokens"),
         (["--mask", "2", "--modify", "mean", "linear"], "--modify again"),
@@ -136,3 +161,36 @@ def test_a_format_that_cannot_hold_what_stands_in_says_so(run: Command, tmp_path
     )
     assert "pruned-remote-code" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_what_trains_is_written_down_step_by_step(run: Command, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    given = ["--mask", "2", "--modify", "refit", "--modify", "lora;steps=4;check=2", "--log", str(log)]
+    answer = run("modify", *given)
+    assert answer["variant"] == "2 + refit + lora;check=2;steps=4"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["step"], line["loss"] is None) for line in lines] == [
+        (1, False), (2, False), (2, True), (3, False), (4, False), (4, True),
+    ]  # fmt: skip
+    assert all(line["tokens_a_second"] > 0 for line in lines)
+    assert [line["learning_rate"] for line in lines[:2]] == pytest.approx([0.0, 1e-4])
+    log.unlink()
+    assert run("modify", *given) == answer
+    assert [json.loads(line) for line in log.read_text().splitlines()] == lines
+
+
+def test_training_needs_no_mask(run: Command) -> None:
+    answer = run("modify", "--mask", "none", "--modify", "lora;steps=2;warmup=0")
+    assert answer["variant"] == "none + lora;steps=2;warmup=0"
+    assert answer["recovered"] is None
+    assert answer["scores"]["modified"]["nll"] != answer["scores"]["pruned"]["nll"]
+
+
+def test_zeros_need_nothing_to_be_off(run: Command) -> None:
+    answer = run("modify", "--modify", "wanda++;optimise=no;pattern=2:4")
+    assert answer["variant"] == "none + wanda++;optimise=no;pattern=2:4"
+    assert answer["recovered"] is None
+    zeros = answer["zeros"]
+    assert (zeros["matrices"], zeros["share"], zeros["pattern"], zeros["holding"]) == (28, 0.5, "2:4", 28)
+    scored = run("score", "--modify", "wanda++;optimise=no;pattern=2:4")
+    assert scored["scores"][-1]["nll"] == answer["scores"]["modified"]["nll"]

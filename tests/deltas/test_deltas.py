@@ -5,28 +5,42 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, strategies as st
 
 from explorer.deltas.delta import Delta, Origin
 from explorer.deltas.delta_file import read_delta, write_delta
-from explorer.deltas.modifier_spec import ModifierSpec
+from explorer.deltas.modifier_spec import ModifierSpec, read_modifiers, write_modifiers
 from explorer.deltas.places import list_places
 from explorer.deltas.stand_in import StandIn
-from explorer.deltas.variant import Variant, find_changes, find_prefix
+from explorer.deltas.variant import Variant, find_layer_key, find_prefix_key
+from explorer.deltas.weight_change import (
+    LowRankUpdate,
+    SparsityPattern,
+    WeightChange,
+    change_weight,
+    fits_weight,
+)
 from explorer.errors import ModifyError
 from explorer.masks.mask import NONE, PARTS, Mask, Site
 
 MASK = Mask.parse("2-3,a5")
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True)
-VALUES = st.from_regex(r"[A-Za-z0-9.:_+-]{1,8}", fullmatch=True)
+VALUES = st.from_regex(r"[A-Za-z0-9.:_+%-]{1,8}", fullmatch=True)
 MASKS = st.frozensets(st.builds(Site, st.integers(0, 8), st.sampled_from(PARTS))).map(Mask)
 
 
 def make(mask: Mask = MASK, below: tuple[str, ...] = (), value: float = 1.0) -> Delta:
     origin = Origin(ModifierSpec.parse("linear;rank=2"), mask, "base", "text", 64, "corpus", below, "torch", 1.5, 0.25)
-    weights = {1: {"mlp.down_proj.weight": torch.full((3, 4), value, dtype=torch.bfloat16)}}
+    weights: dict[int, dict[str, WeightChange]] = {
+        1: {
+            "mlp.down_proj.weight": torch.full((3, 4), value, dtype=torch.bfloat16),
+            "mlp.up_proj.weight": LowRankUpdate(torch.ones(3, 1), torch.arange(4.0)[None]),
+            "mlp.gate_proj.weight": SparsityPattern.of(torch.eye(11)),
+        }
+    }
     stand_in = StandIn(down=torch.ones(3, 2), up=torch.ones(2, 3), bias=torch.arange(3.0))
     return Delta(origin, weights, {Mask.parse("2-3"): stand_in} if Mask.parse("2-3") in list_places(mask) else {})
 
@@ -35,6 +49,22 @@ def make(mask: Mask = MASK, below: tuple[str, ...] = (), value: float = 1.0) -> 
 def test_a_spec_is_what_its_text_says(name: str, options: dict[str, str]) -> None:
     spec = ModifierSpec(name, tuple(sorted(options.items())))
     assert ModifierSpec.parse(str(spec)) == spec
+
+
+@given(st.lists(st.builds(lambda name, options: ModifierSpec(name, tuple(sorted(options.items()))), NAMES,
+                          st.dictionaries(NAMES, VALUES, max_size=3)), max_size=3))  # fmt: skip
+def test_several_modifiers_have_one_text_form(specs: list[ModifierSpec]) -> None:
+    text = write_modifiers(specs)
+    assert ";" not in text
+    assert read_modifiers(text) == tuple(specs)
+    assert read_modifiers(",".join(map(str, specs))) == tuple(specs), "as links had them"
+
+
+def test_an_option_is_of_the_modifier_before_it() -> None:
+    assert read_modifiers("linear,rank=4, refit") == (ModifierSpec("linear", (("rank", "4"),)), ModifierSpec("refit"))
+    for text in ("refit,", "rank=4", "refit,mean;", "refit;mean"):
+        with pytest.raises(ModifyError, match="Malformed modifier"):
+            read_modifiers(text)
 
 
 @pytest.mark.parametrize("text", ["", ";", "Refit", "refit;", "refit;a", "refit;a=1;a=2", "refit;a=b=c", "a" * 500])
@@ -71,6 +101,31 @@ def test_a_file_holds_what_was_written(tmp_path: Path) -> None:
     assert list(found.tensors) == list(delta.tensors)
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in delta.tensors.items())
     assert found.tensors["layers.1.mlp.down_proj.weight"].dtype == torch.bfloat16
+    assert {type(change) for change in found.weights[1].values()} == {torch.Tensor, LowRankUpdate, SparsityPattern}
+
+
+def test_a_product_is_added_and_rounded_once() -> None:
+    own, left, right = (torch.randn(shape, generator=torch.manual_seed(0)) for shape in ((5, 7), (5, 2), (2, 7)))
+    found = change_weight(own.bfloat16(), LowRankUpdate(left, right))
+    wanted = own.bfloat16().double().numpy() + left.double().numpy() @ right.double().numpy()
+    assert found.dtype == torch.bfloat16
+    np.testing.assert_allclose(found.float().numpy(), wanted, rtol=2**-8)
+
+
+def test_a_pattern_leaves_what_it_keeps() -> None:
+    own = torch.randn(4, 13, generator=torch.manual_seed(0))
+    own[0, 0], kept = float("inf"), torch.randn(4, 13, generator=torch.manual_seed(1)) > 0
+    found = change_weight(own, SparsityPattern.of(kept.float()))
+    assert torch.equal(found[kept], own[kept])
+    assert not found[~kept].any()
+
+
+def test_changes_know_which_weights_they_are_for() -> None:
+    own = torch.zeros(5, 12)
+    product, pattern = LowRankUpdate(torch.zeros(5, 1), torch.zeros(1, 12)), SparsityPattern.of(torch.ones(5, 12))
+    assert all(fits_weight(own, change) for change in (own, product, pattern))
+    for other in (own[:4], own[:, :8], own.T):
+        assert not any(fits_weight(other, change) for change in (own, product, pattern))
 
 
 @pytest.mark.parametrize("place", [9, -1])
@@ -137,8 +192,10 @@ def test_a_variant_is_written_with_its_modifiers() -> None:
 
 def test_prefixes_before_the_first_change_are_shared() -> None:
     variant = Variant(MASK, (make(),))
-    assert [layer for layer in range(7) if find_changes(variant, layer) == find_changes(MASK, layer)] == [0, 3, 4, 5, 6]
-    assert [find_prefix(variant, layer) == find_prefix(MASK, layer) for layer in range(4)] == [True, True, False, False]
+    alike = [layer for layer in range(7) if find_layer_key(variant, layer) == find_layer_key(MASK, layer)]
+    assert alike == [0, 3, 4, 5, 6]
+    shared = [find_prefix_key(variant, layer) == find_prefix_key(MASK, layer) for layer in range(4)]
+    assert shared == [True, True, False, False]
 
 
 @given(st.integers(1, 5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_tokens_divergences_and_turns_are_the_same(tiny: Tiny, family: str) -> N
 def test_similarity_is_the_same(tiny: Tiny, family: str) -> None:
     resident, streamed, corpus = both(tiny, family)
     for mask in (NONE, Mask.parse("1,a2")):
-        a, b = (measure_similarity(each, corpus, Store(None), mask=mask) for each in (resident, streamed))
+        a, b = (measure_similarity(each, corpus, Store(None), variant=mask) for each in (resident, streamed))
         for name in ("angular", "influence", "sizes"):
             expected, found = getattr(a, name), getattr(b, name)
             assert expected.keys() == found.keys()
@@ -149,16 +150,23 @@ def test_similarity_reads_the_weights_once(tiny: Tiny) -> None:
     assert bytes_read(streamed) - before == weights_of_layers(streamed)
 
 
-@pytest.mark.parametrize("name", [name for name in MEASURES if not name.startswith("attention")])
-def test_measures_are_the_same(tiny: Tiny, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "mask"),
+    [
+        *((name, "none") for name in MEASURES if not name.startswith("attention")),
+        *((name, "1,a2") for name, measure in MEASURES.items() if measure.of_variants),
+    ],
+)
+def test_measures_are_the_same(tiny: Tiny, name: str, mask: str) -> None:
     resident, streamed, corpus = both(tiny)
+    options: dict[str, Any] = {"permutations": 1, "variant": Mask.parse(mask)}
     for a, b in zip(
-        *(measure_importance(each, corpus, [name], Store(None), permutations=1) for each in (resident, streamed)),
+        *(measure_importance(each, corpus, [name], Store(None), **options) for each in (resident, streamed)),
         strict=True,
     ):
         assert (a.measure, a.unit) == (b.measure, b.unit)
-        assert np.array_equal(a.values, b.values)
-        assert a.samples is None or np.array_equal(a.samples, b.samples)
+        assert np.array_equal(a.values, b.values, equal_nan=True)
+        assert a.samples is None or np.array_equal(a.samples, b.samples, equal_nan=mask != "none")
 
 
 def test_what_would_read_the_weights_too_often_is_refused(tiny: Tiny) -> None:

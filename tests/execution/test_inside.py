@@ -58,6 +58,7 @@ KINDS: dict[str, Ask] = {
     "taylor": importance("taylor"),
     "magnitude": importance("magnitude"),
     "linear": importance("replaceability"),
+    "entropy": importance("entropy"),
     "loss": importance("loss"),
     "kl": importance("kl"),
     "coalition": importance("coalition"),

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 
-from explorer.execution.engine import Engine
+from explorer.deltas.modifier_spec import read_modifiers
+from explorer.execution.engine import LASTING, Engine
+from explorer.execution.job import SAMPLE, SWEEP
 from explorer.execution.job_keys import make_job_key
 from explorer.execution.requests import ask_curve, ask_importance, ask_interactions, ask_passage
-from explorer.execution.view import View, read_modifiers
+from explorer.execution.view import View
 from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.measures.catalogue import MEASURES
 from explorer.plans.plan import PlanSpec
 from tests.support.tiny_models import REPOSITORY
 
@@ -90,6 +93,14 @@ def test_kinds_and_what_more_they_name_are_told_apart(engine: Engine) -> None:
     jobs += [engine.export("ann", VIEW, kind, Path(out), over) for kind, out, over in
              [("deci", "x", False), ("deci", "x", True), ("deci", "y", False), ("gguf", "x", False)]]  # fmt: skip
     assert len({job.key for job in jobs}) == len(jobs)
+
+
+@pytest.mark.parametrize("name", list(MEASURES))
+def test_what_one_pass_gives_does_not_wait_for_sweeps(engine: Engine, name: str) -> None:
+    job = ask_importance(engine, "ann", VIEW, name, name)
+    long = {"loss", "kl", "logit-l2", "disagreement", "taylor", "coalition", "shapley"}
+    assert job.priority == (SWEEP if name in long else SAMPLE)
+    assert job.patience == LASTING
 
 
 def test_a_file_that_changed_is_other_work(engine: Engine, tmp_path: Path) -> None:

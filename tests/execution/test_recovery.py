@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer.deltas.modifier_spec import ModifierSpec
-from explorer.errors import ModifyError
+from explorer.deltas.modifier_spec import ModifierSpec, read_modifiers
 from explorer.evaluation.generation import generate
 from explorer.evaluation.perplexity import score
 from explorer.execution.engine import Engine
 from explorer.execution.recovery import Recovery
-from explorer.execution.view import View, read_modifiers, write_modifiers
+from explorer.execution.view import View
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
 from explorer.modifiers.modify import modify
@@ -41,15 +40,6 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     made = Engine(tmp_path, lambda owner: True)
     yield made
     made.worker.close()
-
-
-def test_modifiers_have_one_text_form() -> None:
-    modify = (ModifierSpec.parse("linear;rank=4"), *REFIT)
-    assert write_modifiers(modify) == "linear;rank=4,refit"
-    assert read_modifiers(write_modifiers(modify)) == modify
-    assert read_modifiers("") == ()
-    with pytest.raises(ModifyError):
-        read_modifiers("refit,")
 
 
 def load(engine: Engine, view: View) -> tuple[LoadedModel, Corpus]:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from explorer.deltas.delta import Delta
 from explorer.deltas.stand_in import StandIn
 from explorer.deltas.variant import Variant
+from explorer.deltas.weight_change import LowRankUpdate, SparsityPattern
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
 from explorer.evaluation.perplexity import score
@@ -38,7 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_speed, "TOKENS", 2)
 
 
-def _reload(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+def _reload(folder: Path, dtype: torch.dtype | str = torch.float32) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=True).eval()
 
 
@@ -87,6 +88,22 @@ def test_the_later_delta_wins(llama: LoadedModel, llama_corpus: Corpus, store: S
     _check(llama, llama_corpus, store, Variant(first.mask, (first, over)), "transformers", tmp_path / "out")
 
 
+def test_changes_of_every_kind_stack(llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path) -> None:
+    replaced = variants.perturb(llama, Mask.parse("1")).deltas[0]
+    noise, name = torch.Generator().manual_seed(0), "mlp.down_proj.weight"
+    own = llama.wrappers.weight(0, name)
+    product = LowRankUpdate(
+        torch.randn(len(own), 2, generator=noise) / 10, torch.randn(2, own.shape[1], generator=noise) / 10
+    )
+    pattern = SparsityPattern.of(torch.randn(own.shape, generator=noise).clamp_min(0))
+    chain: tuple[Delta, ...] = (replaced,)
+    for change in (product, pattern):
+        origin = replace(replaced.origin, below=tuple(delta.digest for delta in chain))
+        chain = (*chain, Delta(origin, {0: {name: change}, 2: {name: change}}, {}))
+    _check(llama, llama_corpus, store, Variant(replaced.mask, chain), "transformers", tmp_path / "out")
+    assert torch.equal(llama.wrappers.weight(0, name), own)
+
+
 def _read(folder: Path) -> dict[str, tuple[str, bytes]]:
     """Dtype and bytes of every tensor of a folder."""
     found = {}
@@ -99,17 +116,17 @@ def _read(folder: Path) -> dict[str, tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("stored", "measured", "written"),
+    ("stored", "measured", "written", "rest"),
     [
-        ("float32", "float32", "F32"),
-        ("bfloat16", "bfloat16", "BF16"),
-        ("float32", "bfloat16", "F32"),
-        ("bfloat16", "float32", "F32"),
-        ("float16", "bfloat16", "BF16"),
+        ("float32", "float32", "F32", "F32"),
+        ("bfloat16", "bfloat16", "BF16", "BF16"),
+        ("float32", "bfloat16", "BF16", "BF16"),
+        ("bfloat16", "float32", "F32", "BF16"),
+        ("float16", "bfloat16", "BF16", "BF16"),
     ],
 )
 def test_only_changed_tensors_are_otherwise(
-    store: Store, tmp_path: Path, stored: str, measured: str, written: str
+    store: Store, tmp_path: Path, stored: str, measured: str, written: str, rest: str
 ) -> None:
     model = make_model(FAMILIES["llama"]()).to(getattr(torch, stored))
     loaded = load_folder(save(model, tmp_path / "source", max_shard_size="20KB"), measured)
@@ -129,12 +146,51 @@ def test_only_changed_tensors_are_otherwise(
         if name in names:
             assert dtype == written
         else:
-            old = name.replace("layers.2.", "layers.3.")
-            assert (dtype, data) == before[old]
+            old, bits = before[name.replace("layers.2.", "layers.3.")]
+            assert dtype == rest
+            assert data == (bits if old == rest else _round(bits, stored, measured))
     assert made.bytes == sum(len(data) for _, data in after.values())
     state = _reload(tmp_path / "out", getattr(torch, measured)).state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in names.items())
     assert made.verification.max_abs_logit_difference == 0
+
+
+def _round(bits: bytes, stored: str, measured: str) -> bytes:
+    numbers = torch.frombuffer(bytearray(bits), dtype=getattr(torch, stored)).to(getattr(torch, measured))
+    return numbers.view(torch.uint8).numpy().tobytes()
+
+
+@pytest.mark.parametrize("format", ["transformers", "deci", "pruned-remote-code"])
+@pytest.mark.parametrize(
+    ("stored", "measured", "asked", "written", "exact"),
+    [
+        ("float32", "bfloat16", "auto", "BF16", True),
+        ("float32", "bfloat16", "float32", "F32", True),
+        ("float32", "float32", "float16", "F16", False),
+        ("bfloat16", "float32", "auto", "BF16", True),
+        ("bfloat16", "bfloat16", "float32", "F32", True),
+    ],
+)
+def test_weights_are_written_in_the_dtype_that_was_asked_for(
+    store: Store, tmp_path: Path, stored: str, measured: str, asked: str, written: str, exact: bool, format: str
+) -> None:
+    model = make_model(WIDE["llama"]()).to(getattr(torch, stored))
+    loaded = load_folder(save(model, tmp_path / "source"), measured)
+    corpus = loaded.tokenize("python-docs", 3 * WINDOW, WINDOW)
+    made = export(loaded, Mask.parse("1"), tmp_path / "out", corpus, store, format=format, dtype=asked)
+    found = _read(tmp_path / "out")
+    assert {dtype for dtype, _ in found.values()} == {written}
+    assert made.bytes == sum(len(data) for _, data in found.values())
+    dtype = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}[written]
+    assert _reload(tmp_path / "out", "auto").dtype == dtype
+    assert (made.verification.max_abs_logit_difference == 0) == exact
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["export_dtype"] == asked
+
+
+def test_a_dtype_that_cannot_be_is_refused(llama: LoadedModel) -> None:
+    for format, dtype in (("transformers", "float64"), ("gguf", "float16"), ("recipe", "float32")):
+        with pytest.raises(ExportError, match="dtype"):
+            plan_export(llama, Mask.parse("1"), format, dtype)
 
 
 def _with_weights(loaded: LoadedModel, delta: Delta, layer: int, name: str, tensor: torch.Tensor) -> Variant:

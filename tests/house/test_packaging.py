@@ -44,7 +44,7 @@ def _version(pin: Requirement) -> str:
 
 
 def test_what_is_pinned_is_what_the_package_needs() -> None:
-    assert _pins("requirements.txt").keys() == _ranges("dashboard", "gguf", "quantize", "evaluation").keys()
+    assert _pins("requirements.txt").keys() == _ranges("dashboard", "gguf", "quantize", "recovery", "evaluation").keys()
     assert _pins("requirements-dev.txt").keys() == _read(PROJECT["optional-dependencies"]["dev"]).keys()
 
 

@@ -143,7 +143,7 @@ def test_sizes_of_updates_equal_the_oracle(loaded: LoadedModel, corpus: Corpus, 
 def test_under_a_mask_it_is_what_zeroed_projections_give(tiny, store: Store, name: str, mask: str) -> None:
     loaded: LoadedModel = tiny.load(name)
     corpus, off = loaded.tokenize("python-docs", 3 * 24, 24), Mask.parse(mask)
-    found, ids = measure_similarity(loaded, corpus, store, mask=off), corpus.calibration.ids
+    found, ids = measure_similarity(loaded, corpus, store, variant=off), corpus.calibration.ids
     zeroed = brute_force.zeroed(loaded.checkpoint.folder, off)
     states, _ = brute_force.hidden_states(zeroed, ids)
     for choice in TOKEN_CHOICES:

@@ -47,7 +47,8 @@ def test_only_what_is_not_the_default_is_written() -> None:
     "text",
     ["", "nosuch/layer", "deepest/site", "deepest/layer;iterative=yes", "block-influence;iterative=true",
      "greedy/site;criterion=bleu", "greedy;seed",
-     "greedy;seed=x", "greedy;confidence=0", "greedy;width=0", "greedy;nosuch=1", "greedy;protect=x"],
+     "greedy;seed=x", "greedy;confidence=0", "greedy;width=0", "greedy;nosuch=1", "greedy;protect=x",
+     "greedy;modify=nosuch", "greedy;modify=refit,mean", "deepest;modify=refit"],
 )  # fmt: skip
 def test_malformed_specs_are_one_line(text: str) -> None:
     with pytest.raises(ExplorerError) as error:

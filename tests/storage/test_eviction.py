@@ -19,7 +19,7 @@ from explorer.deltas.delta import Delta, Origin
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.stand_in import StandIn
 from explorer.masks.mask import Mask
-from explorer.storage.eviction import EvictionError, Holding, choose, evict, read_age, read_size, take_stock
+from explorer.storage.eviction import EvictionError, Holding, choose_evicted, evict, read_age, read_size, take_stock
 from explorer.storage.partial_files import make_partial
 from explorer.storage.store import Store
 from tests.support.tiny_models import WINDOW, Tiny
@@ -39,6 +39,8 @@ def cache(tmp_path: Path) -> Path:
     store.close()
     (tmp_path / "models" / "some-model").mkdir(parents=True)
     (tmp_path / "models" / "some-model" / "model.safetensors").write_bytes(bytes(5000))
+    (tmp_path / "training" / "run" / "0" / "checkpoint-5").mkdir(parents=True)
+    (tmp_path / "training" / "run" / "0" / "checkpoint-5" / "model.safetensors").write_bytes(bytes(7))
     (tmp_path / "broken-1").mkdir()
     (tmp_path / "broken-1" / "scores.sqlite").write_bytes(bytes(300))
     _age(tmp_path / "models" / "some-model" / "model.safetensors", 40)
@@ -74,7 +76,7 @@ def run(cache: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 def test_what_it_holds(cache: Path, run: Any) -> None:
     answer = run()
     assert {entry["kind"]: entry["count"] for entry in answer["holds"]} == {
-        "model": 1, "arrays": 2, "delta": 1, "scores": 1, "set aside": 1,
+        "model": 1, "arrays": 2, "delta": 1, "training": 1, "scores": 1, "set aside": 1,
     }  # fmt: skip
     assert answer["rows"] == {"nll": 2, "divergences": 0}
     assert [(model["name"], model["bytes"]) for model in answer["models"]] == [("some-model", 5000)]
@@ -125,10 +127,10 @@ def test_scores_go_last_and_leave_a_database_that_others_have_open(cache: Path, 
 
 def test_choices() -> None:
     held = [Holding("arrays", Path(str(age)), 10, 100.0 - age) for age in (1, 3, 2)]
-    assert [each.path.name for each in choose(held, None, None, 100)] == []
-    assert [each.path.name for each in choose(held, 1.5, None, 100)] == ["3", "2"]
-    assert [each.path.name for each in choose(held, None, 20, 100)] == ["3"]
-    assert [each.path.name for each in choose(held, 2.5, 15, 100)] == ["3", "2"]
+    assert [each.path.name for each in choose_evicted(held, None, None, 100)] == []
+    assert [each.path.name for each in choose_evicted(held, 1.5, None, 100)] == ["3", "2"]
+    assert [each.path.name for each in choose_evicted(held, None, 20, 100)] == ["3"]
+    assert [each.path.name for each in choose_evicted(held, 2.5, 15, 100)] == ["3", "2"]
     evict([Holding("arrays", Path("/nonexistent/x.npz"), 1, 0)])
 
 

@@ -54,10 +54,14 @@ def plain(folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> A
     return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options).eval()
 
 
-@torch.no_grad()
 def zeroed(folder: Path, mask: Mask, dtype: torch.dtype = torch.float32) -> Any:
     """Load a checkpoint and zero the output projections, biases too, of the sites that are off."""
-    model = plain(folder, dtype)
+    return zero(plain(folder, dtype), mask)
+
+
+@torch.no_grad()
+def zero(model: Any, mask: Mask) -> Any:
+    """Zero the output projections, biases too, of sites; return the model."""
     where = names(model)
     for site in mask.sites:
         layer = model.get_submodule(f"{where['layers']}.{site.layer}")

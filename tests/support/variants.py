@@ -10,6 +10,7 @@ import torch
 from explorer.deltas.delta import Delta, Origin
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.variant import Variant
+from explorer.deltas.weight_change import LowRankUpdate, SparsityPattern, WeightChange
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.modifiers import modify
@@ -56,7 +57,8 @@ def overwritten(folder: Path, variant: Variant, dtype: torch.dtype = torch.float
     for delta in variant.deltas:
         for layer, weights in delta.weights.items():
             for name, tensor in weights.items():
-                layers[layer].get_parameter(name).copy_(tensor)
+                own = layers[layer].get_parameter(name)
+                own.copy_(_change(own, tensor))
         for place, stand_in in delta.stand_ins.items():
             first = min(place.sites)
             if len(place.sites) > 1:
@@ -64,6 +66,16 @@ def overwritten(folder: Path, variant: Variant, dtype: torch.dtype = torch.float
             else:
                 _put_in_site(model, layers[first.layer], first.part, stand_in.tensors)
     return model
+
+
+def _change(own: torch.Tensor, change: WeightChange) -> torch.Tensor:
+    """Return what a weight becomes, written out otherwise than the library does."""
+    if isinstance(change, LowRankUpdate):
+        return own + torch.einsum("...or,...ri->...oi", change.left.to(own.dtype), change.right.to(own.dtype))
+    if isinstance(change, SparsityPattern):
+        bits = [(change.kept >> place) & 1 for place in range(7, -1, -1)]
+        return own * torch.stack(bits, -1).flatten(-2)[..., : own.shape[-1]]
+    return change
 
 
 def _affine(x: torch.Tensor, tensors: dict[str, torch.Tensor]) -> torch.Tensor:

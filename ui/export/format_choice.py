@@ -15,6 +15,7 @@ PURPOSES = {
     "Fine-tune or run it in transformers, with real savings": ("pruned-remote-code",),
     "Run it with llama.cpp": ("gguf", "gguf-q8_0", "gguf-f16", "gguf-bf16"),
     "Load it anywhere, without savings for single attention and MLPs": ("transformers-zeroed",),
+    "Train its adapter on, with PEFT": ("adapter",),
     "Build it with mergekit": ("mergekit",),
     "Share what was removed and measured": ("recipe",),
 }
@@ -43,7 +44,8 @@ def _describe(formats: tuple[str, ...], outlooks: dict[str, ExportPreview]) -> s
     preview = outlooks[name]
     if preview.refused:
         return escape_markdown(f"{name}: not for this mask or model. {preview.refused}")
-    size = "no weights" if name in WRITTEN_AS_TEXT else describe_bytes(preview.bytes)
+    of = f"{describe_bytes(preview.bytes)}, the whole model's files {describe_bytes(preview.source_bytes)}"
+    size = "no weights" if name in WRITTEN_AS_TEXT else of
     return escape_markdown(f"{name}, {size}. Loaded by {FORMATS[name].loads}.")
 
 
@@ -52,12 +54,15 @@ def draw_target(name: str, preview: ExportPreview, free: int) -> None:
     target = FORMATS[name]
     left, middle, right = st.columns(3)
     left.metric("Layers written", preview.layers)
-    middle.metric("Weights on disk", describe_bytes(preview.bytes), help="In the format's own precision")
+    own = "In the precision that was measured, or the format's own"
+    middle.metric("Weights on disk", describe_bytes(preview.bytes), help=own)
     right.metric("Disk free there", describe_bytes(free))
     lines = [f"Dropped: {target.dropped}.", f"Zeroed: {target.zeroed}.", define("mask", "dropped, zeroed")]
     if preview.zeroed:
         lines.append(f"With this mask {preview.zeroed} zeroed, saving neither memory nor compute.")
     st.caption("  \n".join(map(escape_markdown, lines)))
+    if preview.bytes > preview.source_bytes > 0:
+        st.warning("This is larger than the whole model's files: they hold its weights in a smaller type.")
 
 
 def draw_exported(made: Exported) -> None:

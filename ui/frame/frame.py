@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from explorer.execution import Job, ModelSummary, View, write_modifiers
+from explorer.deltas import write_modifiers
+from explorer.execution import Job, ModelSummary, View
 from explorer.masks import Mask
 from ui.live import draw_broken, draw_queue, forget_panels, get_engine, get_owner, panel, ready, watch
 from ui.parts import define, describe_score, draw_skeleton, escape_markdown

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
+from jaxtyping import Float64
 
 from explorer.charts import shade
 from explorer.evaluation import Score
@@ -67,8 +68,8 @@ def describe_measure(name: str, job: Job | None, leave_one_out: Sequence[Score |
     return {"colours": shade(-values if redundant == "high" else values), "notes": notes}
 
 
-def _join(found: Sequence[Importance]) -> np.ndarray:
-    """Values of the cells (2L,), attention first; NaN for a part of which the measure is not taken."""
+def _join(found: Sequence[Importance]) -> Float64[np.ndarray, " units"]:
+    """Values of the cells, attention first; NaN for a part of which the measure is not taken."""
     by_part = {each.unit: each.values for each in found}
     nothing = np.full(len(next(iter(by_part.values()))), np.nan)
     return np.concatenate([by_part.get(part, nothing) for part in PARTS])

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import streamlit as st
 
+from explorer.deltas import write_modifiers
 from explorer.evaluation import Score
-from explorer.execution import Job, Recovery, View, write_modifiers
+from explorer.execution import Job, Recovery, View
 from explorer.masks import NONE, Mask
 from explorer.modifiers import MODIFIERS
 from explorer.plans import PlanSpec

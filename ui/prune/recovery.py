@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import streamlit as st
 
-from explorer.execution import ModelSummary, View, read_modifiers, write_modifiers
+from explorer.deltas import read_modifiers, write_modifiers
+from explorer.execution import ModelSummary, View
 from explorer.modifiers import MODIFIERS
 from ui.live import describe_progress, get_engine, get_owner, name_widget
 from ui.parts import define, describe_seconds, escape_markdown
@@ -30,7 +31,8 @@ def draw_recovery(summary: ModelSummary) -> None:
 
 def _choose_modifier(view: View) -> None:
     chosen = write_modifiers(view.modify)
-    options = ["", *MODIFIERS, *([chosen] if chosen and chosen not in MODIFIERS else [])]
+    recoveries = {name: modifier for name, modifier in MODIFIERS.items() if modifier.needs_mask}
+    options = ["", *recoveries, *([chosen] if chosen and chosen not in recoveries else [])]
     _set("modifier", chosen)
     st.selectbox(
         "Recover by",
@@ -41,7 +43,7 @@ def _choose_modifier(view: View) -> None:
         on_change=_take_modifier,
         width=190,
         help="\n\n".join(
-            [define("recovered", "modifier", "stale"), *(f"{each.label}: {each.what}" for each in MODIFIERS.values())]
+            [define("recovered", "modifier", "stale"), *(f"{each.label}: {each.what}" for each in recoveries.values())]
         ),
     )
 

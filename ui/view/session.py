@@ -10,9 +10,9 @@ from typing import Any
 import streamlit as st
 
 from explorer.checkpoints import DEFAULT_MODEL
-from explorer.deltas import ModifierSpec
+from explorer.deltas import ModifierSpec, read_modifiers, write_modifiers
 from explorer.errors import ExplorerError
-from explorer.execution import View, read_modifiers, write_modifiers
+from explorer.execution import View
 from explorer.masks import NONE, Mask
 from explorer.modifiers import find_modifier
 from explorer.plans import PlanSpec

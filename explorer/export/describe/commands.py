@@ -14,6 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained(FOLDER{trust})
 tokenizer = AutoTokenizer.from_pretrained(FOLDER{trust})"""
 
+_ADAPTER = """
+
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(model, FOLDER/adapter)"""
+
 _PLAIN = [("python", _TRANSFORMERS.format(trust="")), ("bash", "vllm serve FOLDER")]
 _TRUSTING = ("python", _TRANSFORMERS.format(trust=", trust_remote_code=True"))
 _COMMANDS = {
@@ -31,6 +37,7 @@ _COMMANDS = {
         ("bash", "llama-server -m FOLDER/model.gguf"),
         ("python", "from llama_cpp import Llama\n\nmodel = Llama(FOLDER/model.gguf)"),
     ],
+    "adapter": [("python", _TRANSFORMERS.format(trust="") + _ADAPTER)],
     "mergekit": [("bash", "mergekit-yaml FOLDER/mergekit.yaml OUT")],
     "recipe": [("bash", "python -m explorer export --recipe FOLDER/recipe.json --out OUT")],
 }

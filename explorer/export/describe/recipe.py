@@ -12,6 +12,7 @@ from pydantic import StrictBool, StrictInt
 
 from explorer.deltas import Delta, ModifierSpec, Variant
 from explorer.errors import ExportError
+from explorer.export.formats import Format
 from explorer.export.measurements import ExportMeasurements
 from explorer.jsonable import to_json
 from explorer.masks import Mask
@@ -39,6 +40,7 @@ class Recipe:
         digest: of the model's files.
         mask: what is off.
         format: the target.
+        export_dtype: that weights are written in, or `auto`.
         plan: the plan that the mask is a step of, if it is one.
         modifiers: what makes up for what is off, in their order.
         deltas: digest of what each made.
@@ -63,10 +65,11 @@ class Recipe:
     calibration: tuple[str, ...] = ()
     calibration_tokens: StrictInt = 0
     calibration_digest: str = ""
+    export_dtype: str = "auto"
 
     @classmethod
     def of(
-        cls, loaded: LoadedModel, corpus: Corpus, variant: Mask | Variant, format: str, plan: dict[str, Any] | None
+        cls, loaded: LoadedModel, corpus: Corpus, variant: Mask | Variant, target: Format, plan: dict[str, Any] | None
     ) -> Recipe:
         """Describe an export of a loaded model.
 
@@ -77,7 +80,8 @@ class Recipe:
             model=loaded.spec.model,
             digest=loaded.digest,
             mask=str(variant.mask),
-            format=format,
+            format=target.name,
+            export_dtype=target.dtype,
             text=corpus.name,
             tokens=corpus.held_out.ids.size,
             window=corpus.window,

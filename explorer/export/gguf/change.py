@@ -6,13 +6,10 @@ block of that divides its rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from jaxtyping import Float
-from torch import Tensor
-
 from explorer.checkpoints import convert, convert_back
+from explorer.export.changes import ChangedTensors
 from explorer.export.gguf.convert import as_numbers, encode
 from explorer.export.gguf.model import GgufModel
 from explorer.export.merge import Merge
@@ -27,7 +24,7 @@ _HOLDS = {"float32": ("F32",), "float16": ("F32", "F16"), "bfloat16": ("F32", "B
 
 
 def change(
-    loaded: LoadedModel, model: GgufModel, written: GgufModel, weights: Mapping[str, Float[Tensor, " *weight"]]
+    loaded: LoadedModel, model: GgufModel, written: GgufModel, weights: ChangedTensors
 ) -> tuple[GgufModel, Merge]:
     """Return what is to be written with changed weights in it, and what became of them.
 
@@ -35,7 +32,7 @@ def change(
         loaded: the model, loaded from the file.
         model: what the file has.
         written: the same, in the types that are written.
-        weights: a parameter's name in the model -> what takes its place.
+        weights: a parameter's name in the model -> what it becomes.
 
     Raises ExportError: a changed weight is in no tensor of the file, or shares one.
     """

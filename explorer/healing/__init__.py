@@ -1,0 +1,5 @@
+"""The pruned model learns again -> Delta: LoRA, full parameters, local distillation."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,123 @@
+"""Low-rank adapters beside the kept linear maps, by peft: LoRA, arXiv:2106.09685."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from explorer.deltas import Delta, LowRankUpdate, Variant
+from explorer.errors import ModifyError
+from explorer.extras import require
+from explorer.healing.losses import predict
+from explorer.healing.recipe import LOSS, PRESETS, TEXT, list_options, read_options, read_recipe
+from explorer.healing.student import Student
+from explorer.healing.training import Training
+from explorer.healing.training_text import find_windows
+from explorer.masks import PARTS, Site
+from explorer.model import LoadedModel, Twin, make_twin
+from explorer.modifiers import Fitted, Modifier, Option, Setting
+
+_A, _B = "lora_A.default.weight", "lora_B.default.weight"
+
+
+def fit_lora(setting: Setting) -> Fitted:
+    """Train a pair of narrow matrices beside each linear map that is kept.
+
+    Raises:
+        MissingExtra: peft is not installed.
+        ModifyError: there is no linear map to adapt, or see `Training.run`.
+    """
+    require("peft")
+    options = read_options(setting)
+    maps = list(list_maps(setting, options["targets"]))
+    if not maps:
+        found = f"no linear map of {options['targets']} is kept"
+        raise ModifyError("There is nothing to adapt", found, "Use other targets, or train")
+    recipe, rank = read_recipe(options), int(float(options["rank"]))
+    scale = 1.0 if options["alpha"] == "rank" else float(options["alpha"]) / rank
+    twin = adapt(setting, maps, rank, scale, recipe.seed)
+    names = [f"{twin.layers}.{layer}.{name}.{half}" for layer, name in maps for half in (_A, _B)]
+    windows = find_windows(setting, options["text"], recipe)
+    student = Student(twin.model, names, predict(setting.loaded, twin, torch.from_numpy(windows.ids), options["loss"]))
+
+    def gather() -> Fitted:
+        return Fitted(_gather(setting.loaded, maps, student.tensors, scale))
+
+    def make() -> Variant:
+        return Variant(setting.mask, (*setting.below, Delta(setting.origin, gather().weights, {})))
+
+    Training(setting, recipe, student, windows, make).run()
+    return gather()
+
+
+def list_maps(setting: Setting, targets: str) -> Iterator[tuple[int, str]]:
+    """Yield the layer, and the name in it, of each linear map of attention or MLPs that are on."""
+    architecture = setting.loaded.architecture
+    for layer, module in enumerate(setting.loaded.wrappers.layers):
+        for part in PARTS:
+            if targets in ("all", part) and Site(layer, part) not in setting.mask.sites:
+                for site in architecture.modules(part):
+                    for name, inner in module.get_submodule(site).named_modules(prefix=site):
+                        if isinstance(inner, nn.Linear | Conv1D):
+                            yield layer, name
+
+
+def adapt(setting: Setting, maps: list[tuple[int, str]], rank: int, scale: float, seed: int) -> Twin:
+    """Return the twin of the variant so far with an adapter beside each map: A random, B zero."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    path, layers = setting.loaded.architecture.layers, setting.loaded.wrappers.layers
+    turned = any(isinstance(layers[layer].get_submodule(name), Conv1D) for layer, name in maps)
+
+    def inject(model: Any) -> None:
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=scale * rank,  # type: ignore[arg-type]  # it is divided by the rank
+            target_modules=[f"{path}.{layer}.{name}" for layer, name in maps],
+            fan_in_fan_out=turned,
+        )
+        inject_adapter_in_model(config, model)
+        for name, parameter in model.named_parameters():
+            if name.endswith((_A, _B)):
+                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+        model.requires_grad_(False)
+
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return make_twin(setting.loaded, Variant(setting.mask, setting.below), inject)
+
+
+def _gather(
+    loaded: LoadedModel, maps: list[tuple[int, str]], trained: Mapping[str, Float[Tensor, " *weight"]], scale: float
+) -> dict[int, dict[str, LowRankUpdate]]:
+    """Return what is added to each map, in the shape that it has its weights in."""
+    found: dict[int, dict[str, LowRankUpdate]] = {}
+    for layer, name in maps:
+        path = f"{loaded.architecture.layers}.{layer}.{name}"
+        right, left = trained[f"{path}.{_A}"].detach(), trained[f"{path}.{_B}"].detach() * scale
+        if isinstance(loaded.wrappers.layers[layer].get_submodule(name), Conv1D):
+            left, right = right.T, left.T
+        found.setdefault(layer, {})[f"{name}.weight"] = LowRankUpdate(left.clone(), right.clone())
+    return found
+
+
+LORA = Modifier(
+    "lora", "LoRA", "LoRA, arXiv:2106.09685", "weights",
+    "Low-rank adapters beside the kept linear maps learn to predict the next token, or what the unpruned model would.",
+    "a forward and a backward pass a step", fit_lora,
+    (
+        Option("rank", "columns of each adapter", "8", least=1, most=65536, whole=True),
+        Option("alpha", "what an adapter is multiplied by, times its rank", "16", word="rank"),
+        Option("targets", "which linear maps", "all", ("all", "attention", "mlp")),
+        LOSS,
+        TEXT,
+        Option("preset", "what options are where they are not given", "none", tuple(PRESETS)),
+        *list_options("100", "1e-3"),
+    ),
+    needs_mask=False,
+)  # fmt: skip

@@ -1,0 +1,242 @@
+"""A student and windows -> the student trained, by transformers' Trainer: what is ours is what it asks and tells."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from explorer.deltas import Variant
+from explorer.errors import ModifyError, first_line
+from explorer.healing.recipe import Recipe
+from explorer.healing.runs import Checkpoint, find_folder, list_checkpoints
+from explorer.healing.student import NotFinite, Student
+from explorer.healing.watcher import TrainingRecord, find_watcher
+from explorer.healing.windows import TrainingWindows
+from explorer.model import slice_rows
+from explorer.modifiers import Setting
+from explorer.stopwatch import Stopwatch, timing
+
+_SCHEDULES = {"constant": "constant_with_warmup"}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training, of one or several that a modifier makes.
+
+    Args:
+        setting: what the modifier works with.
+        recipe: how it goes.
+        student: what is trained.
+        windows: what on.
+        make: makes the variant of what the student is now.
+        part: of several trainings, counted from 0.
+    """
+
+    setting: Setting
+    recipe: Recipe
+    student: Student
+    windows: TrainingWindows
+    make: Callable[[], Variant]
+    part: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Windows that go through at once: as many as the model takes, and a step's are a multiple of."""
+        return max(each for each in range(1, self.setting.run.rows + 1) if self.recipe.batch % each == 0)
+
+    def run(self) -> None:
+        """Train, from the last checkpoint on if there is one; the student ends as it was at its best checkpoint.
+
+        Which is best, the windows kept apart tell.
+
+        Raises:
+            ModifyError: the loss is not finite, or a checkpoint cannot be written; those before it stay.
+            Cancelled: a watcher or the progress raised it; the checkpoints stay.
+        """
+        if self.recipe.steps == 0:
+            return
+        folder = find_folder(
+            self.setting.store, self.setting.loaded, self.setting.run.ids.shape[1], self.setting.origin
+        )
+        with tempfile.TemporaryDirectory(prefix="training-") as passing:
+            place = Path(passing) if folder is None else folder / str(self.part)
+            known = list(list_checkpoints(place))
+            start = next((each for each in known if each.step <= self.recipe.until), None)
+            if start is None or start.step < self.recipe.until:
+                ahead = bool(known) and known[0].step > self.recipe.until  # of another that is to go further
+                start = self._go_on(Path(passing) if ahead else place, start)
+            elif self.recipe.until == self.recipe.steps:
+                start.finish()
+            self.student.load_state_dict(load_file(start.best))
+
+    def _go_on(self, folder: Path, start: Checkpoint | None) -> Checkpoint:
+        """Train from a checkpoint, or from the start, to where it is to stop."""
+        _remove_torn(folder)
+        with _own_randomness(), torch.inference_mode(False), torch.enable_grad(), timing() as watch:
+            trainer = _Trainer(self, folder, watch)
+            try:
+                trainer.train(resume_from_checkpoint=None if start is None else str(start.folder))
+            except NotFinite:
+                raise self._explain(trainer.state.global_step, folder) from None
+        return next(list_checkpoints(folder))
+
+    def _explain(self, step: int, folder: Path) -> ModifyError:
+        last = next((each.step for each in list_checkpoints(folder)), None)
+        remedy = "Use a smaller lr" + ("" if last is None else f", or until={last} for the last good checkpoint")
+        return ModifyError("The loss is not finite", f"at step {step + 1} of {self.recipe.steps}", remedy)
+
+
+def _remove_torn(folder: Path) -> None:
+    """Remove checkpoints that were not written whole."""
+    whole = {each.folder for each in list_checkpoints(folder)}
+    for path in folder.glob("checkpoint-*"):
+        if path not in whole:
+            shutil.rmtree(path)
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Leave the random numbers that are drawn after the block as they would be without it."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+class _Trainer(Trainer):
+    """transformers' Trainer over a student, which judges by the windows kept apart and tells every step."""
+
+    def __init__(self, training: Training, folder: Path, watch: Stopwatch) -> None:
+        self.training, self.watch = training, watch
+        trained, apart = (
+            [{"rows": int(row)} for row in rows] for rows in (training.windows.order, training.windows.apart)
+        )
+        super().__init__(
+            training.student,
+            _arguments(training, folder),
+            train_dataset=trained,
+            eval_dataset=apart,
+            callbacks=[_Teller(training)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Return the loss on the windows kept apart."""
+        training, losses = self.training, list[float]()
+        apart = torch.from_numpy(training.windows.apart)
+        with torch.no_grad():
+            for part in slice_rows(len(apart), training.rows):
+                losses += [float(training.student(apart[part])["loss"])] * (part.stop - part.start)
+        metrics = {"eval_loss": float(np.mean(losses))}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Note what a step or a checkpoint gave, and how fast it goes."""
+        seen = (self.state.global_step - self._initial_global_step) * self.training.recipe.batch
+        pace = {"seconds": self.watch.seconds, "tokens": seen * self.training.setting.run.ids.shape[1]}
+        super().log({**logs, **pace, "rows": self.training.rows})
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            found = f"{self.args.output_dir} ({first_line(error)})"
+            raise ModifyError(
+                "Cannot write the checkpoint", found, "Free some space, or name another --cache"
+            ) from error
+
+
+def _arguments(training: Training, folder: Path) -> TrainingArguments:
+    recipe = training.recipe
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=training.rows,
+        gradient_accumulation_steps=recipe.batch // training.rows,
+        learning_rate=recipe.lr,
+        lr_scheduler_type=_SCHEDULES.get(recipe.schedule, recipe.schedule),
+        warmup_steps=recipe.warmup,
+        optim="adamw_torch",
+        seed=recipe.seed,
+        train_sampling_strategy="sequential",
+        eval_strategy="steps",
+        eval_steps=recipe.check,
+        save_strategy="steps",
+        save_steps=recipe.check,
+        save_total_limit=2,
+        load_best_model_at_end=False,
+        metric_for_best_model="loss",
+        greater_is_better=False,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=[],
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        label_names=[],
+        use_cpu=training.setting.loaded.device.type == "cpu",
+    )
+
+
+class _Teller(TrainerCallback):
+    """Tells how far a training is, lets other work in between two steps, and stops it where it is to stop."""
+
+    def __init__(self, training: Training) -> None:
+        self.training, self.watcher = training, find_watcher()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Tell what was known before."""
+        for entry in state.log_history:
+            self._tell(entry)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Let other work go first."""
+        self.training.setting.progress(state.global_step, self.training.recipe.until, "Training")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Have a checkpoint at the step to stop at."""
+        if state.global_step == self.training.recipe.until:
+            control.should_evaluate = control.should_save = control.should_training_stop = True
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Tell the watcher."""
+        self._tell(state.log_history[-1])
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Show the variant, and stop where no checkpoint has been better for long."""
+        self.watcher.checkpoint(state.global_step, self.training.make)
+        recipe = self.training.recipe
+        if recipe.patience and state.global_step - (state.best_global_step or 0) >= recipe.patience * recipe.check:
+            control.should_training_stop = True
+
+    def _tell(self, entry: dict[str, Any]) -> None:
+        if record := read_record(
+            str(self.training.setting.origin.modifier), self.training.part, self.training.recipe.steps, entry
+        ):
+            self.watcher.record(record)
+
+
+def read_record(modifier: str, part: int, steps: int, entry: dict[str, Any]) -> TrainingRecord | None:
+    """Return what the Trainer noted of a step or a checkpoint; None of what it notes beside."""
+    if "loss" not in entry and "eval_loss" not in entry:
+        return None
+    loss, rate, validation = (entry.get(name) for name in ("loss", "learning_rate", "eval_loss"))
+    pace = entry["rows"], entry["seconds"], entry["tokens"]
+    return TrainingRecord(modifier, part, entry["step"], steps, loss, rate, validation, *pace)

@@ -1,0 +1,86 @@
+"""What a training tells whoever watches: a record a step, and the variant at each checkpoint. Knows no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from explorer.deltas import Variant
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What is known after one step of a training.
+
+    Args:
+        modifier: what trains.
+        part: of several trainings that one modifier makes, counted from 0.
+        step: steps taken, of `steps`.
+        loss: mean of the step's windows before it was taken; None where the record is of a checkpoint.
+        learning_rate: of the step.
+        validation: loss on the windows kept apart, at a checkpoint.
+        rows: windows that go through the model at once; a step adds up as many of those as make its batch.
+        seconds: since the training began or went on, without other work.
+        tokens: ids trained on in that time.
+    """
+
+    modifier: str
+    part: int
+    step: int
+    steps: int
+    loss: float | None
+    learning_rate: float | None
+    validation: float | None
+    rows: int
+    seconds: float
+    tokens: int
+
+    @property
+    def tokens_a_second(self) -> float | None:
+        """How fast it trains; None where no time has passed."""
+        return self.tokens / self.seconds if self.seconds > 0 and self.tokens else None
+
+    def describe(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self) | {"tokens_a_second": self.tokens_a_second}
+
+
+class Watcher(Protocol):
+    """Sees a training. It may raise `Cancelled` to stop it; asked for again, it goes on at the last checkpoint."""
+
+    def record(self, record: TrainingRecord) -> None:
+        """Take what is known after a step; of a training that goes on, all that was known before first."""
+
+    def checkpoint(self, step: int, make: Callable[[], Variant]) -> None:
+        """Take the variant as it is at a checkpoint, made if it is asked for."""
+
+
+_WATCHER: ContextVar[Watcher | None] = ContextVar("explorer_watcher", default=None)
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Have a watcher see every training in the block."""
+    token = _WATCHER.set(watcher)
+    try:
+        yield
+    finally:
+        _WATCHER.reset(token)
+
+
+class Unwatched:
+    """Sees nothing."""
+
+    def record(self, record: TrainingRecord) -> None:
+        """Let it go by."""
+
+    def checkpoint(self, step: int, make: Callable[[], Variant]) -> None:
+        """Let it go by."""
+
+
+def find_watcher() -> Watcher:
+    """Return who watches the calling thread's trainings."""
+    return _WATCHER.get() or Unwatched()

@@ -1,0 +1,1 @@
+from .cuts import Cut as Cut, list_cuts as list_cuts

@@ -1,0 +1,370 @@
+"""Trainings: what they look at, what they leave behind, where they stop, and where they go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.deltas.delta import Delta
+from explorer.deltas.variant import Variant
+from explorer.deltas.weight_change import LowRankUpdate
+from explorer.errors import Cancelled, MissingExtra, ModifyError
+from explorer.evaluation.perplexity import score
+from explorer.healing.history import read_history
+from explorer.healing.losses import ask_teacher
+from explorer.healing.student import Student
+from explorer.healing.watcher import TrainingRecord, watching
+from explorer.healing.windows import APART, deal_out
+from explorer.masks.mask import NONE, Mask
+from explorer.model.loading import LoadedModel
+from explorer.modifiers.modify import modify
+from explorer.storage.store import Store
+from explorer.text.windows import Corpus
+from tests.support import brute_force
+from tests.support.tiny_models import WINDOW, Tiny, load_folder
+from tests.support.variants import overwritten
+
+MASK = Mask.parse("2")
+ALL = ["lora", "train", "distill-local"]
+FEW = ["llama", "gpt2", "gemma2", "opt", "falcon_parallel", "mixtral", "granite", "bloom"]
+
+
+class Records:
+    """Keeps what it is told; stops at a step."""
+
+    def __init__(self, stop: int = -1) -> None:
+        self.stop, self.found, self.steps = stop, list[TrainingRecord](), list[int]()
+
+    def record(self, record: TrainingRecord) -> None:
+        self.found.append(record)
+        if record.step == self.stop and record.loss is not None:
+            raise Cancelled
+
+    def checkpoint(self, step: int, make: Callable[[], Variant]) -> None:
+        self.steps.append(step)
+
+    @property
+    def curve(self) -> list[tuple]:
+        return [(each.part, each.step, each.loss, each.learning_rate, each.validation) for each in self.found]
+
+
+@pytest.fixture
+def corpus(llama: LoadedModel) -> Corpus:
+    return llama.tokenize("python-docs", 5 * WINDOW, WINDOW, calibration_tokens=20 * WINDOW)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
+
+
+def make(llama: LoadedModel, corpus: Corpus, spec: str, store: Store | None = None, mask: Mask = MASK) -> Delta:
+    return modify(llama, corpus, mask, [spec], store or Store(None)).deltas[-1]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("how", ["steps=0", "steps=3;lr=0"])
+def test_no_steps_and_steps_of_no_length_change_nothing(
+    llama: LoadedModel, corpus: Corpus, name: str, how: str
+) -> None:
+    delta = make(llama, corpus, f"{name};{how}")
+    assert delta.weights
+    for layer, named in delta.weights.items():
+        for parameter in named:
+            own = llama.wrappers.layers[layer].get_parameter(parameter)
+            assert torch.equal(llama.wrappers.weight(layer, parameter, (delta,)), own)
+
+
+@pytest.mark.parametrize("spec", ["lora;lr=3e-3", "train;lr=3e-3", "distill-local;lr=3e-4"])
+def test_it_learns(llama: LoadedModel, corpus: Corpus, spec: str) -> None:
+    seen = Records()
+    with watching(seen):
+        make(llama, corpus, f"{spec};steps=30;check=10")
+    losses = [each.validation for each in seen.found if each.validation is not None]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    steps = [each for each in seen.found if each.loss is not None]
+    assert [each.step for each in steps] == list(range(1, 31))
+    assert [each.tokens for each in steps] == [4 * WINDOW * step for step in range(1, 31)]
+    assert seen.steps == [10, 20, 30]
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize(
+    ("spec", "mask"), [("lora;steps=2;warmup=0", "1,m3"), ("train;steps=2", "a1,2"), ("distill-local;steps=2", "2,a3")]
+)
+def test_a_healed_variant_is_the_plain_model_with_its_deltas(
+    tiny: Tiny, store: Store, name: str, spec: str, mask: str
+) -> None:
+    loaded = tiny.load(name)
+    corpus = loaded.tokenize("python-docs", 5 * WINDOW, WINDOW)
+    before = {name: parameter.clone() for name, parameter in loaded.model.named_parameters()}
+    variant = modify(loaded, corpus, Mask.parse(mask), [spec], store)
+    assert all(torch.equal(before[name], parameter) for name, parameter in loaded.model.named_parameters())
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+    pruned, found = score(loaded, corpus, [variant.mask, variant], store)
+    expected = brute_force.window_nll(overwritten(loaded.checkpoint.folder, variant), corpus.held_out.ids)
+    np.testing.assert_allclose(found.nll, expected, rtol=1e-4)
+    assert not np.allclose(found.nll, pruned.nll, rtol=1e-6)
+
+
+def test_without_a_mask_and_over_what_is_below(llama: LoadedModel, corpus: Corpus, store: Store) -> None:
+    assert make(llama, corpus, "lora;steps=2", mask=NONE).weights
+    assert make(llama, corpus, "train;steps=2;layers=last", mask=NONE).layers == {1, 2, 3}
+    with pytest.raises(ModifyError, match="nothing is off"):
+        make(llama, corpus, "distill-local;steps=2", mask=NONE)
+    for below in ("refit", "linear"):
+        variant = modify(llama, corpus, MASK, [below, "lora;steps=2;warmup=0"], store)
+        (found,) = score(llama, corpus, [variant], store)
+        expected = brute_force.window_nll(overwritten(llama.checkpoint.folder, variant), corpus.held_out.ids)
+        np.testing.assert_allclose(found.nll, expected, rtol=1e-4)
+
+
+def test_a_merged_adapter_is_adapter_and_base(llama: LoadedModel, corpus: Corpus) -> None:
+    delta, x = (
+        make(llama, corpus, "lora;steps=5;warmup=0"),
+        torch.randn(7, 32, generator=torch.Generator().manual_seed(0)),
+    )
+    change, own = delta.weights[1]["mlp.up_proj.weight"], llama.model.model.layers[1].mlp.up_proj.weight
+    assert isinstance(change, LowRankUpdate)
+    beside = x @ own.T + (x @ change.right.T) @ change.left.T
+    torch.testing.assert_close(
+        x @ llama.wrappers.weight(1, "mlp.up_proj.weight", (delta,)).T, beside, rtol=1e-5, atol=1e-5
+    )
+    assert change.left.abs().max() > 0
+
+
+def test_the_teacher_is_the_unpruned_model(llama: LoadedModel, corpus: Corpus) -> None:
+    ids = torch.from_numpy(corpus.calibration.ids[:2])
+    expected = llama.model(ids, use_cache=False).logits
+    told = list[torch.Tensor]()
+
+    class Teach(Records):
+        def checkpoint(self, step: int, make: Callable[[], Variant]) -> None:
+            told.append(ask_teacher(llama, ids))
+
+    with watching(Teach()):
+        make(llama, corpus, "lora;steps=3;loss=kl;warmup=0")
+    assert len(told) == 3
+    assert all(torch.equal(logits, expected) for logits in told)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_windows_that_are_kept_apart_are_not_trained_on(
+    llama: LoadedModel, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    seen: dict[bool, set[int]] = {True: set(), False: set()}
+    inner = Student.forward
+
+    def forward(self: Student, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen[torch.is_grad_enabled()] |= set(rows.tolist())
+        return inner(self, rows)
+
+    monkeypatch.setattr(Student, "forward", forward)
+    make(llama, corpus, f"{name};steps=20;check=10")
+    assert seen[False] == {7, 15}
+    assert seen[True] == set(range(20)) - {7, 15}
+
+
+def test_windows_come_again_in_another_order() -> None:
+    ids = np.arange(33)[:, None].repeat(2, 1)
+    dealt = deal_out(ids, 70, 0)
+    assert list(dealt.apart) == [7, 15, 23, 31]
+    first, second = dealt.order[:29], dealt.order[29:58]
+    assert set(first) == set(second) == set(range(33)) - set(dealt.apart)
+    assert list(first) != list(second)
+    assert len(dealt.order) == 70
+    assert list(deal_out(ids, 10, 0).order) == list(first[:10])
+    assert list(deal_out(ids, 10, 1).order) != list(first[:10])
+    assert list(deal_out(ids[: APART - 1], 3, 0).apart) == [APART - 2]
+    alone = deal_out(ids[:1], 3, 0)
+    assert (list(alone.order), list(alone.apart)) == ([0, 0, 0], [0])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_training_that_was_stopped_goes_on_where_it_was(
+    llama: LoadedModel, corpus: Corpus, kept: Store, name: str
+) -> None:
+    spec, whole = f"{name};steps=12;check=3;warmup=2", Records()
+    with watching(whole):
+        expected = make(llama, corpus, spec)
+    for stop in (2, 5, 10):
+        with watching(Records(stop)), pytest.raises(Cancelled):
+            make(llama, corpus, spec, kept)
+    again = Records()
+    with watching(again):
+        found = make(llama, corpus, spec, kept)
+    assert again.curve == whole.curve
+    assert found == expected
+    assert [dataclasses.astuple(each)[1:7] for each in read_history(llama, WINDOW, found.origin, kept)] == [
+        dataclasses.astuple(each)[1:7] for each in whole.found
+    ]
+
+
+def test_a_checkpoint_can_be_kept(llama: LoadedModel, corpus: Corpus, kept: Store) -> None:
+    spec = "lora;steps=12;check=3;warmup=2"
+    expected = make(llama, corpus, f"{spec};until=6")
+    whole = make(llama, corpus, spec, kept)
+    for store in (kept, Store(None)):
+        found = make(llama, corpus, f"{spec};until=6", store)
+        assert all(torch.equal(tensor, found.tensors[name]) for name, tensor in expected.tensors.items())
+    assert any(not torch.equal(tensor, whole.tensors[name]) for name, tensor in expected.tensors.items())
+    with pytest.raises(ModifyError, match="multiple of 3"):
+        make(llama, corpus, f"{spec};until=7")
+
+
+def test_a_checkpoint_that_is_torn_is_passed_over(llama: LoadedModel, corpus: Corpus, kept: Store) -> None:
+    spec = "lora;steps=12;check=3;warmup=2"
+    with watching(Records(8)), pytest.raises(Cancelled):
+        make(llama, corpus, spec, kept)
+    assert kept.folder is not None
+    (torn,) = (kept.folder / "training").glob("*/0/checkpoint-6")
+    (torn / "trainer_state.json").write_text("{", encoding="utf-8")
+    assert make(llama, corpus, spec, kept) == make(llama, corpus, spec)
+
+
+#: Steps enough to learn three windows by heart.
+BY_HEART = "train;steps=40;check=4;lr=3e-2;warmup=0;schedule=constant"
+
+
+@pytest.fixture
+def short(corpus: Corpus) -> Corpus:
+    return dataclasses.replace(corpus, calibration=corpus.calibration[slice(0, 4)])
+
+
+def test_what_is_trained_is_the_best_checkpoint(llama: LoadedModel, short: Corpus) -> None:
+    variants = dict[int, Variant]()
+
+    class Keep(Records):
+        def checkpoint(self, step: int, make: Callable[[], Variant]) -> None:
+            variants[step] = make()
+
+    seen = Keep()
+    with watching(seen):
+        found = make(llama, short, BY_HEART)
+    losses = {each.step: each.validation for each in seen.found if each.validation is not None}
+    best = min(losses, key=lambda step: losses[step] or 0)
+    assert best < 40
+    assert found == variants[best].deltas[0]
+
+
+def test_it_stops_where_nothing_gets_better(llama: LoadedModel, short: Corpus) -> None:
+    seen = Records()
+    with watching(seen):
+        make(llama, short, f"{BY_HEART};patience=2")
+    losses = [each.validation for each in seen.found if each.validation is not None]
+    assert len(losses) < 10
+    assert min(losses) == losses[-3]
+
+
+def test_a_loss_that_is_not_finite_stops_it(
+    llama: LoadedModel, corpus: Corpus, kept: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, calls = Student.forward, list[int]()
+
+    def forward(self: Student, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        if torch.is_grad_enabled() and len(calls) > 9:
+            self.objective = lambda run, rows: torch.tensor(float("nan"))
+        return inner(self, rows)
+
+    spec = "lora;steps=12;check=3;warmup=2"
+    expected = make(llama, corpus, f"{spec};until=6")
+    monkeypatch.setattr(Student, "forward", forward)
+    with pytest.raises(ModifyError, match=r"not finite: at step 8 of 12\. .*until=6"):
+        make(llama, corpus, spec, kept)
+    monkeypatch.undo()
+    found = make(llama, corpus, f"{spec};until=6", kept)
+    assert all(torch.equal(tensor, found.tensors[name]) for name, tensor in expected.tensors.items())
+
+
+def test_out_of_memory_halves_what_goes_through_at_once(
+    llama: LoadedModel, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = Student.forward
+
+    def forward(self: Student, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError
+        return inner(self, rows)
+
+    expected, seen = make(llama, corpus, "lora;steps=4;warmup=0"), Records()
+    monkeypatch.setattr(Student, "forward", forward)
+    with watching(seen):
+        found = make(llama, corpus, "lora;steps=4;warmup=0")
+    assert {each.rows for each in seen.found} == {2}
+    assert [each.tokens for each in seen.found if each.loss is not None] == [4 * WINDOW * step for step in (1, 2, 3, 4)]
+    for name, tensor in expected.tensors.items():
+        torch.testing.assert_close(found.tensors[name], tensor, rtol=1e-2, atol=1e-4)
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was(
+    llama: LoadedModel, corpus: Corpus, kept: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, inner = "lora;steps=12;check=3;warmup=2", torch.save
+
+    def fail(made: object, path: str, **options: object) -> None:
+        if "checkpoint-6" in str(path):
+            raise OSError(28, "No space left on device")
+        inner(made, path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(ModifyError, match=r"Cannot write the checkpoint.*No space left"):
+        make(llama, corpus, spec, kept)
+    monkeypatch.undo()
+    again = Records()
+    with watching(again):
+        assert make(llama, corpus, spec, kept) == make(llama, corpus, spec)
+
+
+def test_a_text_of_its_own(llama: LoadedModel, corpus: Corpus, kept: Store) -> None:
+    first = make(llama, corpus, "lora;steps=2;text=self;warmup=0", kept)
+    assert kept.folder is not None
+    (arrays,) = (kept.folder / "arrays").glob("*.npz")
+    with np.load(arrays) as written:
+        ids = written["ids"]
+    assert ids.shape == corpus.calibration.ids.shape
+    assert (ids[:, 0] == 256).all()
+    assert len(np.unique(ids, axis=0)) == len(ids)
+    assert make(llama, corpus, "lora;steps=2;text=self;warmup=0") == first
+    assert first.tensors.keys() == make(llama, corpus, "lora;steps=2;warmup=0").tensors.keys()
+    shutil.rmtree(kept.folder / "arrays")
+
+
+def test_presets_say_what_is_not_given(llama: LoadedModel, corpus: Corpus) -> None:
+    gromov = make(llama, corpus, "lora;preset=gromov;steps=1;warmup=0")
+    assert {name for named in gromov.weights.values() for name in named} == {
+        f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")
+    }
+    assert gromov.tensors["layers.0.mlp.up_proj.weight:right"].shape[0] == 64
+    other = make(llama, corpus, "lora;preset=gromov;steps=1;warmup=0;rank=4")
+    assert other.tensors["layers.0.mlp.up_proj.weight:right"].shape[0] == 4
+
+
+def test_random_numbers_elsewhere_are_as_they_would_be(llama: LoadedModel, corpus: Corpus) -> None:
+    torch.manual_seed(3)
+    np.random.seed(3)
+    expected = torch.rand(2), np.random.rand(2)
+    torch.manual_seed(3)
+    np.random.seed(3)
+    make(llama, corpus, "lora;steps=1")
+    assert torch.equal(torch.rand(2), expected[0])
+    assert (np.random.rand(2) == expected[1]).all()
+
+
+def test_peft_that_is_missing_is_named(llama: LoadedModel, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.extras.is_installed", lambda module: module != "peft")
+    with pytest.raises(MissingExtra, match=r"peft is not installed.*\[recovery\]"):
+        make(llama, corpus, "lora;steps=1")
+
+
+def test_weights_that_cannot_be_changed_are_refused(tiny: Tiny, corpus: Corpus) -> None:
+    streamed = load_folder(tiny.folder("llama"), stream=True)
+    with pytest.raises(ModifyError, match="not all are in memory"):
+        make(streamed, corpus, "lora;steps=1")

@@ -22,19 +22,15 @@ def choices(
     objectives: Annotated[str, typer.Option(help="Criteria of searches, with commas between.")] = _DEFAULT,
 ) -> tuple[dict[str, Any], str]:
     """Compare what every text, objective and search would remove first: agreement, and what it depends on."""
-    from explorer.plans import FACTORS, SEARCHES, check_criterion, compare_choices
+    from explorer.plans import FACTORS, check_criterion, compare_choices
 
-    names = [check_criterion(name.strip()) for name in objectives.split(",")]
+    criteria = [check_criterion(name.strip()) for name in objectives.split(",")]
     if unit not in UNITS:
         raise typer.BadParameter(f"{unit!r} is none of {', '.join(UNITS)}", param_hint="--unit")
     corpora = work.corpora(texts)
-    found = compare_choices(work.loaded, corpora, names, number, work.store, unit, work.progress)
-    cells = [
-        {"text": text, "objective": objective, "search": search, "removed": str(found.find(row, column, how))}
-        for row, text in enumerate(found.texts)
-        for column, objective in enumerate(found.objectives)
-        for how, search in enumerate(SEARCHES)
-    ]
+    found = compare_choices(work.loaded, corpora, criteria, number, work.store, unit, work.progress)
+    names = ("text", "objective", "search", "removed")
+    cells = [dict(zip(names, map(str, each), strict=True)) for each in found.cells]
     answer = {
         "model": work.settings.model,
         "corpora": [describe_corpus(corpus) for corpus in corpora],

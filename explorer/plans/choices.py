@@ -49,9 +49,14 @@ class Choices:
         return rows @ rows.T / rows[0].sum()
 
     @property
-    def names(self) -> list[str]:
-        """What each row of `agreement` is of."""
-        return [f"{text}, {each}, {how}" for text in self.texts for each in self.objectives for how in SEARCHES]
+    def cells(self) -> list[tuple[str, str, str, Mask]]:
+        """Text, objective, search, and what they remove, in the order of `agreement`."""
+        return [
+            (text, objective, search, self.find(row, column, how))
+            for row, text in enumerate(self.texts)
+            for column, objective in enumerate(self.objectives)
+            for how, search in enumerate(SEARCHES)
+        ]
 
     @cached_property
     def variance(self) -> dict[str, VarianceShare]:

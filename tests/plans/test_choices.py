@@ -42,7 +42,8 @@ def test_agreement_is_the_share_in_common(llama: LoadedModel, store: Store) -> N
     removed = [found.find(0, column, how) for column in range(3) for how in range(2)]
     expected = [[len(one.sites & other.sites) / 4 for one in removed] for other in removed]
     np.testing.assert_allclose(found.agreement, expected)
-    assert found.names[:2] == [f"python-docs, perplexity, {how}" for how in SEARCHES]
+    assert [each[:3] for each in found.cells[:2]] == [("python-docs", "perplexity", how) for how in SEARCHES]
+    assert [each[3] for each in found.cells] == removed
     assert set(found.variance) == {"text", "objective", "search"}
     assert found.variance["text"].share == pytest.approx(0)  # there is one
 

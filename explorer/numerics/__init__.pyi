@@ -1,5 +1,6 @@
 from .hadamard import make_hadamard as make_hadamard
 from .intervals import Interval as Interval, t_interval as t_interval
+from .knapsack import choose_within as choose_within
 from .paired import (
     PairedDifference as PairedDifference,
     bootstrap as bootstrap,

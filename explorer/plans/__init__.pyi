@@ -1,4 +1,5 @@
 from .abilities import Abilities as Abilities, trace_abilities as trace_abilities
+from .budgets import Budget as Budget
 from .catalogue import METHODS as METHODS
 from .choices import (
     FACTORS as FACTORS,
@@ -7,6 +8,7 @@ from .choices import (
     Choices as Choices,
     compare_choices as compare_choices,
 )
+from .combine import Combination as Combination, combine as combine
 from .curve import (
     SEEDS as SEEDS,
     Curve as Curve,

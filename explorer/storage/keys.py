@@ -22,7 +22,7 @@ EDITIONS = {
     "answers": 1,
     "written": 1,
     "plan": 3,
-    "delta": 1,
+    "delta": 2,
     "training": 1,
     "own text": 1,
 }

@@ -34,7 +34,9 @@ _FIRST_FAMILY = next(iter(FAMILIES))
 #: Files of sweeps over families that this program does not list, and files that take long.
 SWEEPS = ("evaluation/test_families.py", "export/test_layers_in_configs.py")
 SLOW = (
+    "benchmarks/test_harness.py",
     "cli/test_cli.py",
+    "cli/test_evaluate.py",
     "cli/test_hostile.py",
     "cli/test_verbs.py",
     "execution/test_inside.py",

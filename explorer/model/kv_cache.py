@@ -76,7 +76,8 @@ def _run_twin(model: Any) -> tuple[Any, Any, list[int]] | None:
             twin = type(model)._from_config(config, dtype=torch.bfloat16, experts_implementation="batched_mm")
         cache = DynamicCache(config=twin.config)
         with RecordAttentionWidths() as attending:
-            twin(torch.zeros((1, _TOKENS), dtype=torch.long, device="meta"), past_key_values=cache, use_cache=True)
+            ids = torch.zeros((1, _TOKENS), dtype=torch.long, device="meta")
+            twin(input_ids=ids, past_key_values=cache, use_cache=True)
     except Exception:  # code of every family, on a device that it was not written for
         return None
     return config, cache, attending.widths

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from explorer.deltas import Delta, Variant
-from explorer.errors import UnsupportedModel, first_line
+from explorer.errors import MaskError, UnsupportedModel, first_line
 from explorer.masks import NONE, PARTS, Mask, Site
-from explorer.model.architecture import Architecture
+from explorer.model.architecture import Architecture, has_matrix
 from explorer.model.changed_weights import ChangedWeights
 from explorer.model.forward_policies import (
     ACTIVE_POLICY,
@@ -47,45 +48,93 @@ from explorer.model.layer_surgery import Watch, changed, put_forward
 from explorer.model.piece_policies import LayerInputs, RecordLayerInputs, ReplaceDecoderOutput, ReplaceLastLayer
 from explorer.model.weights import find_input_device
 
-_InOut = tuple[Float[Tensor, " *any"], Float[Tensor, " *other"]]
+
+@dataclass(frozen=True)
+class ModuleCall:
+    """What a layer, or a module in it, was given and gave in one pass.
+
+    Args:
+        given, gave: the hidden states before and after.
+        mixes: whether later tokens of a window change with its first one.
+    """
+
+    given: Float[Tensor, " *any"]
+    gave: Float[Tensor, " *other"]
+    mixes: bool
 
 
-def see_children(model: Any, layer: nn.Module, ids: Ids) -> dict[str, _InOut]:
-    """Return the input and output of a layer (under no name) and of each module in it, by name, in one pass."""
-    given: dict[str, _InOut] = {}
+def watch_layers(
+    model: Any, layers: Sequence[nn.Module], ids: Ids, look: Callable[[int, dict[str, ModuleCall]], None]
+) -> Float[Tensor, "batch window vocabulary"]:
+    """Show each layer's call, under no name, and those of the modules in it, by name, in their order, in one pass.
+
+    Returns what the model gives. Raises UnsupportedModel if its own code fails.
+    """
+    calls: dict[str, ModuleCall] = {}
     undo = []
 
-    def watch(name: str, inner: Forward) -> Forward:
+    def watch(name: str, module: nn.Module, index: int) -> Forward:
+        inner, probed = module.forward, bool(name) and has_matrix(module)
+
         @wraps(inner)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            hidden = hidden_of(args, kwargs).clone()
+            hidden = hidden_of(args, kwargs) if args or "hidden_states" in kwargs else None
+            if not isinstance(hidden, Tensor):
+                return inner(*args, **kwargs)
+            before = hidden.clone()
+            other = _with_another_first(inner, args, kwargs) if probed and hidden.dim() > 1 else None
             output = inner(*args, **kwargs)
-            if isinstance(first_of(output), Tensor):
-                given[name] = hidden, first_of(output).clone()
+            gave = first_of(output)
+            if isinstance(gave, Tensor):
+                calls[name] = ModuleCall(before, gave.clone(), _changes_later(gave, other, ids.shape[1]))
+            if not name:
+                look(index, dict(calls))
+                calls.clear()
             return output
 
         return forward
 
     try:
-        for name, module in (("", layer), *layer.named_children()):
-            undo.append(put_forward(module, watch(name, module.forward)))
-        _try_out(model, ids)
+        for index, layer in enumerate(layers):
+            for name, module in (("", layer), *layer.named_children()):
+                undo.append(put_forward(module, watch(name, module, index)))
+        return _try_out(model, ids)
     finally:
         for take_off in undo:
             take_off()
-    return given
 
 
-def _try_out(model: Any, ids: Ids) -> None:
-    """Run a model for the first time. Raises UnsupportedModel if its own code fails."""
+def _with_another_first(inner: Forward, args: tuple, kwargs: dict) -> Any:
+    """Return what a module gives when the first token of the first window is another one."""
+    hidden = hidden_of(args, kwargs).clone()
+    rows = hidden.view(-1, hidden.shape[-1])
+    rows[0] = -2 * rows[0].flip(-1)
+    return first_of(inner(hidden, *args[1:], **kwargs) if args else inner(**{**kwargs, "hidden_states": hidden}))
+
+
+def _changes_later(gave: Tensor, other: Any, window: int) -> bool:
+    """Tell whether tokens after the first one of the first window are others now."""
+    if not isinstance(other, Tensor) or gave.shape != other.shape or gave.dim() < 2:
+        return False
+    rows, others = (each.reshape(-1, each.shape[-1])[1:window].float() for each in (gave, other))
+    return bool((rows - others).abs().max() > 1e-3 * rows.abs().max())
+
+
+def _try_out(model: Any, ids: Ids) -> Any:
+    """Run a model for the first time; return its logits. Raises UnsupportedModel if its own code fails."""
+    with refusing_failures(model, "The model does not run", "Check config.json"):
+        return model(input_ids=ids, use_cache=False).logits
+
+
+@contextmanager
+def refusing_failures(model: Any, what: str, remedy: str) -> Iterator[None]:
+    """Turn an error of a model's own code in the block into one line. Raises UnsupportedModel for it."""
     try:
-        model(ids, use_cache=False)
+        yield
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
-        raise UnsupportedModel(
-            "The model does not run", f"{type(model).__name__}: {first_line(error)}", "Check config.json"
-        ) from error
+        raise UnsupportedModel(what, f"{type(model).__name__}: {first_line(error)}", remedy) from error
 
 
 def _enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -104,7 +153,7 @@ class ModelWrappers:
     """The wrappers around one model's layers and sites."""
 
     def __init__(self, model: Any, architecture: Architecture) -> None:
-        self.model = model
+        self.model, self.architecture = model, architecture
         self.device = find_input_device(model)
         self.layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
         self.stream = find_stream(model)
@@ -113,15 +162,23 @@ class ModelWrappers:
         self.vocabulary: int = model.config.get_text_config(decoder=True).vocab_size
         self._undo: list[Callable[[], None]] = []
         scale = float(getattr(self.layers[0], architecture.multiplier)) if architecture.multiplier else 1.0
-        normed = frozenset(part for part in PARTS if architecture.update(part) not in architecture.modules(part))
-        self._form = ReturnFormat(architecture.residual_inside, scale, normed=normed)
+        sites = [Site(layer, part) for layer in range(len(self.layers)) for part in PARTS]
+        names = {site: (architecture.at(site.layer), site.part) for site in sites}
+        self._form = ReturnFormat(
+            architecture.residual_inside,
+            scale,
+            normed=frozenset(site for site, (own, part) in names.items() if own.update(part) not in own.modules(part)),
+            absent=frozenset(site for site, (own, part) in names.items() if not own.modules(part)),
+            whole=bool(architecture.whole),
+        )
         self._wrap(model.get_submodule(architecture.decoder), lambda run, *call: run.decoder(*call))
         self._undo.append(self.layers[0].register_forward_pre_hook(_enter, prepend=True, with_kwargs=True).remove)
         self._undo.append(self.layers[-1].register_forward_hook(_leave).remove)
         for index, layer in enumerate(self.layers):
             self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
             for part in PARTS:
-                self._wrap_site(layer, Site(index, part), architecture)
+                if architecture.at(index).modules(part):
+                    self._wrap_site(layer, Site(index, part), architecture.at(index))
         try:
             with torch.inference_mode(), following(LearnReturnFormat(self._form)):
                 _try_out(self.model, self._ids(1, 2))
@@ -146,7 +203,10 @@ class ModelWrappers:
     def _wrap_site(self, layer: nn.Module, site: Site, architecture: Architecture) -> None:
         *before, last = architecture.modules(site.part)
         for name in before:
-            self._wrap(getattr(layer, name), lambda run, *call: run.before_site(site, *call))
+            if name in architecture.adds:
+                self._wrap(getattr(layer, name), lambda run, *call, name=name: run.beside_site(site, name, *call))
+            else:
+                self._wrap(getattr(layer, name), lambda run, *call: run.before_site(site, *call))
         self._wrap(getattr(layer, last), lambda run, *call: run.site(site, *call))
         self._wrap(getattr(layer, architecture.update(site.part)), lambda run, *call: run.update(site, *call))
 
@@ -171,6 +231,7 @@ class ModelWrappers:
         A site that is off adds zeros to the residual stream, or what stands in for it, and is not run; a layer that is
         off is skipped. A layer has the variant's weights while it runs, and its own before and after.
         """
+        self._check_sites(variant.mask)
         with following(VariantForward(variant, self._form, self.layers, self.with_weights)):
             yield
 
@@ -182,8 +243,19 @@ class ModelWrappers:
 
         And keep in `watch` what modules within the layers are given and give.
         """
+        self._check_sites(variant.mask)
         with following(VariantForward(variant, self._form, self.layers, self.with_weights, observer, watch)):
             yield
+
+    def _check_sites(self, mask: Mask) -> None:
+        """Raise MaskError if a mask turns off a site of a model of which only whole layers can go."""
+        alone = sorted(mask.sites - Mask.of_layers(mask.whole_layers).sites) if self.architecture.whole else []
+        if alone:
+            raise MaskError(
+                f"{alone[0]} cannot be turned off by itself",
+                self.architecture.whole,
+                f"Turn off layer {alone[0].layer}",
+            )
 
     def kept(self, layer: int) -> AbstractContextManager[None]:
         """Keep a streamed layer's weights to the end of the block, once something has needed them."""
@@ -232,7 +304,7 @@ class ModelWrappers:
         self.model.set_attn_implementation("eager")
         try:
             with following(ShowAttention(take)):
-                self.model.base_model(ids, use_cache=False)
+                self.model.base_model(input_ids=ids, use_cache=False)
         finally:
             self.model.set_attn_implementation(before)
 
@@ -260,13 +332,13 @@ class ModelWrappers:
         """
         window = finished.contiguous()[None]
         with following(ReplaceDecoderOutput(window, self._form)):
-            return self.model(self._ids(*window.shape[:2]), use_cache=False).logits[0]
+            return self.model(input_ids=self._ids(*window.shape[:2]), use_cache=False).logits[0]
 
     def _run_decoder(self, run: ForwardPolicy, ids: Ids) -> Hidden:
         """Run the model up to the end of its decoder; return the last hidden states."""
         with following(run):
             try:
-                self.model(ids, use_cache=False)
+                self.model(input_ids=ids, use_cache=False)
             except ForwardStopped as enough:
                 return enough.output[0] if isinstance(enough.output, (tuple, ModelOutput)) else enough.output
         raise UnsupportedModel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from typing import Any
@@ -119,7 +120,7 @@ def _write(
             ids,
             generation_config=config,
             attention_mask=torch.ones_like(ids),
-            past_key_values=make_cache(loaded, mask),
+            **{_name_cache(loaded.model): make_cache(loaded, mask)},
             logits_processor=LogitsProcessorList([_Finite()]),
             streamer=streamer,
         )
@@ -158,9 +159,15 @@ def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
     """
     if ids.shape[1] < 2:
         return None
-    logits = loaded.model(ids, use_cache=False).logits[0, :-1].float()
+    logits = loaded.model(input_ids=ids, use_cache=False).logits[0, :-1].float()
     nll = float(F.cross_entropy(logits, ids[0, 1:].to(logits.device)))
     return math.exp(min(nll, 700.0)) if math.isfinite(nll) else math.inf
+
+
+def _name_cache(model: Any) -> str:
+    """Name of the argument that a model takes its cache by; of a state space it is another one."""
+    taken = inspect.signature(model.forward).parameters
+    return "cache_params" if "cache_params" in taken else "past_key_values"
 
 
 def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
@@ -170,7 +177,8 @@ def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
     """
     cache = DynamicCache(config=loaded.model.config)
     off = [layer for layer in range(loaded.n_layers) if mask.off(layer)[0]]
-    for layer in off[: loaded.n_layers - 1] if len(off) == loaded.n_layers else off:
+    asked = [layer for layer in range(loaded.n_layers) if not cache.is_linear[layer]]
+    for layer in off if set(asked) - set(off) else [layer for layer in off if layer not in asked[-1:]]:
         cache.layers[layer] = DummyLayer()
     return cache
 

@@ -7,6 +7,7 @@ every plain number, word and switch in them but their own number.
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def rehearse(loaded: LoadedModel, config: dict[str, Any], layout: Layout) -> Non
     except Exception:  # code of every family, on a device that it was not written for
         return
     try:
-        new = _make_layers(loaded, type(loaded.model.config).from_dict(copy.deepcopy(config)))
+        new = _make_layers(loaded, type(loaded.model.config).from_dict(_read_floats(config)))
     except Exception as error:  # each architecture checks its config in a way of its own
         raise ExportError(
             "No model of these layers can be made", first_line(error), "Turn off sites only, or other layers"
@@ -40,6 +41,16 @@ def rehearse(loaded: LoadedModel, config: dict[str, Any], layout: Layout) -> Non
                 f"layer {layer} would come back as another one: {difference}",
                 "Turn off sites only, or other layers",
             )
+
+
+def _read_floats(config: dict[str, Any]) -> dict[str, Any]:
+    """Copy what config.json says, with what JSON has no number for as transformers reads it: infinity, for one."""
+
+    def read(entry: dict[str, Any]) -> Any:
+        return float(entry["__float__"]) if entry.keys() == {"__float__"} else entry
+
+    copied: dict[str, Any] = json.loads(json.dumps(config), object_hook=read)
+    return copied
 
 
 def _make_layers(loaded: LoadedModel, config: Any) -> list[dict[str, Any]]:

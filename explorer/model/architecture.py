@@ -110,7 +110,8 @@ _OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|output_li
 
 def count_layers(config: Any) -> int:
     """Number of decoder layers that a transformers config declares. Raises UnsupportedModel if it does not."""
-    count = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    decoder = config.get_text_config(decoder=True)
+    count = getattr(decoder, "decoder_layers", None) or getattr(decoder, "num_hidden_layers", None)
     if not isinstance(count, int):
         raise UnsupportedModel(
             "The config does not say how many layers there are", str(count), "Use a decoder-only model"

@@ -104,6 +104,20 @@ class LoadedModel:
         layer, names = self.wrappers.layers[site.layer], self.architecture.at(site.layer).modules(site.part)
         return any(next(getattr(layer, name).parameters(), None) is not None for name in names)
 
+    @cached_property
+    def never_there(self) -> Mask:
+        """Sites that layers of this family lack, such as the MLP of a layer that is a state space alone."""
+        if self.architecture.whole:
+            return NONE
+        return Mask(frozenset(site for site in self.sites if not self.architecture.at(site.layer).modules(site.part)))
+
+    def completed(self, mask: Mask) -> Mask:
+        """Return a mask of what is there, and of layers all of which it turns off."""
+        every = mask | self.never_there
+        return Mask(
+            frozenset(s for s in every.sites if s.layer in every.whole_layers or s not in self.never_there.sites)
+        )
+
     def numerics_key(self, rows: int) -> str:
         """Key of everything but text and mask that decides a stored number.
 

@@ -1,4 +1,4 @@
-"""A tiny random model of every class of transformers' causal and image-text mappings: a config made small by its names."""
+"""A tiny random model of every class of transformers' causal and image-text mappings: configs made small by names."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tests.support.tiny_models import VOCABULARY
 
 LAYERS = 4
 
+#: Model types of the causal mapping.
+CAUSAL = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
 #: Image-text classes that are tried, under their model types.
-IMAGE_TEXT = tuple(
-    """aria aya_vision cohere2_vision deepseek_vl ernie4_5_vl_moe fast_vlm gemma3 gemma3n gemma4 glm46v glm4v glm4v_moe
-    glm_ocr got_ocr2 granite4_vision idefics2 idefics3 internvl janus lfm2_vl llama4 llava llava_next llava_onevision
-    mistral3 mllama muse_glimmer ovis2 paddleocr_vl paligemma perception_lm qwen2_5_vl qwen2_vl qwen3_5 qwen3_5_moe
-    qwen3_vl qwen3_vl_moe smolvlm video_llama_3 vipllava""".split()
+# fmt: off
+IMAGE_TEXT = (
+    "aria", "aya_vision", "cohere2_vision", "deepseek_vl", "ernie4_5_vl_moe", "fast_vlm", "gemma3",
+    "gemma3n", "gemma4", "glm46v", "glm4v", "glm4v_moe", "glm_ocr", "got_ocr2",
+    "granite4_vision", "idefics2", "idefics3", "internvl", "janus", "lfm2_vl", "llama4",
+    "llava", "llava_next", "llava_onevision", "mistral3", "mllama", "muse_glimmer", "ovis2",
+    "paddleocr_vl", "paligemma", "perception_lm", "qwen2_5_vl", "qwen2_vl", "qwen3_5", "qwen3_5_moe",
+    "qwen3_vl", "qwen3_vl_moe", "smolvlm", "video_llama_3", "vipllava",
 )
+# fmt: on
 
 _NUMBERS: dict[tuple[str, ...], int] = {
     ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "depth", "encoder_layers"): LAYERS,
@@ -75,19 +82,33 @@ _NUMBERS: dict[tuple[str, ...], int] = {
 _SMALL = {name: number for names, number in _NUMBERS.items() for name in names}
 
 #: Sizes that a config leaves open and its model needs.
-_UNSET = ("head_dim", "num_key_value_heads", "n_routed_experts")
+_UNSET = ("head_dim", "num_key_value_heads", "n_routed_experts", "num_experts_per_tok")
 
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
+#: Families whose tokens have a time, a row and a column.
+_OF_THREE_POSITIONS = (
+    *("qwen2_vl", "qwen2_5_vl", "glm4v", "glm4v_moe", "glm46v", "glm_ocr", "paddleocr_vl", "ernie4_5_vl_moe"),
+)
+
 #: What a family needs beyond small numbers.
 _OVERRIDES: dict[str, dict[str, Any]] = {
-    "dots1": {"n_routed_experts": 4},
-    "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE},
-                            "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"] * 2},
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE},
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
-    "reformer": {"is_decoder": True},
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "glm4v", "glm4v_moe", "glm46v", "glm_ocr", "paddleocr_vl", "ernie4_5_vl_moe"),
-                    {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}}),
+    "reformer": {"is_decoder": True, "axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 16]},
+    "zamba": {"attention_hidden_size": 64, "attention_head_dim": 16},
+    "zaya": {"num_experts_per_tok": 1},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0}},
+    **{
+        name: {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}}
+        for name in _OF_THREE_POSITIONS
+    },
+    "bamba": {"attn_layer_indices": [1, 3]},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
 }
@@ -106,7 +127,9 @@ def pick_class(model_type: str, causal: bool) -> Any:
 
 def _shrink(default: Any, overrides: dict[str, Any]) -> dict[str, Any]:
     """Return a config's arguments: every size small, nothing that has an entry for each of the default's layers."""
-    parts = {name: part for name in default.sub_configs or {} if hasattr(part := getattr(default, name, None), "to_dict")}
+    parts = {
+        name: part for name in default.sub_configs or {} if hasattr(part := getattr(default, name, None), "to_dict")
+    }
     written = {key: value for key, value in default.to_dict().items() if key not in parts}
     mapped = {value: key for key, value in default.attribute_map.items()}
     small: dict[str, Any] = {}
@@ -119,9 +142,15 @@ def _shrink(default: Any, overrides: dict[str, Any]) -> dict[str, Any]:
             small[key] = _SMALL["num_attention_heads"]
         elif name in _SMALL and ((type(value) is int and value) or (value is None and key in _UNSET)):
             small[key] = _SMALL[name]
-        elif re.fullmatch(r".*_token_(id|index)|image_token|.*_token_id", key) and isinstance(value, int) and value >= VOCABULARY:
+        elif (
+            re.fullmatch(r".*_token_(id|index)|image_token|.*_token_id", key)
+            and isinstance(value, int)
+            and value >= VOCABULARY
+        ):
             small[key] = VOCABULARY - 1 - sum(map(ord, key)) % 30
-    small |= {"pad_token_id": 1, "bos_token_id": 256, "eos_token_id": 257} if "eos_token_id" in written and not parts else {}
+    small |= (
+        {"pad_token_id": 1, "bos_token_id": 256, "eos_token_id": 257} if "eos_token_id" in written and not parts else {}
+    )
     if "tie_word_embeddings" in written:
         small["tie_word_embeddings"] = False
     for name, part in parts.items():

@@ -104,5 +104,8 @@ def turned_off(model: Any, loaded: LoadedModel, mask: Any) -> Any:
     for layer in mask.whole_layers:
         layers[layer].register_forward_hook(itself, with_kwargs=True)
     for site in mask.sites:
-        layers[site.layer].get_submodule(loaded.architecture.modules(site.part)[-1]).register_forward_hook(nothing)
+        own = loaded.architecture.at(site.layer)
+        for name in own.modules(site.part):
+            if name in (*own.adds, own.modules(site.part)[-1]):
+                layers[site.layer].get_submodule(name).register_forward_hook(nothing)
     return model

@@ -81,7 +81,7 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
     written[_find_count(loaded)] = len(kept)
     for key in PER_LAYER:
         derived = isinstance(getattr(type(loaded), loaded.attribute_map.get(key, key), None), property)
-        if isinstance(values := getattr(loaded, key, None), (list, tuple)) and len(values) >= n_layers and not derived:
+        if isinstance(values := _read(loaded, key), (list, tuple)) and len(values) >= n_layers and not derived:
             written[key] = [values[layer] for layer in kept]
     for key in _NUMBERS:
         if isinstance(values := getattr(loaded, key, None), (list, tuple)):
@@ -93,7 +93,8 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
         if written.get(key):
             written[key] = 0
     if isinstance(each := written.get("per_layer_config"), dict):
-        written["per_layer_config"] = {str(new): each[str(old)] for new, old in enumerate(kept) if str(old) in each}
+        own = {int(number): entry for number, entry in each.items()}
+        written["per_layer_config"] = {str(new): own[old] for new, old in enumerate(kept) if old in own}
     if kinds:
         written["attention_types"] = [[[kinds[layer] for layer in kept], 1]]
     if dense is not None:
@@ -101,6 +102,14 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
     if experts := _find_expert_range(loaded, kept):
         written |= dict(zip(("moe_layer_start_index", "moe_layer_end_index"), experts, strict=True))
         written["moe_layer_interval"] = 1
+
+
+def _read(loaded: Any, key: str) -> Any:
+    """Return what a config has under a key; nothing where each layer has its own, which `per_layer_config` lists."""
+    try:
+        return getattr(loaded, key, None)
+    except RuntimeError:
+        return None
 
 
 def _find_count(loaded: Any) -> str:

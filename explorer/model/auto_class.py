@@ -5,11 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from explorer.errors import ModelError
+
 #: What a checkpoint declares, or nothing.
 _Declared = str | None
 
 
-def is_decoder_type(model_type: str, declared: _Declared) -> bool:
+def check_declared(config: dict[str, Any], trust_remote_code: bool) -> None:
+    """Raise ModelError for config.json of a checkpoint that is no decoder, or whose own code is not trusted."""
+    architectures, model_type = config.get("architectures") or [None], config.get("model_type", "")
+    if not isinstance(architectures, list) or not isinstance(model_type, str):
+        raise ModelError("Cannot read config.json", "architectures is no list, or model_type no text", "Copy it again")
+    declared = architectures[0]
+    if "AutoModelForCausalLM" in (config.get("auto_map") or {}):
+        if trust_remote_code:
+            return
+        if not _is_decoder(model_type, None):
+            raise ModelError("The model brings its own code", str(declared), "Add --trust-remote-code if you trust it")
+    if not _is_decoder(model_type, None):
+        raise ModelError(
+            "Not a causal language model", f"model type {model_type!r}, {declared}", "Use a decoder-only model"
+        )
+    if not _is_decoder(model_type, declared):
+        raise ModelError("Not a causal language model", f"the checkpoint is a {declared}", "Use a decoder-only model")
+
+
+def _is_decoder(model_type: str, declared: _Declared) -> bool:
     """Tell whether a class that a checkpoint declares, of a model type, writes text with a decoder."""
     causal, images = (_names(mapping, model_type) for mapping in _load_mappings())
     return bool(causal | images) and (declared is None or declared in causal | images)

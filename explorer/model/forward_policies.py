@@ -186,7 +186,7 @@ class VariantForward(ForwardPolicy):
         hidden = hidden_of(args, kwargs)
         self.shape = hidden.shape
         if self.observer:
-            self.observer.enter(layer, hidden)
+            self.observer.enter(layer, hidden.flatten(2))  # some models carry several streams
         off = layer in self.mask.whole_layers
         if not off and (count := LAYER_COUNT.get()):
             count.evaluations += len(hidden)
@@ -195,7 +195,7 @@ class VariantForward(ForwardPolicy):
         )
         if self.observer:
             self._show_absent(layer, hidden, first_of(output))
-            self.observer.leave(layer, first_of(output))
+            self.observer.leave(layer, first_of(output).flatten(2))
         return output
 
     def _show_absent(self, layer: int, hidden: Hidden, output: Hidden) -> None:
@@ -203,7 +203,8 @@ class VariantForward(ForwardPolicy):
         for site in (Site(layer, part) for part in PARTS):
             if self.observer and site in self.form.absent:
                 whole = self.form.whole and site.part == PARTS[0]
-                self.observer.update(site, output - hidden if whole else torch.zeros_like(hidden))
+                added = output - hidden if whole else torch.zeros_like(hidden)
+                self.observer.update(site, added.flatten(2))
 
     def _pass_on(self, layer: int, hidden: Hidden) -> Hidden:
         """Return the output of a layer that is off."""

@@ -14,20 +14,20 @@ from typing import Any
 import torch
 
 from explorer.checkpoints import Checkpoint, ModelSpec, resolve_checkpoint
-from explorer.errors import DeviceError, ModelError, UnsupportedModel
+from explorer.errors import DeviceError, ModelError
 from explorer.guarding import guarded
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model.architecture import Architecture, find_architecture
-from explorer.model.auto_class import is_decoder_type
+from explorer.model.auto_class import check_declared
 from explorer.model.batch_shape import BatchShape, count_bytes_per_token
-from explorer.model.dissection import find_updates, only_whole
+from explorer.model.dissection import find_updates
 from explorer.model.freed_memory import keep_freed_memory
 from explorer.model.memory import free_bytes
 from explorer.model.parameter_counts import routes_tokens
 from explorer.model.placement import DTYPES, pick_dtype, place
-from explorer.model.selfcheck import check_hooks
+from explorer.model.selfcheck import wrap_checked
 from explorer.model.weights import read_all_weights
-from explorer.model.wrappers import ModelWrappers, refusing_failures
+from explorer.model.wrappers import ModelWrappers
 from explorer.progress import Progress, unreported
 from explorer.storage import Store, describe_libraries, describe_processor, make_key
 from explorer.text import Corpus, tokenize
@@ -207,7 +207,7 @@ def inspect_checkpoint(spec: ModelSpec, store: Store, cache: Path, progress: Pro
     checkpoint = resolve_checkpoint(
         spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress
     )
-    _check_causal(checkpoint.config, spec)
+    check_declared(checkpoint.config, spec.trust_remote_code)
     if spec.stream and (spec.quantize != "none" or checkpoint.config.get("quantization_config")):
         raise ModelError("Quantized weights are not streamed", checkpoint.name, "Stream the 16-bit original")
     pick_dtype(spec.dtype, placement.device, None)
@@ -246,7 +246,7 @@ def load(
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
-    wrappers, parallel = _wrap(model, find_updates(model, find_architecture(model)))
+    wrappers, parallel = wrap_checked(model, find_updates(model, find_architecture(model)))
     architecture = wrappers.architecture
     per_token = count_bytes_per_token(model.config.get_text_config(decoder=True), dtype.itemsize)
     stored = checkpoint.config.get("quantization_config") or {}
@@ -272,25 +272,6 @@ def load(
     )
 
 
-def _wrap(model: Any, architecture: Architecture) -> tuple[ModelWrappers, bool]:
-    """Wrap and check a model; return also whether attention and MLP are parallel.
-
-    Where the sites that an experiment found do not pass the check, the model is checked as one of whole layers.
-    """
-    wrappers = ModelWrappers(model, architecture)
-    try:
-        with refusing_failures(model, "The model's layers do not run one by one", "Use a supported family"):
-            return wrappers, check_hooks(wrappers)
-    except UnsupportedModel as error:
-        wrappers.remove()
-        if not architecture.recognised or architecture.whole:
-            raise
-        return _wrap(model, only_whole(architecture, error.found))
-    except BaseException:
-        wrappers.remove()
-        raise
-
-
 def _count_bytes(checkpoint: Checkpoint, dtype: torch.dtype, quantize: str) -> float:
     """Bytes that the weights will take, from the size of their files."""
     declared = DTYPES.get(str(checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype")), torch.float32)
@@ -307,21 +288,3 @@ def _load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
         )
         tokenizer("a")
     return tokenizer
-
-
-def _check_causal(config: dict[str, Any], spec: ModelSpec) -> None:
-    architectures, model_type = config.get("architectures") or [None], config.get("model_type", "")
-    if not isinstance(architectures, list) or not isinstance(model_type, str):
-        raise ModelError("Cannot read config.json", "architectures is no list, or model_type no text", "Copy it again")
-    declared = architectures[0]
-    if "AutoModelForCausalLM" in (config.get("auto_map") or {}):
-        if spec.trust_remote_code:
-            return
-        if not is_decoder_type(model_type, None):
-            raise ModelError("The model brings its own code", str(declared), "Add --trust-remote-code if you trust it")
-    if not is_decoder_type(model_type, None):
-        raise ModelError(
-            "Not a causal language model", f"model type {model_type!r}, {declared}", "Use a decoder-only model"
-        )
-    if not is_decoder_type(model_type, declared):
-        raise ModelError("Not a causal language model", f"the checkpoint is a {declared}", "Use a decoder-only model")

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from explorer.errors import UnsupportedModel
 from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.model.architecture import Architecture
+from explorer.model.dissection import only_whole
 from explorer.model.forward_policies import Hidden, Ids, LayerCall
+from explorer.model.module_calls import refusing_failures
 from explorer.model.wrappers import ModelWrappers
 
 
@@ -38,6 +41,27 @@ class _Seen:
             return
         if not _close(sum(map(Tensor.float, self.updates.values()), self.hidden.float()), hidden):
             _refuse(f"layer {layer} is not its input plus what its attention and MLP add")
+
+
+def wrap_checked(model: Any, architecture: Architecture) -> tuple[ModelWrappers, bool]:
+    """Wrap and check a model; return also whether attention and MLP are parallel.
+
+    Where the sites that an experiment found do not pass the check, the model is checked as one of whole layers.
+
+    Raises UnsupportedModel: see `check_hooks`.
+    """
+    wrappers = ModelWrappers(model, architecture)
+    try:
+        with refusing_failures(model, "The model's layers do not run one by one", "Use a supported family"):
+            return wrappers, check_hooks(wrappers)
+    except UnsupportedModel as error:
+        wrappers.remove()
+        if not architecture.recognised or architecture.whole:
+            raise
+        return wrap_checked(model, only_whole(architecture, error.found))
+    except BaseException:
+        wrappers.remove()
+        raise
 
 
 @torch.inference_mode()

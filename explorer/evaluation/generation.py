@@ -171,15 +171,17 @@ def _name_cache(model: Any) -> str:
 
 
 def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
-    """Make a KV cache that holds nothing for attention that is off, and keeps every layer's index.
+    """Make a cache that holds nothing for attention that is off, and keeps every layer's index.
 
-    With all attention off one empty layer stays, to be asked for its length.
+    With all attention off, or all that keeps a state, one empty layer stays, to be asked for its length or state.
     """
     cache = DynamicCache(config=loaded.model.config)
     off = [layer for layer in range(loaded.n_layers) if mask.off(layer)[0]]
-    asked = [layer for layer in range(loaded.n_layers) if not cache.is_linear[layer]]
-    for layer in off if set(asked) - set(off) else [layer for layer in off if layer not in asked[-1:]]:
-        cache.layers[layer] = DummyLayer()
+    last = {keeps_state: layer for layer, keeps_state in enumerate(cache.is_linear)}
+    on = {keeps_state for layer, keeps_state in enumerate(cache.is_linear) if layer not in off}
+    for layer in off:
+        if cache.is_linear[layer] in on or last[cache.is_linear[layer]] != layer:
+            cache.layers[layer] = DummyLayer()
     return cache
 
 

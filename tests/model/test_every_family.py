@@ -28,7 +28,7 @@ _WHOLE = ("bart", "openai-gpt", "gemma4_text", "doge")
 _REFUSED = {
     ("bert", "text"): "its tokens see those that come after them",
     ("paligemma", "images"): "its tokens see those that come after them",
-    ("gemma3n_text", "text"): "layer 3 reads what an earlier layer computed beside the residual stream",
+    ("inkling2_text", "text"): "its layers, run one by one, do not give its logits",
 }
 
 

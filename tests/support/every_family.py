@@ -99,11 +99,12 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
         "rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE},
         "layer_types": ["sliding_attention", "full_attention"] * 2,
     },
+    "nemotron_h": {"layers_block_type": ["mamba", "moe", "attention", "mamba"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "reformer": {"is_decoder": True, "axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 16]},
     "zamba": {"attention_hidden_size": 64, "attention_head_dim": 16},
     "zaya": {"num_experts_per_tok": 1},
-    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0}},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0}},
     **{
         name: {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}}
         for name in _OF_THREE_POSITIONS

@@ -120,7 +120,7 @@ def _write(
             ids,
             generation_config=config,
             attention_mask=torch.ones_like(ids),
-            **{_name_cache(loaded.model): make_cache(loaded, mask)},
+            **_pass_cache(loaded, mask),
             logits_processor=LogitsProcessorList([_Finite()]),
             streamer=streamer,
         )
@@ -164,10 +164,11 @@ def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
     return math.exp(min(nll, 700.0)) if math.isfinite(nll) else math.inf
 
 
-def _name_cache(model: Any) -> str:
-    """Name of the argument that a model takes its cache by; of a state space it is another one."""
-    taken = inspect.signature(model.forward).parameters
-    return "cache_params" if "cache_params" in taken else "past_key_values"
+def _pass_cache(loaded: LoadedModel, mask: Mask) -> dict[str, Any]:
+    """Return a cache under the name that the model takes it by, which of a state space is another; some take none."""
+    taken = inspect.signature(loaded.model.forward).parameters
+    name = next((name for name in ("cache_params", "past_key_values") if name in taken), None)
+    return {"use_cache": False} if name is None else {name: make_cache(loaded, mask)}
 
 
 def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:

@@ -98,7 +98,7 @@ def turned_off(model: Any, loaded: LoadedModel, mask: Any) -> Any:
 
     def itself(_: Any, args: Any, kwargs: Any, output: Any) -> Any:
         hidden = args[0] if args else kwargs["hidden_states"]
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+        return (hidden, *output[1:]) if isinstance(output, (tuple, list)) else hidden
 
     layers = model.get_submodule(loaded.architecture.layers)
     for layer in mask.whole_layers:

@@ -34,6 +34,12 @@ def rehearse(loaded: LoadedModel, config: dict[str, Any], layout: Layout) -> Non
         raise ExportError(
             "No model of these layers can be made", first_line(error), "Turn off sites only, or other layers"
         ) from error
+    if difference := _compare(old.pop(), new.pop()):
+        raise ExportError(
+            "Layers cannot be dropped exactly",
+            f"a tensor outside of the layers has a part of each: {difference}",
+            "Turn off sites only",
+        )
     for number, layer in enumerate(layout.kept):
         if difference := _compare(old[layer], new[number]):
             raise ExportError(
@@ -54,11 +60,14 @@ def _read_floats(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _make_layers(loaded: LoadedModel, config: Any) -> list[dict[str, Any]]:
+    """Make a config's model without memory; describe its layers and, last, the shapes of all other tensors."""
     if getattr(config, "quantization_config", None) is not None:
         del config.quantization_config
     with torch.device("meta"):
         model = type(loaded.model)._from_config(config, dtype=torch.bfloat16)
-    return [_describe(layer) for layer in model.get_submodule(loaded.architecture.layers)]
+    inside = f"{loaded.architecture.layers}."
+    outside = {name: tuple(each.shape) for name, each in model.named_parameters() if not name.startswith(inside)}
+    return [*map(_describe, model.get_submodule(loaded.architecture.layers)), outside]
 
 
 def _describe(layer: nn.Module) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Every class of transformers' causal mapping, and the image-text ones -> docs/families.md: what works, one line each.
 
-`python -m tests.support.family_table` makes a tiny random model of each in a process of its own, and holds what the
-library does with it to plain transformers. With names it prints their lines and writes nothing.
+`python -m tests.support.family_table > lines.jsonl` makes a tiny random model of each in a process of its own, holds
+what the library does with it to plain transformers, and prints a line as JSON; with names, of those only.
+`python -m tests.support.family_table --write lines.jsonl` makes the page of such lines.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from explorer.model.loading import LoadedModel, quieten_libraries
 from explorer.storage.store import Store
 from tests.support.every_family import CAUSAL, IMAGE_TEXT, make_config, pick_class
 from tests.support.more_families import turned_off
-from tests.support.tiny_models import WINDOW, load_folder, save
+from tests.support.tiny_models import REPOSITORY, WINDOW, load_folder, save
 
 #: Seconds that one family may take.
 LIMIT = 300
@@ -211,8 +212,37 @@ def examine_apart(name: str, kind: str) -> Line:
     return Line(**json.loads(text)) if text else Line(name, kind, "error", "it took too long, or crashed")
 
 
+_HEAD = """# Families
+
+What works of each class of transformers' causal mapping, and of image-text ones, whose language model is measured. Written by
+`tests/support/family_table.py`, which makes a tiny random model of each and holds it to plain transformers: logits under masks,
+similarity, text with a cache, and what is exported.
+
+*full*: layers, attention and MLPs can go. *layers*: only whole layers can, for a layer is not its input plus what its modules
+add. *refused*: with the line that says why. *not made*: the harness could not make a tiny model.
+
+| model type | of | works | but |
+|---|---|---|---|
+"""
+
+
+def write_page(lines: list[Line]) -> str:
+    """Return docs/families.md of the lines, in their order."""
+    rows = []
+    for line in lines:
+        left = [f"{check}: {found}" for check, found in line.found.items() if found != "yes"]
+        said = "; ".join([*([line.why] if line.why else []), *left]).replace("|", "/")
+        rows.append(f"| {line.name} | {line.kind} | {line.mode} | {said} |")
+    return _HEAD + "\n".join(rows) + "\n"
+
+
 def main(names: list[str]) -> None:
-    """Examine families and print their lines as JSON."""
+    """Examine families and print their lines as JSON, or write the page of such lines."""
+    if names[:1] == ["--write"]:
+        texts = [text for name in names[1:] for text in Path(name).read_text(encoding="utf-8").splitlines()]
+        lines = {(line.kind == "images", line.name): line for line in (Line(**json.loads(text)) for text in texts)}
+        (REPOSITORY / "docs" / "families.md").write_text(write_page([lines[key] for key in sorted(lines)]))
+        return
     warnings.simplefilter("ignore")
     quieten_libraries()
     torch.set_num_threads(1)

@@ -214,12 +214,12 @@ def examine_apart(name: str, kind: str) -> Line:
 
 _HEAD = """# Families
 
-What works of each class of transformers' causal mapping, and of image-text ones, whose language model is measured. Written by
-`tests/support/family_table.py`, which makes a tiny random model of each and holds it to plain transformers: logits under masks,
-similarity, text with a cache, and what is exported.
+What works of each class of transformers' causal mapping, and of image-text ones, whose language model is measured.
+Written by `tests/support/family_table.py`, which makes a tiny random model of each and holds it to plain transformers:
+logits under masks, similarity, text with a cache, and what is exported.
 
-*full*: layers, attention and MLPs can go. *layers*: only whole layers can, for a layer is not its input plus what its modules
-add. *refused*: with the line that says why. *not made*: the harness could not make a tiny model.
+*full*: layers, attention and MLPs can go. *layers*: only whole layers can, for a layer is not its input plus what its
+modules add. *refused*: with the line that says why. *not made*: the harness could not make a tiny model.
 
 | model type | of | works | but |
 |---|---|---|---|

@@ -1,4 +1,5 @@
 from .abilities import draw_abilities as draw_abilities, find_metric as find_metric
+from .choices import draw_choices as draw_choices, draw_variance as draw_variance
 from .curves import (
     AXES as AXES,
     Shares as Shares,
@@ -15,6 +16,7 @@ from .layers import (
 )
 from .pairs import draw_pairs as draw_pairs
 from .style import UNIT_LABELS as UNIT_LABELS, shade as shade
+from .training import draw_training as draw_training
 from .triangle import (
     TOKEN_LABELS as TOKEN_LABELS,
     draw_redundancy as draw_redundancy,

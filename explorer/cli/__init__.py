@@ -11,6 +11,7 @@ import typer
 from explorer import interrupts
 from explorer.cli import (  # noqa: F401  # each adds its verbs
     cache,
+    choices,
     combine,
     evaluate,
     export,

@@ -50,7 +50,7 @@ def evaluate(
     if not names:
         raise typer.BadParameter(f"{tasks!r} names no task", param_hint="--tasks")
     masks = list(dict.fromkeys([*map(work.mask, mask), *_find_steps(work, plan, steps)]))
-    modified = [work.vary(each, modify) for each in masks if each] if modify else []
+    modified = [work.vary(each, modify) for each in [each for each in masks if each] or [NONE]] if modify else []
     asking = Asking(include, limit, num_fewshot, chat)
     found = ask(work.loaded, work.corpus, [*masks, *modified], work.store, names, asking, work.progress)
     costs = _find_costs(work, [answers.variant for answers in found[0].answers]) if decode_speed else None

@@ -5,12 +5,14 @@ from .engine import (
     list_single_sites as list_single_sites,
 )
 from .failures import explain as explain
+from .healing import Healing as Healing, ask_healing as ask_healing, ask_step_time as ask_step_time
 from .job import Job as Job
 from .recovery import Recovery as Recovery
 from .requests import (
     Passage as Passage,
     ask_abilities as ask_abilities,
     ask_attention as ask_attention,
+    ask_choices as ask_choices,
     ask_curve as ask_curve,
     ask_decode_speeds as ask_decode_speeds,
     ask_importance as ask_importance,

@@ -24,7 +24,7 @@ from explorer.measures import (
     measure_interactions,
 )
 from explorer.model import LoadedModel
-from explorer.plans import Abilities, Curve, Plan, PlanSpec, trace_abilities, trace_plan
+from explorer.plans import Abilities, Choices, Curve, Plan, PlanSpec, compare_choices, trace_abilities, trace_plan
 from explorer.text import Corpus
 
 _PERMUTATIONS = 4  # drawn for Shapley values
@@ -118,3 +118,20 @@ def ask_abilities(engine: Engine, owner: str, view: View, spec: PlanSpec, tasks:
 
     more: tuple[str, ...] = (str(spec), *tasks, str(items))
     return engine.ask(owner, "abilities", view.source, f"Answers along {spec}", SWEEP, work, more, f"abilities {more}")
+
+
+def ask_choices(
+    engine: Engine, owner: str, view: View, texts: tuple[str, ...], objectives: tuple[str, ...], number: int
+) -> Job:
+    """Ask which layers each text and objective would remove first."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Choices:
+        corpora = [engine.resident.cut(loaded, text, view.tokens, view.window) for text in texts]
+
+        def tell(done: int, total: int) -> None:
+            job.progress(done, total, "Texts and objectives")
+
+        return compare_choices(loaded, corpora, objectives, number, engine.store, progress=job.progress, listener=tell)
+
+    more = (texts, objectives, number)
+    return engine.ask(owner, "choices", view.source, "What texts and objectives remove first", SWEEP, work, more)

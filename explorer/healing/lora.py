@@ -16,7 +16,6 @@ from explorer.extras import require
 from explorer.healing.losses import predict
 from explorer.healing.recipe import LOSS, PRESETS, TEXT, list_options, read_options, read_recipe
 from explorer.healing.student import Student
-from explorer.healing.training import Training
 from explorer.healing.training_text import find_windows
 from explorer.masks import PARTS, Site
 from explorer.model import LoadedModel, Twin, make_twin
@@ -33,6 +32,8 @@ def fit_lora(setting: Setting) -> Fitted:
         ModifyError: there is no linear map to adapt, or see `Training.run`.
     """
     require("peft")
+    from explorer.healing.training import Training
+
     options = read_options(setting)
     maps = list(list_maps(setting, options["targets"]))
     if not maps:
@@ -120,4 +121,5 @@ LORA = Modifier(
         *list_options("100", "1e-3"),
     ),
     needs_mask=False,
+    trains=True,
 )  # fmt: skip

@@ -22,7 +22,7 @@ from explorer.errors import ModifyError, first_line
 from explorer.healing.recipe import Recipe
 from explorer.healing.runs import Checkpoint, find_folder, list_checkpoints
 from explorer.healing.student import NotFinite, Student
-from explorer.healing.watcher import TrainingRecord, find_watcher
+from explorer.healing.watcher import find_watcher, read_record
 from explorer.healing.windows import TrainingWindows
 from explorer.model import slice_rows
 from explorer.modifiers import Setting
@@ -231,12 +231,3 @@ class _Teller(TrainerCallback):
             str(self.training.setting.origin.modifier), self.training.part, self.training.recipe.steps, entry
         ):
             self.watcher.record(record)
-
-
-def read_record(modifier: str, part: int, steps: int, entry: dict[str, Any]) -> TrainingRecord | None:
-    """Return what the Trainer noted of a step or a checkpoint; None of what it notes beside."""
-    if "loss" not in entry and "eval_loss" not in entry:
-        return None
-    loss, rate, validation = (entry.get(name) for name in ("loss", "learning_rate", "eval_loss"))
-    pace = entry["rows"], entry["seconds"], entry["tokens"]
-    return TrainingRecord(modifier, part, entry["step"], steps, loss, rate, validation, *pace)

@@ -18,3 +18,4 @@ from .resampling import (
 )
 from .ridge import fit_ridge as fit_ridge
 from .ridge_sums import PENALTIES as PENALTIES, RidgeSolution as RidgeSolution, RidgeSums as RidgeSums
+from .variance import VarianceShare as VarianceShare, share_variance as share_variance

@@ -33,6 +33,14 @@ _MOST_SITES = 1_000_000
 _REMEDY = "Write METHOD/UNIT[;option=value], such as block-influence/layer or greedy/site;criterion=kl"
 
 
+def check_criterion(name: str) -> str:
+    """Return the name of a criterion. Raises PlanError if there is none of this name."""
+    if name not in CRITERIA and not is_item_criterion(name):
+        remedy = f"Use one of {', '.join(CRITERIA)}, task:NAME or probe:NAME"
+        raise PlanError("Unknown criterion", repr(name), remedy)
+    return name
+
+
 @dataclass(frozen=True)
 class PlanSpec:
     """How to choose what to remove. Its text form is `METHOD/UNIT`, with `;name=value` where not the default.
@@ -75,9 +83,7 @@ class PlanSpec:
             )
         if self.iterative and not method.iterative:
             raise PlanError(f"{self.method} does not measure again", "iterative", "Leave it out")
-        if self.criterion not in CRITERIA and not is_item_criterion(self.criterion):
-            remedy = f"Use one of {', '.join(CRITERIA)}, task:NAME or probe:NAME"
-            raise PlanError("Unknown criterion", repr(self.criterion), remedy)
+        check_criterion(self.criterion)
         self._check_numbers()
         if self.modify and not method.search:
             raise PlanError(f"{self.method} judges no masks", f"modify {self.modify}", "Leave it out, or use greedy")

@@ -58,3 +58,17 @@ def test_what_is_no_task_is_one_line(page: Page, url: str, tiny: Tiny) -> None:
     page.get_by_role("textbox", name="Tasks").fill("/etc/task.yaml")
     page.keyboard.press("Enter")
     expect(page.get_by_text("/etc/task.yaml is not the name of a task.")).to_be_visible()
+
+
+def test_texts_and_objectives_are_compared(page: Page, url: str, tiny: Tiny, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(" ".join(str(i * i) for i in range(2000)))
+    page.goto(f"{url}/evaluate?{urlencode({**TOKENS, 'model': str(tiny.folder('llama'))})}")
+    page.get_by_text("Text and objective", exact=True).click()
+    page.get_by_role("textbox", name="Texts, one a line").fill(f"python-docs\n{other}")
+    page.get_by_role("button", name="Compare them").click()
+    drawn = page.locator(".st-key-plot-choices .js-plotly-plot")
+    expect(drawn).to_be_visible()
+    page.wait_for_function("p => p._fullData && p._fullData[0].z.length === 20", arg=drawn.element_handle())
+    expect(page.locator(".st-key-plot-variance .js-plotly-plot")).to_be_visible()
+    assert page.locator("[data-testid=stException]").count() == 0

@@ -9,14 +9,17 @@ from explorer.benchmarks.evaluation import Answers, Evaluation
 from explorer.benchmarks.question import Question
 from explorer.benchmarks.request import Likelihood
 from explorer.charts.abilities import draw_abilities
+from explorer.charts.choices import draw_choices, draw_variance
 from explorer.charts.curves import Shares
 from explorer.evaluation.scores import Score
 from explorer.masks.mask import Mask
 from explorer.model.cost_model import Costs
 from explorer.plans.abilities import Abilities
+from explorer.plans.choices import Choices
 from explorer.plans.curve import Curve
 from explorer.plans.plan import Plan, PlanSpec
 from ui.evaluate.ability_curves import list_abilities, list_losses
+from ui.evaluate.choice_matrix import list_choices, list_variance
 from ui.evaluate.flipped_items import list_flipped
 
 SHARES = Shares("layers", 4, lambda mask: Costs(1, 1, 1, 1))
@@ -87,3 +90,17 @@ def test_questions_that_flip_are_listed_with_both_log_likelihoods(found: Abiliti
     assert table["changed to"] == ["wrong", "wrong", "wrong", "right"]
     assert table["log-likelihood before"] == [-2.0] * 4
     assert list_flipped(found.evaluations[0], 1, 1)["question"] == []
+
+
+def test_agreement_and_variance_are_drawn_as_they_are() -> None:
+    removed = np.random.default_rng(0).random((2, 2, 2, 6)).argsort(axis=-1) < 2
+    found = Choices(("x", "y"), ("kl", "perplexity"), tuple(Mask.of_layers([i]) for i in range(6)), removed)
+    (matrix,) = draw_choices(found).data
+    assert matrix.z.shape == (8, 8)
+    assert matrix.y[1] == "x, kl, greedy"
+    assert matrix.z[0, 1] == (removed[0, 0, 0] & removed[0, 0, 1]).sum() / 2
+    (bars,) = draw_variance(found).data
+    assert list(bars.x) == [each.share for each in found.variance.values()] == list_variance(found)["share"]
+    table = list_choices(found)
+    assert table["removed"][5] == str(found.find(1, 0, 1))
+    assert table["y, kl, greedy"][5] == 1

@@ -387,3 +387,9 @@ def test_what_trains_is_wide_in_a_narrow_model(tiny: Tiny, corpus: Corpus) -> No
     student = Student(narrow.model, ["lm_head.weight"], lambda run, rows: torch.zeros(()))
     assert student.values[0].dtype == torch.float32
     assert student.tensors["lm_head.weight"].dtype == torch.bfloat16
+
+
+def test_what_it_took_is_counted(llama: LoadedModel, corpus: Corpus) -> None:
+    delta = make(llama, corpus, "lora;steps=5;check=5")
+    windows = 5 * 4 + 2  # trained on, and kept apart
+    assert delta.origin.forwards == pytest.approx(windows / len(corpus.calibration) * 3 / 4)

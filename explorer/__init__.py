@@ -1,8 +1,8 @@
 """Find out which parts of a decoder language model could go, and write the smaller checkpoint.
 
-    load -> tokenize -> measure -> plan -> modify -> score | generate -> export
+    load -> tokenize -> measure -> plan -> modify -> score | evaluate | generate -> export
 
-Each arrow is one function; the eleven names of this package are enough for the flow, and are imported when asked for.
+Each arrow is one function; the twelve names of this package are enough for the flow, and are imported when asked for.
 """
 
 import lazy_loader

@@ -1,3 +1,4 @@
+from .benchmarks import evaluate as evaluate
 from .checkpoints import ModelSpec as ModelSpec
 from .evaluation import generate as generate, score as score
 from .export import export as export

@@ -52,6 +52,10 @@ class ExportError(ExplorerError):
     """The checkpoint cannot be written, or is not what was measured."""
 
 
+class TaskError(ExplorerError):
+    """The task cannot be found, read or answered."""
+
+
 class DeviceError(ExplorerError):
     """The device is missing or out of memory."""
 

@@ -1,3 +1,5 @@
+from .abilities import draw_abilities as draw_abilities, find_metric as find_metric
+from .choices import draw_choices as draw_choices, draw_variance as draw_variance
 from .curves import (
     AXES as AXES,
     Shares as Shares,

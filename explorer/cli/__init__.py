@@ -9,7 +9,19 @@ from typing import NoReturn
 import typer
 
 from explorer import interrupts
-from explorer.cli import cache, export, info, measure, modify, plan, score, verb  # noqa: F401  # each adds its verbs
+from explorer.cli import (  # noqa: F401  # each adds its verbs
+    cache,
+    choices,
+    combine,
+    evaluate,
+    export,
+    info,
+    measure,
+    modify,
+    plan,
+    score,
+    verb,
+)
 from explorer.cli.verb import app
 from explorer.errors import ExplorerError, escape, shorten
 

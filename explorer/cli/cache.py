@@ -10,7 +10,7 @@ import typer
 
 from explorer.cli.verb import verb
 from explorer.cli.work import Work
-from explorer.storage import Holding, choose, count_rows, evict, read_age, read_size, take_stock
+from explorer.storage import Holding, choose_evicted, count_rows, evict, read_age, read_size, take_stock
 
 _KINDS = ("model", "arrays", "delta", "training", "scores", "set aside")
 
@@ -28,7 +28,7 @@ def cache(
     size = read_size(larger_than) if larger_than else None
     work.tidy()
     held = take_stock(folder)
-    gone = choose(held, age, size, now)
+    gone = choose_evicted(held, age, size, now)
     if not dry_run:
         evict(gone)
         held = take_stock(folder)

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from jaxtyping import Float64
 
 from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, describe_corpus, verb
 from explorer.cli.work import Work
+from explorer.masks import Mask, find_units
 from explorer.measures import MEASURES, Importance, SimilarityStats
 from explorer.plans import MOST_SEED
 from explorer.text import Corpus
@@ -49,7 +51,7 @@ def measure(
         }
         answers.append(_describe_redundancy(found, corpus) | described)
     answer = {"model": work.settings.model, "dtype": work.loaded.dtype, "variant": str(variant), **answers[0]}
-    tables = [_write_table(each, work.loaded.n_layers, bootstrap, seed) for each in importances]
+    tables = [_write_table(each, variant.mask, work.loaded.n_layers, bootstrap, seed) for each in importances]
     if len(answers) == 1:
         return answer, "\n".join(tables[0])
     agreement = _describe_agreement(importances)
@@ -157,15 +159,20 @@ def _write_agreement(agreement: dict[str, Any], texts: list[str]) -> list[str]:
     return lines
 
 
-def _write_table(found: list[Importance], n_layers: int, bootstrap: int, seed: int) -> list[str]:
+def _write_table(found: list[Importance], mask: Mask, n_layers: int, bootstrap: int, seed: int) -> list[str]:
     columns = [(f"{each.measure} {each.unit}", each, each.intervals(bootstrap, seed)) for each in found]
     widths = [max(len(title), 10 if intervals is None else 30) for title, _, intervals in columns]
     lines = ["layer  " + "  ".join(title.ljust(width) for (title, *_), width in zip(columns, widths, strict=True))]
+    off = {each.unit: [unit <= mask for unit in find_units(n_layers, each.unit)] for each in found}
     for layer in range(n_layers):
         cells = [
-            f"{each.values[layer]:.4g}"
-            + ("" if intervals is None else f" [{intervals[layer, 0]:.4g}, {intervals[layer, 1]:.4g}]")
-            for _, each, intervals in columns
+            "off" if off[each.unit][layer] else _write_value(each, intervals, layer) for _, each, intervals in columns
         ]
         lines.append(f"{layer:>5}  " + "  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip())
     return lines
+
+
+def _write_value(found: Importance, intervals: Float64[np.ndarray, "layers 2"] | None, layer: int) -> str:
+    if intervals is None:
+        return f"{found.values[layer]:.4g}"
+    return f"{found.values[layer]:.4g} [{intervals[layer, 0]:.4g}, {intervals[layer, 1]:.4g}]"

@@ -1,7 +1,8 @@
-"""modify: make up for what was removed, and say how much of the loss is won back."""
+"""modify: make up for what was removed, or put zeros into what is left, and say what becomes of the loss."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,7 @@ def modify(
 ) -> tuple[dict[str, Any], str]:
     """Make up for what is off, refitting what is left if nothing else is named: how much of the loss is won back."""
     from explorer.evaluation import find_recovered, score
+    from explorer.sparsity import count_zeros, list_zeros
 
     if out is not None and not out.absolute().parent.is_dir():
         raise ModifyError("Cannot write the delta", f"no folder {out.parent}", "Name a file in a folder that is there")
@@ -45,6 +47,7 @@ def modify(
     for corpus in [work.corpus, *(work.corpora(texts) if texts else [])]:
         pruned, modified = score(work.loaded, corpus, [chosen, variant], work.store, progress=work.progress)
         rows.append((corpus, pruned, modified, find_recovered(pruned, modified)))
+    zeros = count_zeros(list_zeros(work.loaded, variant))
     written = [] if out is None else _write(out, variant.deltas)
     answer: dict[str, Any] = {
         "model": work.settings.model,
@@ -53,6 +56,7 @@ def modify(
         "deltas": [_describe_delta(delta) for delta in variant.deltas],
         **_describe(rows[0]),
         "texts": [{"corpus": describe_corpus(row[0]), **_describe(row)} for row in rows[1:]],
+        "zeros": zeros and zeros.describe(),
         "out": written,
     }
     lines = [
@@ -61,6 +65,7 @@ def modify(
         f"{delta.origin.seconds:.1f} s"
         for delta in variant.deltas
     ]
+    lines += [f"Zeros: {zeros}"] if zeros else []
     lines += [f"{'text':<24}{'whole':<11}{'pruned':<11}{'modified':<11}won back of the loss (95% interval)"]
     lines += [_write_row(*row) for row in rows]
     return answer, "\n".join([*lines, *(f"Wrote {path}" for path in written)])
@@ -108,8 +113,9 @@ def _describe_delta(delta: Delta) -> dict[str, Any]:
 
 def _write_row(corpus: Corpus, pruned: Score, modified: Score, recovered: Recovered) -> str:
     perplexities = (f"{found.perplexity:<11.5g}" for found in (pruned.unpruned, pruned, modified))
+    share = "nothing was lost" if math.isnan(recovered.share) else f"{recovered.share:.1%}"
     interval = "" if recovered.interval is None else f"  [{recovered.interval[0]:.1%}, {recovered.interval[1]:.1%}]"
-    return f"{corpus.name:<24}{''.join(perplexities)}{recovered.share:.1%}{interval}"
+    return f"{corpus.name:<24}{''.join(perplexities)}{share}{interval}"
 
 
 def _write(out: Path, deltas: tuple[Delta, ...]) -> list[str]:

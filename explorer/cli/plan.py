@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = PlanSpec()
 _MOST_FRACTIONS = 100
+_CRITERION_HELP = f"What a search lowers: {', '.join(CRITERIA)}, task:NAME or probe:NAME."
 _WIDTH_HELP = "; ".join(
     f"{name}: {option.label}" for name, method in METHODS.items() for option in method.options if option.name == "width"
 )
@@ -44,7 +45,7 @@ def plan(
     ] = "",
     iterative: Annotated[bool, typer.Option("--iterative", help="Measure again after each removal.")] = False,
     protect: Annotated[str, typer.Option(help="Layers that stay: 0-3,28, or first,last, or first4,last2.")] = "none",
-    criterion: Annotated[str, typer.Option(help="What a search lowers: " + ", ".join(CRITERIA))] = "perplexity",
+    criterion: Annotated[str, typer.Option(help=_CRITERION_HELP)] = "perplexity",
     modify: Annotated[
         str, typer.Option(help="What makes up for each mask that a search tries, such as refit, before it is judged.")
     ] = "",

@@ -28,7 +28,7 @@ def score(
     windows = _split(split)
     planned = [work.mask("none", plan, step)] if plan or step is not None else []
     masks = list(dict.fromkeys([NONE, *map(work.mask, mask), *planned]))
-    modified = [work.vary(mask, modify) for mask in masks if mask] if modify else []
+    modified = [work.vary(mask, modify) for mask in [each for each in masks if each] or masks] if modify else []
     scores = score_masks(work.loaded, work.corpus, [*masks, *modified], work.store, windows, work.progress)
     answer: dict[str, Any] = {
         "model": work.settings.model,

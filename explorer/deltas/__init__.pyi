@@ -7,7 +7,7 @@ from .modifier_spec import (
 )
 from .places import list_places as list_places
 from .stand_in import StandIn as StandIn
-from .variant import Variant as Variant, find_changes as find_changes, find_prefix as find_prefix
+from .variant import Variant as Variant, find_layer_key as find_layer_key, find_prefix_key as find_prefix_key
 from .weight_change import (
     LowRankUpdate as LowRankUpdate,
     SparsityPattern as SparsityPattern,

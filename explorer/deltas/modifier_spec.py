@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from explorer.errors import ModifyError, shorten
 
 _LONGEST = 400  # characters of a spec's text
-_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_NAME, _OPTION = re.compile(r"[a-z][a-z0-9+-]*"), re.compile(r"[a-z][a-z0-9-]*")
 _VALUE = re.compile(r"[A-Za-z0-9.:_+%-]+")
 _BEFORE_OPTION = re.compile(",(?=[^,;]*=)")
 
@@ -19,7 +19,7 @@ class ModifierSpec:
     """A way to change weights by name: `linear;rank=64`.
 
     The text form is canonical: options are sorted, `parse` and `str` are inverse. What options there are, and which
-    values they take, is the modifier's to say: see `recovery.find_modifier`.
+    values they take, is the modifier's to say: see `modifiers.find_modifier`.
 
     Args:
         name: of the modifier.
@@ -35,7 +35,7 @@ class ModifierSpec:
         name, *rest = (part.strip() for part in text[: _LONGEST + 1].split(";"))
         options = dict(part.partition("=")[::2] for part in rest)
         sound = _NAME.fullmatch(name) and all(
-            _NAME.fullmatch(key) and _VALUE.fullmatch(value) for key, value in options.items()
+            _OPTION.fullmatch(key) and _VALUE.fullmatch(value) for key, value in options.items()
         )
         if len(text) > _LONGEST or len(options) < len(rest) or not sound:
             raise ModifyError("Malformed modifier", shorten(repr(text), 100), "Write NAME or NAME;option=value")

@@ -27,14 +27,12 @@ class Variant:
     removed: Mask = NONE
 
     def __post_init__(self) -> None:
-        below: tuple[str, ...] = ()
-        for delta in self.deltas:
+        for place, delta in enumerate(self.deltas):
             if delta.mask != self.mask - self.removed:
                 found = f"{delta.modifier} for {delta.mask}, and {self.mask - self.removed} is off"
                 raise ModifyError("The delta was made for another mask", found, "Make it anew for this mask")
-            if delta.origin.below != below:
+            if delta.origin.below != tuple(each.digest for each in self.deltas[:place]):
                 raise ModifyError("The delta was made over others", str(delta.modifier), "Keep the order of deltas")
-            below = (*below, delta.digest)
 
     def __str__(self) -> str:
         made = " + ".join([str(self.mask - self.removed), *(str(delta.modifier) for delta in self.deltas)])
@@ -66,12 +64,12 @@ class Variant:
         return bool(self.mask or self.deltas)
 
 
-def find_changes(variant: Mask | Variant, layer: int) -> Hashable:
+def find_layer_key(variant: Mask | Variant, layer: int) -> Hashable:
     """Return what is otherwise in a layer: those for which it is equal run it alike from equal inputs."""
     return variant.mask.off(layer), tuple(delta.digest for delta in variant.deltas if layer in delta.layers)
 
 
-def find_prefix(variant: Mask | Variant, layer: int) -> Hashable:
+def find_prefix_key(variant: Mask | Variant, layer: int) -> Hashable:
     """Return what is otherwise before a layer: those for which it is equal have the same states there."""
     before = (delta.digest for delta in variant.deltas if min(delta.layers, default=layer) < layer)
     return frozenset(site for site in variant.mask.sites if site.layer < layer), tuple(before)

@@ -1,12 +1,12 @@
 from .breadth_first import run_batches as run_batches, run_breadth_first as run_breadth_first
 from .decode_speed import DecodeSpeed as DecodeSpeed, measure_decode_speed as measure_decode_speed
 from .divergence import Divergence as Divergence, measure_divergence as measure_divergence
-from .generation import generate as generate
+from .generation import generate as generate, write_until as write_until
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache
 from .nll import find_nll as find_nll, slice_positions as slice_positions, token_nll as token_nll
 from .perplexity import (
-    Live as Live,
-    recall as recall,
+    LiveScoring as LiveScoring,
+    find_stored_scores as find_stored_scores,
     score as score,
     score_tokens as score_tokens,
 )

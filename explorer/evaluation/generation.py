@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 from transformers.cache_utils import DummyLayer
 from transformers.generation.streamers import BaseStreamer
@@ -20,7 +24,7 @@ from transformers.generation.streamers import BaseStreamer
 from explorer.deltas import Variant
 from explorer.errors import TextError, UnsupportedModel
 from explorer.evaluation.samples import Sample
-from explorer.evaluation.streaming import Listener, TextSoFar, TokenTimes
+from explorer.evaluation.token_streaming import Listener, TextSoFar, TokenTimes
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.stopwatch import timing
@@ -82,6 +86,39 @@ def generate(
     )
 
 
+@torch.inference_mode()
+def write_until(
+    loaded: LoadedModel, variant: Mask | Variant, ids: Sequence[int], stops: Sequence[str], max_new_tokens: int
+) -> list[int]:
+    """Write on greedily from token ids until one of some texts is written, or a token that ends a text.
+
+    Returns:
+        The new ids, up to the one that completed a stop; where a logit is not finite they end before.
+
+    Raises:
+        MaskError: the variant names a layer that the model lacks.
+        UnsupportedModel: the model is streamed.
+    """
+    check_writes(loaded)
+    prompt = torch.tensor([ids], device=loaded.device)
+    stopping = StoppingCriteriaList([_Stop(loaded.tokenizer, len(ids), stops)])
+    with loaded.wrappers.as_variant(variant.checked(loaded.n_layers)):
+        written, _ = _write(loaded, variant.mask, prompt, max_new_tokens, None, stopping, **_sampling(0))
+    return written[len(ids) :].tolist()
+
+
+class _Stop(StoppingCriteria):
+    """Ends a text when what was written has one of some texts in it."""
+
+    def __init__(self, tokenizer: Any, start: int, stops: Sequence[str]) -> None:
+        self.tokenizer, self.start, self.stops = tokenizer, start, [stop for stop in stops if stop]
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        text = decode(self.tokenizer, input_ids[0, self.start :].tolist())
+        done = any(stop in text for stop in self.stops)
+        return torch.full((len(input_ids),), done, device=input_ids.device)
+
+
 def check_writes(loaded: LoadedModel) -> None:
     """Raise UnsupportedModel for a streamed model, which would be read once for every token."""
     if loaded.spec.stream:
@@ -104,7 +141,13 @@ def time_decoding(loaded: LoadedModel, variant: Mask | Variant, tokens: int) -> 
 
 
 def _write(
-    loaded: LoadedModel, mask: Mask, ids: torch.Tensor, tokens: int, streamer: BaseStreamer | None, **more: Any
+    loaded: LoadedModel,
+    mask: Mask,
+    ids: torch.Tensor,
+    tokens: int,
+    streamer: BaseStreamer | None,
+    stopping: StoppingCriteriaList | None = None,
+    **more: Any,
 ) -> tuple[torch.Tensor, bool]:
     """Return the ids of a prompt and of what the model, masked by the caller, writes on; and whether it overflowed."""
     config = GenerationConfig(
@@ -119,9 +162,10 @@ def _write(
             ids,
             generation_config=config,
             attention_mask=torch.ones_like(ids),
-            past_key_values=make_cache(loaded, mask),
+            **_pass_cache(loaded, mask),
             logits_processor=LogitsProcessorList([_Finite()]),
             streamer=streamer,
+            stopping_criteria=stopping,
         )
     except _Overflow as overflow:
         return overflow.ids[0], True
@@ -158,20 +202,30 @@ def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
     """
     if ids.shape[1] < 2:
         return None
-    logits = loaded.model(ids, use_cache=False).logits[0, :-1].float()
+    logits = loaded.model(input_ids=ids, use_cache=False).logits[0, :-1].float()
     nll = float(F.cross_entropy(logits, ids[0, 1:].to(logits.device)))
     return math.exp(min(nll, 700.0)) if math.isfinite(nll) else math.inf
 
 
-def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
-    """Make a KV cache that holds nothing for attention that is off, and keeps every layer's index.
+def _pass_cache(loaded: LoadedModel, mask: Mask) -> dict[str, Any]:
+    """Return a cache under the name that the model takes it by, which of a state space is another; some take none."""
+    taken = inspect.signature(loaded.model.forward).parameters
+    name = next((name for name in ("cache_params", "past_key_values") if name in taken), None)
+    return {"use_cache": False} if name is None else {name: make_cache(loaded, mask)}
 
-    With all attention off one empty layer stays, to be asked for its length.
+
+def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
+    """Make a cache that holds nothing for attention that is off, and keeps every layer's index.
+
+    With all attention off, or all that keeps a state, one empty layer stays, to be asked for its length or state.
     """
     cache = DynamicCache(config=loaded.model.config)
     off = [layer for layer in range(loaded.n_layers) if mask.off(layer)[0]]
-    for layer in off[: loaded.n_layers - 1] if len(off) == loaded.n_layers else off:
-        cache.layers[layer] = DummyLayer()
+    last = {keeps_state: layer for layer, keeps_state in enumerate(cache.is_linear)}
+    on = {keeps_state for layer, keeps_state in enumerate(cache.is_linear) if layer not in off}
+    for layer in off:
+        if cache.is_linear[layer] in on or last[cache.is_linear[layer]] != layer:
+            cache.layers[layer] = DummyLayer()
     return cache
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from explorer.deltas import Variant, find_prefix
+from explorer.deltas import Variant, find_prefix_key
 from explorer.masks import Mask
 from explorer.model import Hidden
 
@@ -60,4 +60,4 @@ class HiddenStateCache:
 
 
 def _key(windows: str, layer: int, variant: Mask | Variant) -> _Key:
-    return windows, layer, find_prefix(variant, layer)
+    return windows, layer, find_prefix_key(variant, layer)

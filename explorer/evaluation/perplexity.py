@@ -23,7 +23,7 @@ from explorer.deltas import Variant
 from explorer.evaluation.breadth_first import run_batches, run_breadth_first
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.nll import WindowNll, token_nll, window_nll
-from explorer.evaluation.prefix_tree import KeptState, run_prefix_tree
+from explorer.evaluation.prefix_tree import BatchStates, run_prefix_tree
 from explorer.evaluation.scores import Estimate, Overflow, Score
 from explorer.masks import NONE, Mask
 from explorer.model import BatchedWindows, Ids, LayerInputs, LoadedModel, ModelWrappers, pad_batch, slice_rows
@@ -36,7 +36,7 @@ _Windows = Int[np.ndarray, "windows window"]
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveScoring:
     """What makes an answer quick that somebody waits for.
 
     Args:
@@ -55,7 +55,7 @@ def score(
     store: Store,
     split: Split = "held-out",
     progress: Progress = unreported,
-    live: Live | None = None,
+    live: LiveScoring | None = None,
     rows: slice = slice(None),
 ) -> list[Score]:
     """Score variants on one split, in the order given. What the store has is not computed again.
@@ -92,7 +92,7 @@ def score(
     return [scores.of(variant) for variant in variants]
 
 
-def recall(
+def find_stored_scores(
     loaded: LoadedModel, corpus: Corpus, variants: Sequence[_Variant], store: Store, split: Split = "held-out"
 ) -> dict[_Variant, Score]:
     """Return the scores of those variants that the store knows on every window of a split; compute nothing."""
@@ -171,7 +171,7 @@ class _Work:
 
     scores: _Scores
     progress: Progress
-    live: Live | None
+    live: LiveScoring | None
     asked: Sequence[Mask | Variant]
     done: int = 0
 
@@ -236,7 +236,7 @@ def score_batch(
     """
     layer_inputs = wrappers.layer_inputs(ids)
     for group, hidden in run_prefix_tree(
-        wrappers, layer_inputs, variants, KeptState(state_cache, ids) if state_cache else None
+        wrappers, layer_inputs, variants, BatchStates(state_cache, ids) if state_cache else None
     ):
         nll = window_nll(wrappers, hidden, ids)
         overflows = {} if np.isfinite(nll).all() else _find_overflows(wrappers, layer_inputs, group[0], np.isinf(nll))

@@ -6,13 +6,13 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
-from explorer.deltas import Variant, find_changes
+from explorer.deltas import Variant, find_layer_key
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.masks import Mask
 from explorer.model import Hidden, Ids, LayerInputs, ModelWrappers
 
 
-class KeptState:
+class BatchStates:
     """The states kept for one batch of windows."""
 
     def __init__(self, state_cache: HiddenStateCache, ids: Ids) -> None:
@@ -32,7 +32,7 @@ class KeptState:
 
 
 def run_prefix_tree(
-    wrappers: ModelWrappers, layer_inputs: LayerInputs, variants: Sequence[Mask | Variant], kept: KeptState | None
+    wrappers: ModelWrappers, layer_inputs: LayerInputs, variants: Sequence[Mask | Variant], kept: BatchStates | None
 ) -> Iterator[tuple[list[Mask | Variant], Hidden]]:
     """Yield variants with their last layer's output, running each distinct prefix once.
 
@@ -61,5 +61,5 @@ def fork(variants: list[Mask | Variant], layer: int) -> list[list[Mask | Variant
     """Part variants by what is otherwise in a layer, the smallest part first."""
     parts: dict[Hashable, list[Mask | Variant]] = defaultdict(list)
     for variant in variants:
-        parts[find_changes(variant, layer)].append(variant)
+        parts[find_layer_key(variant, layer)].append(variant)
     return sorted(parts.values(), key=len)

@@ -10,7 +10,9 @@ from .job import Job as Job
 from .recovery import Recovery as Recovery
 from .requests import (
     Passage as Passage,
+    ask_abilities as ask_abilities,
     ask_attention as ask_attention,
+    ask_choices as ask_choices,
     ask_curve as ask_curve,
     ask_decode_speeds as ask_decode_speeds,
     ask_importance as ask_importance,

@@ -11,7 +11,7 @@ from typing import Any
 
 from explorer.deltas import Variant, write_modifiers
 from explorer.errors import ExportError
-from explorer.evaluation import DecodeSpeed, Live, Sample, Score, generate, measure_decode_speed, score
+from explorer.evaluation import DecodeSpeed, LiveScoring, Sample, Score, generate, measure_decode_speed, score
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
 from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
@@ -93,7 +93,7 @@ class Engine:
         """Ask for the Score of the view's mask on the held-out windows."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            live = Live(self.resident.state_cache, lambda estimates: job.show(*estimates))
+            live = LiveScoring(self.resident.state_cache, lambda estimates: job.show(*estimates))
             return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
 
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from explorer.deltas import ModifierSpec, Variant
 from explorer.errors import ModifyError
-from explorer.evaluation import Estimate, HiddenStateCache, Live, Recovered, Score, find_recovered, score
+from explorer.evaluation import Estimate, HiddenStateCache, LiveScoring, Recovered, Score, find_recovered, score
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.modifiers import modify
@@ -71,7 +71,7 @@ def recover(
     Raises ModifyError, Cancelled: see `recovery.modify`.
     """
     variant = modify(loaded, corpus, mask, modifiers, store, progress)
-    live = Live(states, lambda estimates: listener(replace(estimates[0], score=_let_go(estimates[0].score))))
+    live = LiveScoring(states, lambda estimates: listener(replace(estimates[0], score=_let_go(estimates[0].score))))
     found, pruned = score(loaded, corpus, [variant, mask], store, progress=progress, live=live)
     return Recovery(
         pruned,

@@ -1,4 +1,4 @@
-"""What the Redundancy and Plans pages ask the worker for, beyond what every page does."""
+"""What the Redundancy, Plans and Evaluate pages ask the worker for, beyond what every page does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from explorer.benchmarks import Asking
 from explorer.evaluation import DecodeSpeed, measure_decode_speed, score_tokens
 from explorer.execution.engine import LASTING, Engine
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
@@ -23,7 +24,7 @@ from explorer.measures import (
     measure_interactions,
 )
 from explorer.model import LoadedModel
-from explorer.plans import Curve, Plan, PlanSpec, trace_plan
+from explorer.plans import Abilities, Choices, Curve, Plan, PlanSpec, compare_choices, trace_abilities, trace_plan
 from explorer.text import Corpus
 
 _PERMUTATIONS = 4  # drawn for Shapley values
@@ -106,3 +107,31 @@ def ask_curve(engine: Engine, owner: str, view: View, of: PlanSpec | Plan) -> Jo
 
     spec, more = (of.spec, (str(of.spec), *map(str, of.masks))) if isinstance(of, Plan) else (of, (str(of),))
     return engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, more, f"curve {more}")
+
+
+def ask_abilities(engine: Engine, owner: str, view: View, spec: PlanSpec, tasks: tuple[str, ...], items: int) -> Job:
+    """Ask for what a plan's steps can still do, and first for the plan; what is known so far is the partial result."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Abilities:
+        asking = Asking(limit=items)
+        return trace_abilities(loaded, corpus, spec, tasks, asking, engine.store, job.progress, job.show)
+
+    more: tuple[str, ...] = (str(spec), *tasks, str(items))
+    return engine.ask(owner, "abilities", view.source, f"Answers along {spec}", SWEEP, work, more, f"abilities {more}")
+
+
+def ask_choices(
+    engine: Engine, owner: str, view: View, texts: tuple[str, ...], objectives: tuple[str, ...], number: int
+) -> Job:
+    """Ask which layers each text and objective would remove first."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Choices:
+        corpora = [engine.resident.cut(loaded, text, view.tokens, view.window) for text in texts]
+
+        def tell(done: int, total: int) -> None:
+            job.progress(done, total, "Texts and objectives")
+
+        return compare_choices(loaded, corpora, objectives, number, engine.store, progress=job.progress, listener=tell)
+
+    more = (texts, objectives, number)
+    return engine.ask(owner, "choices", view.source, "What texts and objectives remove first", SWEEP, work, more)

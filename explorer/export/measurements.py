@@ -13,6 +13,7 @@ from explorer.masks import NONE, Mask
 from explorer.model import CostModel, Costs, LoadedModel, count_parameters
 from explorer.numerics import Interval
 from explorer.progress import Progress, unreported
+from explorer.sparsity import ZeroCounts
 from explorer.text import Corpus
 
 
@@ -23,6 +24,7 @@ class Verification:
     Args:
         loader: what reloaded it, in words.
         llama_cpp: perplexity by llama.cpp, where it is installed and the target is for it.
+        zeros: those that modifiers put into matrices, all of them zeros in the file; None if none did.
     """
 
     max_abs_logit_difference: float
@@ -30,6 +32,7 @@ class Verification:
     perplexity_reloaded: float
     loader: str
     llama_cpp: float | None = None
+    zeros: ZeroCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def describe_proof(proof: Verification | None) -> dict[str, Any] | None:
         "perplexity_reloaded": proof.perplexity_reloaded,
         "loader": proof.loader,
         "perplexity_llama_cpp": proof.llama_cpp,
+        "zeros": proof.zeros and proof.zeros.describe(),
     }
 
 

@@ -16,6 +16,7 @@ from explorer.errors import DeviceError, ExportError, ModelError
 from explorer.evaluation import Score, find_nll, run_batches, slice_positions
 from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.measurements import Verification
+from explorer.export.zeros import check_zeros
 from explorer.masks import NONE, Mask
 from explorer.model import (
     LoadedModel,
@@ -75,7 +76,8 @@ def verify(
             "Nothing was kept; report this model's layout",
         )
     second = _measure_again(planned, folder, corpus, measured)
-    return Verification(found.difference, masked, reloaded, planned.loader, second)
+    zeros = check_zeros(loaded, again, planned.layout.kept, variant)
+    return Verification(found.difference, masked, reloaded, planned.loader, second, zeros)
 
 
 @dataclass
@@ -105,8 +107,8 @@ def _compare(
     found, windows, nll = _Found(), corpus.held_out, (list[float](), list[float]())
     first = pad_batch(windows.ids[:1], 1, loaded.device)
     with loaded.wrappers.as_variant(variant):
-        expected = loaded.model(first, use_cache=False).logits
-    _note(found, expected, reloaded.model(first, use_cache=False).logits)
+        expected = loaded.model(input_ids=first, use_cache=False).logits
+    _note(found, expected, reloaded.model(input_ids=first, use_cache=False).logits)
     both = ((loaded.wrappers, variant), (reloaded, NONE))
     ran = [run_batches(wrappers, windows.ids, size, each, folder) for wrappers, each in both]
     for part in slice_rows(len(windows), size):

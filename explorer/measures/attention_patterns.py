@@ -11,7 +11,7 @@ from torch import Tensor
 
 from explorer.errors import UnsupportedModel
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import Measure, Setting
+from explorer.measures.measure_type import Measure, MeasureSetting
 from explorer.model import LoadedModel, pad_batch
 from explorer.progress import Progress, unreported
 from explorer.storage import Store, make_key
@@ -92,7 +92,7 @@ def _reduce(weights: _Weights) -> _Reduced:
     return torch.stack([entropy, later[..., 0].mean(-1)])
 
 
-def _take(setting: Setting) -> list[Importance]:
+def _take(setting: MeasureSetting) -> list[Importance]:
     return measure_attention(setting.loaded, setting.corpus, setting.store, setting.progress).importances()
 
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float64
 
+from explorer.benchmarks import is_item_criterion, make_calibration_items
 from explorer.deltas import Variant
+from explorer.errors import TaskError
 from explorer.evaluation import Divergence, measure_divergence, score
 from explorer.masks import NONE, Mask
 from explorer.measures.catalogue import CRITERIA
@@ -18,6 +20,7 @@ from explorer.storage import Store
 from explorer.text import Corpus
 
 _Losses = Float64[np.ndarray, "masks windows"]
+_ITEMS = 8  # of a task or probe that stand for one calibration window
 
 
 def make_loss_function(
@@ -28,15 +31,49 @@ def make_loss_function(
     progress: Progress = unreported,
     base: Mask | Variant = NONE,
 ) -> VariantLosses:
-    """Return what gives the losses by a criterion in `CRITERIA`, of masks on slices of the calibration windows.
+    """Return what gives the losses by a criterion, of masks on slices of the calibration windows.
 
-    With a base a mask is what is turned off in that variant.
+    Args:
+        criterion: a name in `CRITERIA`, or `task:NAME`, `probe:NAME`: then each window stands for some of the items.
+        base: the variant in which a mask is turned off.
+
+    Raises TaskError: see `make_calibration_items`.
     """
+    if is_item_criterion(criterion):
+        return _make_item_losses(loaded, corpus, store, criterion, progress, base)
     function = CRITERIA[criterion].function
 
     def losses(masks: Sequence[Mask | Variant], rows: slice) -> _Losses:
-        variants = [base.without(mask.mask) for mask in masks] if base else list(masks)
-        return function(loaded, corpus, variants, store, progress, rows)
+        return function(loaded, corpus, _turn_off(masks, base), store, progress, rows)
+
+    return losses
+
+
+def _turn_off(masks: Sequence[Mask | Variant], base: Mask | Variant) -> list[Mask | Variant]:
+    """Return masks as what is turned off in a variant."""
+    return [base.without(mask.mask) for mask in masks] if base else list(masks)
+
+
+def _make_item_losses(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    store: Store,
+    criterion: str,
+    progress: Progress,
+    base: Mask | Variant,
+) -> VariantLosses:
+    """Deal the items of a task or probe out to the calibration windows; a window's loss is the mean of its items'."""
+    n_windows = len(corpus.calibration)
+    found = make_calibration_items(loaded, corpus, criterion, _ITEMS * n_windows)
+    each = len(found.items) // n_windows
+    if not each:
+        few = f"{len(found.items)} items for {n_windows} windows"
+        raise TaskError("There are too few items to decide by", few, "Use fewer --tokens, or another task")
+
+    def losses(masks: Sequence[Mask | Variant], rows: slice) -> _Losses:
+        start, stop, _ = rows.indices(n_windows)
+        values = found[start * each : stop * each].find_losses(loaded, _turn_off(masks, base), store, progress)
+        return values.reshape(len(masks), stop - start, each).mean(axis=2)
 
     return losses
 

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from explorer.masks import PARTS, Mask, find_units
 from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import Measure, Setting
+from explorer.measures.measure_type import Measure, MeasureSetting
 from explorer.measures.shapley import measure_coalitions, measure_shapley
 from explorer.numerics import LossFunction
 from explorer.progress import Progress
@@ -27,15 +27,15 @@ class _Game(Protocol):
     ) -> tuple[Float64[np.ndarray, " units"], Float64[np.ndarray, "samples units"]]: ...
 
 
-def _take_coalition(setting: Setting) -> list[Importance]:
+def _take_coalition(setting: MeasureSetting) -> list[Importance]:
     return _play(setting, "coalition", measure_coalitions, _COALITIONS)
 
 
-def _take_shapley(setting: Setting) -> list[Importance]:
+def _take_shapley(setting: MeasureSetting) -> list[Importance]:
     return _play(setting, "shapley", measure_shapley, setting.permutations)
 
 
-def _play(setting: Setting, name: str, game: _Game, draws: int) -> list[Importance]:
+def _play(setting: MeasureSetting, name: str, game: _Game, draws: int) -> list[Importance]:
     """Play a game of layers, or of sites, attention and MLPs together, or both: what the units wanted are in."""
     loaded, corpus = setting.loaded, setting.corpus
     losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress, base=setting.variant)

@@ -12,7 +12,7 @@ from torch import Tensor
 from explorer.deltas import Variant
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import UNITS, Measure, Setting
+from explorer.measures.measure_type import UNITS, Measure, MeasureSetting
 from explorer.model import LayerwisePass, LoadedModel
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
@@ -123,7 +123,7 @@ def find_entropy(hidden: _Hidden) -> Float64[Tensor, " batch"]:
     return torch.where(values.isfinite().flatten(1).all(1), entropy, torch.nan)
 
 
-def _take(setting: Setting) -> list[Importance]:
+def _take(setting: MeasureSetting) -> list[Importance]:
     loaded, corpus, progress, folder = setting.loaded, setting.corpus, setting.progress, setting.store.folder
     return setting.stored(
         "entropy", lambda size: measure_entropy(loaded, corpus, progress, size, folder, setting.variant)

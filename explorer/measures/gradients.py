@@ -21,7 +21,7 @@ from explorer.errors import UnsupportedModel
 from explorer.evaluation import slice_positions
 from explorer.masks import NONE, PARTS
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import Measure, Setting
+from explorer.measures.measure_type import Measure, MeasureSetting
 from explorer.model import Hidden, Ids, LayerCall, LayerwisePass, LoadedModel
 from explorer.numerics import jackknife
 from explorer.progress import Progress, unreported
@@ -210,7 +210,7 @@ def _weigh(
 
 def _sum_up(loaded: LoadedModel, layer: int, salience: Callable[[str, _Weight], _Weight]) -> _Sums:
     """Sum what weights are worth over a layer, its attention and its MLP."""
-    module, architecture = loaded.wrappers.layers[layer], loaded.architecture
+    module, architecture = loaded.wrappers.layers[layer], loaded.architecture.at(layer)
     sums = {name: float(salience(name, weight.detach()).double().sum()) for name, weight in _weights(module).items()}
     of_parts = [
         sum(value for name, value in sums.items() if name.partition(".")[0] in architecture.modules(part))
@@ -219,11 +219,11 @@ def _sum_up(loaded: LoadedModel, layer: int, salience: Callable[[str, _Weight], 
     return np.array([sum(sums.values()), *of_parts])
 
 
-def _take_magnitude(setting: Setting) -> list[Importance]:
+def _take_magnitude(setting: MeasureSetting) -> list[Importance]:
     return measure_magnitude(setting.loaded)
 
 
-def _take_taylor(setting: Setting) -> list[Importance]:
+def _take_taylor(setting: MeasureSetting) -> list[Importance]:
     loaded, corpus, progress, folder = setting.loaded, setting.corpus, setting.progress, setting.store.folder
     return setting.stored("taylor", lambda size: measure_taylor(loaded, corpus, progress, size, folder))
 

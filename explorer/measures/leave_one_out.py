@@ -9,13 +9,13 @@ from explorer.evaluation import Divergence, measure_divergence
 from explorer.masks import NONE, find_units
 from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import Measure, Setting
+from explorer.measures.measure_type import Measure, MeasureSetting
 from explorer.numerics import excess_loss
 
 _Windows = Float64[np.ndarray, " windows"]
 
 
-def _take_loss(setting: Setting) -> list[Importance]:
+def _take_loss(setting: MeasureSetting) -> list[Importance]:
     """Nats a token lost without each unit: the first step of a greedy search, and Shortened LLaMA's perplexity."""
     loaded, corpus = setting.loaded, setting.corpus
     losses = make_loss_function(loaded, corpus, setting.store, progress=setting.progress, base=setting.variant)
@@ -26,7 +26,7 @@ def _take_loss(setting: Setting) -> list[Importance]:
     return [_from_windows("loss", unit, np.stack([lost[mask] for mask in each])) for unit, each in units.items()]
 
 
-def _take_divergence(setting: Setting) -> list[Importance]:
+def _take_divergence(setting: MeasureSetting) -> list[Importance]:
     """KL divergence, logit distance and disagreement without each unit, from one pass a mask."""
     loaded, progress = setting.loaded, setting.progress
     units = {unit: find_units(loaded.n_layers, unit) for unit in setting.units}

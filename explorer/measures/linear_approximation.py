@@ -16,7 +16,7 @@ from torch import Tensor
 from explorer.deltas import Variant
 from explorer.masks import NONE, PARTS, Mask
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import Measure, Setting
+from explorer.measures.measure_type import Measure, MeasureSetting
 from explorer.model import Hidden, LayerwisePass, LoadedModel, States
 from explorer.numerics import fit_ridge, jackknife
 from explorer.progress import Progress, unreported
@@ -119,7 +119,7 @@ def _explain(fitted: _Pair, judged: _Pair) -> tuple[float, Float64[np.ndarray, "
     return float(value[0]), pseudo[:, 0]
 
 
-def _take(setting: Setting) -> list[Importance]:
+def _take(setting: MeasureSetting) -> list[Importance]:
     loaded, corpus, progress, folder = setting.loaded, setting.corpus, setting.progress, setting.store.folder
     return setting.stored(
         "replaceability",

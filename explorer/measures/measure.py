@@ -14,7 +14,7 @@ from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.catalogue import MEASURES
 from explorer.measures.importance import Importance
 from explorer.measures.interactions import Interactions, interact
-from explorer.measures.measure_type import UNITS, Setting
+from explorer.measures.measure_type import UNITS, MeasureSetting
 from explorer.model import LoadedModel
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
@@ -53,7 +53,7 @@ def measure_importance(
     """
     asked = list(dict.fromkeys(names))
     check_measures(asked, variant.checked(loaded.n_layers))
-    setting = Setting(loaded, corpus, store, progress, units, permutations, seed, variant)
+    setting = MeasureSetting(loaded, corpus, store, progress, units, permutations, seed, variant)
     functions = dict.fromkeys(MEASURES[name].function for name in asked)
     found = [each for function in functions for each in function(setting)]
     chosen = [each for name in asked for each in found if each.measure == name and each.unit in units]

@@ -1,4 +1,4 @@
-"""Measure: a way to say how much a layer or site matters, and the function that does; Setting: of what it is taken."""
+"""Measure: a way to say how much a layer or site matters, and its function; MeasureSetting: of what it is taken."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Cost = Literal["no pass", "one pass", "two passes", "a pass a mask"]
 
 
 @dataclass(frozen=True)
-class Setting:
+class MeasureSetting:
     """The variant and text that measures are taken of, and the options that they have.
 
     Args:
@@ -87,14 +87,14 @@ class Measure:
         units: what it can be taken of.
         redundant: whether what can go has a `low` or a `high` value; None for what only explains.
         unit_of: what the number is in; empty for a ratio.
-        options: the options of `Setting` that it has.
+        options: the options of `MeasureSetting` that it has.
     """
 
     name: str
     label: str
     kind: str
     source: str
-    function: Callable[[Setting], list[Importance]]
+    function: Callable[[MeasureSetting], list[Importance]]
     needs: Need
     cost: Cost
     units: tuple[str, ...] = UNITS

@@ -16,7 +16,7 @@ from torch import Tensor
 from explorer.deltas import Variant
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.measures.importance import Importance
-from explorer.measures.measure_type import UNITS, Measure, Setting
+from explorer.measures.measure_type import UNITS, Measure, MeasureSetting
 from explorer.measures.similarity_stats import SimilarityStats
 from explorer.model import Hidden, LayerwisePass, LoadedModel, pad_batch, slice_rows
 from explorer.progress import Progress, unreported
@@ -272,7 +272,7 @@ def _influence(xx: _Numbers, xf: _Numbers, ff: _Numbers) -> _Numbers:
     return torch.where(cos > 0, sin2 / (1 + cos), 1 - cos)
 
 
-def _take(setting: Setting) -> list[Importance]:
+def _take(setting: MeasureSetting) -> list[Importance]:
     """Take all of these measures in one pass."""
     found = measure_similarity(setting.loaded, setting.corpus, setting.store, setting.progress, setting.variant)
     return read_similarity(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any, TypeVar
 
 import numpy as np
@@ -40,6 +41,12 @@ class BatchShape:
     def rows(self, window: int) -> int:
         """Windows of so many ids in a batch: a power of two, so that half of it is one too."""
         return 1 if self.one_window_at_a_time else 1 << max(0, (self.tokens // window).bit_length() - 1)
+
+    def limited(self, tokens: int) -> BatchShape:
+        """Return the shape of batches of no more than so many token ids, for windows of many lengths."""
+        made = copy(self)
+        made.tokens = min(self.tokens, tokens)
+        return made
 
     def run(self, work: Callable[[int], _T], window: int, relieve: Callable[[], None] = lambda: None) -> _T:
         """Call `work` with the rows of a batch; when memory runs out begin it again, this work alone, with half.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -22,12 +23,22 @@ class Watch:
 
     Args:
         modules: their names in the layer.
-        given, gave: by name, the first argument and the output, of which only the first of a tuple.
+        given, gave: by name, the first argument and the output, of which only the first of a tuple. Modules that read
+            the same tensor have the same copy of it.
     """
 
     modules: tuple[str, ...]
     given: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
     gave: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
+    _copies: list[tuple[Float[Tensor, " *any"], Float[Tensor, " *any"]]] = field(default_factory=list)
+
+    def copy(self, given: Float[Tensor, " *any"]) -> Float[Tensor, " *any"]:
+        """Return a copy of what a module is given, the one that there is where another was given the same."""
+        for own, copied in self._copies:
+            if own is given and torch.equal(own, copied):
+                return copied
+        self._copies.append((given, given.clone()))
+        return self._copies[-1][1]
 
 
 def put_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
@@ -103,7 +114,7 @@ def watched(layer: nn.Module, watch: Watch | None) -> Iterator[None]:
 def _note(name: str, inner: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
     @wraps(inner)
     def forward(*args: Any, **kwargs: Any) -> Any:
-        watch.given[name] = (args[0] if args else kwargs["hidden_states"]).clone()
+        watch.given[name] = watch.copy(args[0] if args else kwargs["hidden_states"])
         output = inner(*args, **kwargs)
         watch.gave[name] = (output[0] if isinstance(output, tuple) else output).clone()
         return output

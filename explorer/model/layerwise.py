@@ -70,12 +70,16 @@ class LayerwisePass(BatchedWindows):
     ) -> None:
         super().__init__(loaded.wrappers, ids, rows, folder)
         self.loaded = loaded
-        self.layers_run = 0
+        self.layers_run = 0.0
 
     @property
     def forwards(self) -> float:
         """How many whole forward passes of all windows the layers run until now are."""
         return self.layers_run / self.loaded.n_layers
+
+    def one_by_one(self) -> LayerwisePass:
+        """Return a pass of the same windows, one at a time and in the order of their ids, whatever this one's is."""
+        return LayerwisePass(self.loaded, self.ids[np.lexsort(self.ids.T[::-1])], 1, self.folder)
 
     def run(
         self,

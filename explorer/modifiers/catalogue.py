@@ -7,21 +7,24 @@ from explorer.errors import ModifyError
 from explorer.lazy_mapping import LazyMapping
 from explorer.modifiers.modifier import Modifier
 
-_HERE = "explorer.recovery."
-_HEALING = "explorer.healing."
+_RECOVERY, _HEALING, _SPARSITY = "explorer.recovery.", "explorer.healing.", "explorer.sparsity."
 
-#: What can make up for what was removed, in closed form and by training.
+#: What can make up for what was removed, in closed form and by training, and what puts zeros into matrices.
 MODIFIERS: LazyMapping[Modifier] = LazyMapping(
     {
-        "refit": f"{_HERE}refit:REFIT",
-        "replaceme": f"{_HERE}replace_me:REPLACE_ME",
-        "linear": f"{_HERE}linear:LINEAR",
-        "mean": f"{_HERE}mean:MEAN",
-        "scale": f"{_HERE}scale:SCALE",
-        "channels": f"{_HERE}channels:CHANNELS",
+        "refit": f"{_RECOVERY}refit:REFIT",
+        "replaceme": f"{_RECOVERY}replace_me:REPLACE_ME",
+        "linear": f"{_RECOVERY}linear:LINEAR",
+        "mean": f"{_RECOVERY}mean:MEAN",
+        "scale": f"{_RECOVERY}scale:SCALE",
+        "channels": f"{_RECOVERY}channels:CHANNELS",
         "lora": f"{_HEALING}lora:LORA",
         "train": f"{_HEALING}full:TRAIN",
         "distill-local": f"{_HEALING}distill:DISTILL_LOCAL",
+        "magnitude": f"{_SPARSITY}magnitude:MAGNITUDE",
+        "wanda": f"{_SPARSITY}wanda:WANDA",
+        "sparsegpt": f"{_SPARSITY}sparse_gpt:SPARSE_GPT",
+        "wanda++": f"{_SPARSITY}wanda_plus_plus:WANDA_PLUS_PLUS",
     }
 )
 

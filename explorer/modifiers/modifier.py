@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +27,8 @@ class Option:
         word: that it can have in place of a number.
         least, most: of a number.
         whole: whether a number has to be an integer.
+        form: a regular expression for what it can have in place of a number.
+        example: of that.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Option:
     least: float = 0.0
     most: float = float("inf")
     whole: bool = False
+    form: str = ""
+    example: str = ""
 
     def check(self, value: str) -> None:
         """Raise ModifyError if a value is none that the option can have."""
@@ -44,6 +49,10 @@ class Option:
                 raise ModifyError(f"{self.name} has no such value", value, "Use " + ", ".join(self.choices))
             return
         if value == self.word:
+            return
+        if self.form:
+            if not re.fullmatch(self.form, value):
+                raise ModifyError(f"{self.name} has no such value", value, f"Write it like {self.example}")
             return
         try:
             sound = self.least <= float(value) <= self.most and not (self.whole and float(value) % 1)
@@ -85,6 +94,11 @@ class Modifier:
     options: tuple[Option, ...] = ()
     needs_mask: bool = True
     trains: bool = False
+
+    @property
+    def recovers(self) -> bool:
+        """Whether it makes up for what is off, and in closed form."""
+        return self.needs_mask and not self.trains
 
     def read(self, spec: ModifierSpec) -> dict[str, str]:
         """Return the value of every option. Raises ModifyError: the spec has one that this lacks, or a wrong value."""

@@ -16,7 +16,7 @@ from explorer.errors import ModifyError
 from explorer.masks import Mask, Site
 from explorer.model import LayerwisePass, LoadedModel, Seen, States
 from explorer.modifiers.fitted import Fitted
-from explorer.modifiers.output_projections import OutputProjection
+from explorer.modifiers.linear_maps import LinearMap
 from explorer.modifiers.reference import Reference, next_site
 from explorer.progress import Progress, unreported
 from explorer.storage import FitSteps, Store
@@ -154,16 +154,16 @@ class Setting:
         if place.whole_layers:
             for seen in self.run.look(site.layer, states, self.variant):
                 yield Pairs(
-                    seen.rows, seen.before.float(), self.target(target, seen) - seen.before.float(), seen.before.float()
+                    seen.rows, seen.before.float(), self.read(target, seen) - seen.before.float(), seen.before.float()
                 )
             return
-        module = self.loaded.architecture.modules(site.part)[-1]
+        module = self.loaded.architecture.at(site.layer).modules(site.part)[-1]
         for seen in self.run.look(site.layer, states, self.variant, modules=(module,)):
             stream = (seen.before if site.part == "attention" else seen.after).float()
-            missing = (self.target(target, seen) - stream) / self.loaded.wrappers.multiplier
+            missing = (self.read(target, seen) - stream) / self.loaded.wrappers.multiplier
             yield Pairs(seen.rows, seen.given[module].float(), missing, stream)
 
-    def weight(self, layer: int, projection: OutputProjection) -> Float[Tensor, "outputs values"]:
+    def weight(self, layer: int, projection: LinearMap) -> Float[Tensor, "outputs values"]:
         """Return the weights that a projection of a layer has in the variant so far."""
         return projection.read(self.loaded.wrappers.weight(layer, f"{projection.name}.weight", self.variant.deltas))
 
@@ -175,18 +175,21 @@ class Setting:
         """Have something stand in for a place that is off from now on."""
         self.fitted = self.fitted.joined(Fitted(stand_ins={place: stand_in}))
 
-    def arrive(self, layer: int, hidden: _Tokens) -> _Tokens:
-        """Return what leaves a layer as it arrives after what is off behind it: with what stands in there already."""
-        stand_ins = {place: each for delta in self.below for place, each in delta.stand_ins.items()}
-        for place, stand_in in stand_ins.items():
-            if not place.whole_layers:
-                raise ModifyError(
-                    f"{self.origin.modifier} cannot be fitted over what stands in for a single site",
-                    f"something stands in for {place}", "Give it first",
-                )  # fmt: skip
-            if min(place.sites).layer == layer + 1:
-                hidden = hidden + stand_in.on(hidden.device)(hidden)
-        return hidden
+    def arriving(self, layer: int, site: Site) -> States | None:
+        """Return the variant's stream before a site, after a layer and what is off behind it.
+
+        None where nothing stands in for that: then it is what leaves the layer.
+        """
+        behind, places = Site(layer, "mlp"), [place for delta in self.below for place in delta.stand_ins]
+        if not any(behind < min(place.sites) < site for place in places):
+            return None
+        states = self.run.run(layer, self.at(layer), self.variant)
+        for passed in range(layer + 1, site.layer):
+            self.run.run(passed, states, self.variant, into=states)
+        if site.part == "mlp":
+            for seen in self.run.look(site.layer, states, self.variant, updates=True):
+                states[seen.rows] = seen.before + seen.updates["attention"]
+        return states
 
     def check_finite(self, finite: bool) -> None:
         """Raise ModifyError where sums that a fit would be made of are not finite."""
@@ -197,8 +200,8 @@ class Setting:
                 "Use --dtype bfloat16 or float32",
             )
 
-    def target(self, states: States, seen: Seen) -> _Tokens:
-        """Return states of the reference for a batch, float32 on its device."""
+    def read(self, states: States, seen: Seen) -> _Tokens:
+        """Return a batch of states, float32 on its device."""
         return states[seen.rows].to(seen.before.device).float()
 
 

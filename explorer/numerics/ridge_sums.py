@@ -15,7 +15,7 @@ PENALTIES = tuple(float(penalty) for penalty in np.logspace(-4, 0, 9))
 
 
 @dataclass(frozen=True)
-class Ridge:
+class RidgeSolution:
     """A map fitted by ridge regression.
 
     Args:
@@ -68,7 +68,7 @@ class RidgeSums:
         """Whether nothing that was added overflowed."""
         return bool(self.gram.isfinite().all() and self.cross.isfinite().all() and self.squares.isfinite().all())
 
-    def solve(self, penalties: Sequence[float] = PENALTIES) -> Ridge:
+    def solve(self, penalties: Sequence[float] = PENALTIES) -> RidgeSolution:
         """Fit y ~ x weights, with the penalty that leaves the fewest squares in the folds left out.
 
         Penalties are tried from the middle one in the direction in which fewer are left.
@@ -78,13 +78,13 @@ class RidgeSums:
         used = [fold for fold in range(len(self.squares)) if self.squares[fold] > 0]
         if len(used) < 2 or len(penalties) == 1:
             penalty = max(penalties)
-            return Ridge(self._solve(gram, cross, penalty * unit), penalty, float("nan"))
+            return RidgeSolution(self._solve(gram, cross, penalty * unit), penalty, float("nan"))
 
         def find_left(penalty: float) -> float:
             return sum(self._find_left(gram, cross, fold, penalty * unit) for fold in used) / float(self.squares.sum())
 
         penalty, error = _descend(penalties, find_left)
-        return Ridge(self._solve(gram, cross, penalty * unit), penalty, error)
+        return RidgeSolution(self._solve(gram, cross, penalty * unit), penalty, error)
 
     def _find_left(
         self,

@@ -1,4 +1,14 @@
+from .abilities import Abilities as Abilities, trace_abilities as trace_abilities
+from .budgets import Budget as Budget
 from .catalogue import METHODS as METHODS
+from .choices import (
+    FACTORS as FACTORS,
+    OBJECTIVES as OBJECTIVES,
+    SEARCHES as SEARCHES,
+    Choices as Choices,
+    compare_choices as compare_choices,
+)
+from .combine import Combination as Combination, combine as combine
 from .curve import (
     SEEDS as SEEDS,
     Curve as Curve,
@@ -8,5 +18,11 @@ from .curve import (
 )
 from .make import make_plan as make_plan
 from .method import UNITS as UNITS
-from .plan import MOST_SEED as MOST_SEED, Effort as Effort, Plan as Plan, PlanSpec as PlanSpec
+from .plan import (
+    MOST_SEED as MOST_SEED,
+    Effort as Effort,
+    Plan as Plan,
+    PlanSpec as PlanSpec,
+    check_criterion as check_criterion,
+)
 from .plan_scores import score_plan_masks as score_plan_masks

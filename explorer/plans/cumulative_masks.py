@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from explorer.masks import NONE, Mask
 
 
-def add_up(removals: Iterable[Mask]) -> Iterator[Mask]:
+def accumulate_masks(removals: Iterable[Mask]) -> Iterator[Mask]:
     """Yield what is off after 0, 1, 2 ... of the removals."""
     mask = NONE
     yield mask

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from explorer.masks import NONE, Mask
-from explorer.plans.cumulative_masks import add_up
+from explorer.plans.cumulative_masks import accumulate_masks
 from explorer.plans.method import ITERATIVE, SEED, UNITS, Method, Option, Planner
 
 _Choose = Callable[[Planner], tuple[Mask, ...]]
@@ -13,7 +13,7 @@ _Choose = Callable[[Planner], tuple[Mask, ...]]
 
 def rank_by(measure: str) -> _Choose:
     """Return what removes the most redundant first, by a name in `MEASURES`."""
-    return lambda planner: planner.follow(add_up(planner.rank(measure)))
+    return lambda planner: planner.follow(accumulate_masks(planner.rank(measure)))
 
 
 def _choose_by_influence(planner: Planner) -> tuple[Mask, ...]:

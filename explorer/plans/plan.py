@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from explorer.benchmarks import is_item_criterion
 from explorer.deltas import ModifierSpec, read_modifiers
 from explorer.errors import MaskError, PlanError
 from explorer.masks import NONE, Mask
@@ -32,6 +33,14 @@ _MOST_SITES = 1_000_000
 _REMEDY = "Write METHOD/UNIT[;option=value], such as block-influence/layer or greedy/site;criterion=kl"
 
 
+def check_criterion(name: str) -> str:
+    """Return the name of a criterion. Raises PlanError if there is none of this name."""
+    if name not in CRITERIA and not is_item_criterion(name):
+        remedy = f"Use one of {', '.join(CRITERIA)}, task:NAME or probe:NAME"
+        raise PlanError("Unknown criterion", repr(name), remedy)
+    return name
+
+
 @dataclass(frozen=True)
 class PlanSpec:
     """How to choose what to remove. Its text form is `METHOD/UNIT`, with `;name=value` where not the default.
@@ -42,7 +51,7 @@ class PlanSpec:
         iterative: measure again after each removal.
         protect: layers that stay whole, such as `0-3,28-29`; `firstN` and `lastN` are so many, `first,last` the four
             and two of Shortened LLaMA's "+"; `none` protects none.
-        criterion: what a search lowers: a name in `CRITERIA`.
+        criterion: what a search lowers: a name in `CRITERIA`, or `task:NAME`, `probe:NAME`.
         seed: of what is drawn at random.
         width: what the method's option of this name says, such as masks that a beam keeps.
         confidence: of the races by which a search drops candidates; 1 is exact.
@@ -74,8 +83,7 @@ class PlanSpec:
             )
         if self.iterative and not method.iterative:
             raise PlanError(f"{self.method} does not measure again", "iterative", "Leave it out")
-        if self.criterion not in CRITERIA:
-            raise PlanError("Unknown criterion", repr(self.criterion), "Use one of " + ", ".join(CRITERIA))
+        check_criterion(self.criterion)
         self._check_numbers()
         if self.modify and not method.search:
             raise PlanError(f"{self.method} judges no masks", f"modify {self.modify}", "Leave it out, or use greedy")

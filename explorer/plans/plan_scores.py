@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from explorer.evaluation import Score, recall, score
+from explorer.evaluation import Score, find_stored_scores, score
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.plans.curve import coarse_first
@@ -38,7 +38,7 @@ def score_plan_masks(
         MaskError: a mask names a layer that the model lacks.
         Cancelled: `progress` or the listener raised it; what was finished stays stored.
     """
-    found = recall(loaded, corpus, masks, store)
+    found = find_stored_scores(loaded, corpus, masks, store)
     listener(dict(found))
     missing = [mask for mask in dict.fromkeys(masks) if mask not in found]
     count = Count(progress, len(found) + len(missing), "Scoring masks", len(found))

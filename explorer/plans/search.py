@@ -23,7 +23,7 @@ _STALE = 3  # generations without a better one, after which evolution goes on to
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search found.
 
     Args:
@@ -38,9 +38,9 @@ class Found:
     evaluations: tuple[int, ...] = (0,)
     rankings: tuple[tuple[Mask, ...], ...] = ((),)
 
-    def then(self, mask: Mask, loss: float, evaluations: int, ranking: tuple[Mask, ...] = ()) -> Found:
+    def then(self, mask: Mask, loss: float, evaluations: int, ranking: tuple[Mask, ...] = ()) -> SearchResult:
         """Return the same with one more step."""
-        return Found(
+        return SearchResult(
             (*self.masks, mask),
             (*self.losses, loss),
             (*self.evaluations, evaluations),
@@ -71,15 +71,15 @@ class Search:
     confidence: float = 0.95
     enough: Enough = lambda mask: False
     progress: Progress = unreported
-    listener: Callable[[Found], None] = field(default=lambda found: None)
+    listener: Callable[[SearchResult], None] = field(default=lambda found: None)
     together: int = 1
 
-    def greedy(self) -> Found:
+    def greedy(self) -> SearchResult:
         """Remove, one after another, the unit whose removal costs least beside those already off.
 
         BlockPruner (arXiv:2406.10594). Costs units - k masks at step k + 1, less what the races save.
         """
-        found = Found()
+        found = SearchResult()
         while self._goes_on(found):
             last = found.masks[-1]
             candidates = self._grown([last])
@@ -89,9 +89,9 @@ class Search:
             self.listener(found)
         return found
 
-    def beam(self, width: int) -> Found:
+    def beam(self, width: int) -> SearchResult:
         """Keep the best `width` masks of each size, and grow all of them; never worse than greedy at any size."""
-        greedy, found = self.greedy(), Found()
+        greedy, found = self.greedy(), SearchResult()
         kept: list[Mask] = [NONE]
         for step in range(1, len(greedy.masks)):
             candidates = self._aimed([greedy.masks[step], *self._grown(kept)], step, greedy)
@@ -106,7 +106,7 @@ class Search:
                 break
         return found
 
-    def evolve(self, width: int, seed: int) -> Found:
+    def evolve(self, width: int, seed: int) -> SearchResult:
         """Swap units that are off for others, generation after generation, at every size; never worse than greedy.
 
         EvoPress (arXiv:2410.14649): children of the best mask swap one to three units, drawn rather from those that
@@ -114,7 +114,7 @@ class Search:
         unless a child is better on all of them. A size may cost as much as greedy's step did, and starts from
         greedy's mask or from the size before, grown.
         """
-        greedy, found, draw = self.greedy(), Found(), random.Random(seed)
+        greedy, found, draw = self.greedy(), SearchResult(), random.Random(seed)
         for step in range(1, len(greedy.masks)):
             best, spent = (greedy.masks[step], greedy.losses[step]), 0
             stale, met = 0, {best[0]}
@@ -133,20 +133,20 @@ class Search:
                 break
         return found
 
-    def _goes_on(self, found: Found) -> bool:
+    def _goes_on(self, found: SearchResult) -> bool:
         last, step = found.masks[-1], len(found.masks) - 1
         return step < min(self.steps, len(self.units)) and not self.enough(last)
 
-    def _arrived(self, found: Found, greedy: Found) -> bool:
+    def _arrived(self, found: SearchResult, greedy: SearchResult) -> bool:
         """Tell whether enough is off, at no more than it costs greedily: masks of one size differ in what they free."""
         return self.enough(found.masks[-1]) and found.losses[-1] <= greedy.losses[-1]
 
-    def _aimed(self, masks: Sequence[Mask], step: int, greedy: Found) -> list[Mask]:
+    def _aimed(self, masks: Sequence[Mask], step: int, greedy: SearchResult) -> list[Mask]:
         """Each mask once; for the last step those that are enough, if there are any."""
         once = list(dict.fromkeys(masks))
         return once if step < len(greedy.masks) - 1 else [mask for mask in once if self.enough(mask)] or once
 
-    def _race(self, candidates: Sequence[Mask], found: Found, keep: int = 1) -> Race:
+    def _race(self, candidates: Sequence[Mask], found: SearchResult, keep: int = 1) -> Race:
         step = len(found.masks)
 
         def progress(done: int, total: int, what: str) -> None:

@@ -15,9 +15,9 @@ from explorer.masks import Site
 from explorer.modifiers import (
     FOLDS,
     Fitted,
+    LinearMap,
     Modifier,
     Option,
-    OutputProjection,
     Setting,
     find_output_projection,
     weigh_tokens,
@@ -74,15 +74,16 @@ def _find_end(cuts: list[Cut], layer: int) -> Site:
     )
 
 
-def _refit(setting: Setting, layer: int, projection: OutputProjection, target: Site) -> None:
+def _refit(setting: Setting, layer: int, projection: LinearMap, target: Site) -> None:
     """Refit one projection of a layer, unless that explains nothing."""
     states = setting.at(layer)
     reference = setting.reference.before(target, keep=setting.options["where"] in ("cut", "before"))
-    own = setting.weight(layer, projection)
+    arriving, own = setting.arriving(layer, target), setting.weight(layer, projection)
     sums = RidgeSums(own.shape[1], own.shape[0], FOLDS)
     for seen in setting.run.look(layer, states, setting.variant, modules=(projection.name,)):
-        wanted = setting.target(reference, seen)
-        missing = (wanted - setting.arrive(layer, seen.after).float()) / setting.loaded.wrappers.multiplier
+        wanted = setting.read(reference, seen)
+        arrived = seen.after.float() if arriving is None else setting.read(arriving, seen)
+        missing = (wanted - arrived) / setting.loaded.wrappers.multiplier
         features, weights = seen.given[projection.name], weigh_tokens(wanted)
         for fold, part in setting.folds(seen.rows):
             sums.add(features[part].flatten(0, 1), missing[part].flatten(0, 1), fold, weights[part].flatten())

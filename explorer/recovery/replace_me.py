@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from explorer.errors import ModifyError
 from explorer.masks import Site
-from explorer.modifiers import Fitted, Modifier, Option, OutputProjection, Setting, find_output_projection
+from explorer.modifiers import Fitted, LinearMap, Modifier, Option, Setting, find_output_projection
 from explorer.recovery.cuts import Cut, list_cuts
 
 _STEP, _EPOCHS, _BATCH = 1e-4, 10, 1024  # of Adam, as in the authors' code
@@ -42,7 +42,7 @@ def fit_replace_me(setting: Setting) -> Fitted:
     return setting.fitted
 
 
-def _find_projection(setting: Setting, cut: Cut) -> OutputProjection:
+def _find_projection(setting: Setting, cut: Cut) -> LinearMap:
     before = cut.before
     if before is None or before.part != "mlp":
         found = f"{'nothing' if before is None else before} is before what is off"
@@ -55,14 +55,13 @@ def _find_projection(setting: Setting, cut: Cut) -> OutputProjection:
 
 def _find_map(setting: Setting, layer: int, after: Site) -> _Map:
     states = setting.at(layer)
-    reference = setting.reference.before(after)
+    reference, arriving = setting.reference.before(after), setting.arriving(layer, after)
     outputs, wanted = [], []
     with torch.inference_mode():
         for seen in setting.run.look(layer, states, setting.variant, updates=True):
             given = (seen.updates["mlp"].float() / setting.loaded.wrappers.multiplier).flatten(0, 1)
-            missing = (
-                setting.target(reference, seen) - setting.arrive(layer, seen.after).float()
-            ) / setting.loaded.wrappers.multiplier
+            arrived = seen.after.float() if arriving is None else setting.read(arriving, seen)
+            missing = (setting.read(reference, seen) - arrived) / setting.loaded.wrappers.multiplier
             outputs.append(given)
             wanted.append(missing.flatten(0, 1) + given)
     m, y = torch.cat(outputs), torch.cat(wanted)

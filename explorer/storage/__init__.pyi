@@ -1,7 +1,7 @@
 from .deltas import FitSteps as FitSteps
 from .eviction import (
     Holding as Holding,
-    choose as choose,
+    choose_evicted as choose_evicted,
     count_rows as count_rows,
     evict as evict,
     read_age as read_age,

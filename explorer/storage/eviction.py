@@ -69,7 +69,9 @@ def count_rows(cache: Path) -> dict[str, int]:
     return {}
 
 
-def choose(holdings: list[Holding], older_than: float | None, larger_than: float | None, now: float) -> list[Holding]:
+def choose_evicted(
+    holdings: list[Holding], older_than: float | None, larger_than: float | None, now: float
+) -> list[Holding]:
     """Return what has to go, the longest unused first, scores after all else.
 
     Args:

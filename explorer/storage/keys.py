@@ -19,8 +19,10 @@ EDITIONS = {
     "attention": 2,
     "entropy": 1,
     "last-token-cosine": 1,
+    "answers": 1,
+    "written": 1,
     "plan": 3,
-    "delta": 1,
+    "delta": 2,
     "training": 1,
     "own text": 1,
 }

@@ -184,3 +184,20 @@ def test_training_needs_no_mask(run: Command) -> None:
     assert answer["variant"] == "none + lora;steps=2;warmup=0"
     assert answer["recovered"] is None
     assert answer["scores"]["modified"]["nll"] != answer["scores"]["pruned"]["nll"]
+
+
+def test_zeros_need_nothing_to_be_off(run: Command) -> None:
+    answer = run("modify", "--modify", "wanda++;optimise=no;pattern=2:4")
+    assert answer["variant"] == "none + wanda++;optimise=no;pattern=2:4"
+    assert answer["recovered"] is None
+    zeros = answer["zeros"]
+    assert (zeros["matrices"], zeros["share"], zeros["pattern"], zeros["holding"]) == (28, 0.5, "2:4", 28)
+    scored = run("score", "--modify", "wanda++;optimise=no;pattern=2:4")
+    assert scored["scores"][-1]["nll"] == answer["scores"]["modified"]["nll"]
+
+
+def test_layers_that_go_and_layers_with_zeros(run: Command) -> None:
+    answer = run("combine", "--budget", "bytes=30%", "--modify", "magnitude;pattern=2:4")
+    assert answer["score"]["variant"] == answer["variant"]
+    assert answer["bytes"] > 0
+    assert "within bytes" in run("combine", "--budget", "layers=2", bad=True)

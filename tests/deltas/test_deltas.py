@@ -15,7 +15,7 @@ from explorer.deltas.delta_file import read_delta, write_delta
 from explorer.deltas.modifier_spec import ModifierSpec, read_modifiers, write_modifiers
 from explorer.deltas.places import list_places
 from explorer.deltas.stand_in import StandIn
-from explorer.deltas.variant import Variant, find_changes, find_prefix
+from explorer.deltas.variant import Variant, find_layer_key, find_prefix_key
 from explorer.deltas.weight_change import (
     LowRankUpdate,
     SparsityPattern,
@@ -192,8 +192,10 @@ def test_a_variant_is_written_with_its_modifiers() -> None:
 
 def test_prefixes_before_the_first_change_are_shared() -> None:
     variant = Variant(MASK, (make(),))
-    assert [layer for layer in range(7) if find_changes(variant, layer) == find_changes(MASK, layer)] == [0, 3, 4, 5, 6]
-    assert [find_prefix(variant, layer) == find_prefix(MASK, layer) for layer in range(4)] == [True, True, False, False]
+    alike = [layer for layer in range(7) if find_layer_key(variant, layer) == find_layer_key(MASK, layer)]
+    assert alike == [0, 3, 4, 5, 6]
+    shared = [find_prefix_key(variant, layer) == find_prefix_key(MASK, layer) for layer in range(4)]
+    assert shared == [True, True, False, False]
 
 
 @given(st.integers(1, 5))

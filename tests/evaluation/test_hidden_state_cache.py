@@ -11,7 +11,7 @@ import torch
 from explorer.errors import Cancelled
 from explorer.evaluation import perplexity
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
-from explorer.evaluation.perplexity import Live, score
+from explorer.evaluation.perplexity import LiveScoring, score
 from explorer.evaluation.scores import Estimate
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
@@ -31,8 +31,8 @@ def test_kept_prefixes_change_no_number(loaded: LoadedModel, corpus: Corpus) -> 
     state_cache = HiddenStateCache(2**20)
     for text in WALK:
         mask = Mask.parse(text)
-        (live,) = score(loaded, corpus, [mask], Store(None), live=Live(state_cache, ignore))
-        (apart,) = score(loaded, corpus, [mask], Store(None), live=Live(HiddenStateCache(0), ignore))
+        (live,) = score(loaded, corpus, [mask], Store(None), live=LiveScoring(state_cache, ignore))
+        (apart,) = score(loaded, corpus, [mask], Store(None), live=LiveScoring(HiddenStateCache(0), ignore))
         np.testing.assert_array_equal(live.nll, apart.nll)
 
 
@@ -45,7 +45,7 @@ def test_a_toggle_runs_only_the_layers_from_it_on(
     monkeypatch.setattr(
         ModelWrappers, "run_layer", lambda wrappers, layer, *rest: run.append(layer) or plain(wrappers, layer, *rest)
     )
-    store, live = Store(None), Live(HiddenStateCache(2**20), ignore)
+    store, live = Store(None), LiveScoring(HiddenStateCache(2**20), ignore)
     score(llama, llama_corpus, [NONE], store, live=live)
     assert run == [0, 1, 2, 3]
     run.clear()
@@ -63,7 +63,7 @@ def test_estimates_come_batch_by_batch_and_end_in_the_score(
     store, mask = Store(None), Mask.parse("1,m2")
     (baseline,) = score(llama, llama_corpus, [NONE], store)
     seen: list[Estimate] = []
-    live = Live(HiddenStateCache(0), lambda estimates: seen.extend(estimates))
+    live = LiveScoring(HiddenStateCache(0), lambda estimates: seen.extend(estimates))
     (final,) = score(llama, llama_corpus, [mask], store, live=live)
     assert [len(estimate.score.nll) for estimate in seen] == [1, 2, 3, 4]
     assert seen[0].perplexity_ci95 is None
@@ -85,7 +85,7 @@ def test_an_estimate_of_nothing_removed_has_no_interval(
         llama_corpus,
         [NONE],
         Store(None),
-        live=Live(HiddenStateCache(0), lambda estimates: seen.extend(estimates)),
+        live=LiveScoring(HiddenStateCache(0), lambda estimates: seen.extend(estimates)),
     )
     assert [estimate.perplexity_ci95 for estimate in seen] == [None] * 4
 
@@ -99,7 +99,7 @@ def test_a_listener_can_stop_the_work_and_what_was_scored_stays(
     monkeypatch.setattr(llama.batch_shape, "tokens", 2 * WINDOW)
     store, mask = Store(None), Mask.parse("1")
     with pytest.raises(Cancelled):
-        score(llama, llama_corpus, [mask], store, live=Live(HiddenStateCache(0), stop))
+        score(llama, llama_corpus, [mask], store, live=LiveScoring(HiddenStateCache(0), stop))
     assert len(store.nll(llama.numerics_key(llama.batch_shape.rows(WINDOW)), llama_corpus.held_out.digests, "1")) == 2
     windows: list[int] = []
     plain = perplexity.score_batch

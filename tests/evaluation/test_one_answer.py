@@ -15,7 +15,7 @@ import torch
 from explorer.evaluation import decode_speed
 from explorer.evaluation.divergence import measure_divergence
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
-from explorer.evaluation.perplexity import Live, score, score_tokens
+from explorer.evaluation.perplexity import LiveScoring, score, score_tokens
 from explorer.export import export
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
@@ -55,7 +55,7 @@ def check_one_answer(loaded: LoadedModel, window: int, mask: Mask, others: list[
         ),
         "token by token": score_tokens(loaded, three.held_out.ids, mask).sum(1),
     }
-    live = Live(HiddenStateCache(2**28), lambda estimates: None)
+    live = LiveScoring(HiddenStateCache(2**28), lambda estimates: None)
     for each in others:
         score(loaded, three, [each], Store(None), live=live)
     asked["live, on kept states"] = score(loaded, three, [mask], Store(None), live=live)[0].nll

@@ -12,7 +12,7 @@ import safetensors.torch as safetensors
 import torch
 
 from explorer.evaluation.divergence import measure_divergence
-from explorer.evaluation.perplexity import recall, score
+from explorer.evaluation.perplexity import find_stored_scores, score
 from explorer.evaluation.scores import Overflow
 from explorer.jsonable import to_json
 from explorer.masks.mask import NONE, Mask
@@ -103,7 +103,7 @@ def test_a_score_says_where_it_overflows_and_is_stored_as_no_number(
     assert write_score(found)[:3] == [None, None, None]
     assert write_score(found)[6] == describe_score(found)
     assert json.dumps([write_score(found), write_score(free)], allow_nan=False)
-    known = recall(half, corpus, [NONE, FREE], store)
+    known = find_stored_scores(half, corpus, [NONE, FREE], store)
     assert known[NONE].overflow == found.overflow
     np.testing.assert_array_equal(known[NONE].nll, found.nll)
     context = half.numerics_key(half.batch_shape.rows(WINDOW))

@@ -12,7 +12,7 @@ import torch
 from explorer.errors import Cancelled, DeviceError, MaskError
 from explorer.evaluation import nll, perplexity
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
-from explorer.evaluation.perplexity import Live, score
+from explorer.evaluation.perplexity import LiveScoring, score
 from explorer.masks.mask import NONE, PARTS, Mask, Site
 from explorer.model.batch_shape import BatchShape, pad_batch, slice_rows
 from explorer.model.loading import LoadedModel
@@ -329,7 +329,7 @@ def test_what_else_is_asked_for_changes_no_bit(loaded: LoadedModel, corpus: Corp
     store = Store(None)
     parts = [score(loaded, corpus, [mask, NONE], store, rows=slice(i, i + 1))[0].nll for i in (3, 0, 4, 2, 1)]
     np.testing.assert_array_equal(np.concatenate(parts), whole.nll[[3, 0, 4, 2, 1]])
-    live = Live(HiddenStateCache(2**20), lambda estimates: None)
+    live = LiveScoring(HiddenStateCache(2**20), lambda estimates: None)
     score(loaded, corpus, [Mask.parse("a1")], Store(None), live=live)
     (lived,) = score(loaded, corpus, [mask], Store(None), live=live)
     np.testing.assert_array_equal(lived.nll, whole.nll)

@@ -22,8 +22,10 @@ ROOMS = (
     "explorer.text",
     "explorer.model",
     "explorer.evaluation",
+    "explorer.benchmarks",
     "explorer.measures",
     "explorer.modifiers",
+    "explorer.sparsity",
     "explorer.recovery",
     "explorer.healing",
     "explorer.plans",
@@ -43,6 +45,7 @@ ROOMS = (
     "ui.redundancy",
     "ui.plans",
     "ui.heal",
+    "ui.evaluate",
     "ui.export",
     "pages",
 )

@@ -16,6 +16,7 @@ from ui.redundancy.importances import MEANINGS
 #: How words are written where it is not as in the glossary, in one or several.
 _FORMS = {
     "decode speed": "decoding speed",
+    "accuracy (`acc`)": "accuracy",
     "KV cache bytes": "KV( cache)?",
     "FLOPs per token": "FLOPs",
     "dropped, zeroed": "dropped|zeroed",
@@ -25,7 +26,7 @@ _FORMS = {
 _FROM_ELSEWHERE = {"overview": {"interval"}, "plans": {"logit L2", "nat", "site"}}
 #: The frame is around every page.
 _FRAME = "frame"
-PAGES = ("overview", "redundancy", "plans", "heal", "compare", "export")
+PAGES = ("overview", "redundancy", "plans", "heal", "evaluate", "compare", "export")
 
 
 def _trees(page: str) -> Iterator[ast.AST]:

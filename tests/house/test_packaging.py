@@ -44,7 +44,7 @@ def _version(pin: Requirement) -> str:
 
 
 def test_what_is_pinned_is_what_the_package_needs() -> None:
-    assert _pins("requirements.txt").keys() == _ranges("dashboard", "gguf", "quantize", "recovery").keys()
+    assert _pins("requirements.txt").keys() == _ranges("dashboard", "gguf", "quantize", "recovery", "evaluation").keys()
     assert _pins("requirements-dev.txt").keys() == _read(PROJECT["optional-dependencies"]["dev"]).keys()
 
 
@@ -137,9 +137,9 @@ def test_export_is_the_function_whatever_was_imported_first(script: str) -> None
     assert _run(f"{script}\n{check}") == "explorer.export.write True True"
 
 
-def test_the_package_shows_eleven_names_and_imports_them_when_asked() -> None:
+def test_the_package_shows_twelve_names_and_imports_them_when_asked() -> None:
     script = "import explorer, sys; print(len(dir(explorer)), 'torch' in sys.modules, explorer.Mask.__module__)"
-    assert _run(script) == "11 False explorer.masks.mask"
+    assert _run(script) == "12 False explorer.masks.mask"
     for name in dir(explorer):
         assert callable(getattr(explorer, name))
 

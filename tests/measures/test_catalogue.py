@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from explorer.measures.catalogue import CRITERIA, MEASURES
-from explorer.measures.measure_type import UNITS, Cost, Need, Setting
+from explorer.measures.measure_type import UNITS, Cost, MeasureSetting, Need
 from tests.support.tables import table
 from tests.support.tiny_models import REPOSITORY
 
@@ -21,7 +21,7 @@ def test_a_measure_is_found_by_its_name(name: str) -> None:
     assert found.needs in get_args(Need)
     assert found.cost in get_args(Cost)
     assert set(found.units) <= set(UNITS)
-    assert set(found.options) <= set(Setting.__dataclass_fields__)
+    assert set(found.options) <= set(MeasureSetting.__dataclass_fields__)
     assert found.label
     assert found.source
 

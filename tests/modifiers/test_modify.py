@@ -14,7 +14,7 @@ from explorer.deltas.variant import Variant
 from explorer.errors import Cancelled, MaskError, ModifyError
 from explorer.evaluation.generation import generate
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
-from explorer.evaluation.perplexity import Live, score
+from explorer.evaluation.perplexity import LiveScoring, score
 from explorer.evaluation.recovered import find_recovered
 from explorer.masks.mask import NONE, Mask
 from explorer.model.layerwise import LayerwisePass
@@ -31,6 +31,7 @@ MASK = Mask.parse("2")
 ALL = [
     ModifierSpec.parse(f"{name};steps=3" if any(each.name == "steps" for each in modifier.options) else name)
     for name, modifier in MODIFIERS.items()
+    if modifier.needs_mask
 ]
 
 
@@ -132,7 +133,7 @@ def test_deltas_stack_in_order(llama: LoadedModel, corpus: Corpus, store: Store)
 
 def test_what_is_before_the_first_change_is_not_run_again(llama: LoadedModel, corpus: Corpus) -> None:
     variant, store = modify(llama, corpus, Mask.parse("3"), [ModifierSpec.parse("mean")], Store(None)), Store(None)
-    live = Live(HiddenStateCache(2**30), lambda estimates: None)
+    live = LiveScoring(HiddenStateCache(2**30), lambda estimates: None)
     score(llama, corpus, [NONE], store, live=live)
     with llama.wrappers.counting() as count:
         (found,) = score(llama, corpus, [variant], store, live=live)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.checkpoints.spec import ModelSpec
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
-from explorer.evaluation.perplexity import Live, score
+from explorer.evaluation.perplexity import LiveScoring, score
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel, load, quieten_libraries
@@ -85,7 +85,7 @@ def _toggle(loaded: LoadedModel, corpus: Corpus) -> Iterator[Row]:
 def _time_toggle(loaded: LoadedModel, corpus: Corpus, draw: random.Random) -> float:
     mask = Mask(frozenset(draw.sample(loaded.sites, draw.randrange(1, 20))))
     toggled = Mask(mask.sites ^ {draw.choice(loaded.sites)})
-    store, live = Store(None), Live(HiddenStateCache(2**30), lambda estimates: None)
+    store, live = Store(None), LiveScoring(HiddenStateCache(2**30), lambda estimates: None)
     score(loaded, corpus, [mask], store, live=live)
     ours = seconds(lambda: score(loaded, corpus, [toggled], store, live=live), 1)
     return ours / seconds(lambda: score_plainly(loaded, torch.from_numpy(corpus.held_out.ids), toggled), 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from explorer.errors import Cancelled
-from explorer.evaluation.perplexity import recall, score
+from explorer.evaluation.perplexity import find_stored_scores, score
 from explorer.evaluation.scores import Score
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
@@ -54,11 +54,11 @@ def test_what_was_finished_before_it_was_cancelled_stays(
 
     with pytest.raises(Cancelled):
         score_plan_masks(llama, llama_corpus, MASKS, store, listener=listen)
-    assert len(recall(llama, llama_corpus, MASKS, store)) == 3
+    assert len(find_stored_scores(llama, llama_corpus, MASKS, store)) == 3
 
 
 def test_what_is_scored_on_some_windows_only_is_not_recalled(
     llama: LoadedModel, llama_corpus: Corpus, store: Store
 ) -> None:
     score(llama, llama_corpus, [MASKS[1]], store, rows=slice(0, 2))
-    assert recall(llama, llama_corpus, MASKS, store) == {}
+    assert find_stored_scores(llama, llama_corpus, MASKS, store) == {}

@@ -15,7 +15,7 @@ from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
 from explorer.measures.built_in_criteria import make_loss_function
 from explorer.model.loading import LoadedModel
-from explorer.plans.search import Found, Search
+from explorer.plans.search import Search, SearchResult
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
@@ -190,7 +190,7 @@ def test_what_is_found_for_a_budget_meets_it_at_no_more_than_greed(seed: int) ->
 
 
 def test_listener_and_progress_are_told_every_step(table: Table) -> None:
-    told, done = list[Found](), list[tuple[int, int]]()
+    told, done = list[SearchResult](), list[tuple[int, int]]()
     found = table.search(listener=told.append, progress=lambda at, total, what: done.append((at, total))).greedy()
     assert [len(each.masks) for each in told] == [2, 3, 4, 5, 6]
     assert told[-1] == found
@@ -218,7 +218,7 @@ def test_batches_do_not_change_what_is_found(tiny: Tiny, monkeypatch: pytest.Mon
     loaded: LoadedModel = tiny.load("qwen3")
     corpus: Corpus = loaded.tokenize("python-docs", 8 * WINDOW, WINDOW)
 
-    def run() -> list[Found]:
+    def run() -> list[SearchResult]:
         search = Search(find_units(6, "site"), make_loss_function(loaded, corpus, Store(None)), 8, 4)
         return [search.greedy(), search.beam(2), search.evolve(2, 7)]
 

@@ -13,12 +13,13 @@ import torch
 
 from explorer.deltas.delta import Delta
 from explorer.deltas.modifier_spec import ModifierSpec
+from explorer.deltas.variant import Variant
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
-from tests.support import brute_force
+from tests.support import brute_force, variants
 from tests.support.tiny_models import WINDOW
 
 CUT = 2
@@ -186,3 +187,50 @@ def test_channels_are_scaled_in_a_hadamard_basis(llama: LoadedModel, corpus: Cor
     patch = basis @ np.diag(channel_ratios(seen, basis)) @ basis.T
     found = make(llama, corpus, "channels").stand_ins[MASK].weight
     np.testing.assert_allclose(np.eye(32) + found.double().numpy(), patch, rtol=1e-3, atol=1e-5)
+
+
+@dataclass
+class Over:
+    """What stands in for single sites, and the stream where the cut behind layer 1 ends, unpruned and with it."""
+
+    below: Variant
+    wanted: np.ndarray
+    arrived: np.ndarray
+    given: np.ndarray
+    weight: np.ndarray
+
+
+def stand_in_first(llama: LoadedModel, corpus: Corpus, mask: str, projection: str) -> Over:
+    below, ids = variants.make(llama, corpus, mask, "linear;rank=1"), corpus.calibration.ids
+    folder = llama.checkpoint.folder
+    given: list[np.ndarray] = []
+    model = variants.overwritten(folder, below)
+    module: Any = model.model.layers[CUT - 1].get_submodule(projection)
+    module.register_forward_pre_hook(lambda _, args: given.append(args[0].double().numpy()))
+    (whole, added), (left, added_left) = (brute_force.hidden_states(m, ids) for m in (brute_force.plain(folder), model))
+    ends = [states[CUT] + updates["attention"][CUT] for states, updates in ((whole, added), (left, added_left))]
+    return Over(below, ends[0].astype(float), ends[1].astype(float), given[0], module.weight.detach().double().numpy())
+
+
+@pytest.mark.parametrize(("mask", "projection"), [("a2", "mlp.down_proj"), ("m1,a2", "self_attn.o_proj")])
+def test_refit_sees_what_stands_in_for_single_sites(
+    llama: LoadedModel, corpus: Corpus, mask: str, projection: str
+) -> None:
+    over = stand_in_first(llama, corpus, mask, projection)
+    x, y, w = flat(over.given), flat(over.wanted - over.arrived), size_weights(over.wanted)
+    change, error = cross_validate(x, y, w, len(over.given), np.logspace(-4, 0, 9))
+    assert error < 1
+    made = modify(llama, corpus, over.below, ["refit;where=before"], Store(None)).deltas[1]
+    assert {layer: list(named) for layer, named in made.weights.items()} == {CUT - 1: [f"{projection}.weight"]}
+    np.testing.assert_allclose(
+        made.weights[CUT - 1][f"{projection}.weight"], over.weight + change.T, rtol=1e-2, atol=1e-4
+    )
+
+
+def test_replaceme_sees_what_stands_in_for_single_sites(llama: LoadedModel, corpus: Corpus) -> None:
+    over = stand_in_first(llama, corpus, "a2", "mlp.down_proj")
+    m = flat(over.given) @ over.weight.T
+    expected = np.linalg.lstsq(m, flat(over.wanted - over.arrived) + m, rcond=None)[0]
+    made = modify(llama, corpus, over.below, ["replaceme"], Store(None)).deltas[1]
+    found = made.weights[CUT - 1]["mlp.down_proj.weight"]
+    np.testing.assert_allclose(found, expected.T @ over.weight, rtol=1e-2, atol=1e-4)

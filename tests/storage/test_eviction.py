@@ -19,7 +19,7 @@ from explorer.deltas.delta import Delta, Origin
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.stand_in import StandIn
 from explorer.masks.mask import Mask
-from explorer.storage.eviction import EvictionError, Holding, choose, evict, read_age, read_size, take_stock
+from explorer.storage.eviction import EvictionError, Holding, choose_evicted, evict, read_age, read_size, take_stock
 from explorer.storage.partial_files import make_partial
 from explorer.storage.store import Store
 from tests.support.tiny_models import WINDOW, Tiny
@@ -127,10 +127,10 @@ def test_scores_go_last_and_leave_a_database_that_others_have_open(cache: Path, 
 
 def test_choices() -> None:
     held = [Holding("arrays", Path(str(age)), 10, 100.0 - age) for age in (1, 3, 2)]
-    assert [each.path.name for each in choose(held, None, None, 100)] == []
-    assert [each.path.name for each in choose(held, 1.5, None, 100)] == ["3", "2"]
-    assert [each.path.name for each in choose(held, None, 20, 100)] == ["3"]
-    assert [each.path.name for each in choose(held, 2.5, 15, 100)] == ["3", "2"]
+    assert [each.path.name for each in choose_evicted(held, None, None, 100)] == []
+    assert [each.path.name for each in choose_evicted(held, 1.5, None, 100)] == ["3", "2"]
+    assert [each.path.name for each in choose_evicted(held, None, 20, 100)] == ["3"]
+    assert [each.path.name for each in choose_evicted(held, 2.5, 15, 100)] == ["3", "2"]
     evict([Holding("arrays", Path("/nonexistent/x.npz"), 1, 0)])
 
 

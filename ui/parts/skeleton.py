@@ -19,6 +19,7 @@ OUTLINES: dict[str, tuple[tuple[int, tuple[str, ...]], ...]] = {
         (240, ("KL divergence and top-1 agreement",)),
         (160, ("What goes first",)),
     ),
+    "evaluate": ((320, ("Accuracy against what each plan removes",)), (300, ("Perplexity on the same axis",))),
     "export": ((420, ("What for: targets, and what each saves",)), (110, ("Size, free disk, the proof",))),
 }
 

@@ -31,8 +31,8 @@ def draw_recovery(summary: ModelSummary) -> None:
 
 def _choose_modifier(view: View) -> None:
     chosen = write_modifiers(view.modify)
-    fitted = [name for name, each in MODIFIERS.items() if not each.trains]  # what trains has a page of its own
-    options = ["", *fitted, *([chosen] if chosen and chosen not in fitted else [])]
+    recoveries = {name: modifier for name, modifier in MODIFIERS.items() if modifier.recovers}
+    options = ["", *recoveries, *([chosen] if chosen and chosen not in recoveries else [])]
     _set("modifier", chosen)
     st.selectbox(
         "Recover by",
@@ -43,7 +43,7 @@ def _choose_modifier(view: View) -> None:
         on_change=_take_modifier,
         width=190,
         help="\n\n".join(
-            [define("recovered", "modifier", "stale"), *(f"{each.label}: {each.what}" for each in MODIFIERS.values())]
+            [define("recovered", "modifier", "stale"), *(f"{each.label}: {each.what}" for each in recoveries.values())]
         ),
     )
 

@@ -82,6 +82,7 @@ def make_card(
         [f"Format `{target.name}`. Not written: {target.dropped}. Written as zeros: {target.zeroed}."],
         [f"Here written as zeros, saving neither memory nor compute: {zeroed}."] if planned.layout.zero_sites else [],
         _describe_changes(planned, variant, found),
+        _describe_zeros(found.proof),
         [f"The mask is a step of this plan: {_code(json.dumps(plan))}."] if plan else [],
         _table(loaded.precision, found),
         [
@@ -101,7 +102,7 @@ def make_card(
 
 
 def _describe_changes(planned: ExportPlan, variant: Mask | Variant, found: ExportMeasurements) -> list[str]:
-    """Say what makes up for what is off, what it was fitted on, and how much of the loss it won back."""
+    """Say what is changed, what that was fitted on, and how much of the loss it won back."""
     if found.pruned is None or found.recovered is None:
         return []
     changes, won = planned.changes, found.recovered
@@ -116,13 +117,23 @@ def _describe_changes(planned: ExportPlan, variant: Mask | Variant, found: Expor
         + (f" (95% interval {won.interval[0]:.0%} to {won.interval[1]:.0%})" if won.interval else "")
     )
     return [
-        "What makes up for what is removed, in this order:",
+        "What is changed, in this order:",
         "",
         *lines,
         "",
         f"Tensors changed: {len(changes.weights)}; parameters that stand in: {changes.parameters_added:,}"
         f"{_list_places(planned)}. Perplexity with the mask alone is {found.pruned.perplexity:.3f}, with these "
         f"{found.score.perplexity:.3f}{share}.",
+    ]
+
+
+def _describe_zeros(proof: Verification | None) -> list[str]:
+    """Say how many zeros there are inside matrices."""
+    if proof is None or proof.zeros is None:
+        return []
+    return [
+        f"Zeros inside matrices: {proof.zeros}. They are zeros in the file, too, as a check of it has shown, and save "
+        "neither memory nor time there."
     ]
 
 

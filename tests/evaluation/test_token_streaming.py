@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from explorer.evaluation.streaming import TextSoFar
+from explorer.evaluation.token_streaming import TextSoFar
 
 TEXT = "Héllo, wörld \u4f60\u597d \U0001f469\u200d\U0001f680!\nA new line,  and more \u0440\u0443\u0441."
 

@@ -1,4 +1,4 @@
-"""A site -> the one linear map by which it writes to the residual stream."""
+"""A layer -> the linear maps of its attention and MLP; a site -> the one by which it writes to the residual stream."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from explorer.masks import Site
+from explorer.masks import PARTS, Mask, Site
 from explorer.model import LoadedModel
 
 
 @dataclass(frozen=True)
-class OutputProjection:
-    """A linear map whose output is what a site gives.
+class LinearMap:
+    """A linear map in a layer.
 
     Args:
         name: of the module in its layer.
@@ -39,9 +39,9 @@ class OutputProjection:
         return (weight.T if isinstance(self.module, Conv1D) else weight).to(own.dtype).contiguous()
 
 
-def find_output_projection(loaded: LoadedModel, site: Site) -> OutputProjection | None:
+def find_output_projection(loaded: LoadedModel, site: Site) -> LinearMap | None:
     """Return a site's output projection; None where it has none, several, or a norm behind it."""
-    architecture = loaded.architecture
+    architecture = loaded.architecture.at(site.layer)
     if architecture.update(site.part) not in architecture.modules(site.part):
         return None
     layer = loaded.wrappers.layers[site.layer]
@@ -52,4 +52,31 @@ def find_output_projection(loaded: LoadedModel, site: Site) -> OutputProjection 
     ]
     if len(found) != 1 or found[0][1].weight.is_meta or not found[0][1].weight.is_floating_point():
         return None
-    return OutputProjection(*found[0])
+    return LinearMap(*found[0])
+
+
+def list_linear_maps(loaded: LoadedModel, layer: int, mask: Mask) -> list[LinearMap]:
+    """List the linear maps of a layer's attention and MLP, of those that are on; experts in one tensor are none."""
+    module = loaded.wrappers.layers[layer]
+    return [
+        LinearMap(name, each)
+        for name, each in module.named_modules()
+        if isinstance(each, (nn.Linear, Conv1D)) and any(_lies_in(name, site) for site in _list_on(loaded, layer, mask))
+    ]
+
+
+def list_experts(loaded: LoadedModel, layer: int, mask: Mask) -> list[str]:
+    """List the parameters of a layer's attention and MLP, of those that are on, that hold the maps of many experts."""
+    named = loaded.wrappers.layers[layer].named_parameters()
+    sites = _list_on(loaded, layer, mask)
+    return [name for name, each in named if each.ndim == 3 and any(_lies_in(name, site) for site in sites)]
+
+
+def _list_on(loaded: LoadedModel, layer: int, mask: Mask) -> list[str]:
+    """List the modules of a layer that are its attention or MLP and on."""
+    parts = [part for part in PARTS if Site(layer, part) not in mask.sites]
+    return [name for part in parts for name in loaded.architecture.modules(part)]
+
+
+def _lies_in(name: str, module: str) -> bool:
+    return f"{name}.".startswith(f"{module}.")

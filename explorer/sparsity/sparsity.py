@@ -1,0 +1,93 @@
+"""How many zeros a matrix gets, and where they may be: a share of each row, or all but N of M neighbours in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import floor
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from explorer.deltas import ModifierSpec
+from explorer.errors import ModifyError
+from explorer.modifiers import Option
+
+#: The modifiers that put zeros into matrices.
+METHODS = ("magnitude", "wanda", "sparsegpt", "wanda++")
+
+#: The options by which they are told how many.
+SPARSITY_OPTIONS = (
+    Option("sparsity", "share of zeros in each row", "50%", form=r"\d{1,2}(\.\d+)?%", example="50%"),
+    Option(
+        "pattern", "N:M keeps N of M neighbours in a row, in place of a share", "none", word="none",
+        form=r"[1-9]\d{0,2}:[1-9]\d{0,2}", example="2:4, which keeps 2 of 4",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """How many zeros, and where.
+
+    Args:
+        share: of zeros among the neighbours.
+        group: how many neighbours are judged against each other; all of a row if 0.
+    """
+
+    share: Fraction
+    group: int = 0
+
+    @classmethod
+    def of(cls, spec: ModifierSpec) -> Sparsity:
+        """Read a modifier's options.
+
+        Raises ModifyError: both a share and a pattern are given, or a pattern keeps all.
+        """
+        given = dict(spec.options)
+        pattern = given.get("pattern", "none")
+        if pattern == "none":
+            return cls(Fraction(given.get("sparsity", "50%").removesuffix("%")) / 100)
+        if "sparsity" in given:
+            raise ModifyError("A pattern has its own share of zeros", str(spec), "Give sparsity or pattern")
+        kept, group = map(int, pattern.split(":"))
+        if kept >= group:
+            raise ModifyError("A pattern keeps N of M", f"{pattern} keeps all", "Write N:M with N below M, such as 2:4")
+        return cls(1 - Fraction(kept, group), group)
+
+    def __str__(self) -> str:
+        kept = (1 - self.share) * self.group
+        return f"{kept}:{self.group}" if self.group else f"{float(self.share):.4g}"
+
+    def at(self, share: float) -> Sparsity:
+        """Return this with another share."""
+        return replace(self, share=Fraction(share))
+
+    def count(self, columns: int) -> int:
+        """Return how many of so many columns of a row become zeros."""
+        return floor(self.share * columns)
+
+    def check(self, name: str, columns: int) -> None:
+        """Raise ModifyError if the rows of a matrix cannot be cut into groups."""
+        if self.group and columns % self.group:
+            raise ModifyError(
+                f"{self} needs rows that {self.group} divides", f"{name} has {columns} columns",
+                "Use sparsity=50%, or targets= to leave it out",
+            )  # fmt: skip
+
+    def holds(self, zeros: Bool[Tensor, "outputs columns"]) -> bool:
+        """Tell whether each group has as many zeros as it is to have, or more."""
+        grouped = zeros.unflatten(-1, (-1, self.group or zeros.shape[-1]))
+        return bool((grouped.sum(-1) >= self.count(grouped.shape[-1])).all())
+
+    def find_lowest(self, scores: Float[Tensor, "outputs columns"]) -> Bool[Tensor, "outputs columns"]:
+        """Return where the zeros go: the lowest scores of each row or group, of equal ones the lower column."""
+        grouped = scores.unflatten(-1, (-1, self.group or scores.shape[-1]))
+        return find_lowest(grouped, self.count(grouped.shape[-1])).flatten(-2)
+
+
+def find_lowest(scores: Float[Tensor, "*rows columns"], count: int) -> Bool[Tensor, "*rows columns"]:
+    """Return True at so many of the lowest entries of each row; of equal ones at the first."""
+    lowest = scores.argsort(dim=-1, stable=True)[..., :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, lowest, True)

@@ -1,0 +1,99 @@
+"""One layer after the other as it still is, those before it pruned: what its linear maps read.
+
+Windows go through one at a time and in an order of their own, so that a statistic depends neither on the size of
+batches nor on the order of the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from explorer.model import Seen
+from explorer.modifiers import Setting
+from explorer.sparsity.targets import Target
+
+#: Of one window, what a map reads -> what is summed over windows.
+Statistic = Callable[[Float[Tensor, "positions columns"]], Float[Tensor, " *any"]]
+
+
+class Stream:
+    """The variant's states on their way through the layers. Holds the states before one layer.
+
+    Args:
+        setting: of the modifier.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.run = setting.run.one_by_one()
+        self.states = self.run.embed()
+        self._ahead = 0
+
+    def visit(self, targets: Iterable[Target], doing: str) -> Iterator[Target]:
+        """Yield each layer when its input is known, then run it as it has become by then."""
+        for target in targets:
+            self.setting.progress(target.layer, self.setting.loaded.n_layers, f"{doing} layer {target.layer}")
+            self._advance(target.layer)
+            yield target
+            self._count()
+
+    def prune(self, targets: Sequence[Target]) -> Iterator[Target]:
+        """Yield each layer to be pruned; one that was pruned before the work was cut off is taken as it was made."""
+        for target in self.setting.steps(targets, lambda target: f"Pruning layer {target.layer}"):
+            self._advance(target.layer)
+            yield target
+            self._count()
+
+    def _advance(self, layer: int) -> None:
+        """Take the states to the input of a layer."""
+        for passed in range(self._ahead, layer):
+            self.run.run(passed, self.states, self.setting.variant, into=self.states)
+        self._ahead = layer
+
+    def _count(self) -> None:
+        """Count the layers run as the modifier's."""
+        self.setting.run.layers_run += self.run.layers_run
+        self.run.layers_run = 0
+
+    def look(self, target: Target) -> Iterator[Seen]:
+        """Run a layer as it still is; yield, window by window, what its maps read."""
+        names = tuple(linear.name for linear in target.maps)
+        yield from self.run.look(target.layer, self.states, self.setting.variant, names)
+
+    def sum_up(self, target: Target, statistic: Statistic) -> dict[str, Float64[Tensor, " *any"]]:
+        """Sum a statistic of what each map reads over the windows; maps that read the same share one sum.
+
+        Raises ModifyError: the arithmetic overflows.
+        """
+        sums: dict[tuple[str, ...], Tensor] = {}
+        for seen in self.look(target):
+            for names, read in _join(seen.given).items():
+                made = statistic(read.flatten(0, 1).float()).double()
+                sums[names] = sums[names].add_(made) if names in sums else made
+        self.setting.check_finite(all(bool(total.isfinite().all()) for total in sums.values()))
+        found: dict[str, Tensor] = {}
+        for names, total in sums.items():
+            for name in names:
+                found[name] = found[name] + total if name in found else total
+        return found
+
+
+def _join(given: dict[str, Float[Tensor, "batch window _"]]) -> dict[tuple[str, ...], Float[Tensor, "batch window _"]]:
+    """Join the names of those that were given the same."""
+    names: dict[int, tuple[str, ...]] = {}
+    for name, read in given.items():
+        names[read.data_ptr()] = (*names.get(read.data_ptr(), ()), name)
+    return {joined: given[joined[0]] for joined in names.values()}
+
+
+def sum_squares(read: Float[Tensor, "positions columns"]) -> Float[Tensor, " columns"]:
+    """Sum over the tokens of the square of what is read in each column."""
+    return read.square().sum(0)
+
+
+def sum_products(read: Float[Tensor, "positions columns"]) -> Float[Tensor, "columns columns"]:
+    """Sum over the tokens of the products of what is read in any two columns."""
+    return read.T @ read

@@ -1,0 +1,99 @@
+"""What a modifier is to put zeros into: the linear maps of each layer's attention and MLP, by a part of their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from explorer.deltas import SparsityPattern
+from explorer.errors import ModifyError
+from explorer.masks import Mask
+from explorer.modifiers import LinearMap, Option, Setting, list_experts, list_linear_maps
+from explorer.sparsity.sparsity import Sparsity
+
+TARGETS = Option(
+    "targets", "parts of the names of matrices, with + between", "all", word="all",
+    form=r"[A-Za-z0-9._]+(\+[A-Za-z0-9._]+)*", example="mlp+o_proj",
+)  # fmt: skip
+
+LAYERS = Option(
+    "layers", "those to be pruned, such as 0-11+15", "all", word="all",
+    form=r"\d{1,4}(-\d{1,4})?(\+\d{1,4}(-\d{1,4})?)*", example="0-11+15",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """The linear maps of one layer that get zeros.
+
+    Args:
+        setting: of the modifier.
+        layer: which layer.
+        maps: those of its attention and MLP that are on and named.
+        sparsity: how many zeros each gets.
+    """
+
+    setting: Setting
+    layer: int
+    maps: tuple[LinearMap, ...]
+    sparsity: Sparsity
+
+    def weight(self, linear: LinearMap) -> Float[Tensor, "outputs columns"]:
+        """Return the weights of a map in the variant so far, float32."""
+        return self.setting.weight(self.layer, linear).float()
+
+    def zero(self, linear: LinearMap, zeros: Bool[Tensor, "outputs columns"]) -> None:
+        """Have entries of a map zeroed from now on; the others stay."""
+        kept = linear.like((~zeros).float())
+        self.setting.put(self.layer, f"{linear.name}.weight", SparsityPattern.of(kept))
+
+    def put(self, linear: LinearMap, weight: Float[Tensor, "outputs columns"]) -> None:
+        """Have a map with other weights from now on."""
+        self.setting.put(self.layer, f"{linear.name}.weight", linear.like(weight))
+
+    def at(self, share: float) -> Target:
+        """Return this with another share of zeros."""
+        return replace(self, sparsity=self.sparsity.at(share))
+
+
+def list_targets(setting: Setting) -> list[Target]:
+    """List the layers that have maps to prune, in the order of the stream.
+
+    Raises ModifyError: nothing has such a name, experts do, or rows do not divide into groups.
+    """
+    sparsity = Sparsity.of(setting.origin.modifier)
+    layers = _find_layers(setting)
+    targets = [Target(setting, layer, _find_maps(setting, layer), sparsity) for layer in layers]
+    for linear in (linear for target in targets for linear in target.maps):
+        sparsity.check(linear.name, linear.weight.shape[1])
+    if not any(target.maps for target in targets):
+        raise ModifyError("There is nothing to prune", str(setting.origin.modifier), "Name other targets or layers")
+    return [target for target in targets if target.maps]
+
+
+def _find_layers(setting: Setting) -> list[int]:
+    """List the layers that are meant. Raises MaskError: the model lacks one."""
+    n_layers, named = setting.loaded.n_layers, setting.options["layers"]
+    return (
+        list(range(n_layers))
+        if named == "all"
+        else sorted(Mask.parse(named.replace("+", ",")).checked(n_layers).whole_layers)
+    )
+
+
+def _find_maps(setting: Setting, layer: int) -> tuple[LinearMap, ...]:
+    for name in list_experts(setting.loaded, layer, setting.mask):
+        if _is_meant(setting, name):
+            raise ModifyError(
+                f"{setting.origin.modifier.name} does not prune experts that lie in one tensor",
+                f"{name} of layer {layer}", "Name what is to be pruned, such as targets=attn",
+            )  # fmt: skip
+    maps = list_linear_maps(setting.loaded, layer, setting.mask)
+    return tuple(linear for linear in maps if _is_meant(setting, linear.name))
+
+
+def _is_meant(setting: Setting, name: str) -> bool:
+    named = setting.options["targets"]
+    return named == "all" or any(part in name for part in named.split("+"))

@@ -1,0 +1,112 @@
+"""Wanda's score with gradients of each layer by itself, and survivors that adapt: Wanda++, arXiv:2503.04992.
+
+The paper has no official code; what it leaves open is said in docs/method.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from explorer.errors import ModifyError
+from explorer.modifiers import Fitted, LinearMap, Modifier, Option, Setting
+from explorer.sparsity.allocation import ALLOCATION, allocate
+from explorer.sparsity.region import Region, Weights
+from explorer.sparsity.sparsity import SPARSITY_OPTIONS
+from explorer.sparsity.stream import Stream, sum_squares
+from explorer.sparsity.targets import LAYERS, TARGETS, Target
+
+
+def score_regionally(
+    weight: Float[Tensor, "outputs columns"],
+    gradient: Float[Tensor, "outputs columns"],
+    norms: Float[Tensor, " columns"],
+    alpha: float,
+) -> Float[Tensor, "outputs columns"]:
+    """S_ij = (alpha G_ij + norm2(x_j)) |W_ij|."""
+    return (alpha * gradient + norms) * weight.abs()
+
+
+def fit_wanda_plus_plus(setting: Setting) -> Fitted:
+    """Score, prune and let adapt one layer after the other."""
+    stream = Stream(setting)
+    for target in stream.prune(allocate(setting)):
+        region = Region(stream, target)
+        find_zeros = _make_judge(setting, region)
+        weights = region.copy_weights()
+        if setting.options["optimise"] == "no":
+            for linear in target.maps:
+                target.zero(linear, find_zeros(linear, weights))
+            continue
+        _adapt(setting, region, weights, find_zeros)
+        for linear in target.maps:
+            target.put(linear, linear.read(weights[f"{linear.name}.weight"].detach()))
+    return setting.fitted
+
+
+_Judge = Callable[[LinearMap, Weights], Bool[Tensor, "outputs columns"]]
+
+
+def _make_judge(setting: Setting, region: Region) -> _Judge:
+    """Return what tells where a map gets zeros, by gradients and norms of the layer as it is."""
+    target = region.target
+    norms = _find_norms(setting, region.stream, target)
+    gradients = region.find_gradients() if setting.options["gradients"] == "yes" else None
+
+    def find_zeros(linear: LinearMap, weights: Weights) -> Bool[Tensor, "outputs columns"]:
+        weight = linear.read(weights[f"{linear.name}.weight"])
+        gradient = torch.zeros_like(weight) if gradients is None else linear.read(gradients[f"{linear.name}.weight"])
+        scores = score_regionally(weight, gradient, norms[linear.name], setting.number("alpha"))
+        return target.sparsity.find_lowest(scores)
+
+    return find_zeros
+
+
+def _find_norms(setting: Setting, stream: Stream, target: Target) -> Mapping[str, Float[Tensor, " columns"]]:
+    windows = len(stream.run.ids) if setting.options["norm"] == "mean" else 1
+    squares = stream.sum_up(target, sum_squares)
+    return {name: (total / windows).sqrt().float() for name, total in squares.items()}
+
+
+def _adapt(setting: Setting, region: Region, weights: Weights, find_zeros: _Judge) -> None:
+    """Prune and let the weights adapt, round by round; prune once more."""
+    generator = torch.Generator().manual_seed(int(setting.number("seed")))
+    rounds, samples = int(setting.number("rounds")), int(setting.number("samples"))
+    optimiser = torch.optim.RMSprop([weight.requires_grad_() for weight in weights.values()], lr=setting.number("lr"))
+    for _ in range(rounds):
+        _prune(region.target, weights, find_zeros)
+        drawn = torch.randperm(region.windows, generator=generator)[:samples]
+        region.approach(optimiser, weights, drawn.tolist())
+    if not all(bool(weight.isfinite().all()) for weight in weights.values()):
+        raise ModifyError("The weights do not converge", f"lr={setting.options['lr']}", "Use a smaller lr")
+    _prune(region.target, weights, find_zeros)
+
+
+@torch.no_grad()
+def _prune(target: Target, weights: Weights, find_zeros: _Judge) -> None:
+    for linear in target.maps:
+        linear.read(weights[f"{linear.name}.weight"]).masked_fill_(find_zeros(linear, weights), 0)
+
+
+_SWITCH = ("yes", "no")
+
+WANDA_PLUS_PLUS = Modifier(
+    "wanda++", "Wanda++", "Wanda++, arXiv:2503.04992", "weights",
+    "Zeros by Wanda's score with gradients of each layer by itself; its survivors adapt to what it gave before.",
+    "two passes, and a backward pass a step", fit_wanda_plus_plus,
+    (
+        *SPARSITY_OPTIONS, TARGETS, LAYERS, ALLOCATION,
+        Option("alpha", "weight of the gradients", "100", most=1e9),
+        Option("norm", "of inputs, over all tokens or the mean over windows", "mean", ("mean", "sum")),
+        Option("gradients", "whether the score has them", "yes", _SWITCH),
+        Option("optimise", "whether survivors adapt", "yes", _SWITCH),
+        Option("rounds", "of pruning and adapting", "5", form=r"[1-9]\d{0,3}", example="5"),
+        Option("samples", "windows in a round, a step each", "32", form=r"[1-9]\d{0,5}", example="32"),
+        Option("lr", "learning rate of RMSprop", "3e-7", most=1),
+        Option("seed", "of the windows' choice", "0", form=r"\d{1,9}", example="1"),
+    ),
+    needs_mask=False,
+)  # fmt: skip

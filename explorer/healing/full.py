@@ -53,7 +53,7 @@ def gather_weights(places: _Names, student: Student) -> dict[int, dict[str, torc
 
 def list_parameters(setting: Setting, layer: int) -> list[str]:
     """List the parameters of a layer that are used: not those of attention or an MLP that is off."""
-    architecture, module = setting.loaded.architecture, setting.loaded.wrappers.layers[layer]
+    architecture, module = setting.loaded.architecture.at(layer), setting.loaded.wrappers.layers[layer]
     off = [
         f"{name}." for part in PARTS if Site(layer, part) in setting.mask.sites for name in architecture.modules(part)
     ]

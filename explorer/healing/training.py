@@ -84,12 +84,15 @@ class Training:
     def _go_on(self, folder: Path, start: Checkpoint | None) -> Checkpoint:
         """Train from a checkpoint, or from the start, to where it is to stop."""
         _remove_torn(folder)
+        loaded, ids = self.setting.loaded, self.setting.run.ids
         with _own_randomness(), torch.inference_mode(False), torch.enable_grad(), timing() as watch:
             trainer = _Trainer(self, folder, watch)
             try:
-                trainer.train(resume_from_checkpoint=None if start is None else str(start.folder))
+                with loaded.wrappers.counting() as count:
+                    trainer.train(resume_from_checkpoint=None if start is None else str(start.folder))
             except NotFinite:
                 raise self._explain(trainer.state.global_step, folder) from None
+        self.setting.forwards += count.evaluations / (loaded.n_layers * len(ids))
         return next(list_checkpoints(folder))
 
     def _explain(self, step: int, folder: Path) -> ModifyError:

@@ -36,10 +36,11 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
     What a checkpoint lacks, for it is a pruned one, goes on lacking.
 
     Raises:
-        MaskError: the mask names a layer that the model lacks.
+        MaskError: the mask names a layer that the model lacks, or a site where only whole layers can go.
         ExportError: no layer is left, a delta does not fit the model, or the variant cannot be written exactly in this
             format.
     """
+    loaded.wrappers.check_sites(variant.mask)
     lacking = loaded.absent - loaded.never_there
     mask = loaded.completed(variant.mask.checked(loaded.n_layers) | lacking)
     changes = gather_changes(loaded, variant)

@@ -26,7 +26,7 @@ from explorer.errors import TextError, UnsupportedModel
 from explorer.evaluation.samples import Sample
 from explorer.evaluation.token_streaming import Listener, TextSoFar, TokenTimes
 from explorer.masks import Mask
-from explorer.model import LoadedModel
+from explorer.model import LoadedModel, refusing_failures
 from explorer.stopwatch import timing
 from explorer.text import ChatTemplate, check_ids, decode, encode
 
@@ -158,15 +158,16 @@ def _write(
         **more,
     )
     try:
-        written = loaded.model.generate(
-            ids,
-            generation_config=config,
-            attention_mask=torch.ones_like(ids),
-            **_pass_cache(loaded, mask),
-            logits_processor=LogitsProcessorList([_Finite()]),
-            streamer=streamer,
-            stopping_criteria=stopping,
-        )
+        with refusing_failures(loaded.model, "The model does not write", "Keep one attention on, or score it only"):
+            written = loaded.model.generate(
+                ids,
+                generation_config=config,
+                attention_mask=torch.ones_like(ids),
+                **_pass_cache(loaded, mask),
+                logits_processor=LogitsProcessorList([_Finite()]),
+                streamer=streamer,
+                stopping_criteria=stopping,
+            )
     except _Overflow as overflow:
         return overflow.ids[0], True
     return written[0], False

@@ -45,12 +45,13 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
         dtype: that weights are written in, or `auto`, see `find_stored_dtype`.
 
     Raises:
-        MaskError: the mask names a layer that the model lacks.
+        MaskError: the mask names a layer that the model lacks, or a site where only whole layers can go.
         ExportError: no layer is left, a delta does not fit the model, or the variant cannot be written exactly in this
             format.
     """
     if format == "adapter":
         return plan_adapter(loaded, variant, partial(plan_export, dtype=dtype))
+    loaded.wrappers.check_sites(variant.mask)
     lacking = loaded.absent - loaded.never_there
     mask = loaded.completed(variant.mask.checked(loaded.n_layers) | lacking)
     changes = gather_changes(loaded, variant)

@@ -51,7 +51,12 @@ def count_parameters_of_config(
         raise UnsupportedModel(
             "No causal language model can be made of the config", f"{name} ({first_line(error)})", FORMS
         ) from error
-    return type(model).__name__, count_parameters(model, find_architecture(model))
+    architecture = find_architecture(model)
+    if not architecture.attention:
+        raise UnsupportedModel(
+            "Attention and MLP are not told apart by a config", type(model).__name__, "Load the model, with its weights"
+        )
+    return type(model).__name__, count_parameters(model, architecture)
 
 
 def _read(name: str, store: Store, cache: Path, trust_remote_code: bool) -> Any:

@@ -143,7 +143,7 @@ class ModelWrappers:
         A site that is off adds zeros to the residual stream, or what stands in for it, and is not run; a layer that is
         off is skipped. A layer has the variant's weights while it runs, and its own before and after.
         """
-        self._check_sites(variant.mask)
+        self.check_sites(variant.mask)
         with following(VariantForward(variant, self._form, self.layers, self.with_weights)):
             yield
 
@@ -155,11 +155,11 @@ class ModelWrappers:
 
         And keep in `watch` what modules within the layers are given and give.
         """
-        self._check_sites(variant.mask)
+        self.check_sites(variant.mask)
         with following(VariantForward(variant, self._form, self.layers, self.with_weights, observer, watch)):
             yield
 
-    def _check_sites(self, mask: Mask) -> None:
+    def check_sites(self, mask: Mask) -> None:
         """Raise MaskError if a mask turns off a site of a model of which only whole layers can go."""
         alone = sorted(mask.sites - Mask.of_layers(mask.whole_layers).sites) if self.architecture.whole else []
         if alone:

@@ -49,6 +49,7 @@ bench: .venv/.installed-dev
 findings: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare
 	$(BIN)/python -m tests.performance.findings
+	$(BIN)/python -m tests.performance.healed_curves
 
 screenshots: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare

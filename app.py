@@ -14,6 +14,7 @@ def draw() -> None:
         "redundancy": st.Page("pages/redundancy.py", title="Redundancy"),
         "prune": st.Page("pages/prune.py", title="Prune"),
         "plans": st.Page("pages/plans.py", title="Plans"),
+        "heal": st.Page("pages/heal.py", title="Heal"),
         "evaluate": st.Page("pages/evaluate.py", title="Evaluate"),
         "compare": st.Page("pages/compare.py", title="Compare"),
         "export": st.Page("pages/export.py", title="Export"),

@@ -32,7 +32,7 @@ torch.set_num_threads(1)  # tiny models lose more to threads than they gain
 _FIRST_FAMILY = next(iter(FAMILIES))
 
 #: Files of sweeps over families that this program does not list, and files that take long.
-SWEEPS = ("evaluation/test_families.py", "export/test_layers_in_configs.py")
+SWEEPS = ("evaluation/test_families.py", "export/test_layers_in_configs.py", "model/test_every_family.py")
 SLOW = (
     "benchmarks/test_harness.py",
     "cli/test_cli.py",

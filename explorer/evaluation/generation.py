@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from explorer.errors import TextError, UnsupportedModel
 from explorer.evaluation.samples import Sample
 from explorer.evaluation.token_streaming import Listener, TextSoFar, TokenTimes
 from explorer.masks import Mask
-from explorer.model import LoadedModel
+from explorer.model import LoadedModel, refusing_failures
 from explorer.stopwatch import timing
 from explorer.text import ChatTemplate, check_ids, decode, encode
 
@@ -157,15 +158,16 @@ def _write(
         **more,
     )
     try:
-        written = loaded.model.generate(
-            ids,
-            generation_config=config,
-            attention_mask=torch.ones_like(ids),
-            past_key_values=make_cache(loaded, mask),
-            logits_processor=LogitsProcessorList([_Finite()]),
-            streamer=streamer,
-            stopping_criteria=stopping,
-        )
+        with refusing_failures(loaded.model, "The model does not write", "Keep one attention on, or score it only"):
+            written = loaded.model.generate(
+                ids,
+                generation_config=config,
+                attention_mask=torch.ones_like(ids),
+                **_pass_cache(loaded, mask),
+                logits_processor=LogitsProcessorList([_Finite()]),
+                streamer=streamer,
+                stopping_criteria=stopping,
+            )
     except _Overflow as overflow:
         return overflow.ids[0], True
     return written[0], False
@@ -201,20 +203,30 @@ def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
     """
     if ids.shape[1] < 2:
         return None
-    logits = loaded.model(ids, use_cache=False).logits[0, :-1].float()
+    logits = loaded.model(input_ids=ids, use_cache=False).logits[0, :-1].float()
     nll = float(F.cross_entropy(logits, ids[0, 1:].to(logits.device)))
     return math.exp(min(nll, 700.0)) if math.isfinite(nll) else math.inf
 
 
-def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
-    """Make a KV cache that holds nothing for attention that is off, and keeps every layer's index.
+def _pass_cache(loaded: LoadedModel, mask: Mask) -> dict[str, Any]:
+    """Return a cache under the name that the model takes it by, which of a state space is another; some take none."""
+    taken = inspect.signature(loaded.model.forward).parameters
+    name = next((name for name in ("cache_params", "past_key_values") if name in taken), None)
+    return {"use_cache": False} if name is None else {name: make_cache(loaded, mask)}
 
-    With all attention off one empty layer stays, to be asked for its length.
+
+def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
+    """Make a cache that holds nothing for attention that is off, and keeps every layer's index.
+
+    With all attention off, or all that keeps a state, one empty layer stays, to be asked for its length or state.
     """
     cache = DynamicCache(config=loaded.model.config)
     off = [layer for layer in range(loaded.n_layers) if mask.off(layer)[0]]
-    for layer in off[: loaded.n_layers - 1] if len(off) == loaded.n_layers else off:
-        cache.layers[layer] = DummyLayer()
+    last = {keeps_state: layer for layer, keeps_state in enumerate(cache.is_linear)}
+    on = {keeps_state for layer, keeps_state in enumerate(cache.is_linear) if layer not in off}
+    for layer in off:
+        if cache.is_linear[layer] in on or last[cache.is_linear[layer]] != layer:
+            cache.layers[layer] = DummyLayer()
     return cache
 
 

@@ -98,7 +98,7 @@ def plan_adapter(
 
     return replace(
         planned,
-        format=FORMATS["adapter"],
+        format=replace(FORMATS["adapter"], dtype=planned.format.dtype),
         changes=changes,
         bytes=planned.bytes + adapter.bytes,
         write=write,

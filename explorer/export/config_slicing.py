@@ -68,19 +68,20 @@ def slice_config(written: dict[str, Any], loaded: Any, kept: list[int], move: Mo
     config: dict[str, Any] = _move_paths(copy.deepcopy(written), move, "")
     name = next((key for key in loaded.sub_configs if getattr(loaded, key, None) is decoder), "")
     quantization = config.get("quantization_config")
-    _check_unknown({"quantization_config": quantization}, decoder.num_hidden_layers)
+    _check_unknown({"quantization_config": quantization}, getattr(decoder, _find_count(decoder)))
     _slice_decoder(config.get(name, config), decoder, kept)
     return config
 
 
 def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> None:
     """Bring the part of a config that is the decoder's in step."""
-    n_layers = loaded.num_hidden_layers
+    n_layers = getattr(loaded, _find_count(loaded))
     kinds, dense = _list_attention_kinds(loaded), _find_dense(loaded, kept)
     _check_unknown({**vars(loaded), **written}, n_layers)
-    written[loaded.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = len(kept)
+    written[_find_count(loaded)] = len(kept)
     for key in PER_LAYER:
-        if isinstance(values := getattr(loaded, key, None), (list, tuple)) and len(values) >= n_layers:
+        derived = isinstance(getattr(type(loaded), loaded.attribute_map.get(key, key), None), property)
+        if isinstance(values := _read(loaded, key), (list, tuple)) and len(values) >= n_layers and not derived:
             written[key] = [values[layer] for layer in kept]
     for key in _NUMBERS:
         if isinstance(values := getattr(loaded, key, None), (list, tuple)):
@@ -92,7 +93,8 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
         if written.get(key):
             written[key] = 0
     if isinstance(each := written.get("per_layer_config"), dict):
-        written["per_layer_config"] = {str(new): each[str(old)] for new, old in enumerate(kept) if str(old) in each}
+        own = {int(number): entry for number, entry in each.items()}
+        written["per_layer_config"] = {str(new): own[old] for new, old in enumerate(kept) if old in own}
     if kinds:
         written["attention_types"] = [[[kinds[layer] for layer in kept], 1]]
     if dense is not None:
@@ -100,6 +102,21 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
     if experts := _find_expert_range(loaded, kept):
         written |= dict(zip(("moe_layer_start_index", "moe_layer_end_index"), experts, strict=True))
         written["moe_layer_interval"] = 1
+
+
+def _read(loaded: Any, key: str) -> Any:
+    """Return what a config has under a key; nothing where each layer has its own, which `per_layer_config` lists."""
+    try:
+        return getattr(loaded, key, None)
+    except RuntimeError:
+        return None
+
+
+def _find_count(loaded: Any) -> str:
+    """Name of the key that counts the decoder's layers: of an encoder's config, its own."""
+    if isinstance(getattr(loaded, "decoder_layers", None), int):
+        return "decoder_layers"
+    return loaded.attribute_map.get("num_hidden_layers", "num_hidden_layers")
 
 
 def _list_attention_kinds(loaded: Any) -> list[str]:

@@ -62,7 +62,7 @@ def _find_change(old: Any, new: Any, count: str) -> str | None:
 
 def _filters(loaded: LoadedModel, layout: Layout, layer: int) -> tuple[str, ...]:
     """Name the projections to be zeroed in a layer, as parts of tensor names."""
-    architecture = loaded.architecture
+    architecture = loaded.architecture.at(layer)
     patterns = {"attention": architecture.attention_out, "mlp": architecture.mlp_out}
     names = []
     for part in PARTS:

@@ -45,15 +45,17 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
         dtype: that weights are written in, or `auto`, see `find_stored_dtype`.
 
     Raises:
-        MaskError: the mask names a layer that the model lacks.
+        MaskError: the mask names a layer that the model lacks, or a site where only whole layers can go.
         ExportError: no layer is left, a delta does not fit the model, or the variant cannot be written exactly in this
             format.
     """
-    mask = variant.mask.checked(loaded.n_layers) | loaded.absent
     if format == "adapter":
-        return plan_adapter(loaded, variant, plan_export)
+        return plan_adapter(loaded, variant, partial(plan_export, dtype=dtype))
+    loaded.wrappers.check_sites(variant.mask)
+    lacking = loaded.absent - loaded.never_there
+    mask = loaded.completed(variant.mask.checked(loaded.n_layers) | lacking)
     changes = gather_changes(loaded, variant)
-    pruned = bool(loaded.absent) or has_stand_ins(loaded)
+    pruned = bool(lacking) or has_stand_ins(loaded)
     target = _find_own_format(loaded, format, mask) if pruned else find_format(format, mask, bool(changes.stand_ins))
     standing = {site.layer for place in changes.stand_ins if len(place.sites) == 1 for site in place.sites}
     if len(mask.whole_layers - standing) == loaded.n_layers:
@@ -97,7 +99,7 @@ def _lay_out(loaded: LoadedModel, mask: Mask, **options: Any) -> Layout:
 def _make_config(loaded: LoadedModel, layout: Layout) -> dict[str, Any]:
     """Return config.json of what is written. Raises ExportError if it would make other layers than those that stay."""
     config = copy.deepcopy(loaded.checkpoint.config)
-    if loaded.config.tie_word_embeddings and has_own_head(loaded.model):
+    if getattr(loaded.config, "tie_word_embeddings", False) and has_own_head(loaded.model):
         for part in (config, config.get("text_config")):
             if isinstance(part, dict):
                 part["tie_word_embeddings"] = False  # whoever believes the flag would drop the head

@@ -7,6 +7,7 @@ every plain number, word and switch in them but their own number.
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import torch
@@ -28,11 +29,19 @@ def rehearse(loaded: LoadedModel, config: dict[str, Any], layout: Layout) -> Non
     except Exception:  # code of every family, on a device that it was not written for
         return
     try:
-        new = _make_layers(loaded, type(loaded.model.config).from_dict(copy.deepcopy(config)))
+        new = _make_layers(loaded, type(loaded.model.config).from_dict(_read_floats(config)))
     except Exception as error:  # each architecture checks its config in a way of its own
         raise ExportError(
             "No model of these layers can be made", first_line(error), "Turn off sites only, or other layers"
         ) from error
+    before, after = old.pop(), new.pop()
+    both = before.keys() & after.keys()  # a head may be tied in one of them
+    if difference := _compare(*({name: shapes[name] for name in both} for shapes in (before, after))):
+        raise ExportError(
+            "Layers cannot be dropped exactly",
+            f"a tensor outside of the layers has a part of each: {difference}",
+            "Turn off sites only",
+        )
     for number, layer in enumerate(layout.kept):
         if difference := _compare(old[layer], new[number]):
             raise ExportError(
@@ -42,12 +51,25 @@ def rehearse(loaded: LoadedModel, config: dict[str, Any], layout: Layout) -> Non
             )
 
 
+def _read_floats(config: dict[str, Any]) -> dict[str, Any]:
+    """Copy what config.json says, with what JSON has no number for as transformers reads it: infinity, for one."""
+
+    def read(entry: dict[str, Any]) -> Any:
+        return float(entry["__float__"]) if entry.keys() == {"__float__"} else entry
+
+    copied: dict[str, Any] = json.loads(json.dumps(config), object_hook=read)
+    return copied
+
+
 def _make_layers(loaded: LoadedModel, config: Any) -> list[dict[str, Any]]:
+    """Make a config's model without memory; describe its layers and, last, the shapes of all other tensors."""
     if getattr(config, "quantization_config", None) is not None:
         del config.quantization_config
     with torch.device("meta"):
         model = type(loaded.model)._from_config(config, dtype=torch.bfloat16)
-    return [_describe(layer) for layer in model.get_submodule(loaded.architecture.layers)]
+    inside = f"{loaded.architecture.layers}."
+    outside = {name: tuple(each.shape) for name, each in model.named_parameters() if not name.startswith(inside)}
+    return [*map(_describe, model.get_submodule(loaded.architecture.layers)), outside]
 
 
 def _describe(layer: nn.Module) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from explorer.errors import ExportError
 from explorer.export.stand_in_layout import StandInLayout
 from explorer.export.tensor_layout import Layout
 from explorer.masks import PARTS, Site
-from explorer.model import LoadedModel, find_base_type
+from explorer.model import Architecture, LoadedModel, find_base_type
 
 _SHIPPED = Path(__file__).parent / "shipped"
 
@@ -35,15 +35,14 @@ def dress_config(
     architecture = loaded.architecture
     off = [site for site in sorted(layout.dropped_sites) if str(layout.new_site(site)) not in standing.sites]
     old = [Site(layer, part) for layer in layout.kept for part in PARTS]
+    changed = [site for site in old if site in off or str(layout.new_site(site)) in standing.sites]
+    _check_sums(architecture, changed)
     pruned: dict[str, Any] = {
         "layers": architecture.layers,
         **{part: list(architecture.modules(part)) for part in PARTS},
         "off": [str(layout.new_site(site)) for site in off],
-        "returns": {
-            str(layout.new_site(site)): loaded.wrappers.returns(site)
-            for site in old
-            if site in off or str(layout.new_site(site)) in standing.sites
-        },
+        "returns": {str(layout.new_site(site)): loaded.wrappers.returns(site) for site in changed},
+        **_name_modules(architecture, {str(layout.new_site(site)): site for site in changed}),
         "residual_inside": architecture.residual_inside,
         **standing.entries,
     }
@@ -51,6 +50,24 @@ def dress_config(
     names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", f"pruned-{model_type}")
     code = names.write_code(base, base_config, model_type)
     return {**config, **names.entries, "pruned": pruned}, code
+
+
+def _check_sums(architecture: Architecture, changed: list[Site]) -> None:
+    """Raise ExportError where what goes is several modules that are summed: the code replaces one."""
+    for site in changed:
+        if len(modules := architecture.at(site.layer).modules(site.part)) > 1 and architecture.at(site.layer).adds:
+            raise ExportError(
+                "No code can be written for this variant",
+                f"{site} is the sum of {' and '.join(modules)}",
+                "Use --format transformers-zeroed",
+            )
+
+
+def _name_modules(architecture: Architecture, changed: dict[str, Site]) -> dict[str, Any]:
+    """Return the entry that names the modules of what goes, where layers are of several kinds."""
+    if not architecture.each:
+        return {}
+    return {"modules": {new: list(architecture.at(old.layer).modules(old.part)) for new, old in changed.items()}}
 
 
 def _find_native(made: type) -> str | None:

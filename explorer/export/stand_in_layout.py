@@ -95,11 +95,11 @@ def _place_sites(made: StandInLayout, loaded: LoadedModel, mask: Mask, alone: di
         if site.layer in made.kept:
             made.without_norm[_renumber(made, site)] = norm
     for site, stand_in in alone.items():
-        new, modules = _renumber(made, site), architecture.modules(site.part)
+        new, modules = _renumber(made, site), architecture.at(site.layer).modules(site.part)
         made.sites[new] = _shapes(stand_in)
         name = f"{architecture.layers}.{made.kept.index(site.layer)}.{modules[-1]}.stand_in"
         made.tensors |= {f"{name}.{key}": tensor for key, tensor in stand_in.tensors.items()}
-        if (norm := architecture.update(site.part)) not in modules:
+        if (norm := architecture.at(site.layer).update(site.part)) not in modules:
             made.without_norm[new] = norm
             made.site_norms[site] = (norm,)
 

@@ -77,7 +77,9 @@ class Layout:
         moved = self.move(name)
         if moved is None:
             return None
-        zeroing = [site for site in self._of(self.zero_sites, layer) if self.architecture.writes(site.part, rest)]
+        zeroing = [
+            site for site in self._of(self.zero_sites, layer) if self.architecture.at(layer).writes(site.part, rest)
+        ]
         self.zeroed.update(zeroing)
         return moved, bool(zeroing)
 
@@ -116,7 +118,7 @@ class Layout:
     def _belongs(self, site: Site, tensor: str) -> bool:
         """Tell whether a tensor of a layer goes with a site."""
         norms = *self.norms.get(site.part, ()), *self.site_norms.get(site, ())
-        names = *self.architecture.modules(site.part), *norms
+        names = *self.architecture.at(site.layer).modules(site.part), *norms
         return tensor.partition(".")[0] in names
 
     def check(self) -> None:

@@ -107,8 +107,8 @@ def _compare(
     found, windows, nll = _Found(), corpus.held_out, (list[float](), list[float]())
     first = pad_batch(windows.ids[:1], 1, loaded.device)
     with loaded.wrappers.as_variant(variant):
-        expected = loaded.model(first, use_cache=False).logits
-    _note(found, expected, reloaded.model(first, use_cache=False).logits)
+        expected = loaded.model(input_ids=first, use_cache=False).logits
+    _note(found, expected, reloaded.model(input_ids=first, use_cache=False).logits)
     both = ((loaded.wrappers, variant), (reloaded, NONE))
     ran = [run_batches(wrappers, windows.ids, size, each, folder) for wrappers, each in both]
     for part in slice_rows(len(windows), size):

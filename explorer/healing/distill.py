@@ -14,7 +14,6 @@ from explorer.healing.full import gather_weights, list_parameters
 from explorer.healing.losses import find_state_loss
 from explorer.healing.recipe import list_options, read_options, read_recipe
 from explorer.healing.student import Objective, Student
-from explorer.healing.training import Training
 from explorer.healing.windows import deal_out
 from explorer.masks import Site
 from explorer.model import States, Twin, make_twin
@@ -45,6 +44,8 @@ def _list_places(setting: Setting) -> list[tuple[int, int]]:
 
 
 def _distill(setting: Setting, part: int, layer: int, target: int) -> None:
+    from explorer.healing.training import Training
+
     options = read_options(setting)
     recipe = read_recipe(options)
     given, wanted = setting.at(layer), setting.reference.before(Site(target, "attention"))
@@ -89,4 +90,5 @@ DISTILL_LOCAL = Modifier(
     "The layer before each cut learns to give the unpruned model's state behind it.",
     "one pass, and a forward and a backward pass of one layer a step", fit_distill_local,
     list_options("200", "1e-4"),
+    trains=True,
 )  # fmt: skip

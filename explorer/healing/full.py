@@ -9,7 +9,6 @@ from explorer.errors import ModifyError
 from explorer.healing.losses import predict
 from explorer.healing.recipe import LOSS, TEXT, list_options, read_options, read_recipe
 from explorer.healing.student import Student
-from explorer.healing.training import Training
 from explorer.healing.training_text import find_windows
 from explorer.masks import PARTS, Site
 from explorer.model import make_twin
@@ -20,6 +19,8 @@ _Names = list[tuple[int, str]]
 
 def fit_train(setting: Setting) -> Fitted:
     """Train the parameters of layers that are kept. Raises ModifyError: none are named, or see `Training.run`."""
+    from explorer.healing.training import Training
+
     options = read_options(setting)
     places = [
         (layer, name) for layer in _list_layers(setting, options["layers"]) for name in list_parameters(setting, layer)
@@ -52,7 +53,7 @@ def gather_weights(places: _Names, student: Student) -> dict[int, dict[str, torc
 
 def list_parameters(setting: Setting, layer: int) -> list[str]:
     """List the parameters of a layer that are used: not those of attention or an MLP that is off."""
-    architecture, module = setting.loaded.architecture, setting.loaded.wrappers.layers[layer]
+    architecture, module = setting.loaded.architecture.at(layer), setting.loaded.wrappers.layers[layer]
     off = [
         f"{name}." for part in PARTS if Site(layer, part) in setting.mask.sites for name in architecture.modules(part)
     ]
@@ -77,4 +78,5 @@ TRAIN = Modifier(
         *list_options("100", "1e-4"),
     ),
     needs_mask=False,
+    trains=True,
 )  # fmt: skip

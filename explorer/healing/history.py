@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from explorer.deltas import Origin
 from explorer.healing.runs import find_folder, list_checkpoints
-from explorer.healing.training import read_record
-from explorer.healing.watcher import TrainingRecord
+from explorer.healing.watcher import TrainingRecord, read_record
 from explorer.model import LoadedModel
 from explorer.storage import Store
 

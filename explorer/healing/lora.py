@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from explorer.deltas import Delta, LowRankUpdate, Variant
@@ -16,11 +16,10 @@ from explorer.extras import require
 from explorer.healing.losses import predict
 from explorer.healing.recipe import LOSS, PRESETS, TEXT, list_options, read_options, read_recipe
 from explorer.healing.student import Student
-from explorer.healing.training import Training
 from explorer.healing.training_text import find_windows
-from explorer.masks import PARTS, Site
+from explorer.masks import PARTS, Mask, Site
 from explorer.model import LoadedModel, Twin, make_twin
-from explorer.modifiers import Fitted, Modifier, Option, Setting
+from explorer.modifiers import Fitted, Modifier, Option, Setting, list_linear_maps
 
 _A, _B = "lora_A.default.weight", "lora_B.default.weight"
 
@@ -33,8 +32,10 @@ def fit_lora(setting: Setting) -> Fitted:
         ModifyError: there is no linear map to adapt, or see `Training.run`.
     """
     require("peft")
+    from explorer.healing.training import Training
+
     options = read_options(setting)
-    maps = list(list_maps(setting, options["targets"]))
+    maps = list_maps(setting, options["targets"])
     if not maps:
         found = f"no linear map of {options['targets']} is kept"
         raise ModifyError("There is nothing to adapt", found, "Use other targets, or train")
@@ -55,16 +56,12 @@ def fit_lora(setting: Setting) -> Fitted:
     return gather()
 
 
-def list_maps(setting: Setting, targets: str) -> Iterator[tuple[int, str]]:
-    """Yield the layer, and the name in it, of each linear map of attention or MLPs that are on."""
-    architecture = setting.loaded.architecture
-    for layer, module in enumerate(setting.loaded.wrappers.layers):
-        for part in PARTS:
-            if targets in ("all", part) and Site(layer, part) not in setting.mask.sites:
-                for site in architecture.modules(part):
-                    for name, inner in module.get_submodule(site).named_modules(prefix=site):
-                        if isinstance(inner, nn.Linear | Conv1D):
-                            yield layer, name
+def list_maps(setting: Setting, targets: str) -> list[tuple[int, str]]:
+    """List the layer, and the name in it, of each linear map of attention, MLPs or `all` that are on."""
+    layers, off = range(setting.loaded.n_layers), setting.mask
+    if targets != "all":
+        off |= Mask(frozenset(Site(layer, part) for layer in layers for part in PARTS if part != targets))
+    return [(layer, each.name) for layer in layers for each in list_linear_maps(setting.loaded, layer, off)]
 
 
 def adapt(setting: Setting, maps: list[tuple[int, str]], rank: int, scale: float, seed: int) -> Twin:
@@ -120,4 +117,5 @@ LORA = Modifier(
         *list_options("100", "1e-3"),
     ),
     needs_mask=False,
+    trains=True,
 )  # fmt: skip

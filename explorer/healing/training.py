@@ -22,7 +22,7 @@ from explorer.errors import ModifyError, first_line
 from explorer.healing.recipe import Recipe
 from explorer.healing.runs import Checkpoint, find_folder, list_checkpoints
 from explorer.healing.student import NotFinite, Student
-from explorer.healing.watcher import TrainingRecord, find_watcher
+from explorer.healing.watcher import find_watcher, read_record
 from explorer.healing.windows import TrainingWindows
 from explorer.model import slice_rows
 from explorer.modifiers import Setting
@@ -84,12 +84,15 @@ class Training:
     def _go_on(self, folder: Path, start: Checkpoint | None) -> Checkpoint:
         """Train from a checkpoint, or from the start, to where it is to stop."""
         _remove_torn(folder)
+        loaded, ids = self.setting.loaded, self.setting.run.ids
         with _own_randomness(), torch.inference_mode(False), torch.enable_grad(), timing() as watch:
             trainer = _Trainer(self, folder, watch)
             try:
-                trainer.train(resume_from_checkpoint=None if start is None else str(start.folder))
+                with loaded.wrappers.counting() as count:
+                    trainer.train(resume_from_checkpoint=None if start is None else str(start.folder))
             except NotFinite:
                 raise self._explain(trainer.state.global_step, folder) from None
+        self.setting.forwards += count.evaluations / (loaded.n_layers * len(ids))
         return next(list_checkpoints(folder))
 
     def _explain(self, step: int, folder: Path) -> ModifyError:
@@ -231,12 +234,3 @@ class _Teller(TrainerCallback):
             str(self.training.setting.origin.modifier), self.training.part, self.training.recipe.steps, entry
         ):
             self.watcher.record(record)
-
-
-def read_record(modifier: str, part: int, steps: int, entry: dict[str, Any]) -> TrainingRecord | None:
-    """Return what the Trainer noted of a step or a checkpoint; None of what it notes beside."""
-    if "loss" not in entry and "eval_loss" not in entry:
-        return None
-    loss, rate, validation = (entry.get(name) for name in ("loss", "learning_rate", "eval_loss"))
-    pace = entry["rows"], entry["seconds"], entry["tokens"]
-    return TrainingRecord(modifier, part, entry["step"], steps, loss, rate, validation, *pace)

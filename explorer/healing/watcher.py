@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
@@ -46,6 +46,15 @@ class TrainingRecord:
     def describe(self) -> dict[str, Any]:
         """Return it for JSON."""
         return asdict(self) | {"tokens_a_second": self.tokens_a_second}
+
+
+def read_record(modifier: str, part: int, steps: int, entry: Mapping[str, Any]) -> TrainingRecord | None:
+    """Return what the Trainer noted of a step or a checkpoint; None of what it notes beside."""
+    if "loss" not in entry and "eval_loss" not in entry:
+        return None
+    loss, rate, validation = (entry.get(name) for name in ("loss", "learning_rate", "eval_loss"))
+    pace = entry["rows"], entry["seconds"], entry["tokens"]
+    return TrainingRecord(modifier, part, entry["step"], steps, loss, rate, validation, *pace)
 
 
 class Watcher(Protocol):

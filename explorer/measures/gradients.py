@@ -210,7 +210,7 @@ def _weigh(
 
 def _sum_up(loaded: LoadedModel, layer: int, salience: Callable[[str, _Weight], _Weight]) -> _Sums:
     """Sum what weights are worth over a layer, its attention and its MLP."""
-    module, architecture = loaded.wrappers.layers[layer], loaded.architecture
+    module, architecture = loaded.wrappers.layers[layer], loaded.architecture.at(layer)
     sums = {name: float(salience(name, weight.detach()).double().sum()) for name, weight in _weights(module).items()}
     of_parts = [
         sum(value for name, value in sums.items() if name.partition(".")[0] in architecture.modules(part))

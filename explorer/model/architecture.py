@@ -29,7 +29,10 @@ class Architecture:
         attention_norm, mlp_norm: names, in a layer, of a norm between the site and the residual stream.
         multiplier: name of the layer's attribute that scales what its sites add.
         residual_inside: a site takes the residual stream as its second argument and returns the sum.
-        recognised: found by structure; whether norms stand between sites and residual stream is not known yet.
+        adds: names, in a layer, of modules that add to the residual stream beside the last one of their site.
+        recognised: found by structure; where the parts are is not known until an experiment shows it.
+        whole: why only whole layers can go; empty where sites can.
+        each: every layer by itself, where they are of several kinds.
     """
 
     layers: str = "model.layers"
@@ -41,7 +44,14 @@ class Architecture:
     mlp_norm: str | None = None
     multiplier: str | None = None
     residual_inside: bool = False
+    adds: tuple[str, ...] = ()
     recognised: bool = False
+    whole: str = ""
+    each: tuple[Architecture, ...] = ()
+
+    def at(self, layer: int) -> Architecture:
+        """Return the architecture of one layer."""
+        return self.each[layer] if self.each else self
 
     @property
     def decoder(self) -> str:
@@ -53,9 +63,9 @@ class Architecture:
         return self.attention if part == "attention" else self.mlp
 
     def update(self, part: Part) -> str:
-        """Name of the module in a layer whose output is what the site adds to the residual stream."""
+        """Name of the module in a layer whose output is what the site adds to the residual stream, if it has any."""
         norm = self.attention_norm if part == "attention" else self.mlp_norm
-        return norm or self.modules(part)[-1]
+        return norm or (self.modules(part)[-1] if self.modules(part) else "")
 
     def writes(self, part: Part, tensor: str) -> bool:
         """Tell whether a tensor of a layer is what the site writes to the residual stream with."""
@@ -100,7 +110,8 @@ _OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|output_li
 
 def count_layers(config: Any) -> int:
     """Number of decoder layers that a transformers config declares. Raises UnsupportedModel if it does not."""
-    count = getattr(config.get_text_config(decoder=True), "num_hidden_layers", None)
+    decoder = config.get_text_config(decoder=True)
+    count = getattr(decoder, "decoder_layers", None) or getattr(decoder, "num_hidden_layers", None)
     if not isinstance(count, int):
         raise UnsupportedModel(
             "The config does not say how many layers there are", str(count), "Use a decoder-only model"
@@ -116,8 +127,8 @@ def find_base_type(model_type: str) -> str:
 def find_architecture(model: nn.Module) -> Architecture:
     """Return where this model keeps its parts: from the table, else by structure.
 
-    Raises UnsupportedModel, with what was looked for, if there is no list of layers each with one attention
-    and one MLP.
+    Of a model whose layers do not each have one attention and one MLP by name, only the list of layers is known: what
+    its modules do is for an experiment to show. Raises UnsupportedModel if there is no such list.
     """
     config: Any = model.config
     model_type = find_base_type(config.get_text_config(decoder=True).model_type)
@@ -168,14 +179,15 @@ def _recognise(stacks: list[tuple[str, nn.ModuleList]], model_type: str, n_layer
         attention, mlp = _find_child(stack, _ATTENTION), _find_child(stack, _MLP)
         if attention and mlp:
             attention_out, mlp_out = (
-                _match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp)
+                match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp)
             )
             return Architecture(path, (attention,), (mlp,), attention_out, mlp_out, recognised=True)
-    found = ", ".join(f"{path} ({len(stack)})" for path, stack in stacks) or f"no list of {n_layers} layers"
+    for path, _ in stacks:
+        return Architecture(path, (), (), "", "", recognised=True)
     raise UnsupportedModel(
         f"The architecture {model_type!r} is not known",
-        f"looked for a list of {n_layers} layers, each with one attention and one MLP; {found}",
-        "Use a decoder-only model such as " + ", ".join(sorted(FAMILIES)),
+        f"it has no list of {n_layers} layers",
+        "Use a decoder-only model",
     )
 
 
@@ -194,6 +206,11 @@ def _find_child(stack: nn.ModuleList, pattern: re.Pattern[str]) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
+def has_matrix(module: nn.Module) -> bool:
+    """Tell whether any parameter of a module is more than a vector: a norm's are not."""
+    return any(parameter.dim() > 1 for parameter in module.parameters())
+
+
 def has_parameters(layer: nn.Module, *names: str) -> bool:
     """Tell whether each of these modules of a layer has any parameters."""
     return all(next(layer.get_submodule(name).parameters(), None) is not None for name in names)
@@ -204,12 +221,19 @@ def has_stand_in(layer: nn.Module, *names: str) -> bool:
     return any(getattr(layer.get_submodule(name), STAND_IN, None) is not None for name in names)
 
 
-def _match_outputs(name: str, sites: list[nn.Module]) -> str:
+def is_mlp_name(name: str) -> bool:
+    """Tell whether a module is called what families call an MLP."""
+    return _MLP.fullmatch(name) is not None
+
+
+def match_outputs(name: str, sites: list[nn.Module]) -> str:
     """Return a pattern for the tensors that a site writes to the residual stream with, in each layer's form.
 
     Experts, shared ones and dense MLPs each have a projection of their own, a module or a parameter; all are meant.
     A pattern that no tensor fits is returned where there is none.
     """
+    if not any(list(site.children()) for site in sites) and all(hasattr(site, "weight") for site in sites):
+        return rf"{name}\..+"  # a projection itself
     paths = {path for site in sites for path in _list_outputs(site)}
     if len(paths) == 1 and not re.search(r"(^|\.)(\d+|experts)(\.|$)", path := next(iter(paths))):
         return re.escape(f"{name}.{path}.").replace(r"\_", "_") + ".+"

@@ -9,6 +9,7 @@ from explorer.checkpoints import DEFAULT_MODEL, FORMS, check_config, resolve_che
 from explorer.errors import DeviceError, ModelError, UnsupportedModel, first_line
 from explorer.guarding import guarded
 from explorer.model.architecture import find_architecture
+from explorer.model.auto_class import find_auto_class
 from explorer.model.cost_model import CostModel
 from explorer.model.parameter_counts import count_parameters
 from explorer.model.placement import DTYPES
@@ -36,7 +37,6 @@ def count_parameters_of_config(
         UnsupportedModel: not a decoder that this program knows.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     from explorer.model.weights import without_kernels
 
@@ -46,12 +46,17 @@ def count_parameters_of_config(
     wanted = (config.dtype or torch.float32) if dtype == "auto" else DTYPES[dtype]
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=wanted, trust_remote_code=trust_remote_code)
+            model = find_auto_class(config).from_config(config, dtype=wanted, trust_remote_code=trust_remote_code)
     except Exception as error:  # each architecture checks its config in a way of its own
         raise UnsupportedModel(
             "No causal language model can be made of the config", f"{name} ({first_line(error)})", FORMS
         ) from error
-    return type(model).__name__, count_parameters(model, find_architecture(model))
+    architecture = find_architecture(model)
+    if not architecture.attention:
+        raise UnsupportedModel(
+            "Attention and MLP are not told apart by a config", type(model).__name__, "Load the model, with its weights"
+        )
+    return type(model).__name__, count_parameters(model, architecture)
 
 
 def _read(name: str, store: Store, cache: Path, trust_remote_code: bool) -> Any:

@@ -1,45 +1,222 @@
-"""A model recognised by structure -> what its sites add to the residual stream, found by experiment."""
+"""A model recognised by structure -> where each of its layers keeps its parts, found by experiment.
+
+One small pass shows what each module of a layer gives. Those whose outputs add up to the layer's output less its input
+are its sites, or norms behind them; a site whose later tokens change with the first one is attention, whatever it is
+called, and any other an MLP.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from explorer.errors import UnsupportedModel
 from explorer.masks import PARTS
-from explorer.model.architecture import Architecture, has_parameters, has_stand_in
+from explorer.model.architecture import Architecture, has_matrix, is_mlp_name, match_outputs
+from explorer.model.forward_policies import Ids
+from explorer.model.module_calls import ModuleCall, try_out, watch_layers
 from explorer.model.weights import find_input_device
-from explorer.model.wrappers import see_children
+
+#: Modules that may add to the residual stream of one layer, at the most.
+_MOST = 4
+
+#: Share of the largest logit by which a logit must change with a later token to tell that it sees it.
+_NOISE = 1e-3
+
+_Calls = dict[str, ModuleCall]
 
 
 @torch.inference_mode()
 def find_updates(model: Any, architecture: Architecture) -> Architecture:
-    """Find, for a model recognised by structure, which modules' outputs add up to what its first whole layer adds.
+    """Find, for a model recognised by structure, which modules of each layer add to the residual stream.
 
-    Between a site and the residual stream there may be a norm. One pass shows what each of the layer's modules gives;
-    the first two, of the sites or of norms after them, whose sum is the layer's output less its input are what is
-    wanted. Where none fit the family is returned as it is, for the self-check to judge.
+    A model of more than text is only seen to be a decoder where its family is known.
+
+    Where a layer is not its input plus what some of its modules add, only whole layers can go.
+
+    Raises UnsupportedModel if the model's code fails, or it is no decoder: a token sees those after it.
     """
-    if not architecture.recognised:
+    if not architecture.recognised and model.config.get_text_config(decoder=True) is model.config:
         return architecture
     layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
-    sites = (*architecture.attention, *architecture.mlp)
-    layer = next(
-        (each for each in layers if has_parameters(each, *sites) and not has_stand_in(each, *sites)), layers[0]
-    )
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    ids = torch.randint(vocabulary, (2, 8), generator=torch.Generator().manual_seed(0))
-    given = see_children(model, layer, ids.to(find_input_device(model)))
-    added = given[""][1].float() - given[""][0].float()
-    names = [name for name, _ in layer.named_children() if name in given and given[name][1].numel() == added.numel()]
-    norms = [name for name in names if name not in (*architecture.attention, *architecture.mlp)]
-    tolerance = 16 * torch.finfo(given[""][1].dtype).eps * float(given[""][1].abs().max())
+    ids = torch.randint(vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(find_input_device(model))
+    _check_causal(model, ids)
+    if not architecture.recognised:
+        return architecture
+    found = [architecture] * len(layers)
+
+    def look(index: int, calls: _Calls) -> None:
+        found[index] = _explain(architecture, layers[index], index, calls)
+
+    watch_layers(model, layers, ids, look)
+    if whole := next((each.whole for each in found if each.whole), ""):
+        return only_whole(architecture, whole)
+    named = _name_outputs(found, layers)
+    return named[0] if all(each == named[0] for each in named) else replace(named[0], each=tuple(named))
+
+
+def only_whole(architecture: Architecture, why: str) -> Architecture:
+    """Return the architecture of a model of which only whole layers can go."""
+    return Architecture(architecture.layers, (), (), "", "", recognised=True, whole=why)
+
+
+def _check_causal(model: Any, ids: Ids) -> None:
+    """Refuse a model whose first tokens change with the last one."""
+    other = ids.clone()
+    other[:, -1] = (other[:, -1] + 1) % (int(ids.max()) + 1)
+    before, after = (try_out(model, each)[:, :-1].float() for each in (ids, other))
+    share = max(_NOISE, 16 * torch.finfo(model.dtype).eps)  # experts round otherwise in other company
+    if float((before - after).abs().max()) > share * float(before.abs().max()):
+        raise UnsupportedModel(
+            "The model is no decoder", "its tokens see those that come after them", "Use a decoder-only model"
+        )
+
+
+def _explain(architecture: Architecture, layer: nn.Module, index: int, calls: _Calls) -> Architecture:
+    """Return one layer's architecture: by the names that were recognised if they fit, else by what fits."""
+    if "" not in calls or calls[""].gave.shape != calls[""].given.shape:
+        return only_whole(
+            architecture, f"layer {index} ({type(layer).__name__}) gives no hidden states as it takes them"
+        )
+    added = calls[""].gave.float() - calls[""].given.float()
+    given = {name: call.gave.float().view(added.shape) for name, call in calls.items() if _alike(call, added)}
+    names = [name for name in given if name]
+    if architecture.attention and (found := _find_norms(architecture, calls, names)):
+        return found
+    for scale, members in _find_sums(layer, names, given, added, _tolerance(calls)):
+        if found := _assign(replace(architecture, multiplier=scale), layer, members, calls):
+            return found
+    kind = type(layer).__name__
+    return only_whole(architecture, f"layer {index} ({kind}) is not its input plus what its modules add")
+
+
+def _alike(call: ModuleCall, added: Float[Tensor, " *any"]) -> bool:
+    return call.gave.numel() == added.numel() and call.gave.shape[-1] == added.shape[-1]
+
+
+def _tolerance(calls: _Calls) -> float:
+    gave = calls[""].gave
+    return 16 * torch.finfo(gave.dtype).eps * float(gave.abs().max())
+
+
+def _find_norms(architecture: Architecture, calls: _Calls, names: list[str]) -> Architecture | None:
+    """Return the recognised names with those of norms behind them, if these add up."""
+    sites = (*architecture.attention, *architecture.mlp)
+    if not all(name in names for name in sites):
+        return None
+    added = calls[""].gave.float() - calls[""].given.float()
+    norms = [name for name in names if name not in sites]
     for attention in (None, *norms):
         for mlp in (None, *norms):
             found = replace(architecture, attention_norm=attention, mlp_norm=mlp)
-            updates = [given.get(found.update(part), given[""])[1].float().view(added.shape) for part in PARTS]
-            if float((updates[0] + updates[1] - added).abs().max()) <= tolerance:
+            updates = [calls[found.update(part)].gave.float().view(added.shape) for part in PARTS]
+            if float((updates[0] + updates[1] - added).abs().max()) <= _tolerance(calls):
                 return found
-    return architecture
+    return None
+
+
+def _find_sums(
+    layer: nn.Module,
+    names: list[str],
+    given: dict[str, Float[Tensor, " *any"]],
+    added: Float[Tensor, " *any"],
+    tolerance: float,
+) -> Iterator[tuple[str | None, tuple[str, ...]]]:
+    """Yield the modules whose outputs add up to what the layer adds, with the name of what multiplies them, if any."""
+    distinct = [
+        name
+        for number, name in enumerate(names)
+        if given[name].any() and not any(torch.equal(given[name], given[other]) for other in names[:number])
+    ]
+    scales: dict[str | None, float] = {None: 1.0}
+    scales |= {name: value for name, value in vars(layer).items() if isinstance(value, float) and value not in (0, 1)}
+    for name, scale in scales.items():
+        for count in range(1, _MOST + 1):
+            for members in combinations(distinct, count):
+                total = scale * sum(given[member] for member in members)
+                if float((total - added).abs().max()) <= tolerance:
+                    yield name, members
+
+
+def _assign(
+    architecture: Architecture, layer: nn.Module, members: tuple[str, ...], calls: _Calls
+) -> Architecture | None:
+    """Sort modules that add up into attention and MLP; None if what is behind a norm is not one module."""
+    sources = [_find_source(layer, member, calls) for member in members]
+    if not all(sources):
+        return None
+    mixing = [bool(source) and calls[str(source)].mixes for source in sources]
+    if len(members) > 1 and len(set(mixing)) == 1:  # both mix, or neither: the last one is an MLP by its name or place
+        mixing[-1] = False if not mixing[0] or is_mlp_name(str(sources[-1])) else mixing[-1]
+        mixing[0] = True
+    parts: dict[str, list[int]] = {
+        part: [number for number, mixes in enumerate(mixing) if mixes == (part == PARTS[0])] for part in PARTS
+    }
+    modules, norms, adds = {}, {}, []
+    for part, numbers in parts.items():
+        own = [str(sources[number]) for number in numbers]
+        if any(members[number] != sources[number] for number in numbers[:-1]):
+            return None
+        adds += own[:-1]
+        modules[part] = (*_list_before(layer, own, sources, calls), *own)
+        norms[part] = members[numbers[-1]] if numbers and members[numbers[-1]] != own[-1] else None
+    return replace(
+        architecture,
+        attention=modules["attention"],
+        mlp=modules["mlp"],
+        attention_norm=norms["attention"],
+        mlp_norm=norms["mlp"],
+        adds=tuple(adds),
+    )
+
+
+def _find_source(layer: nn.Module, member: str, calls: _Calls) -> str | None:
+    """Return a module itself, or, if it is a norm or the like, the one whose output it was given; None if none was."""
+    if has_matrix(layer.get_submodule(member)):
+        return member
+    earlier = list(calls)[: list(calls).index(member)]
+    given = calls[member].given
+    for name in reversed(earlier):
+        gave = calls[name].gave
+        if gave.numel() == given.numel() and torch.equal(gave.view(given.shape), given):
+            return _find_source(layer, name, calls)
+    return None
+
+
+def _list_before(layer: nn.Module, own: list[str], sources: list[str | None], calls: _Calls) -> list[str]:
+    """List the projections that run before a site that is the last of several: they have no other use."""
+    if len(own) != 1 or not isinstance(getattr(layer.get_submodule(own[0]), "weight", None), Tensor):
+        return []
+    earlier: list[str] = []
+    for name in calls:
+        if name == own[0]:
+            return earlier
+        if name in sources:
+            earlier = []
+        elif name and has_matrix(layer.get_submodule(name)):
+            earlier.append(name)
+    return []
+
+
+def _name_outputs(found: list[Architecture], layers: list[nn.Module]) -> list[Architecture]:
+    """Give each layer's architecture the pattern of the tensors that it writes with, one for all layers of a form."""
+    sites: dict[str, list[nn.Module]] = {}
+    for own, layer in zip(found, layers, strict=True):
+        for name in (*own.attention, *own.mlp):
+            sites.setdefault(name, []).append(layer.get_submodule(name))
+
+    def pattern(names: tuple[str, ...], adds: tuple[str, ...]) -> str:
+        writing = [name for name in names if name in (names[-1], *adds)]
+        return "|".join(match_outputs(name, sites[name]) for name in writing)
+
+    return [
+        replace(own, attention_out=pattern(own.attention, own.adds), mlp_out=pattern(own.mlp, own.adds))
+        for own in found
+    ]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from explorer.deltas import Delta, StandIn, Variant
-from explorer.masks import PARTS, Mask, Part, Site
+from explorer.masks import PARTS, Mask, Site
 from explorer.model.layer_surgery import Watch, watched
 
 Forward = Callable[..., Any]
@@ -64,6 +64,10 @@ class ForwardPolicy:
         """Act in the place of a module before a site that goes with it, such as a projection into it."""
         return forward(*args, **kwargs)
 
+    def beside_site(self, site: Site, name: str, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        """Act in the place of another module of a site, by its name, whose output is added to the residual stream."""
+        return forward(*args, **kwargs)
+
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         """Act in the place of the module whose output is added to the residual stream."""
         return forward(*args, **kwargs)
@@ -109,15 +113,19 @@ def _identity(tensor: Hidden) -> Hidden:
 class ReturnFormat:
     """The form of a model: tuple lengths of what layers and each site return (0 a tensor), how they add.
 
-    `normed` are the parts with a norm between them and the residual stream; `decoder` dresses the last hidden states as
-    the decoder returns them.
+    `beside` has the lengths of what other modules of a site return, by site and name; `normed` are the sites with a
+    norm between them and the residual stream, `absent` those that a layer lacks; `whole` tells that a layer's update is
+    not that of its sites; `decoder` dresses the last hidden states as the decoder returns them.
     """
 
     residual_inside: bool
     scale: float
     layer: int = 0
     sites: dict[Site, int] = field(default_factory=dict)
-    normed: frozenset[Part] = frozenset()
+    beside: dict[tuple[Site, str], int] = field(default_factory=dict)
+    normed: frozenset[Site] = frozenset()
+    absent: frozenset[Site] = frozenset()
+    whole: bool = False
     decoder: Callable[[Hidden], Any] = _identity
 
 
@@ -138,12 +146,17 @@ class LearnReturnFormat(ForwardPolicy):
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
-        self.form.layer = len(output) if isinstance(output, tuple) else 0
+        self.form.layer = len(output) if isinstance(output, (tuple, list)) else 0
         return output
 
     def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
-        self.form.sites[site] = len(output) if isinstance(output, tuple) else 0
+        self.form.sites[site] = len(output) if isinstance(output, (tuple, list)) else 0
+        return output
+
+    def beside_site(self, site: Site, name: str, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        output = forward(*args, **kwargs)
+        self.form.beside[site, name] = len(output) if isinstance(output, (tuple, list)) else 0
         return output
 
 
@@ -164,6 +177,7 @@ class VariantForward(ForwardPolicy):
         self.stand_ins: dict[Site, StandIn] = {}
         self.passed = set(self.mask.whole_layers)
         self.added: Float[Tensor, " *any"] | None = None
+        self.beside: Float[Tensor, " *any"] | None = None
         for delta in self.variant.deltas:
             self.stand_ins |= {min(place.sites): stand_in for place, stand_in in delta.stand_ins.items()}
             self.passed -= {min(place.sites).layer for place in delta.stand_ins if not place.whole_layers}
@@ -174,7 +188,7 @@ class VariantForward(ForwardPolicy):
         hidden = hidden_of(args, kwargs)
         self.shape = hidden.shape
         if self.observer:
-            self.observer.enter(layer, hidden)
+            self.observer.enter(layer, hidden.flatten(2))  # some models carry several streams
         off = layer in self.passed
         if not off and (count := LAYER_COUNT.get()):
             count.evaluations += len(hidden)
@@ -182,8 +196,17 @@ class VariantForward(ForwardPolicy):
             formed(self._pass_on(layer, hidden), self.form.layer) if off else self._run(layer, forward, args, kwargs)
         )
         if self.observer:
-            self.observer.leave(layer, first_of(output))
+            self._show_absent(layer, hidden, first_of(output))
+            self.observer.leave(layer, first_of(output).flatten(2))
         return output
+
+    def _show_absent(self, layer: int, hidden: Hidden, output: Hidden) -> None:
+        """Show the updates of sites that a layer lacks: none; where it has neither, all that it adds as attention's."""
+        for site in (Site(layer, part) for part in PARTS):
+            if self.observer and site in self.form.absent:
+                whole = self.form.whole and site.part == PARTS[0]
+                added = output - hidden if whole else torch.zeros_like(hidden)
+                self.observer.update(site, added.flatten(2))
 
     def _pass_on(self, layer: int, hidden: Hidden) -> Hidden:
         """Return the output of a layer that is off."""
@@ -209,12 +232,22 @@ class VariantForward(ForwardPolicy):
         given = _residual(args, kwargs) + self.added if self.form.residual_inside else self.added
         return formed(given, self.form.sites[site])
 
+    def beside_site(self, site: Site, name: str, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        if site in self.mask.sites:
+            return formed(torch.zeros_like(hidden_of(args, kwargs)), self.form.beside[site, name])
+        output = forward(*args, **kwargs)
+        if self.observer:
+            self.beside = first_of(output) if self.beside is None else self.beside + first_of(output)
+        return output
+
     def update(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
         output = forward(*args, **kwargs)
-        if site.part in self.form.normed and site in self.stand_ins:
+        if site in self.form.normed and site in self.stand_ins:
             output = self.added  # it stands in for what the norm gives
         if self.observer:
             added = first_of(output) - _residual(args, kwargs) if self.form.residual_inside else first_of(output)
+            if self.beside is not None:
+                added, self.beside = added + self.beside.view(added.shape), None
             added = added.view(self.shape)  # some layers flatten batch and window for their MLP
             self.observer.update(site, added if self.form.scale == 1 else added * self.form.scale)
         return output
@@ -243,8 +276,8 @@ def _residual(args: tuple, kwargs: dict) -> Float[Tensor, " *any"]:
 
 
 def first_of(output: Any) -> Any:
-    """Return what a module gives, or the first of a tuple: hidden states, if it is a layer or a site."""
-    return output[0] if isinstance(output, tuple) else output
+    """Return what a module gives, or the first of several: hidden states, if it is a layer or a site."""
+    return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def formed(tensor: Float[Tensor, " *any"], form: int) -> Any:

@@ -76,7 +76,8 @@ def _run_twin(model: Any) -> tuple[Any, Any, list[int]] | None:
             twin = type(model)._from_config(config, dtype=torch.bfloat16, experts_implementation="batched_mm")
         cache = DynamicCache(config=twin.config)
         with RecordAttentionWidths() as attending:
-            twin(torch.zeros((1, _TOKENS), dtype=torch.long, device="meta"), past_key_values=cache, use_cache=True)
+            ids = torch.zeros((1, _TOKENS), dtype=torch.long, device="meta")
+            twin(input_ids=ids, past_key_values=cache, use_cache=True)
     except Exception:  # code of every family, on a device that it was not written for
         return None
     return config, cache, attending.widths
@@ -133,7 +134,7 @@ def read_cache(config: Any, number: int) -> LayerCacheEntry:
     """Return what a config's names say that a layer's cache keeps, for a cache that cannot be asked."""
     decoder = config.get_text_config(decoder=True)
     heads = _count_heads(config, number)
-    width = _pick(decoder, number, "head_dim") or decoder.hidden_size // heads
+    width = _pick(decoder, number, "head_dim") or decoder.hidden_size // max(heads, 1)
     if getattr(decoder, "new_decoder_architecture", False):
         cached = heads  # Falcon's newer form repeats its few for every head
     elif getattr(decoder, "multi_query", False):
@@ -144,8 +145,8 @@ def read_cache(config: Any, number: int) -> LayerCacheEntry:
 
 
 def _count_heads(config: Any, number: int) -> int:
-    """Heads of a layer's attention, as a config names them: one number for all, or one for each."""
-    return _pick(config.get_text_config(decoder=True), number, "num_attention_heads", "num_query_heads")
+    """Heads of a layer's attention, as a config names them: one number for all, or one for each; 0 if it has none."""
+    return _pick(config.get_text_config(decoder=True), number, "num_attention_heads", "num_query_heads") or 0
 
 
 def _find_reach(config: Any, number: int) -> float:

@@ -16,15 +16,16 @@ import torch
 from explorer.checkpoints import Checkpoint, ModelSpec, resolve_checkpoint
 from explorer.errors import DeviceError, ModelError
 from explorer.guarding import guarded
-from explorer.masks import PARTS, Mask, Site
+from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model.architecture import Architecture, find_architecture
+from explorer.model.auto_class import check_declared
 from explorer.model.batch_shape import BatchShape, count_bytes_per_token
 from explorer.model.dissection import find_updates
 from explorer.model.freed_memory import keep_freed_memory
 from explorer.model.memory import free_bytes
 from explorer.model.parameter_counts import routes_tokens
 from explorer.model.placement import DTYPES, pick_dtype, place
-from explorer.model.selfcheck import check_hooks
+from explorer.model.selfcheck import wrap_checked
 from explorer.model.weights import read_all_weights
 from explorer.model.wrappers import ModelWrappers
 from explorer.progress import Progress, unreported
@@ -94,12 +95,28 @@ class LoadedModel:
 
     @cached_property
     def absent(self) -> Mask:
-        """Sites that have no weights, for the checkpoint is a pruned one."""
+        """Sites that have no weights: the layer has no such part, or the checkpoint is a pruned one."""
+        if self.architecture.whole:
+            return NONE
         return Mask(frozenset(site for site in self.sites if not self._has_weights(site)))
 
     def _has_weights(self, site: Site) -> bool:
-        layer, names = self.wrappers.layers[site.layer], self.architecture.modules(site.part)
+        layer, names = self.wrappers.layers[site.layer], self.architecture.at(site.layer).modules(site.part)
         return any(next(getattr(layer, name).parameters(), None) is not None for name in names)
+
+    @cached_property
+    def never_there(self) -> Mask:
+        """Sites that layers of this family lack, such as the MLP of a layer that is a state space alone."""
+        if self.architecture.whole:
+            return NONE
+        return Mask(frozenset(site for site in self.sites if not self.architecture.at(site.layer).modules(site.part)))
+
+    def completed(self, mask: Mask) -> Mask:
+        """Return a mask of what is there, and of layers all of which it turns off."""
+        every = mask | self.never_there
+        return Mask(
+            frozenset(s for s in every.sites if s.layer in every.whole_layers or s not in self.never_there.sites)
+        )
 
     def numerics_key(self, rows: int) -> str:
         """Key of everything but text and mask that decides a stored number.
@@ -190,7 +207,7 @@ def inspect_checkpoint(spec: ModelSpec, store: Store, cache: Path, progress: Pro
     checkpoint = resolve_checkpoint(
         spec.model, store, cache, trust_remote_code=spec.trust_remote_code, progress=progress
     )
-    _check_causal(checkpoint.config, spec)
+    check_declared(checkpoint.config, spec.trust_remote_code)
     if spec.stream and (spec.quantize != "none" or checkpoint.config.get("quantization_config")):
         raise ModelError("Quantized weights are not streamed", checkpoint.name, "Stream the 16-bit original")
     pick_dtype(spec.dtype, placement.device, None)
@@ -229,13 +246,8 @@ def load(
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
-    architecture = find_updates(model, find_architecture(model))
-    wrappers = ModelWrappers(model, architecture)
-    try:
-        parallel = check_hooks(wrappers)
-    except BaseException:
-        wrappers.remove()
-        raise
+    wrappers, parallel = wrap_checked(model, find_updates(model, find_architecture(model)))
+    architecture = wrappers.architecture
     per_token = count_bytes_per_token(model.config.get_text_config(decoder=True), dtype.itemsize)
     stored = checkpoint.config.get("quantization_config") or {}
     in_8_bits = spec.quantize == "int8" or bool(stored.get("load_in_8bit"))
@@ -276,25 +288,3 @@ def _load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool) -> Any:
         )
         tokenizer("a")
     return tokenizer
-
-
-def _check_causal(config: dict[str, Any], spec: ModelSpec) -> None:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
-
-    architectures, model_type = config.get("architectures") or [None], config.get("model_type", "")
-    if not isinstance(architectures, list) or not isinstance(model_type, str):
-        raise ModelError("Cannot read config.json", "architectures is no list, or model_type no text", "Copy it again")
-    declared = architectures[0]
-    if "AutoModelForCausalLM" in (config.get("auto_map") or {}):
-        if spec.trust_remote_code:
-            return
-        if model_type not in CAUSAL:
-            raise ModelError("The model brings its own code", str(declared), "Add --trust-remote-code if you trust it")
-    known = CAUSAL.get(model_type)
-    names = {known} if isinstance(known, str) else set(known or ())
-    if not names:
-        raise ModelError(
-            "Not a causal language model", f"model type {model_type!r}, {declared}", "Use a decoder-only model"
-        )
-    if declared is not None and declared not in names:
-        raise ModelError("Not a causal language model", f"the checkpoint is a {declared}", "Use a decoder-only model")

@@ -20,29 +20,31 @@ def count_parameters(model: Any, architecture: Architecture) -> CostModel:
     """Count a transformers model's parameters and cache entries."""
     config = model.config.get_text_config(decoder=True)
     layers = model.get_submodule(architecture.layers)
-    counts = tuple(_of_layer(layer, architecture, _numel) for layer in layers)
+    each = [(layer, architecture.at(index)) for index, layer in enumerate(layers)]
+    counts = tuple(_of_layer(*pair, _numel) for pair in each)
     kept = measure_cache(model) or tuple(read_cache(model.config, layer) for layer in range(len(layers)))
     return CostModel(
         total=_total(model, _numel),
         total_bytes=_total(model, _nbytes),
         embedding_parameters=_count_embeddings(model, architecture),
         layers=counts,
-        layer_bytes=tuple(_of_layer(layer, architecture, _nbytes) for layer in layers),
+        layer_bytes=tuple(_of_layer(*pair, _nbytes) for pair in each),
         inactive_expert_parameters=tuple(
-            (
-                _count_inactive(layer, architecture, config, "attention"),
-                _count_inactive(layer, architecture, config, "mlp"),
-            )
-            for layer in layers
+            (_count_inactive(*pair, config, "attention"), _count_inactive(*pair, config, "mlp")) for pair in each
         ),
         attention_span=tuple(
-            each.attention_span if counted[0] and not has_stand_in(layer, *architecture.attention) else 0
-            for each, counted, layer in zip(kept, counts, layers, strict=True)
+            entry.attention_span if _attends(layer, own, counted) else 0
+            for entry, counted, (layer, own) in zip(kept, counts, each, strict=True)
         ),
-        kv_entries=tuple(each.entries for each in kept),
-        attention_widths=tuple(each.width for each in kept),
+        kv_entries=tuple(entry.entries for entry in kept),
+        attention_widths=tuple(entry.width for entry in kept),
         itemsize=model.dtype.itemsize,
     )
+
+
+def _attends(layer: nn.Module, architecture: Architecture, counted: Counts) -> bool:
+    """Tell whether a layer has attention of its own; of whole layers it is not told apart."""
+    return bool(architecture.whole or (counted[0] and not has_stand_in(layer, *architecture.attention)))
 
 
 #: What families call the number of experts, and of those that a token is sent to.
@@ -85,7 +87,11 @@ def _count_inactive(layer: nn.Module, architecture: Architecture, config: Any, p
 
 def routes_tokens(layers: Iterable[nn.Module], architecture: Architecture, config: Any) -> bool:
     """Tell whether any layer sends a token to some of its experts only, so that they see what the batch sends them."""
-    return any(_count_inactive(layer, architecture, config, part) for layer in layers for part in PARTS)
+    return any(
+        _count_inactive(layer, architecture.at(index), config, part)
+        for index, layer in enumerate(layers)
+        for part in PARTS
+    )
 
 
 def _find_count(names: tuple[str, ...], places: tuple[Any, ...]) -> int:

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from explorer.errors import UnsupportedModel
 from explorer.masks import NONE, PARTS, Mask, Site
-from explorer.model.forward_policies import Hidden, LayerCall
+from explorer.model.architecture import Architecture
+from explorer.model.dissection import only_whole
+from explorer.model.forward_policies import Hidden, Ids, LayerCall
+from explorer.model.module_calls import refusing_failures
 from explorer.model.wrappers import ModelWrappers
 
 
@@ -31,13 +34,34 @@ class _Seen:
 
     def leave(self, layer: int, hidden: Hidden) -> None:
         if self.updates.keys() != set(PARTS):
-            _refuse(f"layer {layer} does not run both its attention and its MLP")
+            _refuse(f"layer {layer} does not run what it adds to the residual stream with")
         if not torch.isfinite(hidden).all():
             if self.whole:
                 _refuse_overflow(layer, hidden.dtype)
             return
         if not _close(sum(map(Tensor.float, self.updates.values()), self.hidden.float()), hidden):
             _refuse(f"layer {layer} is not its input plus what its attention and MLP add")
+
+
+def wrap_checked(model: Any, architecture: Architecture) -> tuple[ModelWrappers, bool]:
+    """Wrap and check a model; return also whether attention and MLP are parallel.
+
+    Where the sites that an experiment found do not pass the check, the model is checked as one of whole layers.
+
+    Raises UnsupportedModel: see `check_hooks`.
+    """
+    wrappers = ModelWrappers(model, architecture)
+    try:
+        with refusing_failures(model, "The model's layers do not run one by one", "Use a supported family"):
+            return wrappers, check_hooks(wrappers)
+    except UnsupportedModel as error:
+        wrappers.remove()
+        if not architecture.recognised or architecture.whole:
+            raise
+        return wrap_checked(model, only_whole(architecture, error.found))
+    except BaseException:
+        wrappers.remove()
+        raise
 
 
 @torch.inference_mode()
@@ -55,7 +79,7 @@ def check_hooks(wrappers: ModelWrappers) -> bool:
     """
     model: Any = wrappers.model
     ids = torch.randint(wrappers.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(wrappers.device)
-    own = model(ids, use_cache=False).logits
+    own = model(input_ids=ids, use_cache=False).logits
     layer_inputs = wrappers.layer_inputs(ids)
     if len(layer_inputs.calls) != len(wrappers.layers):
         _refuse(f"its forward pass runs {len(layer_inputs.calls)} of {len(wrappers.layers)} layers")
@@ -68,14 +92,33 @@ def check_hooks(wrappers: ModelWrappers) -> bool:
         _refuse_overflow(len(layer_inputs.calls), own.dtype)
     if not _close(wrappers.logits(wrappers.finish(hidden).flatten(0, 1)), own.flatten(0, 1)):
         _refuse("its layers, run one by one, do not give its logits")
+    if wrappers.architecture.recognised:
+        _check_alone(wrappers, ids)
     return parallel
+
+
+def _check_alone(wrappers: ModelWrappers, ids: Ids) -> None:
+    """Refuse a model whose layers read what others computed beside the residual stream: run backwards, none was."""
+    layer_inputs = wrappers.layer_inputs(ids)
+    states = [layer_inputs.hidden]
+    for layer, call in enumerate(layer_inputs.calls):
+        with wrappers.observe(None):
+            states.append(wrappers.run_layer(layer, states[-1], call))
+    calls = wrappers.layer_inputs(ids).calls
+    for layer in reversed(range(len(calls))):
+        try:
+            found = wrappers.run_layer(layer, states[layer], calls[layer])
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
+            found = torch.full_like(states[layer], torch.nan)
+        if not _close(found, states[layer + 1]):
+            _refuse(f"layer {layer} reads what an earlier layer computed beside the residual stream")
 
 
 def _check_layer(wrappers: ModelWrappers, layer: int, before: Hidden, call: LayerCall) -> tuple[Hidden, bool]:
     """Check one layer; return its output and whether its MLP adds the same with its attention off."""
     hidden, updates = _run_seen(wrappers, layer, before, call, NONE)
     parallel = True
-    for part in PARTS:
+    for part in (part for part in PARTS if wrappers.architecture.at(layer).modules(part)):
         alone, left = _run_seen(wrappers, layer, before, call, Mask(frozenset({Site(layer, part)})))
         if left[part].any():
             _refuse(f"{Site(layer, part)} adds to the residual stream when it is off")

@@ -17,6 +17,7 @@ import torch
 
 from explorer.errors import ModelError
 from explorer.model.architecture import find_architecture
+from explorer.model.auto_class import find_auto_class
 from explorer.model.layer_stream import LayerStream, attach_stream
 from explorer.model.tensor_names import find_naming
 from explorer.model.weight_files import Outline, Unread, WeightFiles
@@ -86,11 +87,10 @@ def _without_bars() -> Iterator[None]:
 
 def _make_empty(config: Any, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     """Make a model on the meta device as transformers does before it loads weights into it."""
-    from transformers import AutoModelForCausalLM
     from transformers.utils.generic import ContextManagers
 
     with torch.device("meta"):
-        made = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+        made = find_auto_class(config).from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
     kind: Any = type(made)
     with ContextManagers(kind.get_init_context(dtype, False, False, None)):
         return kind(made.config)

@@ -16,6 +16,7 @@ import torch
 from explorer.checkpoints import Checkpoint
 from explorer.errors import Cancelled, DeviceError, ExplorerError, ModelError, first_line
 from explorer.extras import require
+from explorer.model.auto_class import find_auto_class
 from explorer.model.placement import QUANTIZATIONS, Placement
 from explorer.model.streamed_weights import build_streamed
 from explorer.model.unused_tensors import Leftovers, sort_leftovers
@@ -100,8 +101,6 @@ def _load(
     offload: Path | None,
     stream: bool,
 ) -> tuple[Any, Leftovers]:
-    from transformers import AutoModelForCausalLM
-
     model: Any
     report: dict[str, Any]
     folder = checkpoint.folder
@@ -110,7 +109,7 @@ def _load(
         if stream:
             model, report = build_streamed(config, checkpoint.weights, placement.device, dtype, trust_remote_code)
         else:
-            model, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+            model, report = find_auto_class(config).from_pretrained(
                 folder,
                 config=config,
                 generation_config=_plain_generation(folder, config),

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from transformers.utils import ModelOutput
 
 from explorer.deltas import Delta, Variant
-from explorer.errors import UnsupportedModel, first_line
+from explorer.errors import MaskError, UnsupportedModel
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model.architecture import Architecture
 from explorer.model.changed_weights import ChangedWeights
@@ -27,7 +27,6 @@ from explorer.model.forward_policies import (
     ACTIVE_POLICY,
     BEFORE_LAYER,
     LAYER_COUNT,
-    Forward,
     ForwardPolicy,
     ForwardStopped,
     Hidden,
@@ -45,48 +44,9 @@ from explorer.model.forward_policies import (
 )
 from explorer.model.layer_stream import find_stream
 from explorer.model.layer_surgery import Watch, changed, put_forward
+from explorer.model.module_calls import try_out
 from explorer.model.piece_policies import LayerInputs, RecordLayerInputs, ReplaceDecoderOutput, ReplaceLastLayer
 from explorer.model.weights import find_input_device
-
-_InOut = tuple[Float[Tensor, " *any"], Float[Tensor, " *other"]]
-
-
-def see_children(model: Any, layer: nn.Module, ids: Ids) -> dict[str, _InOut]:
-    """Return the input and output of a layer (under no name) and of each module in it, by name, in one pass."""
-    given: dict[str, _InOut] = {}
-    undo = []
-
-    def watch(name: str, inner: Forward) -> Forward:
-        @wraps(inner)
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            hidden = hidden_of(args, kwargs).clone()
-            output = inner(*args, **kwargs)
-            if isinstance(first_of(output), Tensor):
-                given[name] = hidden, first_of(output).clone()
-            return output
-
-        return forward
-
-    try:
-        for name, module in (("", layer), *layer.named_children()):
-            undo.append(put_forward(module, watch(name, module.forward)))
-        _try_out(model, ids)
-    finally:
-        for take_off in undo:
-            take_off()
-    return given
-
-
-def _try_out(model: Any, ids: Ids) -> None:
-    """Run a model for the first time. Raises UnsupportedModel if its own code fails."""
-    try:
-        model(ids, use_cache=False)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
-        raise UnsupportedModel(
-            "The model does not run", f"{type(model).__name__}: {first_line(error)}", "Check config.json"
-        ) from error
 
 
 def _enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -105,7 +65,7 @@ class ModelWrappers:
     """The wrappers around one model's layers and sites."""
 
     def __init__(self, model: Any, architecture: Architecture) -> None:
-        self.model = model
+        self.model, self.architecture = model, architecture
         self.device = find_input_device(model)
         self.layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
         self.stream = find_stream(model)
@@ -114,18 +74,26 @@ class ModelWrappers:
         self.vocabulary: int = model.config.get_text_config(decoder=True).vocab_size
         self._undo: list[Callable[[], None]] = []
         scale = float(getattr(self.layers[0], architecture.multiplier)) if architecture.multiplier else 1.0
-        normed = frozenset(part for part in PARTS if architecture.update(part) not in architecture.modules(part))
-        self._form = ReturnFormat(architecture.residual_inside, scale, normed=normed)
+        sites = [Site(layer, part) for layer in range(len(self.layers)) for part in PARTS]
+        names = {site: (architecture.at(site.layer), site.part) for site in sites}
+        self._form = ReturnFormat(
+            architecture.residual_inside,
+            scale,
+            normed=frozenset(site for site, (own, part) in names.items() if own.update(part) not in own.modules(part)),
+            absent=frozenset(site for site, (own, part) in names.items() if not own.modules(part)),
+            whole=bool(architecture.whole),
+        )
         self._wrap(model.get_submodule(architecture.decoder), lambda run, *call: run.decoder(*call))
         self._undo.append(self.layers[0].register_forward_pre_hook(_enter, prepend=True, with_kwargs=True).remove)
         self._undo.append(self.layers[-1].register_forward_hook(_leave).remove)
         for index, layer in enumerate(self.layers):
             self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
             for part in PARTS:
-                self._wrap_site(layer, Site(index, part), architecture)
+                if architecture.at(index).modules(part):
+                    self._wrap_site(layer, Site(index, part), architecture.at(index))
         try:
             with torch.inference_mode(), following(LearnReturnFormat(self._form)):
-                _try_out(self.model, self._ids(1, 2))
+                try_out(self.model, self._ids(1, 2))
         except BaseException:
             self.remove()
             raise
@@ -147,7 +115,10 @@ class ModelWrappers:
     def _wrap_site(self, layer: nn.Module, site: Site, architecture: Architecture) -> None:
         *before, last = architecture.modules(site.part)
         for name in before:
-            self._wrap(getattr(layer, name), lambda run, *call: run.before_site(site, *call))
+            if name in architecture.adds:
+                self._wrap(getattr(layer, name), lambda run, *call, name=name: run.beside_site(site, name, *call))
+            else:
+                self._wrap(getattr(layer, name), lambda run, *call: run.before_site(site, *call))
         self._wrap(getattr(layer, last), lambda run, *call: run.site(site, *call))
         self._wrap(getattr(layer, architecture.update(site.part)), lambda run, *call: run.update(site, *call))
 
@@ -172,6 +143,7 @@ class ModelWrappers:
         A site that is off adds zeros to the residual stream, or what stands in for it, and is not run; a layer that is
         off is skipped. A layer has the variant's weights while it runs, and its own before and after.
         """
+        self.check_sites(variant.mask)
         with following(VariantForward(variant, self._form, self.layers, self.with_weights)):
             yield
 
@@ -183,8 +155,19 @@ class ModelWrappers:
 
         And keep in `watch` what modules within the layers are given and give.
         """
+        self.check_sites(variant.mask)
         with following(VariantForward(variant, self._form, self.layers, self.with_weights, observer, watch)):
             yield
+
+    def check_sites(self, mask: Mask) -> None:
+        """Raise MaskError if a mask turns off a site of a model of which only whole layers can go."""
+        alone = sorted(mask.sites - Mask.of_layers(mask.whole_layers).sites) if self.architecture.whole else []
+        if alone:
+            raise MaskError(
+                f"{alone[0]} cannot be turned off by itself",
+                self.architecture.whole,
+                f"Turn off layer {alone[0].layer}",
+            )
 
     def kept(self, layer: int) -> AbstractContextManager[None]:
         """Keep a streamed layer's weights to the end of the block, once something has needed them."""
@@ -233,7 +216,7 @@ class ModelWrappers:
         self.model.set_attn_implementation("eager")
         try:
             with following(ShowAttention(take)):
-                self.model.base_model(ids, use_cache=False)
+                self.model.base_model(input_ids=ids, use_cache=False)
         finally:
             self.model.set_attn_implementation(before)
 
@@ -282,13 +265,13 @@ class ModelWrappers:
         """
         window = finished.contiguous()[None]
         with following(ReplaceDecoderOutput(window, self._form)):
-            return self.model(self._ids(*window.shape[:2]), use_cache=False).logits[0]
+            return self.model(input_ids=self._ids(*window.shape[:2]), use_cache=False).logits[0]
 
     def _run_decoder(self, run: ForwardPolicy, ids: Ids, **given: Any) -> Hidden:
         """Run the model up to the end of its decoder; return the last hidden states."""
         with following(run):
             try:
-                self.model(ids, use_cache=False, **given)
+                self.model(input_ids=ids, use_cache=False, **given)
             except ForwardStopped as enough:
                 return enough.output[0] if isinstance(enough.output, (tuple, ModelOutput)) else enough.output
         raise UnsupportedModel(

@@ -41,7 +41,7 @@ class LinearMap:
 
 def find_output_projection(loaded: LoadedModel, site: Site) -> LinearMap | None:
     """Return a site's output projection; None where it has none, several, or a norm behind it."""
-    architecture = loaded.architecture
+    architecture = loaded.architecture.at(site.layer)
     if architecture.update(site.part) not in architecture.modules(site.part):
         return None
     layer = loaded.wrappers.layers[site.layer]

@@ -81,6 +81,7 @@ class Modifier:
         function: gives what it made.
         options: those that it has.
         needs_mask: whether something has to be off.
+        trains: whether it takes steps of an optimizer, and so minutes.
     """
 
     name: str
@@ -92,6 +93,12 @@ class Modifier:
     function: Callable[[Setting], Fitted]
     options: tuple[Option, ...] = ()
     needs_mask: bool = True
+    trains: bool = False
+
+    @property
+    def recovers(self) -> bool:
+        """Whether it makes up for what is off, and in closed form."""
+        return self.needs_mask and not self.trains
 
     def read(self, spec: ModifierSpec) -> dict[str, str]:
         """Return the value of every option. Raises ModifyError: the spec has one that this lacks, or a wrong value."""

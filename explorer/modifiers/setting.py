@@ -157,7 +157,7 @@ class Setting:
                     seen.rows, seen.before.float(), self.read(target, seen) - seen.before.float(), seen.before.float()
                 )
             return
-        module = self.loaded.architecture.modules(site.part)[-1]
+        module = self.loaded.architecture.at(site.layer).modules(site.part)[-1]
         for seen in self.run.look(site.layer, states, self.variant, modules=(module,)):
             stream = (seen.before if site.part == "attention" else seen.after).float()
             missing = (self.read(target, seen) - stream) / self.loaded.wrappers.multiplier

@@ -55,7 +55,7 @@ def find_loss(kind: str, logits: torch.Tensor, teacher: torch.Tensor, ids: torch
 def test_gradients_are_those_of_plain_peft_on_a_plainly_pruned_model(tiny: Tiny, name: str, kind: str) -> None:
     loaded = double(tiny, name)
     setting = make_setting(loaded, MASK, "lora")
-    maps = list(list_maps(setting, "all"))
+    maps = list_maps(setting, "all")
     twin = adapt(setting, maps, RANK, SCALE, 0)
     ids = torch.from_numpy(setting.run.ids)
     halves = [f"{twin.layers}.{layer}.{path}.lora_{half}.default.weight" for layer, path in maps for half in ("A", "B")]

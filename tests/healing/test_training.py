@@ -368,3 +368,28 @@ def test_weights_that_cannot_be_changed_are_refused(tiny: Tiny, corpus: Corpus) 
     streamed = load_folder(tiny.folder("llama"), stream=True)
     with pytest.raises(ModifyError, match="not all are in memory"):
         make(streamed, corpus, "lora;steps=1")
+
+
+def test_what_trains_is_wide_in_a_narrow_model(tiny: Tiny, corpus: Corpus) -> None:
+    narrow = load_folder(tiny.folder("llama"), "bfloat16")
+    narrow.batch_shape.tokens = 4 * WINDOW
+    seen = list[torch.dtype]()
+
+    class Look(Records):
+        def record(self, record: TrainingRecord) -> None:
+            seen.append(next(iter(narrow.model.parameters())).dtype)
+
+    with watching(Look()):
+        lora, full = (make(narrow, corpus, f"{name};steps=2;warmup=0") for name in ("lora", "train"))
+    assert set(seen) == {torch.bfloat16}
+    assert {tensor.dtype for tensor in lora.tensors.values()} == {torch.float32}
+    assert {tensor.dtype for tensor in full.tensors.values()} == {torch.bfloat16}
+    student = Student(narrow.model, ["lm_head.weight"], lambda run, rows: torch.zeros(()))
+    assert student.values[0].dtype == torch.float32
+    assert student.tensors["lm_head.weight"].dtype == torch.bfloat16
+
+
+def test_what_it_took_is_counted(llama: LoadedModel, corpus: Corpus) -> None:
+    delta = make(llama, corpus, "lora;steps=5;check=5")
+    windows = 5 * 4 + 2  # trained on, and kept apart
+    assert delta.origin.forwards == pytest.approx(windows / len(corpus.calibration) * 3 / 4)

@@ -44,6 +44,7 @@ ROOMS = (
     "ui.compare",
     "ui.redundancy",
     "ui.plans",
+    "ui.heal",
     "ui.evaluate",
     "ui.export",
     "pages",

@@ -16,13 +16,14 @@ from transformers import (
     BloomConfig,
     MambaConfig,
     OlmoConfig,
+    OpenAIGPTConfig,
     OPTConfig,
     T5Config,
     T5ForConditionalGeneration,
 )
 
 from explorer.checkpoints.spec import ModelSpec
-from explorer.errors import DeviceError, ExplorerError, ModelError, UnsupportedModel
+from explorer.errors import DeviceError, ExplorerError, MaskError, ModelError, UnsupportedModel
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
 from explorer.model.loading import load
@@ -223,9 +224,34 @@ def test_unlisted_family_is_recognised_by_structure(tmp_path: Path, store: Store
         assert found.perplexity == pytest.approx(brute_force.perplexity(oracle, corpus.held_out.ids), rel=1e-5)
 
 
-def test_model_without_attention_and_mlp_modules_is_refused(tmp_path: Path) -> None:
+def test_a_layer_of_a_state_space_alone_has_no_mlp(tmp_path: Path) -> None:
     config = MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=4)
-    _refused(UnsupportedModel, "not known", save(make_model(config), tmp_path / "model"))
+    loaded = load_folder(save(make_model(config), tmp_path / "model"))
+    assert loaded.architecture.attention == ("mixer",)
+    assert loaded.absent == Mask.parse("m0-1")
+
+
+def test_an_encoder_is_refused(tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        initializer_range=0.3, max_position_embeddings=64,
+    )  # fmt: skip
+    _refused(
+        UnsupportedModel, "its tokens see those that come after them", save(make_model(config), tmp_path / "model")
+    )
+
+
+def test_where_layers_are_not_sums_only_whole_ones_go(tmp_path: Path) -> None:
+    config = OpenAIGPTConfig(vocab_size=VOCABULARY, n_embd=32, n_layer=3, n_head=4, n_positions=64)
+    loaded = load_folder(save(make_model(config), tmp_path / "model"))
+    assert loaded.architecture.whole == "layer 0 (Block) is not its input plus what its modules add"
+    with loaded.wrappers.as_variant(Mask.parse("1")):
+        pass
+    with (
+        pytest.raises(MaskError, match=r"a1 cannot be turned off by itself: layer 0 .*\. Turn off layer 1"),
+        loaded.wrappers.as_variant(Mask.parse("0,a1")),
+    ):
+        pass
 
 
 _POST_NORM = {

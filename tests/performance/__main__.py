@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from tests.performance import browser, curves, engine, evaluation, export, plans, recovery, sparsity, streaming, users
+from tests.performance import (
+    browser,
+    curves,
+    engine,
+    evaluation,
+    export,
+    healing,
+    plans,
+    recovery,
+    sparsity,
+    streaming,
+    users,
+)
 
 
 def main() -> None:
@@ -12,7 +24,7 @@ def main() -> None:
     able = torch.cpu.get_capabilities()
     print(f"{able.get('cpu_name')}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print("| what | measured | goal |\n|---|---|---|")
-    for part in (engine, plans, recovery, sparsity, evaluation, export, streaming, users, browser):
+    for part in (engine, plans, recovery, healing, sparsity, evaluation, export, streaming, users, browser):
         for row in part.run():
             print("| " + " | ".join(row) + " |", flush=True)
     print()

@@ -98,11 +98,14 @@ def turned_off(model: Any, loaded: LoadedModel, mask: Any) -> Any:
 
     def itself(_: Any, args: Any, kwargs: Any, output: Any) -> Any:
         hidden = args[0] if args else kwargs["hidden_states"]
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+        return (hidden, *output[1:]) if isinstance(output, (tuple, list)) else hidden
 
     layers = model.get_submodule(loaded.architecture.layers)
     for layer in mask.whole_layers:
         layers[layer].register_forward_hook(itself, with_kwargs=True)
     for site in mask.sites:
-        layers[site.layer].get_submodule(loaded.architecture.modules(site.part)[-1]).register_forward_hook(nothing)
+        own = loaded.architecture.at(site.layer)
+        for name in own.modules(site.part):
+            if name in (*own.adds, own.modules(site.part)[-1]):
+                layers[site.layer].get_submodule(name).register_forward_hook(nothing)
     return model

@@ -57,7 +57,7 @@ def draw_target(name: str, preview: ExportPreview, free: int) -> None:
     own = "In the precision that was measured, or the format's own"
     middle.metric("Weights on disk", describe_bytes(preview.bytes), help=own)
     right.metric("Disk free there", describe_bytes(free))
-    lines = [f"Dropped: {target.dropped}.", f"Zeroed: {target.zeroed}.", define("mask", "dropped, zeroed")]
+    lines = [f"Dropped: {target.dropped}.", f"Zeroed: {target.zeroed}.", define("mask", "dropped, zeroed", "adapter")]
     if preview.zeroed:
         lines.append(f"With this mask {preview.zeroed} zeroed, saving neither memory nor compute.")
     st.caption("  \n".join(map(escape_markdown, lines)))

@@ -31,7 +31,7 @@ def draw_recovery(summary: ModelSummary) -> None:
 
 def _choose_modifier(view: View) -> None:
     chosen = write_modifiers(view.modify)
-    recoveries = {name: modifier for name, modifier in MODIFIERS.items() if modifier.needs_mask}
+    recoveries = {name: modifier for name, modifier in MODIFIERS.items() if modifier.recovers}
     options = ["", *recoveries, *([chosen] if chosen and chosen not in recoveries else [])]
     _set("modifier", chosen)
     st.selectbox(

@@ -1,0 +1,61 @@
+"""The Heal page: a training runs live, is stopped, goes on, and is kept for the pages after it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import serve
+from tests.support.tiny_models import WINDOW, Tiny
+
+WAIT = 60_000
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serve(OMP_NUM_THREADS="1", EXPLORER_CACHE=str(tmp_path_factory.mktemp("cache"))) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def small(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copytree(tiny.folder("llama"), tmp_path_factory.mktemp("small") / "llama")
+
+
+def visit(page: Page, url: str, small: Path) -> None:
+    named = {"model": str(small), "tokens": str(5 * WINDOW), "window": str(WINDOW), "mask": "2"}
+    page.goto(f"{url}/heal?{urlencode(named)}")
+    expect(page.get_by_role("button", name="Heal this")).to_be_visible(timeout=WAIT)
+
+
+def set_steps(page: Page, steps: int) -> None:
+    page.get_by_role("spinbutton", name="Steps").fill(str(steps))
+    page.get_by_role("spinbutton", name="Steps").press("Enter")
+
+
+def test_a_training_is_live_stopped_gone_on_with_and_kept(page: Page, url: str, small: Path) -> None:
+    visit(page, url, small)
+    set_steps(page, 300)
+    page.get_by_role("button", name="Heal this").click()
+    runs = page.locator(".st-key-heal")
+    expect(runs.get_by_text("tokens a second")).to_be_visible(timeout=WAIT)
+    expect(runs.locator(".js-plotly-plot").first).to_be_visible(timeout=WAIT)
+    page.get_by_role("button", name=re.compile("^Stop$")).first.click()
+    expect(page.get_by_role("button", name="Go on")).to_be_visible(timeout=WAIT)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("button", name="Keep it")).to_be_visible(timeout=2 * WAIT)
+    expect(runs.get_by_text("won back in")).to_be_visible()
+    page.get_by_role("button", name="Keep it").click()
+    expect(page).to_have_url(re.compile("modify=lora"))
+
+
+def test_it_says_how_many_steps_fit(page: Page, url: str, small: Path) -> None:
+    visit(page, url, small)
+    page.get_by_role("button", name="How many steps fit?").click()
+    expect(page.get_by_text(re.compile(r"A step takes .*: [\d,]+ fit"))).to_be_visible(timeout=WAIT)

@@ -1,0 +1,111 @@
+"""What the Heal page asks for: a training watched on held-out text, others let in meanwhile, gone on with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explorer.deltas.modifier_spec import ModifierSpec
+from explorer.evaluation.perplexity import score
+from explorer.execution.engine import Engine
+from explorer.execution.healing import Healing, ask_healing, ask_step_time
+from explorer.execution.job import Job
+from explorer.execution.view import View
+from explorer.masks.mask import Mask
+from explorer.model.loading import LoadedModel
+from explorer.modifiers.modify import modify
+from explorer.storage.store import Store
+from tests.support.tiny_models import WINDOW, Tiny
+
+WAIT = 60
+SPEC = ModifierSpec.parse("lora;check=10;steps=40")
+
+
+@pytest.fixture
+def view(tiny: Tiny) -> View:
+    mask = Mask.parse("2")
+    return View(
+        str(tiny.folder("llama")), "python-docs", 5 * WINDOW, WINDOW, "float32", "cpu", "none", mask, modify=(SPEC,)
+    )
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = Engine(tmp_path, lambda owner: True)
+    yield made
+    made.worker.close()
+
+
+def _result(job: Job) -> Any:
+    """Wait for what a job gives."""
+    end = time.monotonic() + WAIT
+    while job.active and time.monotonic() < end:
+        time.sleep(0.005)
+    assert job.state == "done", job.error
+    return job.result
+
+
+def _until(job: Job, step: int) -> None:
+    """Wait until a training has taken a step."""
+    end = time.monotonic() + WAIT
+    while job.active and time.monotonic() < end:
+        if isinstance(job.partial, Healing) and job.partial.records and job.partial.records[-1].step >= step:
+            return
+        time.sleep(0.005)
+    raise AssertionError(job.error or "the training does not get on")
+
+
+def test_a_training_is_judged_at_its_checkpoints(llama: LoadedModel, engine: Engine, view: View) -> None:
+    found: Healing = _result(ask_healing(engine, "ann", view, "healing"))
+    corpus = llama.tokenize("python-docs", 5 * WINDOW, WINDOW)
+    variant = modify(llama, corpus, view.mask, view.modify, Store(None))
+    pruned, healed = score(llama, corpus, [view.mask, variant], Store(None))
+    assert list(found.perplexities) == [10, 20, 30, 40]
+    assert [step for step, _ in found.losses] == list(range(1, 41))
+    assert (found.pruned, found.unpruned) == pytest.approx((pruned.perplexity, pruned.unpruned.perplexity), rel=1e-5)
+    assert found.recovery is not None
+    assert found.recovery.score.perplexity == pytest.approx(healed.perplexity, rel=1e-4)
+    assert found.last_checkpoint == 30
+
+
+def test_a_readout_goes_first_and_changes_nothing(engine: Engine, view: View, tmp_path: Path) -> None:
+    job = ask_healing(engine, "ann", view, "healing")
+    _until(job, 2)
+    other = engine.score("bob", replace(view, mask=Mask.parse("1")))
+    assert _result(other)
+    assert job.active
+    found = _result(job)
+    alone = Engine(tmp_path / "alone", lambda owner: True)
+    try:
+        expected = _result(ask_healing(alone, "ann", view, "healing"))
+    finally:
+        alone.worker.close()
+    assert found.losses == expected.losses
+    assert found.perplexities == expected.perplexities
+
+
+def test_what_was_stopped_goes_on(engine: Engine, view: View) -> None:
+    job = ask_healing(engine, "ann", view, "healing")
+    _until(job, 15)
+    engine.worker.cancel_for("ann", job)
+    end = time.monotonic() + WAIT
+    while job.active and time.monotonic() < end:
+        time.sleep(0.005)
+    assert job.state == "cancelled"
+    assert job.partial.last_checkpoint == 10
+    engine.worker.retry("ann", job)
+    again = ask_healing(engine, "ann", view, "healing")
+    found = _result(again)
+    assert [step for step, _ in found.losses] == list(range(1, 41))
+    cut = replace(view, modify=(ModifierSpec.parse(f"{SPEC};until=10"),))
+    kept = _result(engine.recover("ann", cut))
+    assert kept.score.perplexity != found.recovery.score.perplexity
+
+
+def test_a_step_is_timed(engine: Engine, view: View) -> None:
+    assert 0 < _result(ask_step_time(engine, "ann", view)) < WAIT

@@ -1,0 +1,61 @@
+"""Families of every mechanism, tiny and random: what each can do, and that it is what plain transformers does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from explorer.errors import UnsupportedModel
+from tests.support.family_table import check_masks, check_similarity, check_text, make_random
+from tests.support.tiny_models import load_folder, save
+
+#: Model type -> the modules of attention and MLP in each form of layer that it has.
+_FULL = {
+    "mamba": "mixer/",  # one site a layer
+    "nemotron_h": "/mixer, mixer/",  # each layer one site, of one kind or the other
+    "qwen3_next": "linear_attn/mlp, self_attn/mlp",  # layers of mixed kinds
+    "jamba": "mamba/feed_forward, self_attn/feed_forward",
+    "lfm2_moe": "conv/feed_forward, self_attn/feed_forward",
+    "falcon_h1": "mamba+self_attn/feed_forward",  # two that are summed
+    "granitemoehybrid": "mamba/block_sparse_moe+shared_mlp, self_attn/block_sparse_moe+shared_mlp",  # and multiplied
+    "biogpt": "self_attn/fc1+fc2",  # an MLP of the layer's own projections
+    "ctrl": "multi_head_attention/ffn",  # names of no other family
+    "minicpm3": "self_attn/mlp",  # a multiplier that the table does not know
+}
+_IMAGES = {"qwen3_vl": "self_attn/mlp", "qwen3_5": "linear_attn/mlp, self_attn/mlp", "mistral3": "self_attn/mlp"}
+_WHOLE = ("bart", "openai-gpt", "gemma4_text", "doge")
+_REFUSED = {
+    ("bert", "text"): "its tokens see those that come after them",
+    ("paligemma", "images"): "its tokens see those that come after them",
+    ("inkling2_text", "text"): "its layers, run one by one, do not give its logits",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "forms"),
+    [(name, "text", forms) for name, forms in _FULL.items()]
+    + [(name, "images", forms) for name, forms in _IMAGES.items()],
+)
+def test_each_layer_is_taken_apart(name: str, kind: str, forms: str, tmp_path: Path) -> None:
+    loaded = load_folder(save(make_random(name, kind), tmp_path / "model"))
+    own = [loaded.architecture.at(layer) for layer in range(loaded.n_layers)]
+    assert ", ".join(sorted({"/".join(("+".join(each.attention), "+".join(each.mlp))) for each in own})) == forms
+    check_masks(loaded)
+    check_similarity(loaded)
+    check_text(loaded)
+
+
+@pytest.mark.parametrize("name", _WHOLE)
+def test_only_whole_layers_go_where_layers_are_not_sums(name: str, tmp_path: Path) -> None:
+    loaded = load_folder(save(make_random(name, "text"), tmp_path / "model"))
+    assert "is not its input plus what its modules add" in loaded.architecture.whole
+    check_masks(loaded)
+    check_similarity(loaded)
+    check_text(loaded)
+
+
+@pytest.mark.parametrize(("name", "kind"), list(_REFUSED))
+def test_a_refusal_says_what_was_found(name: str, kind: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match=_REFUSED[name, kind]):
+        load_folder(save(make_random(name, kind), tmp_path / "model"))

@@ -1,0 +1,2 @@
+from .recipe_choice import choose_recipe as choose_recipe
+from .runs import draw_runs as draw_runs

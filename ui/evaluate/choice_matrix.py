@@ -31,8 +31,8 @@ def draw_choice_matrix(view: View, summary: ModelSummary) -> None:
     texts = tuple(dict.fromkeys(line.strip() for line in written.splitlines() if line.strip()))
     chosen = (view.source, texts, tuple(objectives), int(number))
     if asked:
-        st.session_state.choices = chosen
-    if st.session_state.get("choices") != chosen or not texts or not objectives:
+        st.session_state["choices asked"] = chosen
+    if st.session_state.get("choices asked") != chosen or not texts or not objectives:
         st.caption("Every text's calibration windows, by every objective, choose once and one after another.")
         st.caption(define("calibration", "window"))
         return

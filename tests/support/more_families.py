@@ -94,6 +94,8 @@ def turned_off(model: Any, loaded: LoadedModel, mask: Any) -> Any:
     """Make plain modules of a model of transformers return nothing, or the layer its input, by torch's own hooks."""
 
     def nothing(_: Any, args: Any, output: Any) -> Any:
+        if loaded.architecture.residual_inside:
+            return (args[1], *output[1:]) if isinstance(output, tuple) else args[1]
         return (torch.zeros_like(output[0]), *output[1:]) if isinstance(output, tuple) else torch.zeros_like(output)
 
     def itself(_: Any, args: Any, kwargs: Any, output: Any) -> Any:

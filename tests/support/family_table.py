@@ -220,6 +220,7 @@ logits under masks, similarity, text with a cache, and what is exported.
 
 *full*: layers, attention and MLPs can go. *layers*: only whole layers can, for a layer is not its input plus what its
 modules add. *refused*: with the line that says why. *not made*: the harness could not make a tiny model.
+*not examined*: no line was given for it.
 
 | model type | of | works | but |
 |---|---|---|---|
@@ -240,7 +241,10 @@ def main(names: list[str]) -> None:
     """Examine families and print their lines as JSON, or write the page of such lines."""
     if names[:1] == ["--write"]:
         texts = [text for name in names[1:] for text in Path(name).read_text(encoding="utf-8").splitlines()]
-        lines = {(line.kind == "images", line.name): line for line in (Line(**json.loads(text)) for text in texts)}
+        every = [*(Line(name, "text", "not examined") for name in CAUSAL)]
+        every += [Line(name, "images", "not examined") for name in IMAGE_TEXT]
+        every += [Line(**json.loads(text)) for text in texts]
+        lines = {(line.kind == "images", line.name): line for line in every}
         (REPOSITORY / "docs" / "families.md").write_text(write_page([lines[key] for key in sorted(lines)]))
         return
     warnings.simplefilter("ignore")

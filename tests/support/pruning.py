@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,28 +58,33 @@ def find_lowest(scores: np.ndarray, spec: str) -> np.ndarray:
     return (ranks < gone).reshape(scores.shape)
 
 
-def _go_through(model: Any, ids: np.ndarray, prune: Callable[[np.ndarray, list[np.ndarray]], np.ndarray]) -> None:
-    """Prune a Llama layer by layer, each by what it reads when those before it are pruned and it is not."""
+def _go_through(
+    model: Any,
+    ids: np.ndarray,
+    prune: Callable[[np.ndarray, list[np.ndarray]], np.ndarray],
+    before: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """Prune a Llama layer by layer, each by what it reads when those before it are pruned and it is not.
+
+    With `before` those before it have these weights, and not the ones that were just made.
+    """
+    found: dict[str, np.ndarray] = {}
     hidden = [model.model.embed_tokens(torch.from_numpy(row)[None]) for row in ids]
     for layer, module in enumerate(model.model.layers):
         _, read = run_layer(model, layer, hidden)
         for name in LINEARS:
             weight = module.get_submodule(name).weight
-            made = prune(weight.detach().double().numpy(), read[name])
+            key = f"{layer}.{name}"
+            found[key] = prune(weight.detach().double().numpy(), read[name])
             with torch.no_grad():
-                weight.copy_(torch.from_numpy(made))
+                weight.copy_(torch.from_numpy((before or found)[key]))
         hidden, _ = run_layer(model, layer, hidden)
+    return found
 
 
-def _matrices(model: Any) -> dict[str, np.ndarray]:
-    return {
-        f"{layer}.{name}": module.get_submodule(name).weight.detach().double().numpy()
-        for layer, module in enumerate(model.model.layers)
-        for name in LINEARS
-    }
-
-
-def oracle_wanda(model: Any, ids: np.ndarray, spec: str) -> dict[str, np.ndarray]:
+def oracle_wanda(
+    model: Any, ids: np.ndarray, spec: str, before: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
     """Where Wanda puts zeros: |W| times the root of the mean over sequences of the sum of squares."""
 
     def prune(weight: np.ndarray, read: list[np.ndarray]) -> np.ndarray:
@@ -88,8 +93,7 @@ def oracle_wanda(model: Any, ids: np.ndarray, spec: str) -> dict[str, np.ndarray
             mean = mean * count / (count + 1) + np.square(x).sum(0) / (count + 1)
         return np.where(find_lowest(np.abs(weight) * np.sqrt(mean), spec), 0, weight)
 
-    _go_through(model, ids, prune)
-    return {name: zeros_of(weight) for name, weight in _matrices(model).items()}
+    return {name: zeros_of(weight) for name, weight in _go_through(model, ids, prune, before).items()}
 
 
 def oracle_sparse_gpt(model: Any, ids: np.ndarray, spec: str, damping: float = 0.01) -> dict[str, np.ndarray]:
@@ -99,8 +103,7 @@ def oracle_sparse_gpt(model: Any, ids: np.ndarray, spec: str, damping: float = 0
         x = np.concatenate(read)
         return update(weight, 2 / len(read) * x.T @ x, spec, damping)
 
-    _go_through(model, ids, prune)
-    return _matrices(model)
+    return _go_through(model, ids, prune)
 
 
 def update(weight: np.ndarray, hessian: np.ndarray, spec: str, damping: float = 0.01) -> np.ndarray:

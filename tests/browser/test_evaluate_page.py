@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import serve
+from tests.support.browser import find_plot, serve, wait_for_plot
 from tests.support.tiny_models import REPOSITORY, Tiny
 
 TOKENS = {"tokens": "2560", "window": "128", "dtype": "float32", "device": "cpu"}
@@ -34,10 +34,9 @@ def test_probes_are_asked_along_plans(page: Page, url: str, tiny: Tiny, tmp_path
     model = tiny.folder("llama")
     page.goto(f"{url}/evaluate?{urlencode({**TOKENS, 'model': str(model)})}")
     page.get_by_role("button", name="Ask them").click()
-    drawn = page.locator(".st-key-plot-abilities .js-plotly-plot")
-    expect(drawn).to_be_visible()
+    wait_for_plot(page, "abilities", "plot._fullData[0].x.length === 4")
     expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
-    page.wait_for_function("p => p._fullData && p._fullData[0].x.length === 4", arg=drawn.element_handle())
+    drawn = wait_for_plot(page, "abilities", "plot._fullData[0].x.length === 4")
     lines = drawn.evaluate("p => p._fullData.map(t => [t.name, t.xaxis, [...t.customdata], [...t.y]])")
     masks, values = next((masks, y) for name, axis, masks, y in lines if (name, axis) == ("Deepest", "x"))
     plan = str(tmp_path / "plan.json")
@@ -49,7 +48,7 @@ def test_probes_are_asked_along_plans(page: Page, url: str, tiny: Tiny, tmp_path
     assert values == pytest.approx([each["metrics"]["acc"]["value"] for each in told["results"]])
     flipped = round(told["results"][-1]["flips"] * 50)
     expect(page.get_by_text(f"{flipped} of 50 questions have another answer.")).to_be_visible()
-    expect(page.locator(".st-key-plot-evaluate-perplexity .js-plotly-plot")).to_be_visible()
+    find_plot(page, "evaluate-perplexity")
     assert page.locator("[data-testid=stException]").count() == 0
 
 
@@ -67,8 +66,6 @@ def test_texts_and_objectives_are_compared(page: Page, url: str, tiny: Tiny, tmp
     page.get_by_text("Text and objective", exact=True).click()
     page.get_by_role("textbox", name="Texts, one a line").fill(f"python-docs\n{other}")
     page.get_by_role("button", name="Compare them").click()
-    drawn = page.locator(".st-key-plot-choices .js-plotly-plot")
-    expect(drawn).to_be_visible()
-    page.wait_for_function("p => p._fullData && p._fullData[0].z.length === 20", arg=drawn.element_handle())
-    expect(page.locator(".st-key-plot-variance .js-plotly-plot")).to_be_visible()
+    wait_for_plot(page, "choices", "plot._fullData[0].z.length === 20")
+    find_plot(page, "variance")
     assert page.locator("[data-testid=stException]").count() == 0

@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.support.browser import serve
+from tests.support.browser import find_plot, serve, wait_for_plot
 from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
 
 TOKENS = {"tokens": str(4 * WINDOW), "window": str(WINDOW), "dtype": "float32", "device": "cpu"}
@@ -34,16 +34,9 @@ def visit(page: Page, url: str, name: str, model: Path, mask: str = "none") -> N
     page.goto(f"{url}/{name}?{urlencode({**TOKENS, 'model': str(model), 'mask': mask})}")
 
 
-def plot(page: Page, name: str) -> Locator:
-    found = page.locator(f".st-key-plot-{name} .js-plotly-plot")
-    expect(found).to_be_visible()
-    return found
-
-
 def click_cell(page: Page, name: str, layer_inputs: int, index: int) -> None:
     """Click on a point where plotly has drawn it."""
-    drawn = plot(page, name)
-    page.wait_for_function("e => e._fullLayout && e.calcdata", arg=drawn.element_handle())
+    drawn = wait_for_plot(page, name, "plot._fullLayout && plot.calcdata")
     drawn.evaluate("p => p.scrollIntoView({block: 'center'})")
     page.wait_for_timeout(300)
     x, y = drawn.evaluate(
@@ -66,7 +59,7 @@ def run_cli(model: Path, *words: str) -> dict:
 
 def test_a_block_that_is_clicked_goes_to_prune(page: Page, url: str, model: Path) -> None:
     visit(page, url, "redundancy", model)
-    targets = plot(page, "angular-distance").evaluate(
+    targets = find_plot(page, "angular-distance").evaluate(
         "p => [...p._fullData[3].x].map((x, i) => [x, p._fullData[3].y[i]])"
     )
     click_cell(page, "angular-distance", 3, targets.index([1, 2]))
@@ -78,7 +71,7 @@ def test_a_block_that_is_clicked_goes_to_prune(page: Page, url: str, model: Path
 
 def test_figures_and_tables_can_be_taken_along(page: Page, url: str, model: Path) -> None:
     visit(page, url, "redundancy", model)
-    plot(page, "angular-distance")
+    find_plot(page, "angular-distance")
     contents = {}
     for label in ("SVG", "PNG", "HTML", "CSV", "JSON"):
         with page.expect_download() as download:
@@ -95,24 +88,23 @@ def test_figures_and_tables_can_be_taken_along(page: Page, url: str, model: Path
 def test_measures_are_shown_beside_each_other(page: Page, url: str, model: Path) -> None:
     visit(page, url, "redundancy", model)
     page.get_by_text("Layers", exact=True).click()
-    plot(page, "strips-block-influence")
+    find_plot(page, "strips-block-influence")
     page.get_by_label("Measures").click()
     page.get_by_role("option", name="Loss without it").click()
     page.keyboard.press("Escape")
     page.get_by_text("Measures", exact=True).first.click()  # at once, while the page is drawn anew
     expect(page.locator(".st-key-plot-rank-correlation")).to_be_visible()
-    drawn = plot(page, "rank-correlation")
-    page.wait_for_function("p => p._fullData && p._fullData[0].z.length === 4", arg=drawn.element_handle())
+    wait_for_plot(page, "rank-correlation", "plot._fullData[0].z.length === 4")
 
 
 def test_pairs_are_scored_when_asked_for(page: Page, url: str, model: Path) -> None:
     visit(page, url, "redundancy", model)
     page.get_by_text("Pairs", exact=True).click()
     page.get_by_role("button", name="Score all pairs").click()
-    drawn = plot(page, "interactions")
+    drawn = find_plot(page, "interactions")
     expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
     expected = run_cli(model, "interactions")["pairs"]
-    shown = plot(page, "interactions").evaluate("p => p._fullData[0].z")
+    shown = find_plot(page, "interactions").evaluate("p => p._fullData[0].z")
     assert drawn
     assert shown[0][1] == pytest.approx(expected[0][1], abs=1e-5)
     assert shown[2][3] == pytest.approx(expected[2][3], abs=1e-5)
@@ -139,16 +131,15 @@ def test_another_text_stands_beside(page: Page, url: str, model: Path, tmp_path:
     page.get_by_text("Side by side", exact=True).click()
     page.get_by_label("Texts beside it").fill(str(text))
     page.get_by_role("button", name="Compare").click()
-    drawn = plot(page, "side-by-side")
-    page.wait_for_function("p => p._fullData && p._fullData.length === 3", arg=drawn.element_handle())
+    drawn = wait_for_plot(page, "side-by-side", "plot._fullData.length === 3")
     assert drawn.evaluate("p => p.querySelectorAll('b').length") == 0
-    expect(page.locator(".st-key-plot-agreement-of-texts .js-plotly-plot")).to_be_visible()
+    find_plot(page, "agreement-of-texts")
 
 
 def test_plans_are_compared_and_a_step_goes_to_prune(page: Page, url: str, model: Path) -> None:
     visit(page, url, "plans", model)
     expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
-    drawn = plot(page, "plans-perplexity")
+    drawn = find_plot(page, "plans-perplexity")
     traces = drawn.evaluate("p => p._fullData.map(t => [t.name, t.mode, [...(t.customdata || [])], [...t.y]])")
     lines = {name: (masks, y) for name, mode, masks, y in reversed(traces) if mode == "lines+markers"}
     assert set(lines) == {"Deepest", "Similarity block", "Block influence"}

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 #: Milliseconds that a test waits for what it expects to see, far longer than it takes on a machine that is free.
 WAIT = 180_000
@@ -88,3 +88,21 @@ def open_page(browser: Browser, scheme: Literal["light", "dark"] = "light") -> I
     context.set_default_timeout(WAIT)
     yield context.new_page()
     context.close()
+
+
+def find_plot(page: Page, name: str) -> Locator:
+    """Return a figure of `draw_plot` as soon as it is there, alone: what a run replaces stays until the run ends."""
+    found = page.locator(f".st-key-plot-{name} .js-plotly-plot")
+    expect(found).to_have_count(1)
+    expect(found).to_be_visible()
+    return found
+
+
+def wait_for_plot(page: Page, name: str, condition: str) -> Locator:
+    """Return a figure as soon as a condition holds of it, a JavaScript expression of `plot`."""
+    script = f"""() => {{
+        const found = document.querySelectorAll(".st-key-plot-{name} .js-plotly-plot"), plot = found[0];
+        return found.length === 1 && plot._fullData && ({condition});
+    }}"""
+    page.wait_for_function(script)
+    return find_plot(page, name)

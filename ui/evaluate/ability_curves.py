@@ -79,9 +79,10 @@ def _draw(summary: ModelSummary, found: Mapping[str, Abilities]) -> None:
         draw_abilities(every, names, shares), "abilities", list_abilities(every, names),
         "Accuracy on each task against what each plan removes, with intervals and the line of chance.",
     )  # fmt: skip
-    for evaluation in every[0].evaluations:
-        if evaluation.at_chance:
-            st.caption(f"{evaluation.task}: the unpruned model is at chance here, so that nothing can be lost.")
+    with st.container():
+        for evaluation in every[0].evaluations:
+            if evaluation.at_chance:
+                st.caption(f"{evaluation.task}: the unpruned model is at chance here, so that nothing can be lost.")
     st.caption("Bars: 95% intervals over items. Dotted: chance. " + define("accuracy (`acc`)", "chance", "interval"))
     draw_plot(
         draw_curves([each.curve for each in every], names, shares), "evaluate-perplexity",

@@ -104,12 +104,16 @@ def draw_queue(most: int = 6) -> None:
 
 
 def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:
-    """Draw something, and again while any of the jobs that it shows is active; then run the page once more."""
+    """Draw something, and again while any of the jobs that it shows is active; then run the page once more.
+
+    It takes one place on the page whatever it draws: what stands below it keeps its own, and is not drawn twice.
+    """
     shown = list(jobs)
-    if any(job.active for job in shown):
-        panel("follow", lambda: _draw_again(shown, draw))
-    else:
-        draw()
+    with st.container():
+        if any(job.active for job in shown):
+            panel("follow", lambda: _draw_again(shown, draw))
+        else:
+            draw()
 
 
 def _draw_again(jobs: list[Job], draw: Callable[[], None]) -> None:

@@ -59,7 +59,8 @@ class Store:
             for name in ("arrays", "models", FOLDER):
                 remove_leftovers(folder / name)
         try:
-            self._db = self._open()
+            with self._alone():
+                self._db = self._open()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise CacheError("Cannot read the cache", f"{folder} ({error})", _REMEDY) from error
@@ -93,14 +94,26 @@ class Store:
 
     def _renew(self, why: str) -> sqlite3.Connection:
         """Open the database once more, and set it aside first unless another process just did."""
-        assert self.folder is not None
-        lock = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._alone():
             if (whole := self._open_whole()) is not None:
                 return whole
             self._set_aside(why)
             return self._open()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from opening the database: SQLite does not wait where one makes a write-ahead log."""
+        if self.folder is None:
+            yield
+            return
+        try:
+            lock = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            found = f"{self.folder} ({error.strerror})"
+            raise CacheError("Cannot open the cache", found, "Name another folder with --cache") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
         finally:
             os.close(lock)
 

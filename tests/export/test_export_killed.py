@@ -19,7 +19,7 @@ from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
 from tests.support import brute_force
-from tests.support.processes import CONTEXT
+from tests.support.processes import child
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
 
 KILLS, WAIT = 20, 120
@@ -40,22 +40,19 @@ def _export(pipe: Connection, source: Path, out: Path) -> None:
 
 def _run(source: Path, out: Path, seconds: float | None) -> float:
     """Export in a process of its own, killed after some seconds; return how long it ran."""
-    ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=_export, args=(theirs, source, out))
-    process.start()
-    theirs.close()
-    assert ours.poll(WAIT)
-    ours.recv()
-    start = time.monotonic()
-    ours.send("go")
-    if seconds is None:
+    with child(_export, source, out) as (process, ours):
         assert ours.poll(WAIT)
-        assert ours.recv() == "done"
-    else:
-        time.sleep(seconds)
-        process.kill()
-    process.join()
-    return time.monotonic() - start
+        ours.recv()
+        start = time.monotonic()
+        ours.send("go")
+        if seconds is None:
+            assert ours.poll(WAIT)
+            assert ours.recv() == "done"
+        else:
+            time.sleep(seconds)
+            process.kill()
+        process.join()
+        return time.monotonic() - start
 
 
 def _layers(out: Path) -> int:

@@ -17,7 +17,7 @@ from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
-from tests.support.processes import CONTEXT
+from tests.support.processes import child
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
 
 KILLS, WAIT = 10, 60
@@ -39,17 +39,13 @@ def test_what_is_killed_goes_on(tiny: Tiny, llama: LoadedModel, tmp_path: Path) 
     task = SimpleNamespace(folder=tiny.folder("llama"), cache=tmp_path / "cache", corpus=corpus)
     draw, gone = random.Random(0), set[int]()
     for _ in range(KILLS):
-        ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(target=_train, args=(theirs, task))
-        process.start()
-        assert ours.poll(WAIT)
-        assert ours.recv() == "ready"
-        before, deadline = _last(task.cache), time.monotonic() + WAIT
-        while _last(task.cache) == before and process.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 0.15))
-        process.kill()
-        process.join(WAIT)
+        with child(_train, task) as (process, ours):
+            assert ours.poll(WAIT)
+            assert ours.recv() == "ready"
+            before, deadline = _last(task.cache), time.monotonic() + WAIT
+            while _last(task.cache) == before and process.is_alive() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 0.15))
         gone.add(_last(task.cache))
     assert len(gone) > KILLS // 2
     store, whole = Store(task.cache), Store(tmp_path / "whole")

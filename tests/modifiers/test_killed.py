@@ -16,7 +16,7 @@ from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
-from tests.support.processes import CONTEXT
+from tests.support.processes import child
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
 
 KILLS, WAIT = 8, 60
@@ -39,14 +39,10 @@ def test_what_is_killed_leaves_nothing_half(tiny: Tiny, llama: LoadedModel, tmp_
     task = SimpleNamespace(folder=tiny.folder("llama"), cache=tmp_path / "cache", corpus=corpus)
     expected, draw = {mask: modify(llama, corpus, mask, SPECS, Store(None)) for mask in MASKS}, random.Random(0)
     for _ in range(KILLS):
-        ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(target=_fit, args=(theirs, task))
-        process.start()
-        assert ours.poll(WAIT)
-        assert ours.recv() == "ready"
-        time.sleep(draw.uniform(0, 0.5))
-        process.kill()
-        process.join(WAIT)
+        with child(_fit, task) as (_, ours):
+            assert ours.poll(WAIT)
+            assert ours.recv() == "ready"
+            time.sleep(draw.uniform(0, 0.5))
         store = Store(task.cache)
         assert not list((task.cache / "deltas").glob(".partial-*"))
         whole = [path.stem for path in (task.cache / "deltas").glob("*.safetensors") if "." not in path.stem]

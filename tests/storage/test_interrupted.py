@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from itertools import combinations_with_replacement, groupby, product
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +26,7 @@ from explorer.masks.mask import NONE, PARTS, Mask, Site
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import CacheError, Store
 from explorer.text.windows import Windows
-from tests.support.processes import CONTEXT
+from tests.support.processes import child
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
 
 KILLS, WAIT = 20, 300
@@ -85,18 +85,6 @@ def _refused(size: int, write: Callable, *args: Any, remedy: str = "Free some sp
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@contextmanager
-def _child(target: Any, *args: Any) -> Iterator[tuple[Any, Connection]]:
-    ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=target, args=(theirs, *args))
-    process.start()
-    theirs.close()
-    with ours, closing(process), ExitStack() as stack:
-        stack.callback(process.join)
-        stack.callback(process.kill)
-        yield process, ours
-
-
 def _receive(pipe: Connection) -> Any:
     return pipe.recv() if pipe.poll(WAIT) else pytest.fail("no answer")
 
@@ -119,7 +107,7 @@ def _count(cache: Path) -> int:
 def test_sweep_killed_twenty_times_goes_on_where_it_stopped(task: Any) -> None:
     dice, stored, shortest = random.Random(0), [0], len(task.pairs) / 2 * 4 * STEP
     for kill in range(KILLS):
-        with _child(_sweep, task, MASKS, STEP) as (process, pipe):
+        with child(_sweep, task, MASKS, STEP) as (process, pipe):
             _go(pipe)
             time.sleep(dice.uniform(0, shortest / KILLS))
             process.kill()
@@ -129,7 +117,7 @@ def test_sweep_killed_twenty_times_goes_on_where_it_stopped(task: Any) -> None:
     assert len(set(stored)) > KILLS // 2, "most got somewhere"
     assert stored[-1] < len(task.pairs), "the sweep was over before the last kill"
     assert not any(count % 2 for count in stored), "half a batch was stored"
-    with _child(_sweep, task, MASKS) as (_, pipe):
+    with child(_sweep, task, MASKS) as (_, pipe):
         _go(pipe)
         assert _receive(pipe) == list(task.expected.values())
     assert _count(task.cache) == len(task.pairs)
@@ -143,7 +131,7 @@ def test_sweep_killed_twenty_times_goes_on_where_it_stopped(task: Any) -> None:
 
 def test_two_processes_score_into_one_cache(task: Any, llama: LoadedModel) -> None:
     lists = MASKS[:24], MASKS[:11:-1]
-    with _child(_sweep, task, lists[0]) as (_, one), _child(_sweep, task, lists[1]) as (_, other):
+    with child(_sweep, task, lists[0]) as (_, one), child(_sweep, task, lists[1]) as (_, other):
         _go(one, other)
         for pipe, masks in zip((one, other), lists, strict=True):
             assert _receive(pipe) == [task.expected[mask] for mask in masks]
@@ -152,6 +140,26 @@ def test_two_processes_score_into_one_cache(task: Any, llama: LoadedModel) -> No
     assert _count(task.cache) == len(task.pairs)
     with closing(Store(task.cache)) as store:
         assert _score(llama, task.corpus, MASKS, store) == list(task.expected.values())
+
+
+def _open_together(pipe: Connection, folder: Path) -> None:
+    """Open new caches, each when told so; tell what went wrong."""
+    for name in iter(pipe.recv, None):
+        try:
+            Store(folder / name).close()
+        except CacheError as error:
+            pipe.send(str(error))
+        else:
+            pipe.send("")
+
+
+def test_many_processes_open_one_new_cache(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        pipes = [stack.enter_context(child(_open_together, tmp_path))[1] for _ in range(6)]
+        for name in map(str, range(20)):
+            for pipe in pipes:
+                pipe.send(name)
+            assert [_receive(pipe) for pipe in pipes] == [""] * len(pipes)
 
 
 def _write_until_full(pipe: Connection, cache: Path) -> None:
@@ -178,7 +186,7 @@ def _write_until_full(pipe: Connection, cache: Path) -> None:
 
 
 def test_full_disk_is_told_and_harms_nothing_that_was_stored(tmp_path: Path) -> None:
-    with _child(_write_until_full, tmp_path) as (_, pipe):
+    with child(_write_until_full, tmp_path) as (_, pipe):
         assert _receive(pipe) == "done"
     assert _count(tmp_path) == 2
     with closing(Store(tmp_path)) as store:
@@ -187,7 +195,7 @@ def test_full_disk_is_told_and_harms_nothing_that_was_stored(tmp_path: Path) -> 
 
 
 def test_sweep_on_a_full_disk_is_refused_and_goes_on_when_there_is_space(task: Any) -> None:
-    with _child(_sweep, task, MASKS, 0, (0, 200_000)) as (_, pipe):
+    with child(_sweep, task, MASKS, 0, (0, 200_000)) as (_, pipe):
         (left,) = _go(pipe)
         assert _receive(pipe) == list(task.expected.values())
     assert 0 < left < len(task.pairs) == _count(task.cache)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Evaluation:
         """Return a metric of the variant of a number."""
         values = self.answers[number].values[metric]
         n, value = len(values), float(self.aggregates[metric](values))
-        if self._is_share(metric):
+        if metric in self._shares:
             error = math.sqrt(value * (1 - value) / (n - 1)) if n > 1 else math.nan
             return Measured(value, error, share_interval(int(sum(values)), n))
         return Measured(value, *bootstrap(n, lambda rows: self._aggregate(metric, values, rows)))
@@ -86,7 +87,7 @@ class Evaluation:
     def compare(self, metric: str, number: int) -> PairedDifference:
         """Return by how much the variant of a number differs from the unpruned model, paired over items."""
         before, after = (self.answers[each].values[metric] for each in (0, number))
-        if self._is_share(metric):
+        if metric in self._shares:
             return compare_shares(_as_shares(before), _as_shares(after))
         whole = np.arange(len(before))
 
@@ -98,8 +99,16 @@ class Evaluation:
     def _aggregate(self, metric: str, values: Sequence[Any], rows: np.ndarray) -> float:
         return float(self.aggregates[metric]([values[row] for row in rows]))
 
+    def joined(self, more: Evaluation) -> Evaluation:
+        """Return this with the answers of more variants to the same items; the unpruned model's are in both."""
+        return replace(self, answers=(*self.answers, *more.answers[1:]))
+
+    @cached_property
+    def _shares(self) -> frozenset[str]:
+        """The metrics that are shares of items that are right."""
+        return frozenset(metric for metric in self.aggregates if self._is_share(metric))
+
     def _is_share(self, metric: str) -> bool:
-        """Tell whether a metric is the share of items that are right."""
         values = [value for answers in self.answers for value in answers.values[metric]]
         if not all(isinstance(value, bool | int | float | np.number) and value in (0, 1) for value in values):
             return False

@@ -51,6 +51,8 @@ class HarnessModel(LM):
         self.variant: Mask | Variant = NONE
         #: What the variant made of the requests of each item, by (task, number of the item).
         self.likelihoods: dict[tuple[str, int], list[Likelihood]] = {}
+        #: What all variants made of items: each of them is asked the same.
+        self._found: dict[tuple[Item, ...], list[list[list[Likelihood]]]] = {}
         self._stack = ExitStack()
         self._template = self._stack.enter_context(ChatTemplate(loaded.tokenizer))
 
@@ -79,8 +81,10 @@ class HarnessModel(LM):
         return [-sum(next(found)[0].nll for _ in text) for text in windows]
 
     def _answer(self, items: Sequence[Item]) -> list[list[Likelihood]]:
-        found = find_likelihoods(self.loaded, items, self.variants, self.store, self.progress)
-        return found[self.variants.index(self.variant)]
+        asked = tuple(items)
+        if asked not in self._found:
+            self._found[asked] = find_likelihoods(self.loaded, asked, self.variants, self.store, self.progress)
+        return self._found[asked][self.variants.index(self.variant)]
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         """Return what follows each context, greedily, up to the first of its stops."""

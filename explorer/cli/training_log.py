@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from explorer.deltas import Delta, Variant
+from explorer.deltas import Delta
 from explorer.errors import ModifyError
-from explorer.healing import TrainingRecord, read_history
+from explorer.healing import TrainingRecord, Watcher, read_history
 from explorer.jsonable import to_json
 from explorer.storage import Store
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from explorer.model import LoadedModel
 
 
-class TrainingLog:
+class TrainingLog(Watcher):
     """Writes each record as soon as it is known.
 
     Raises ModifyError: the file cannot be written.
@@ -38,9 +38,6 @@ class TrainingLog:
             print(json.dumps(to_json(record.describe()), allow_nan=False), file=self._file, flush=True)
         except OSError as error:
             raise self._explain(error) from None
-
-    def checkpoint(self, step: int, make: Callable[[], Variant]) -> None:
-        """Let it go by: its record is written."""
 
     def add_history(self, loaded: LoadedModel, window: int, deltas: Iterable[Delta], store: Store) -> None:
         """Write what was recorded before of trainings that were not run now, and close the file."""

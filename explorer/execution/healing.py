@@ -11,7 +11,7 @@ from explorer.execution.engine import LASTING, Engine
 from explorer.execution.job import IDLE, SWEEP, Job
 from explorer.execution.recovery import Recovery, recover
 from explorer.execution.view import View
-from explorer.healing import TrainingRecord, read_history, watching
+from explorer.healing import TrainingRecord, Watcher, read_history, watching
 from explorer.model import LoadedModel
 from explorer.modifiers import modify
 from explorer.storage import Store
@@ -49,7 +49,7 @@ class Healing:
         return max(found, default=None)
 
 
-class _Follower:
+class _Follower(Watcher):
     """Shows a training with the held-out perplexity at each checkpoint, which decides nothing."""
 
     def __init__(self, so_far: Healing, judge: Callable[[Variant], float], show: Callable[[Healing], None]) -> None:
@@ -104,12 +104,9 @@ def ask_step_time(engine: Engine, owner: str, view: View) -> Job:
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> float:
         seen = list[TrainingRecord]()
 
-        class Timer:
+        class Timer(Watcher):
             def record(self, record: TrainingRecord) -> None:
                 seen.append(record)
-
-            def checkpoint(self, step: int, make: Callable[[], Variant]) -> None:
-                """Let it go by."""
 
         last = view.modify[-1]
         options = dict(last.options) | {"steps": str(_MEASURED), "check": str(_MEASURED)}

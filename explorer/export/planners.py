@@ -141,7 +141,7 @@ def _plan_checkpoint(
             "Quantized weights cannot be zeroed", "the checkpoint is quantized", "Export from the 16-bit original"
         )
     merge = Merge(changes.weights, loaded.model)
-    store = find_stored_dtype(loaded, target.dtype)
+    store = find_stored_dtype(loaded, layout.naming, target.dtype)
     shards = plan_shards(loaded.checkpoint.weights, layout.place, merge.take, store)
     layout.check()
     merge.check()

@@ -9,7 +9,7 @@ import torch
 
 from explorer.errors import ExportError
 from explorer.export.formats import Format
-from explorer.model import DTYPES, LoadedModel, find_naming
+from explorer.model import DTYPES, LoadedModel, Naming
 
 #: A tensor's name in the files and its dtype there -> the dtype that it is written in.
 StoredDtype = Callable[[str, torch.dtype], torch.dtype]
@@ -29,14 +29,19 @@ def check_stored_dtype(name: str, target: Format) -> None:
         raise ExportError(f"{target.name} has types of its own", f"dtype {name}", "Leave it out, or use gguf-f16")
 
 
-def find_stored_dtype(loaded: LoadedModel, name: str) -> StoredDtype:
+def find_stored_dtype(loaded: LoadedModel, naming: Naming, name: str) -> StoredDtype:
     """Return the dtype in which each tensor is written.
 
     `auto` is the dtype that it was measured in where the files have a wider one or another, and else that of the
     files: nothing is rounded that was not rounded when it was measured. A tensor that the model keeps in another dtype
     than its own (in float32, for its family needs that) is kept in it.
+
+    Args:
+        loaded: the model.
+        naming: how tensors of the files are called in the model.
+        name: of a dtype, or `auto`.
     """
-    naming, wanted = find_naming(loaded.model), DTYPES.get(name)
+    wanted = DTYPES.get(name)
     in_memory = {own: tensor.dtype for own, tensor in loaded.model.state_dict().items()}
 
     def store(tensor: str, dtype: torch.dtype) -> torch.dtype:

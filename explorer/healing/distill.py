@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from explorer.deltas import Variant
 from explorer.healing.full import gather_weights, list_parameters
 from explorer.healing.losses import find_state_loss
 from explorer.healing.recipe import list_options, read_options, read_recipe
@@ -55,18 +54,10 @@ def _distill(setting: Setting, part: int, layer: int, target: int) -> None:
     student = Student(twin.wrappers.layers[layer], names, _follow(setting, twin, layer, target, given, wanted))
     places = [(layer, name) for name in names]
 
-    def make() -> Variant:
-        _put(setting, places, student)
-        return setting.variant
+    def gather() -> Fitted:
+        return setting.fitted.joined(Fitted(gather_weights(places, student)))
 
-    Training(setting, recipe, student, windows, make, part).run()
-    _put(setting, places, student)
-
-
-def _put(setting: Setting, places: list[tuple[int, str]], student: Student) -> None:
-    for layer, named in gather_weights(places, student).items():
-        for name, tensor in named.items():
-            setting.put(layer, name, tensor)
+    setting.fitted = Training(setting, recipe, student, windows, gather, part).run()
 
 
 def _follow(setting: Setting, twin: Twin, layer: int, target: int, given: States, wanted: States) -> Objective:

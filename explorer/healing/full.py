@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from explorer.deltas import Delta, Variant
+from explorer.deltas import Variant
 from explorer.errors import ModifyError
 from explorer.healing.losses import predict
 from explorer.healing.recipe import LOSS, TEXT, list_options, read_options, read_recipe
@@ -36,11 +36,7 @@ def fit_train(setting: Setting) -> Fitted:
     def gather() -> Fitted:
         return Fitted(gather_weights(places, student))
 
-    def make() -> Variant:
-        return Variant(setting.mask, (*setting.below, Delta(setting.origin, gather().weights, {})))
-
-    Training(setting, recipe, student, windows, make).run()
-    return gather()
+    return Training(setting, recipe, student, windows, gather).run()
 
 
 def gather_weights(places: _Names, student: Student) -> dict[int, dict[str, torch.Tensor]]:

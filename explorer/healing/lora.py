@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from explorer.deltas import Delta, LowRankUpdate, Variant
+from explorer.deltas import LowRankUpdate, Variant
 from explorer.errors import ModifyError
 from explorer.extras import require
 from explorer.healing.losses import predict
-from explorer.healing.recipe import LOSS, PRESETS, TEXT, list_options, read_options, read_recipe
+from explorer.healing.recipe import LOSS, PRESETS, TEXT, list_options, read_options, read_recipe, read_whole
 from explorer.healing.student import Student
 from explorer.healing.training_text import find_windows
 from explorer.masks import PARTS, Mask, Site
@@ -39,7 +39,7 @@ def fit_lora(setting: Setting) -> Fitted:
     if not maps:
         found = f"no linear map of {options['targets']} is kept"
         raise ModifyError("There is nothing to adapt", found, "Use other targets, or train")
-    recipe, rank = read_recipe(options), int(float(options["rank"]))
+    recipe, rank = read_recipe(options), read_whole(options, "rank")
     scale = 1.0 if options["alpha"] == "rank" else float(options["alpha"]) / rank
     twin = adapt(setting, maps, rank, scale, recipe.seed)
     names = [f"{twin.layers}.{layer}.{name}.{half}" for layer, name in maps for half in (_A, _B)]
@@ -49,11 +49,7 @@ def fit_lora(setting: Setting) -> Fitted:
     def gather() -> Fitted:
         return Fitted(_gather(setting.loaded, maps, student.tensors, scale))
 
-    def make() -> Variant:
-        return Variant(setting.mask, (*setting.below, Delta(setting.origin, gather().weights, {})))
-
-    Training(setting, recipe, student, windows, make).run()
-    return gather()
+    return Training(setting, recipe, student, windows, gather).run()
 
 
 def list_maps(setting: Setting, targets: str) -> list[tuple[int, str]]:

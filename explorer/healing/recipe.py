@@ -68,20 +68,25 @@ def read_options(setting: Setting) -> dict[str, str]:
     return setting.options | preset | dict(setting.origin.modifier.options)
 
 
+def read_whole(options: Mapping[str, str], name: str) -> int:
+    """Return the value of an option that is a whole number, however it is written."""
+    return int(float(options[name]))
+
+
 def read_recipe(options: Mapping[str, str]) -> Recipe:
     """Return how a training goes. Raises ModifyError: it is to stop where there is no checkpoint."""
-    steps, until = int(float(options["steps"])), int(float(options["until"]))
-    check = max(1, steps // 10) if options["check"] == "auto" else int(float(options["check"]))
+    steps, until = read_whole(options, "steps"), read_whole(options, "until")
+    check = max(1, steps // 10) if options["check"] == "auto" else read_whole(options, "check")
     if until > steps or (until % check and until < steps):
         raise ModifyError("There is no checkpoint to stop at", f"step {until} of {steps}", f"Use a multiple of {check}")
     return Recipe(
         steps,
         until or steps,
-        int(float(options["batch"])),
+        read_whole(options, "batch"),
         float(options["lr"]),
-        int(float(options["warmup"])),
+        read_whole(options, "warmup"),
         options["schedule"],
         check,
-        int(float(options["patience"])),
-        int(float(options["seed"])),
+        read_whole(options, "patience"),
+        read_whole(options, "seed"),
     )

@@ -25,7 +25,7 @@ from explorer.healing.student import NotFinite, Student
 from explorer.healing.watcher import find_watcher, read_record
 from explorer.healing.windows import TrainingWindows
 from explorer.model import slice_rows
-from explorer.modifiers import Setting
+from explorer.modifiers import Fitted, Setting
 from explorer.stopwatch import Stopwatch, timing
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
@@ -40,7 +40,7 @@ class Training:
         recipe: how it goes.
         student: what is trained.
         windows: what on.
-        make: makes the variant of what the student is now.
+        gather: returns what the modifier has made, with what the student is now.
         part: of several trainings, counted from 0.
     """
 
@@ -48,7 +48,7 @@ class Training:
     recipe: Recipe
     student: Student
     windows: TrainingWindows
-    make: Callable[[], Variant]
+    gather: Callable[[], Fitted]
     part: int = 0
 
     @property
@@ -56,8 +56,8 @@ class Training:
         """Windows that go through at once: as many as the model takes, and a step's are a multiple of."""
         return max(each for each in range(1, self.setting.run.rows + 1) if self.recipe.batch % each == 0)
 
-    def run(self) -> None:
-        """Train, from the last checkpoint on if there is one; the student ends as it was at its best checkpoint.
+    def run(self) -> Fitted:
+        """Train, from the last checkpoint on if there is one; return what is made at the best checkpoint.
 
         Which is best, the windows kept apart tell.
 
@@ -66,7 +66,7 @@ class Training:
             Cancelled: a watcher or the progress raised it; the checkpoints stay.
         """
         if self.recipe.steps == 0:
-            return
+            return self.gather()
         folder = find_folder(
             self.setting.store, self.setting.loaded, self.setting.run.ids.shape[1], self.setting.origin
         )
@@ -80,6 +80,11 @@ class Training:
             elif self.recipe.until == self.recipe.steps:
                 start.finish()
             self.student.load_state_dict(load_file(start.best))
+        return self.gather()
+
+    def make(self) -> Variant:
+        """Return the variant with the student as it is now."""
+        return self.setting.vary(self.gather())
 
     def _go_on(self, folder: Path, start: Checkpoint | None) -> Checkpoint:
         """Train from a checkpoint, or from the start, to where it is to stop."""

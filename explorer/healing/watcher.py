@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from explorer.deltas import Variant
 
@@ -57,8 +57,11 @@ def read_record(modifier: str, part: int, steps: int, entry: Mapping[str, Any]) 
     return TrainingRecord(modifier, part, entry["step"], steps, loss, rate, validation, *pace)
 
 
-class Watcher(Protocol):
-    """Sees a training. It may raise `Cancelled` to stop it; asked for again, it goes on at the last checkpoint."""
+class Watcher:
+    """Sees a training; this one lets it go by.
+
+    One may raise `Cancelled` to stop it; asked for again, it goes on at the last checkpoint.
+    """
 
     def record(self, record: TrainingRecord) -> None:
         """Take what is known after a step; of a training that goes on, all that was known before first."""
@@ -80,16 +83,6 @@ def watching(watcher: Watcher) -> Iterator[None]:
         _WATCHER.reset(token)
 
 
-class Unwatched:
-    """Sees nothing."""
-
-    def record(self, record: TrainingRecord) -> None:
-        """Let it go by."""
-
-    def checkpoint(self, step: int, make: Callable[[], Variant]) -> None:
-        """Let it go by."""
-
-
 def find_watcher() -> Watcher:
     """Return who watches the calling thread's trainings."""
-    return _WATCHER.get() or Unwatched()
+    return _WATCHER.get() or Watcher()

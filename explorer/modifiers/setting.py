@@ -128,7 +128,11 @@ class Setting:
     @property
     def variant(self) -> Variant:
         """The variant with what has been fitted so far."""
-        return Variant(self.mask, (*self.below, Delta(self.origin, self.fitted.weights, self.fitted.stand_ins)))
+        return self.vary(self.fitted)
+
+    def vary(self, fitted: Fitted) -> Variant:
+        """Return the variant with this as its delta."""
+        return Variant(self.mask, (*self.below, Delta(self.origin, fitted.weights, fitted.stand_ins)))
 
     @cached_property
     def _changed_below(self) -> int:

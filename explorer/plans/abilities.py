@@ -69,7 +69,9 @@ def trace_abilities(
         masks = [plan.at(step) for step in part]
         scores = curve.scores | dict(zip(part, score(loaded, corpus, masks, store, progress=progress), strict=True))
         curve = Curve(plan, scores, {})
-        known = [plan.at(step) for step in sorted(scores)]
-        evaluations = evaluate(loaded, corpus, known, store, tasks, asking, progress)
+        found = evaluate(loaded, corpus, masks, store, tasks, asking, progress)
+        if evaluations:
+            found = [each.joined(more) for each, more in zip(evaluations, found, strict=True)]
+        evaluations = found
         listener(Abilities(curve, tuple(evaluations)))
     return Abilities(curve, tuple(evaluations))

@@ -64,6 +64,7 @@ def adapt(setting: Setting, maps: list[tuple[int, str]], rank: int, scale: float
     """Return the twin of the variant so far with an adapter beside each map: A random, B zero."""
     from peft import LoraConfig, inject_adapter_in_model
 
+    dtype = setting.loaded.model.dtype
     path, layers = setting.loaded.architecture.layers, setting.loaded.wrappers.layers
     turned = any(isinstance(layers[layer].get_submodule(name), Conv1D) for layer, name in maps)
 
@@ -76,8 +77,8 @@ def adapt(setting: Setting, maps: list[tuple[int, str]], rank: int, scale: float
         )
         inject_adapter_in_model(config, model)
         for name, parameter in model.named_parameters():
-            if name.endswith((_A, _B)):
-                parameter.data = parameter.data.to(torch.promote_types(parameter.dtype, torch.float32))
+            if name.endswith((_A, _B)):  # peft makes them in float32; the student keeps them so between its steps
+                parameter.data = parameter.data.to(dtype)
         model.requires_grad_(False)
 
     with torch.random.fork_rng([]):

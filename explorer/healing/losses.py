@@ -11,25 +11,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from explorer.healing.student import Objective
+from explorer.healing.vocabulary_loss import Logits, against_predictions, against_tokens, find_mean_loss
 from explorer.model import Ids, LoadedModel, Twin
 
-_Logits = Float[Tensor, "batch window vocabulary"]
 
-
-def find_next_token_loss(logits: _Logits, ids: Ids) -> Float[Tensor, ""]:
+def find_next_token_loss(logits: Logits, ids: Ids) -> Float[Tensor, ""]:
     """Return the mean negative log-likelihood of the predicted tokens."""
-    return F.cross_entropy(_predicting(logits), ids[:, 1:].flatten().to(logits.device))
+    return find_mean_loss(logits, against_tokens(ids.to(logits.device)))
 
 
-def find_divergence(logits: _Logits, teacher: _Logits) -> Float[Tensor, ""]:
+def find_divergence(logits: Logits, teacher: Logits) -> Float[Tensor, ""]:
     """Return the mean KL divergence of a teacher's predictions to those of logits, over the predicted tokens."""
-    found, wanted = (F.log_softmax(_predicting(each), -1) for each in (logits, teacher))
-    return F.kl_div(found, wanted, log_target=True, reduction="batchmean")
-
-
-def _predicting(logits: _Logits) -> Float[Tensor, "positions vocabulary"]:
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    return logits[:, :-1].flatten(0, 1).to(wide)
+    return find_mean_loss(logits, against_predictions(teacher))
 
 
 def find_state_loss(
@@ -41,7 +34,7 @@ def find_state_loss(
 
 
 @torch.no_grad()
-def ask_teacher(loaded: LoadedModel, ids: Ids) -> _Logits:
+def ask_teacher(loaded: LoadedModel, ids: Ids) -> Logits:
     """Return the unpruned model's logits: the same weights, with nothing off and nothing changed."""
     return loaded.model(ids, use_cache=False).logits
 

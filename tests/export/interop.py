@@ -22,6 +22,7 @@ from explorer.export import export, plan_export
 from explorer.export.gguf.llamacpp import measure_perplexity
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel, load
+from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.conftest import Real
@@ -91,6 +92,21 @@ def test_llama_cpp_computes_the_masked_model(
         folder = tmp_path / format
         folder.mkdir()
         plan_export(model, Mask.parse(mask), format).write(folder, lambda size: None)
+        found = measure_perplexity(folder / "model.gguf", text.held_out.ids.tolist(), PYTHON)
+        assert found == pytest.approx(measured.perplexity, rel=close)
+
+
+@pytest.mark.parametrize("modifiers", [["refit"], ["replaceme"], ["wanda"], ["refit", "lora;steps=2;warmup=0"]])
+def test_llama_cpp_computes_what_was_changed(
+    model: LoadedModel, text: Corpus, store: Store, tmp_path: Path, modifiers: list[str]
+) -> None:
+    """In the source's own blocks changed weights are rounded anew, to those of eight bits where it has to be."""
+    variant = modify(model, text, Mask.parse("12-14"), modifiers, store)
+    (measured,) = score(model, text, [variant], store)
+    for format, close in (("gguf-f16", 0.002), ("gguf", 0.03)):
+        folder = tmp_path / format
+        folder.mkdir()
+        plan_export(model, variant, format).write(folder, lambda size: None)
         found = measure_perplexity(folder / "model.gguf", text.held_out.ids.tolist(), PYTHON)
         assert found == pytest.approx(measured.perplexity, rel=close)
 

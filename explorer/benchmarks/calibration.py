@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -37,6 +39,12 @@ class CalibrationItems:
 
     items: tuple[Item, ...]
     gold: tuple[int, ...]
+
+    @property
+    def digest(self) -> str:
+        """A digest of every token of the items, and of which choices are right."""
+        tokens = [[(request.context, request.continuation) for request in item] for item in self.items]
+        return hashlib.sha256(json.dumps([tokens, self.gold]).encode()).hexdigest()[:32]
 
     def __getitem__(self, chosen: slice) -> CalibrationItems:
         """Return some of the items."""

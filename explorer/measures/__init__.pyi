@@ -1,5 +1,5 @@
 from .attention_patterns import Attention as Attention, measure_attention as measure_attention
-from .built_in_criteria import make_loss_function as make_loss_function
+from .built_in_criteria import describe_criterion as describe_criterion, make_loss_function as make_loss_function
 from .catalogue import CRITERIA as CRITERIA, MEASURES as MEASURES
 from .criterion import VariantLosses as VariantLosses
 from .importance import Importance as Importance

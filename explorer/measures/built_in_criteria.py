@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from explorer.benchmarks import is_item_criterion, make_calibration_items
+from explorer.benchmarks import TASK, is_item_criterion, make_calibration_items
 from explorer.deltas import Variant
 from explorer.errors import TaskError
 from explorer.evaluation import Divergence, measure_divergence, score
@@ -47,6 +47,17 @@ def make_loss_function(
         return function(loaded, corpus, _turn_off(masks, base), store, progress, rows)
 
     return losses
+
+
+def describe_criterion(loaded: LoadedModel, corpus: Corpus, criterion: str) -> str:
+    """Return what a search lowers, with a digest of the items of a task: its file may say something else tomorrow.
+
+    Raises TaskError: see `make_calibration_items`.
+    """
+    if not criterion.startswith(TASK):
+        return criterion
+    items = make_calibration_items(loaded, corpus, criterion, _ITEMS * len(corpus.calibration))
+    return f"{criterion} {items.digest}"
 
 
 def _turn_off(masks: Sequence[Mask | Variant], base: Mask | Variant) -> list[Mask | Variant]:

@@ -15,6 +15,7 @@ from explorer.masks import PARTS, Mask, find_units, join
 from explorer.measures import (
     Importance,
     SimilarityStats,
+    describe_criterion,
     make_loss_function,
     measure_importance,
     measure_similarity,
@@ -49,11 +50,13 @@ def make_plan(
     Raises:
         PlanError: nothing may be removed, or the budget cannot be met.
         UnsupportedModel: the method cannot be used on these weights.
+        TaskError: the criterion is a task that cannot be decided by.
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; what was scored stays stored.
     """
     context = loaded.numerics_key(loaded.batch_shape.rows(corpus.window))
-    key = make_key("plan", spec=str(spec), context=context, corpus=corpus.digest)
+    lowered = describe_criterion(loaded, corpus, spec.criterion)
+    key = make_key("plan", spec=str(spec), context=context, corpus=corpus.digest, criterion=lowered)
     stored = store.arrays(key)
     if stored is not None:
         return replace(Plan.read(json.loads(str(stored["plan"]))), model=loaded.spec.model, text=corpus.name)

@@ -78,6 +78,25 @@ def test_what_cannot_be_decided_by_is_one_line(
         make_calibration_items(llama, llama_corpus, f"task:{write_tasks(tmp_path)}/{criterion}.yaml", 9)
 
 
+def test_a_plan_is_made_anew_when_the_task_has_other_items(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path
+) -> None:
+    task = f"task:{write_tasks(tmp_path, 80)}/animals.yaml"
+    spec, heard = PlanSpec.parse(f"greedy/layer;criterion={task};confidence=1;steps=1"), list[str]()
+
+    def ask() -> tuple[int, str]:
+        heard.clear()
+        plan = make_plan(llama, llama_corpus, spec, store, listener=lambda plan: heard.append(str(plan)))
+        return len(heard), str(plan.masks)
+
+    (first, masks), again = ask(), ask()
+    assert first
+    assert again == (0, masks)
+    items = tmp_path / "animals-train.jsonl"
+    items.write_text("".join(reversed(items.read_text().splitlines(keepends=True))))
+    assert ask()[0]
+
+
 def test_few_items_are_too_few(llama: LoadedModel, tmp_path: Path, store: Store) -> None:
     corpus = llama.tokenize("python-docs", 9 * 24, 24)
     with pytest.raises(TaskError, match="6 items for 9 windows"):

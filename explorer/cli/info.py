@@ -81,6 +81,7 @@ def _describe_costs(costs: Costs) -> dict[str, Any]:
         "bytes": costs.bytes,
         "bytes_at": {str(bits): costs.bytes_at(bits) for bits in (16, 8, 4)},
         "kv_bytes_per_token": costs.kv_bytes_per_token,
+        "state_bytes_per_sequence": costs.state_bytes_per_sequence,
         "flops_per_token": costs.flops_per_token,
     }
 

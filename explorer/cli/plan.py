@@ -203,6 +203,7 @@ def _describe_step(found: Score, costs: Costs, divergence: Divergence | None) ->
         "parameters": costs.parameters,
         "bytes": costs.bytes,
         "kv_bytes_per_token": costs.kv_bytes_per_token,
+        "state_bytes_per_sequence": costs.state_bytes_per_sequence,
         "flops_per_token": costs.flops_per_token,
     }
     if divergence is not None:

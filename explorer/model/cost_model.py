@@ -16,6 +16,7 @@ class Costs:
     bytes: int
     kv_bytes_per_token: int
     flops_per_token: int
+    state_bytes_per_sequence: int = 0
 
     def bytes_at(self, bits: int) -> float:
         """Bytes of the weights with so many bits for each, the scales of a quantization left out."""
@@ -41,6 +42,7 @@ class CostModel:
         attention_span: for each layer, tokens of the context that its attention sees; infinite where it sees all, 0
             where the checkpoint has no attention, or one that keeps a state in place of tokens.
         kv_entries: for each layer, numbers in its KV cache for one token.
+        state_bytes: for each layer, bytes that its cache keeps of a sequence, however long it is.
         attention_widths: for each layer, heads x (width of a key + width of a value).
         itemsize: bytes of a number in the KV cache.
     """
@@ -53,16 +55,17 @@ class CostModel:
     inactive_expert_parameters: tuple[tuple[int, int], ...]
     attention_span: tuple[float, ...]
     kv_entries: tuple[int, ...]
+    state_bytes: tuple[int, ...]
     attention_widths: tuple[int, ...]
     itemsize: int
 
     def costs(self, mask: Mask, context: int) -> Costs:
         """Return what the model needs under a mask.
 
-        A site that is off takes its parameters along, a layer that is off its norms too. Only attention has a KV cache.
-        FLOPs per token are 2 a parameter that multiplies, experts that the token is not sent to left out, and 2 x
-        heads x (key + value width) x context for every attention that is on, at the end of a context of so many tokens,
-        of which attention with a sliding window sees a window.
+        A site that is off takes its parameters along, a layer that is off its norms too. Only attention has a cache,
+        or what is in its place. FLOPs per token are 2 a parameter that multiplies, experts that the token is not sent
+        to left out, and 2 x heads x (key + value width) x context for every attention that is on, at the end of a
+        context of so many tokens, of which attention with a sliding window sees a window.
         """
         parameters = self.total - _sum_off(self.layers, mask)
         inactive_expert_parameters = sum(
@@ -75,6 +78,7 @@ class CostModel:
             parameters=parameters,
             bytes=self.total_bytes - _sum_off(self.layer_bytes, mask),
             kv_bytes_per_token=self.kv_bytes(mask, 1),
+            state_bytes_per_sequence=sum(kept for layer, kept in enumerate(self.state_bytes) if not mask.off(layer)[0]),
             flops_per_token=2
             * (
                 parameters
@@ -104,6 +108,7 @@ class CostModel:
             self.inactive_expert_parameters,
             self.attention_span,
             self.kv_entries,
+            self.state_bytes,
             self.attention_widths,
         )
         return tuple(values[layer] for values in each)

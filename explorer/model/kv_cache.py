@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 #: What a cache layer may keep of every token; convolutions and states of linear attention do not grow.
 _GROWING = ("keys", "values", "indexer_keys")
+_STATES = ("conv_states", "recurrent_states")
 _TOKENS = 2
 
 
@@ -31,11 +32,14 @@ class LayerCacheEntry:
         attention_span: tokens that attention sees at most; infinite where it sees all, 0 where the layer has no
             attention or none that looks back.
         width: heads x (width of a key + width of a value).
+        state_bytes: what is kept of a sequence, however long it is, in place of its tokens: states of linear attention
+            and state spaces, the last inputs of convolutions; 0 where the cache cannot be asked.
     """
 
     entries: int
     attention_span: float
     width: int
+    state_bytes: int = 0
 
 
 _KNOWN: WeakKeyDictionary[Any, tuple[LayerCacheEntry, ...] | None] = WeakKeyDictionary()
@@ -72,8 +76,8 @@ def _run_twin(model: Any) -> tuple[Any, Any, list[int]] | None:
     config.__dict__.pop("quantization_config", None)
     try:
         with torch.device("meta"):
-            # any width of numbers gives the same shapes, and only this way of running experts needs no values
-            twin = type(model)._from_config(config, dtype=torch.bfloat16, experts_implementation="batched_mm")
+            # only this way of running experts needs no values
+            twin = type(model)._from_config(config, dtype=model.dtype, experts_implementation="batched_mm")
         cache = DynamicCache(config=twin.config)
         with RecordAttentionWidths() as attending:
             ids = torch.zeros((1, _TOKENS), dtype=torch.long, device="meta")
@@ -91,6 +95,7 @@ def _read_layers(config: Any, cache: Any, widths: list[int]) -> tuple[LayerCache
             _count_entries(layer),
             _measure_reach(config, number, layer) if attends[number] else 0,
             _guess_width(config, number, layer) if found is None else found[number],
+            _count_state(layer),
         )
         for number, layer in enumerate(cache.layers)
     )
@@ -114,6 +119,12 @@ def _share_out(widths: list[int], *candidates: list[bool]) -> list[int] | None:
 def _count_entries(layer: Any) -> int:
     held = [getattr(layer, name, None) for name in _GROWING]
     return sum(tensor.numel() // tensor.shape[-2] for tensor in held if isinstance(tensor, Tensor))
+
+
+def _count_state(layer: Any) -> int:
+    """Bytes that a layer's cache keeps of a sequence of any length."""
+    held = [dict(getattr(layer, name, {})).values() for name in _STATES]
+    return sum(tensor.nbytes for tensors in held for tensor in tensors if isinstance(tensor, Tensor))
 
 
 def _measure_reach(config: Any, number: int, layer: Any) -> float:

@@ -37,6 +37,7 @@ def count_parameters(model: Any, architecture: Architecture) -> CostModel:
             for entry, counted, (layer, own) in zip(kept, counts, each, strict=True)
         ),
         kv_entries=tuple(entry.entries for entry in kept),
+        state_bytes=tuple(entry.state_bytes for entry in kept),
         attention_widths=tuple(entry.width for entry in kept),
         itemsize=model.dtype.itemsize,
     )

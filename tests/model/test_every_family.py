@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from explorer.errors import UnsupportedModel
-from tests.support.family_table import check_masks, check_similarity, check_text, make_random
+from tests.support.family_checks import check_cache, check_masks, check_similarity, check_text, make_random
 from tests.support.tiny_models import load_folder, save
 
 #: Model type -> the modules of attention and MLP in each form of layer that it has.
@@ -44,6 +44,7 @@ def test_each_layer_is_taken_apart(name: str, kind: str, forms: str, tmp_path: P
     check_masks(loaded)
     check_similarity(loaded)
     check_text(loaded)
+    check_cache(loaded)
 
 
 @pytest.mark.parametrize("name", _WHOLE)
@@ -53,6 +54,7 @@ def test_only_whole_layers_go_where_layers_are_not_sums(name: str, tmp_path: Pat
     check_masks(loaded)
     check_similarity(loaded)
     check_text(loaded)
+    check_cache(loaded)
 
 
 @pytest.mark.parametrize(("name", "kind"), list(_REFUSED))

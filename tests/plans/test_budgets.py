@@ -84,7 +84,7 @@ def test_shares_that_come_out_even_are_met(n_layers: int) -> None:
     """As 90% of ten layers by nine of them, however 0.9 is rounded."""
     even = CostModel(
         1, 1, 0, *(((0, 0, 0),) * n_layers,) * 2, ((0, 0),) * n_layers, (math.inf,) * n_layers,
-        (2 * 3 * 64,) * n_layers, (64,) * n_layers, 2,
+        (2 * 3 * 64,) * n_layers, (0,) * n_layers, (64,) * n_layers, 2,
     )  # fmt: skip
     for percent in range(1, 100):
         enough = -(-n_layers * percent // 100)

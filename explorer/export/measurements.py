@@ -146,10 +146,11 @@ def _adjust(costs: Costs, cost_model: CostModel, loaded: LoadedModel, planned: E
     for counts, sizes in ((cost_model.layers[layer], cost_model.layer_bytes[layer]) for layer in layout.stays):
         numbers += counts[2] - counts[0] - counts[1]
         nbytes += sizes[2] - sizes[0] - sizes[1]
+    heads = planned.changes.own_head.values()  # multiplied before, as the embedding
     return replace(
         costs,
-        parameters=costs.parameters + numbers,
-        bytes=costs.bytes + nbytes,
+        parameters=costs.parameters + numbers + sum(head.numel() for head in heads),
+        bytes=costs.bytes + nbytes + sum(head.nbytes for head in heads),
         flops_per_token=costs.flops_per_token + 2 * numbers,
     )
 

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.healing.student import Objective
-from explorer.model import Ids, LoadedModel, Twin
+from explorer.model import Ids
 
-_Logits = Float[Tensor, "batch window vocabulary"]
+Logits = Float[Tensor, "batch window vocabulary"]
 
 
-def find_next_token_loss(logits: _Logits, ids: Ids) -> Float[Tensor, ""]:
+def find_next_token_loss(logits: Logits, ids: Ids) -> Float[Tensor, ""]:
     """Return the mean negative log-likelihood of the predicted tokens."""
     return F.cross_entropy(_predicting(logits), ids[:, 1:].flatten().to(logits.device))
 
 
-def find_divergence(logits: _Logits, teacher: _Logits) -> Float[Tensor, ""]:
+def find_divergence(logits: Logits, teacher: Logits) -> Float[Tensor, ""]:
     """Return the mean KL divergence of a teacher's predictions to those of logits, over the predicted tokens."""
     found, wanted = (F.log_softmax(_predicting(each), -1) for each in (logits, teacher))
     return F.kl_div(found, wanted, log_target=True, reduction="batchmean")
 
 
-def _predicting(logits: _Logits) -> Float[Tensor, "positions vocabulary"]:
+def _predicting(logits: Logits) -> Float[Tensor, "positions vocabulary"]:
     wide = torch.promote_types(logits.dtype, torch.float32)
     return logits[:, :-1].flatten(0, 1).to(wide)
+
+
+def find_top_divergence(
+    logits: Logits,
+    log_probs: Float[Tensor, "batch positions outputs"],
+    tokens: Int[Tensor, "batch positions chosen"],
+) -> Float[Tensor, ""]:
+    """Return the mean KL divergence of a teacher's predictions to those of logits, all but some tokens taken as one.
+
+    Args:
+        logits: of all tokens.
+        log_probs: of the teacher, for each of `tokens`, and one more for all others together.
+        tokens: those that are told apart.
+    """
+    found, chosen = F.log_softmax(_predicting(logits), -1), tokens.flatten(0, 1)
+    rest = found.scatter(-1, chosen, -torch.inf).logsumexp(-1, keepdim=True)
+    parts = torch.cat([found.gather(-1, chosen), rest], -1)
+    return F.kl_div(parts, log_probs.flatten(0, 1).to(parts.dtype), log_target=True, reduction="batchmean")
 
 
 def find_state_loss(
@@ -38,24 +52,3 @@ def find_state_loss(
     """Return the mean over tokens of |x - y|^2 / |y|^2 + 1 - cos(x, y)."""
     off = (states - wanted).square().sum(-1) / wanted.square().sum(-1).clamp_min(1e-12)
     return (off + 1 - F.cosine_similarity(states, wanted, dim=-1)).mean()
-
-
-@torch.no_grad()
-def ask_teacher(loaded: LoadedModel, ids: Ids) -> _Logits:
-    """Return the unpruned model's logits: the same weights, with nothing off and nothing changed."""
-    return loaded.model(ids, use_cache=False).logits
-
-
-def predict(loaded: LoadedModel, twin: Twin, windows: Int[Tensor, "windows window"], kind: str) -> Objective:
-    """Return what a twin is to lower on windows: the loss `lm`, `kl`, or the sum of `both`."""
-
-    def objective(run: Callable[..., Any], rows: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        ids = windows[rows.to(windows.device)].to(loaded.device)
-        teacher = ask_teacher(loaded, ids) if kind != "lm" else None
-        with twin.running():
-            logits = run(ids, use_cache=False).logits
-        losses = [find_next_token_loss(logits, ids)] if kind != "kl" else []
-        losses += [find_divergence(logits, teacher)] if teacher is not None else []
-        return torch.stack(losses).sum()
-
-    return objective

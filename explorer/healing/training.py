@@ -54,7 +54,8 @@ class Training:
     @property
     def rows(self) -> int:
         """Windows that go through at once: as many as the model takes, and a step's are a multiple of."""
-        return max(each for each in range(1, self.setting.run.rows + 1) if self.recipe.batch % each == 0)
+        most = self.setting.run.fit_rows(self.windows.ids.shape[1])
+        return max(each for each in range(1, most + 1) if self.recipe.batch % each == 0)
 
     def run(self) -> Fitted:
         """Train, from the last checkpoint on if there is one; return what is made at the best checkpoint.
@@ -89,7 +90,7 @@ class Training:
     def _go_on(self, folder: Path, start: Checkpoint | None) -> Checkpoint:
         """Train from a checkpoint, or from the start, to where it is to stop."""
         _remove_torn(folder)
-        loaded, ids = self.setting.loaded, self.setting.run.ids
+        loaded, ids = self.setting.loaded, self.setting.run.ids.size
         with _own_randomness(), torch.inference_mode(False), torch.enable_grad(), timing() as watch:
             trainer = _Trainer(self, folder, watch)
             try:
@@ -97,7 +98,7 @@ class Training:
                     trainer.train(resume_from_checkpoint=None if start is None else str(start.folder))
             except NotFinite:
                 raise self._explain(trainer.state.global_step, folder) from None
-        self.setting.forwards += count.evaluations / (loaded.n_layers * len(ids))
+        self.setting.forwards += count.evaluations * self.windows.ids.shape[1] / (loaded.n_layers * ids)
         return next(list_checkpoints(folder))
 
     def _explain(self, step: int, folder: Path) -> ModifyError:
@@ -158,7 +159,7 @@ class _Trainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Note what a step or a checkpoint gave, and how fast it goes."""
         seen = (self.state.global_step - self._initial_global_step) * self.training.recipe.batch
-        pace = {"seconds": self.watch.seconds, "tokens": seen * self.training.setting.run.ids.shape[1]}
+        pace = {"seconds": self.watch.seconds, "tokens": seen * self.training.windows.ids.shape[1]}
         super().log({**logs, **pace, "rows": self.training.rows})
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:

@@ -69,7 +69,7 @@ def make_twin(loaded: LoadedModel, variant: Variant, adapt: Callable[[Any], None
         (layer, name): None for delta in variant.deltas for layer, named in delta.weights.items() for name in named
     }
     for layer, name in places:
-        path, _, leaf = f"{layers}.{layer}.{name}".rpartition(".")
+        path, _, leaf = f"{loaded.wrappers.path(layer)}.{name}".rpartition(".")
         changed = loaded.wrappers.weight(layer, name, variant.deltas).clone()
         setattr(model.get_submodule(path), leaf, nn.Parameter(changed, requires_grad=False))
     adapt(model)

@@ -55,6 +55,34 @@ def test_what_was_learnt_is_merged_into_every_format(
         torch.testing.assert_close(brute_force.logits(reloaded, corpus.held_out.ids), expected, rtol=0, atol=close)
 
 
+@pytest.mark.parametrize("format", ["transformers", "transformers-zeroed", "deci", "pruned-remote-code", "gguf"])
+def test_a_head_that_was_the_embedding_is_written_beside_it(
+    store: Store, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, format: str
+) -> None:
+    config = WIDE["llama"]()
+    config.tie_word_embeddings = True
+    tied = load_folder(save(make_model(config), tmp_path_factory.mktemp("tied")))
+    corpus = tied.tokenize("python-docs", 5 * WINDOW, WINDOW)
+    variant = variants.make(tied, corpus, "2", "train;layers=head+3;steps=2;warmup=0;lr=1e-2")
+    if format == "gguf":
+        with pytest.raises(ExportError, match="one place for the embedding and the head"):
+            plan_export(tied, variant, format)
+        return
+    made = export(tied, variant, tmp_path / "out", corpus, store, format=format)
+    whole, after = made.evidence.before, made.evidence.after
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out", trust_remote_code=True).eval()
+    assert reloaded.lm_head.weight is not reloaded.model.embed_tokens.weight
+    assert torch.equal(reloaded.model.embed_tokens.weight, tied.model.model.embed_tokens.weight)
+    assert torch.equal(reloaded.lm_head.weight, variant.deltas[0].weights[tied.n_layers]["weight"])
+    expected = brute_force.logits(variants.overwritten(tied.checkpoint.folder, variant), corpus.held_out.ids)
+    close = 1e-5 * float(expected.abs().max())
+    torch.testing.assert_close(brute_force.logits(reloaded, corpus.held_out.ids), expected, rtol=0, atol=close)
+    if format == "transformers":
+        assert after.parameters == sum(parameter.numel() for parameter in reloaded.parameters())
+        assert after.bytes == sum(parameter.nbytes for parameter in reloaded.parameters())
+        assert after.flops_per_token < whole.flops_per_token
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2", "opt"])
 @pytest.mark.parametrize(("mask", "below"), [("1", ()), ("1-2", ("mean",)), ("m0,2", ()), ("2", (LORA,))])
 def test_an_adapter_is_loaded_by_plain_peft(

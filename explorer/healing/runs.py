@@ -41,6 +41,17 @@ class Checkpoint:
         """The weights of the best checkpoint up to this."""
         return Path(self.state["best_model_checkpoint"] or self.folder) / _WEIGHTS
 
+    @property
+    def best_step(self) -> int:
+        """The step of that."""
+        return self.state["best_global_step"] or self.step
+
+    @property
+    def seconds(self) -> float:
+        """What the training took until this, however often it was begun anew."""
+        told = [entry["seconds"] for entry in self.state["log_history"] if "seconds" in entry]
+        return sum(last for last, after in zip(told, [*told[1:], 0.0], strict=True) if after < last)
+
     def finish(self) -> None:
         """Let go what only a training that goes on needs."""
         for name in _PASSING:

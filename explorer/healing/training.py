@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from explorer.deltas import Variant
+from explorer.deltas import Trained, Variant
 from explorer.errors import ModifyError, first_line
 from explorer.healing.recipe import Recipe
 from explorer.healing.runs import Checkpoint, find_folder, list_checkpoints
@@ -26,7 +26,7 @@ from explorer.healing.watcher import find_watcher, read_record
 from explorer.healing.windows import TrainingWindows
 from explorer.model import slice_rows
 from explorer.modifiers import Fitted, Setting
-from explorer.stopwatch import Stopwatch, timing
+from explorer.stopwatch import Stopwatch, standing_still, timing
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
 
@@ -75,13 +75,22 @@ class Training:
             place = Path(passing) if folder is None else folder / str(self.part)
             known = list(list_checkpoints(place))
             start = next((each for each in known if each.step <= self.recipe.until), None)
+            self.setting.seconds += start.seconds if start else 0.0
             if start is None or start.step < self.recipe.until:
                 ahead = bool(known) and known[0].step > self.recipe.until  # of another that is to go further
                 start = self._go_on(Path(passing) if ahead else place, start)
             elif self.recipe.until == self.recipe.steps:
                 start.finish()
             self.student.load_state_dict(load_file(start.best))
+        self._note(start)
         return self.gather()
+
+    def _note(self, end: Checkpoint) -> None:
+        """Note what this training took, behind those before it."""
+        before, tokens = self.setting.trained, end.step * self.recipe.batch * self.windows.ids.shape[1]
+        self.setting.trained = Trained(
+            end.step + (before.steps if before else 0), end.best_step, tokens + (before.tokens if before else 0)
+        )
 
     def make(self) -> Variant:
         """Return the variant with the student as it is now."""
@@ -230,7 +239,8 @@ class _Teller(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Show the variant, and stop where no checkpoint has been better for long."""
-        self.watcher.checkpoint(state.global_step, self.training.make)
+        with standing_still():
+            self.watcher.checkpoint(state.global_step, self.training.make)
         recipe = self.training.recipe
         if recipe.patience and state.global_step - (state.best_global_step or 0) >= recipe.patience * recipe.check:
             control.should_training_stop = True

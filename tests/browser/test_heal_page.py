@@ -25,7 +25,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def small(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copytree(tiny.folder("llama"), tmp_path_factory.mktemp("small") / "llama")
+    made = copytree(tiny.folder("llama"), tmp_path_factory.mktemp("small") / "llama")
+    (made / "other.txt").write_text(" ".join(str(number * number) for number in range(900)))
+    return made
 
 
 def visit(page: Page, url: str, small: Path) -> None:
@@ -41,6 +43,8 @@ def set_steps(page: Page, steps: int) -> None:
 
 def test_a_training_is_live_stopped_gone_on_with_and_kept(page: Page, url: str, small: Path) -> None:
     visit(page, url, small)
+    page.get_by_role("textbox", name="Judged on another text, too").fill(str(small / "other.txt"))
+    page.get_by_role("textbox", name="Judged on another text, too").press("Enter")
     set_steps(page, 300)
     page.get_by_role("button", name="Heal this").click()
     runs = page.locator(".st-key-heal")
@@ -51,6 +55,11 @@ def test_a_training_is_live_stopped_gone_on_with_and_kept(page: Page, url: str, 
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("button", name="Keep it")).to_be_visible(timeout=2 * WAIT)
     expect(runs.get_by_text("won back in")).to_be_visible()
+    expect(
+        runs.locator(".js-plotly-plot").get_by_text(re.compile("Held-out perplexity, .*other.txt")).first
+    ).to_be_visible()
+    sides = page.get_by_label("Sample 1").get_by_role("heading", level=4)
+    expect(sides).to_have_text(["Original", "Pruned", "Best checkpoint", "Last checkpoint"])
     page.get_by_role("button", name="Keep it").click()
     expect(page).to_have_url(re.compile("modify=lora"))
 

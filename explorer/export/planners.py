@@ -145,6 +145,7 @@ def _plan_checkpoint(
         raise ExportError(
             "Quantized weights cannot be zeroed", "the checkpoint is quantized", "Export from the 16-bit original"
         )
+    changes.refuse_beside()
     merge = Merge(changes.weights, loaded.model)
     store = find_stored_dtype(loaded, layout.naming, target.dtype)
     shards = plan_shards(loaded.checkpoint.weights, layout.place, merge.take, store)

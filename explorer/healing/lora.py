@@ -116,4 +116,5 @@ LORA = Modifier(
     ),
     needs_mask=False,
     trains=True,
+    beside=True,
 )  # fmt: skip

@@ -134,7 +134,7 @@ def test_the_card_tells_what_trained_and_the_recipe_trains_again(
         before, after = (float(found) for found in re.findall(r"loss ([\d.]+) before, ([\d.]+) after", line)[0])
         assert (before, after) == pytest.approx((losses[place], losses[place + 1]), abs=1e-3)
         assert told["measured"]["losses"][place] == pytest.approx([losses[place], losses[place + 1]], rel=1e-4)
-    assert "6 steps over 288 tokens, the checkpoint of step" in card
+    assert "6 steps over 288 tokens, the checkpoint at" in card
     assert "2 steps over 192 tokens" in card
     again = read_recipe(tmp_path / "out" / "recipe.json").make(llama, corpus, Store(None))
     assert again == variant

@@ -113,12 +113,13 @@ def _describe_changes(planned: ExportPlan, variant: Mask | Variant, found: Expor
         else f": {won.share:.0%} of the loss is won back"
         + (f" (95% interval {won.interval[0]:.0%} to {won.interval[1]:.0%})" if won.interval else "")
     )
+    changed = len(changes.weights) + len(changes.beside)
     return [
         "What is changed, in this order:",
         "",
         *lines,
         "",
-        f"Tensors changed: {len(changes.weights)}; parameters that stand in: {changes.parameters_added:,}"
+        f"Tensors changed: {changed}; parameters that stand in: {changes.parameters_added:,}"
         f"{_list_places(planned)}. Perplexity with the mask alone is {found.pruned.perplexity:.3f}, with these "
         f"{found.score.perplexity:.3f}{share}.",
     ]
@@ -129,9 +130,7 @@ def _describe_delta(delta: Delta, losses: tuple[float, float]) -> str:
     made = delta.origin
     words = f"- `{made.modifier}`, fitted on {made.tokens:,} tokens of {_code(made.text)} in {made.seconds:,.1f} s"
     if trained := made.trained:
-        words += (
-            f", {trained.steps:,} steps over {trained.tokens:,} tokens, the checkpoint of step {trained.kept:,} kept"
-        )
+        words += f", {trained.steps:,} steps over {trained.tokens:,} tokens, the checkpoint at {trained.kept:,} kept"
     return f"{words}: held-out loss {losses[0]:.4f} before, {losses[1]:.4f} after, nats a token."
 
 

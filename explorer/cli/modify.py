@@ -14,6 +14,7 @@ from explorer.deltas import Delta, Variant, write_delta
 from explorer.errors import ModifyError
 from explorer.masks import Mask
 from explorer.modifiers import MODIFIERS, count_added
+from explorer.processes import is_first
 
 if TYPE_CHECKING:
     from explorer.evaluation import Recovered, Score
@@ -48,7 +49,7 @@ def modify(
         pruned, modified = score(work.loaded, corpus, [chosen, variant], work.store, progress=work.progress)
         rows.append((corpus, pruned, modified, find_recovered(pruned, modified)))
     zeros = count_zeros(list_zeros(work.loaded, variant))
-    written = [] if out is None else _write(out, variant.deltas)
+    written = [] if out is None or not is_first() else _write(out, variant.deltas)
     answer: dict[str, Any] = {
         "model": work.settings.model,
         "corpus": describe_corpus(work.corpus),
@@ -72,7 +73,7 @@ def modify(
 
 
 def _make(work: Work, mask: Mask, modify: list[str], log: Path | None) -> Mask | Variant:
-    if log is None:
+    if log is None or not is_first():
         return work.vary(mask, modify)
     from explorer.cli.training_log import TrainingLog
     from explorer.healing import watching

@@ -16,7 +16,7 @@ from explorer.storage import Store, make_key
 _STATE = "trainer_state.json"
 _WEIGHTS = "model.safetensors"
 #: What only a training that goes on needs.
-_PASSING = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+_PASSING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Checkpoint:
 
     def finish(self) -> None:
         """Let go what only a training that goes on needs."""
-        for name in _PASSING:
-            (self.folder / name).unlink(missing_ok=True)
+        for path in (path for pattern in _PASSING for path in self.folder.glob(pattern)):
+            path.unlink(missing_ok=True)
 
 
 def find_folder(store: Store, loaded: LoadedModel, window: int, origin: Origin) -> Path | None:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -26,6 +28,7 @@ from explorer.healing.watcher import find_watcher, read_record
 from explorer.healing.windows import TrainingWindows
 from explorer.model import slice_rows
 from explorer.modifiers import Fitted, Setting
+from explorer.processes import count_processes, is_first
 from explorer.stopwatch import Stopwatch, standing_still, timing
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
@@ -53,9 +56,16 @@ class Training:
 
     @property
     def rows(self) -> int:
-        """Windows that go through at once: as many as the model takes, and a step's are a multiple of."""
-        most = self.setting.run.fit_rows(self.windows.ids.shape[1])
-        return max(each for each in range(1, most + 1) if self.recipe.batch % each == 0)
+        """Windows that go through at once: as many as the model takes, and a step's are a multiple of.
+
+        Raises ModifyError: those of a step cannot be shared out to as many processes as train.
+        """
+        most, processes = self.setting.run.fit_rows(self.windows.ids.shape[1]), count_processes()
+        found = [each for each in range(1, most + 1) if self.recipe.batch % (each * processes) == 0]
+        if not found:
+            words = f"batch={self.recipe.batch} for {processes} of them"
+            raise ModifyError("A step's windows cannot be shared out to processes", words, "Use a multiple for batch")
+        return max(found)
 
     def run(self) -> Fitted:
         """Train, from the last checkpoint on if there is one; return what is made at the best checkpoint.
@@ -71,7 +81,7 @@ class Training:
         folder = find_folder(
             self.setting.store, self.setting.loaded, self.setting.run.ids.shape[1], self.setting.origin
         )
-        with tempfile.TemporaryDirectory(prefix="training-") as passing:
+        with tempfile.TemporaryDirectory(prefix="training-") as own, self._together(own) as passing:
             place = Path(passing) if folder is None else folder / str(self.part)
             known = list(list_checkpoints(place))
             start = next((each for each in known if each.step <= self.recipe.until), None)
@@ -84,6 +94,17 @@ class Training:
             self.student.load_state_dict(load_file(start.best))
         self._note(start)
         return self.gather()
+
+    @contextmanager
+    def _together(self, folder: str) -> Iterator[str]:
+        """Have all processes that train use a folder of the first one, which waits at the end until none needs it."""
+        if count_processes() == 1:
+            yield folder
+            return
+        state = PartialState(cpu=self.setting.loaded.device.type == "cpu")
+        (shared,) = broadcast_object_list([folder])
+        yield shared
+        state.wait_for_everyone()
 
     def _note(self, end: Checkpoint) -> None:
         """Note what this training took, behind those before it."""
@@ -105,6 +126,7 @@ class Training:
             try:
                 with loaded.wrappers.counting() as count:
                     trainer.train(resume_from_checkpoint=None if start is None else str(start.folder))
+                trainer.accelerator.wait_for_everyone()
             except NotFinite:
                 raise self._explain(trainer.state.global_step, folder) from None
         self.setting.forwards += count.evaluations * self.windows.ids.shape[1] / (loaded.n_layers * ids)
@@ -117,7 +139,9 @@ class Training:
 
 
 def _remove_torn(folder: Path) -> None:
-    """Remove checkpoints that were not written whole."""
+    """Remove checkpoints that were not written whole; of several processes the first does."""
+    if not is_first():
+        return
     whole = {each.folder for each in list_checkpoints(folder)}
     for path in folder.glob("checkpoint-*"):
         if path not in whole:
@@ -187,7 +211,7 @@ def _arguments(training: Training, folder: Path) -> TrainingArguments:
         output_dir=str(folder),
         max_steps=recipe.steps,
         per_device_train_batch_size=training.rows,
-        gradient_accumulation_steps=recipe.batch // training.rows,
+        gradient_accumulation_steps=recipe.batch // (training.rows * count_processes()),
         learning_rate=recipe.lr,
         lr_scheduler_type=_SCHEDULES.get(recipe.schedule, recipe.schedule),
         warmup_steps=recipe.warmup,

@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from explorer.deltas import Trained, Variant
-from explorer.errors import ModifyError, first_line
+from explorer.errors import DeviceError, ModifyError, first_line
 from explorer.healing.recipe import Recipe
 from explorer.healing.runs import Checkpoint, find_folder, list_checkpoints
 from explorer.healing.student import NotFinite, Student
 from explorer.healing.watcher import find_watcher, read_record
 from explorer.healing.windows import TrainingWindows
-from explorer.model import slice_rows
+from explorer.model import is_out_of_memory, slice_rows
 from explorer.modifiers import Fitted, Setting
 from explorer.processes import count_processes, is_first
 from explorer.stopwatch import Stopwatch, standing_still, timing
@@ -74,6 +74,7 @@ class Training:
 
         Raises:
             ModifyError: the loss is not finite, or a checkpoint cannot be written; those before it stay.
+            DeviceError: one of several processes is out of memory.
             Cancelled: a watcher or the progress raised it; the checkpoints stay.
         """
         if self.recipe.steps == 0:
@@ -129,6 +130,12 @@ class Training:
                 trainer.accelerator.wait_for_everyone()
             except NotFinite:
                 raise self._explain(trainer.state.global_step, folder) from None
+            except (RuntimeError, MemoryError) as error:
+                if count_processes() == 1 or not is_out_of_memory(error):
+                    raise
+                found = f"{self.rows} windows of {self.windows.ids.shape[1]} tokens at once"
+                remedy = "Use a smaller batch or window"  # halved here alone, the others would wait for ever
+                raise DeviceError("Out of memory in one of several processes", found, remedy) from None
         self.setting.forwards += count.evaluations * self.windows.ids.shape[1] / (loaded.n_layers * ids)
         return next(list_checkpoints(folder))
 

@@ -4,7 +4,7 @@ from .architecture import (
     find_base_type as find_base_type,
     has_own_head as has_own_head,
 )
-from .batch_shape import pad_batch as pad_batch, slice_rows as slice_rows
+from .batch_shape import is_out_of_memory as is_out_of_memory, pad_batch as pad_batch, slice_rows as slice_rows
 from .batched_windows import BatchedWindows as BatchedWindows
 from .config_only import count_parameters_of_config as count_parameters_of_config
 from .cost_model import CostModel as CostModel, Costs as Costs

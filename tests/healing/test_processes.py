@@ -7,10 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from explorer.errors import DeviceError
+from explorer.healing import training
+from explorer.healing.student import Student
+from explorer.model.loading import LoadedModel
 from explorer.model.placement import place
+from explorer.text.windows import Corpus
+from tests.support import variants
 from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
 
 TOGETHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -55,6 +63,20 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tiny: Tiny, tmp_path: Path
     assert done.returncode != 0
     assert "cannot be shared out to processes: batch=3 for 2 of them" in done.stderr
     assert not done.stdout
+
+
+def test_one_of_several_that_is_out_of_memory_ends(
+    llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Student, rows: torch.Tensor) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Student, "forward", fail)
+    monkeypatch.setattr(training, "count_processes", lambda: 2)
+    monkeypatch.setattr(training, "PartialState", lambda cpu: SimpleNamespace(wait_for_everyone=lambda: None))
+    monkeypatch.setattr(training, "broadcast_object_list", lambda given: given)
+    with pytest.raises(DeviceError, match=f"one of several processes: [12] windows of {WINDOW} tokens"):
+        variants.make(llama, llama_corpus, "2", "lora;steps=2")
 
 
 def test_each_of_several_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,8 +50,12 @@ def draw_training(losses: Mapping[str, Points], texts: Sequence[TextCurves]) -> 
             )  # fmt: skip
     for row, each in enumerate(texts, 2):
         for words, value in each.lines.items():
-            figure.add_hline(value, line_dash="dot", annotation_text=words, row=row, col=1)
-        title = f"Held-out perplexity, {each.text}" if len(texts) > 1 else "Held-out perplexity"
+            figure.add_hline(value, line_dash="dot", row=row, col=1)
+            figure.add_annotation(
+                x=1, xref="x domain", y=math.log10(value), yref=f"y{row}", text=words, showarrow=False,
+                xanchor="right", yanchor="bottom",
+            )  # fmt: skip
+        title = "Held-out perplexity" + f"<br>{each.text.rpartition('/')[2]}" * (len(texts) > 1)
         figure.update_yaxes(title_text=title, type="log", row=row, col=1)
     figure.update_xaxes(title_text="Step", row=rows, col=1)
     figure.update_yaxes(title_text="Training loss, nats", row=1, col=1)

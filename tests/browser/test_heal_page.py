@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import serve
+from tests.support.browser import find_plot, serve
 from tests.support.tiny_models import WINDOW, Tiny
 
 WAIT = 60_000
@@ -55,9 +55,7 @@ def test_a_training_is_live_stopped_gone_on_with_and_kept(page: Page, url: str, 
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("button", name="Keep it")).to_be_visible(timeout=2 * WAIT)
     expect(runs.get_by_text("won back in")).to_be_visible()
-    expect(
-        runs.locator(".js-plotly-plot").get_by_text(re.compile("Held-out perplexity, .*other.txt")).first
-    ).to_be_visible()
+    expect(find_plot(page, "healing").locator(".y3title")).to_contain_text("other.txt")
     sides = page.get_by_label("Sample 1").get_by_role("heading", level=4)
     expect(sides).to_have_text(["Original", "Pruned", "Best checkpoint", "Last checkpoint"])
     page.get_by_role("button", name="Keep it").click()

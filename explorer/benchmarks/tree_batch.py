@@ -59,12 +59,10 @@ class TreeBatch:
         for start in range(0, states[0].shape[0], self._together):
             chosen = np.flatnonzero((self.at >= start) & (self.at < start + self._together))
             unpruned: _LogProbabilities | None = None
-            for variant, picked in enumerate(states):
-                found = self._find_log_probabilities(picked[start : start + self._together])
+            for each, picked, (group, _) in zip(numbers, states, ended, strict=True):
+                found = self._find_log_probabilities(picked[start : start + self._together], group[0])
                 unpruned = found if unpruned is None else unpruned
-                numbers[variant][:, chosen] = self._compare(
-                    found, unpruned, self.at[chosen] - start, self.tokens[chosen]
-                )
+                each[:, chosen] = self._compare(found, unpruned, self.at[chosen] - start, self.tokens[chosen])
         digests = [digest for tree in self.trees for digest in tree.digests]
         for (group, _), each in zip(ended, numbers, strict=True):
             yield group, dict(zip(digests, self._sum(each), strict=True))
@@ -86,9 +84,11 @@ class TreeBatch:
         picked = self.wrappers.finish(hidden)[self.places[0], self.places[1]]
         return torch.nn.functional.pad(picked, (0, 0, 0, -len(picked) % self._together))
 
-    def _find_log_probabilities(self, states: Float[Tensor, "positions width"]) -> _LogProbabilities:
+    def _find_log_probabilities(
+        self, states: Float[Tensor, "positions width"], variant: Mask | Variant
+    ) -> _LogProbabilities:
         """Return them in float32 whatever the model is in."""
-        return self.wrappers.logits(states).float().log_softmax(-1)
+        return self.wrappers.logits(states, variant).float().log_softmax(-1)
 
     def _compare(
         self,

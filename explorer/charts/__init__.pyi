@@ -16,7 +16,7 @@ from .layers import (
 )
 from .pairs import draw_pairs as draw_pairs
 from .style import UNIT_LABELS as UNIT_LABELS, shade as shade
-from .training import draw_training as draw_training
+from .training import TextCurves as TextCurves, draw_training as draw_training
 from .triangle import (
     TOKEN_LABELS as TOKEN_LABELS,
     draw_redundancy as draw_redundancy,

@@ -13,7 +13,8 @@ from explorer.cli.work import Work
 from explorer.deltas import Delta, Variant, write_delta
 from explorer.errors import ModifyError
 from explorer.masks import Mask
-from explorer.modifiers import MODIFIERS
+from explorer.modifiers import MODIFIERS, count_added
+from explorer.processes import is_first
 
 if TYPE_CHECKING:
     from explorer.evaluation import Recovered, Score
@@ -48,19 +49,19 @@ def modify(
         pruned, modified = score(work.loaded, corpus, [chosen, variant], work.store, progress=work.progress)
         rows.append((corpus, pruned, modified, find_recovered(pruned, modified)))
     zeros = count_zeros(list_zeros(work.loaded, variant))
-    written = [] if out is None else _write(out, variant.deltas)
+    written = [] if out is None or not is_first() else _write(out, variant.deltas)
     answer: dict[str, Any] = {
         "model": work.settings.model,
         "corpus": describe_corpus(work.corpus),
         "variant": str(variant),
-        "deltas": [_describe_delta(delta) for delta in variant.deltas],
+        "deltas": [_describe_delta(work, delta) for delta in variant.deltas],
         **_describe(rows[0]),
         "texts": [{"corpus": describe_corpus(row[0]), **_describe(row)} for row in rows[1:]],
         "zeros": zeros and zeros.describe(),
         "out": written,
     }
     lines = [
-        f"{delta.modifier}: {len(delta.tensors)} tensors, {delta.parameters_added:,} parameters added, "
+        f"{delta.modifier}: {len(delta.tensors)} tensors, {count_added(work.loaded, [delta]):,} parameters added, "
         f"{delta.origin.forwards:.2f} forward passes of {delta.origin.tokens:,} tokens of {delta.origin.text}, "
         f"{delta.origin.seconds:.1f} s"
         for delta in variant.deltas
@@ -72,7 +73,7 @@ def modify(
 
 
 def _make(work: Work, mask: Mask, modify: list[str], log: Path | None) -> Mask | Variant:
-    if log is None:
+    if log is None or not is_first():
         return work.vary(mask, modify)
     from explorer.cli.training_log import TrainingLog
     from explorer.healing import watching
@@ -97,13 +98,13 @@ def _describe(row: tuple[Corpus, Score, Score, Recovered]) -> dict[str, Any]:
     }
 
 
-def _describe_delta(delta: Delta) -> dict[str, Any]:
+def _describe_delta(work: Work, delta: Delta) -> dict[str, Any]:
     return {
         "modifier": str(delta.modifier),
         "source": MODIFIERS[delta.modifier.name].source,
         "digest": delta.digest,
         "tensors": {name: list(tensor.shape) for name, tensor in delta.tensors.items()},
-        "parameters_added": delta.parameters_added,
+        "parameters_added": count_added(work.loaded, [delta]),
         "text": delta.origin.text,
         "tokens": delta.origin.tokens,
         "seconds": delta.origin.seconds,

@@ -18,6 +18,7 @@ from explorer.cli.work import Settings, Work
 from explorer.errors import ExplorerError, escape
 from explorer.evaluation import Score
 from explorer.jsonable import to_json
+from explorer.processes import is_first
 from explorer.text import Corpus
 
 app = typer.Typer(
@@ -65,7 +66,9 @@ def _default(field: Field[Any]) -> Any:
 
 
 def _answer(text: str) -> None:
-    """Print to standard output. Raises ExplorerError if it is closed or full."""
+    """Print to standard output, the first of several processes alone. Raises ExplorerError if it is closed or full."""
+    if not is_first():
+        return
     try:
         if sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))

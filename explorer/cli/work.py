@@ -21,7 +21,7 @@ from explorer.paths import OFFLOADED
 from explorer.plans import Plan
 from explorer.reading import is_file
 from explorer.storage import Store, remove_leftovers
-from explorer.text import DEFAULT_TEXT, Corpus, check_window
+from explorer.text import DEFAULT_TEXT, Corpus, check_window, read_mixture
 
 if TYPE_CHECKING:
     from explorer.model import LoadedModel
@@ -45,7 +45,7 @@ class Settings:
     window: Annotated[int, typer.Option(help="Token ids in a window, BOS included.")] = 256
     calibration: Annotated[
         list[str],
-        typer.Option(help="Text that is decided by, if another than --text; again for an equal share of each."),
+        typer.Option(help="Text that is decided by, if not --text; again to mix several, NAME@2 for twice as much."),
     ] = field(default_factory=list)
     calibration_tokens: Annotated[int, typer.Option(help="Token ids to decide by; 0: as --tokens.", min=0)] = 0
     bos: Annotated[str, typer.Option(help="BOS before each window: auto, always or never.")] = "auto"
@@ -114,7 +114,8 @@ class Work:
     def corpus(self) -> Corpus:
         """The text as windows."""
         s = self.settings
-        return self.loaded.tokenize(s.text, s.tokens, s.window, s.bos, s.calibration, s.calibration_tokens)
+        mixed = read_mixture(s.calibration)
+        return self.loaded.tokenize(s.text, s.tokens, s.window, s.bos, mixed, s.calibration_tokens)
 
     def corpora(self, texts: Sequence[str]) -> list[Corpus]:
         """Several texts as windows; without names, the one text."""

@@ -1,4 +1,4 @@
-from .delta import Delta as Delta, Origin as Origin
+from .delta import Delta as Delta, Origin as Origin, Trained as Trained
 from .delta_file import read_delta as read_delta, write_delta as write_delta
 from .modifier_spec import (
     ModifierSpec as ModifierSpec,

@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What a training took, beside time.
+
+    Args:
+        steps: of the optimizer; of several trainings, of all.
+        kept: the step whose checkpoint was kept; of several trainings, the last one's.
+        tokens: ids trained on; those that came again are counted again.
+    """
+
+    steps: int
+    kept: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Origin:
     """How a delta was made.
 
@@ -37,6 +52,7 @@ class Origin:
         libraries: their versions.
         seconds: that it took.
         forwards: windows taken through layers, over windows times L: how many forward passes that is.
+        trained: what it took, where it was trained.
     """
 
     modifier: ModifierSpec
@@ -49,6 +65,7 @@ class Origin:
     libraries: str = ""
     seconds: float = 0.0
     forwards: float = 0.0
+    trained: Trained | None = None
 
     def describe(self) -> dict[str, Any]:
         """Return it for JSON, all but what it cost: the same question has the same answer."""
@@ -70,7 +87,7 @@ class Delta:
 
     Args:
         origin: how it was made.
-        weights: layer -> name of a parameter in that layer -> what becomes of it.
+        weights: layer -> name of a parameter in that layer -> what becomes of it; L is the head.
         stand_ins: place that is off (see `list_places`) -> what stands in for it.
     """
 

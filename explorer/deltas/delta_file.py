@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from explorer.deltas.delta import Delta, Origin
+from explorer.deltas.delta import Delta, Origin, Trained
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.stand_in import StandIn
 from explorer.deltas.weight_change import build_change
@@ -23,7 +24,8 @@ def write_delta(path: Path, delta: Delta) -> None:
     from safetensors.torch import save
 
     origin = delta.origin
-    made = origin.describe() | {"seconds": origin.seconds, "forwards": origin.forwards}
+    cost = {"seconds": origin.seconds, "forwards": origin.forwards}
+    made = origin.describe() | cost | {"trained": origin.trained and asdict(origin.trained)}
     header = {"format": str(FORMAT), "digest": delta.digest, "origin": json.dumps(made)}
     with path.open("wb") as file:
         file.write(save({name: tensor.detach().cpu().contiguous() for name, tensor in delta.tensors.items()}, header))
@@ -72,6 +74,7 @@ def _build(made: dict[str, Any], tensors: dict[str, Any]) -> Delta:
             "modifier": ModifierSpec.parse(made["modifier"]),
             "mask": Mask.parse(made["mask"]),
             "below": tuple(made["below"]),
+            "trained": Trained(**made["trained"]) if made.get("trained") else None,
         }
     )
     changes = {layer: {name: build_change(parts) for name, parts in named.items()} for layer, named in weights.items()}

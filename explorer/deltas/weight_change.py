@@ -30,6 +30,11 @@ class LowRankUpdate:
         left, right = (each.to(own.device).float() for each in (self.left, self.right))
         return (own.float() + left @ right).to(own.dtype)
 
+    def beside(self, given: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
+        """Return what is added to what a weight makes of an input, where the weight itself stays as it is."""
+        left, right = (each.to(given.device).float() for each in (self.left, self.right))
+        return (given.float() @ right.T @ left.T).to(given.dtype)
+
     def fits(self, own: Float[Tensor, " *weight"]) -> bool:
         """Tell whether a weight has the shape that this is for."""
         return (*self.left.shape[:-1], self.right.shape[-1]) == tuple(own.shape)

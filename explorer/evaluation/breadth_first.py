@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ class Branch:
 def run_breadth_first(
     windows: BatchedWindows, variants: Sequence[Mask | Variant], progress: Progress = unreported
 ) -> Iterator[list[Branch]]:
-    """Yield variants with their last layer's output, as many together as the disk has room for.
+    """Yield variants that have one head with their last layer's output, as many together as the disk has room for.
 
     Args:
         windows: what goes through the model.
@@ -62,7 +62,7 @@ def run_breadth_first(
             progress(number * layers + layer, len(parts) * layers, "Running the model layer by layer")
             with windows.wrappers.kept(layer):
                 level = [branch for each in _drain(level) for branch in _run(windows, layer, each)]
-        yield level
+        yield [replace(each, variants=alike) for each in level for alike in fork(each.variants, layers)]
         level.clear()
 
 

@@ -159,7 +159,7 @@ def _compare(
             (ended,) = run_prefix_tree(windows.wrappers, layer_inputs, [baseline], None)
             others = [each for each in variants if each != baseline]
             found = chain([ended], run_prefix_tree(windows.wrappers, layer_inputs, others, None))
-            yield from _compare_batch(windows.wrappers, ended[1], found, rows, ids)
+            yield from _compare_batch(windows.wrappers, ended, found, rows, ids)
 
 
 @torch.inference_mode()
@@ -171,36 +171,37 @@ def _compare_by_layers(
     for level in run_breadth_first(windows, list(dict.fromkeys([baseline, *variants])) if variants else [], progress):
         start = start or next(branch for branch in level if baseline in branch.variants)
         for rows, ids in windows.batches():
+            first = start.variants, windows.fill(start.states[rows])
             ended = ((branch.variants, windows.fill(branch.states[rows])) for branch in level)
-            yield from _compare_batch(windows.wrappers, windows.fill(start.states[rows]), ended, rows, ids)
+            yield from _compare_batch(windows.wrappers, first, ended, rows, ids)
 
 
 def _compare_batch(
-    wrappers: ModelWrappers, baseline: Hidden, ended: Iterable[_Ended], rows: slice, ids: Ids
+    wrappers: ModelWrappers, baseline: _Ended, ended: Iterable[_Ended], rows: slice, ids: Ids
 ) -> Iterator[_Compared]:
     """Compare last hidden states with the baseline's, some variants at a time."""
-    limit = _WAITING_BYTES.get(baseline.device.type, _WAITING_BYTES["cpu"])
+    limit = _WAITING_BYTES.get(baseline[1].device.type, _WAITING_BYTES["cpu"])
     waiting: list[_Ended] = []
     for group in ended:
         waiting.append(group)
-        if len(waiting) * baseline.nbytes > limit:
+        if len(waiting) * baseline[1].nbytes > limit:
             yield from ((rows, *each) for each in _read(wrappers, baseline, waiting, ids))
             waiting = []
     yield from ((rows, *each) for each in _read(wrappers, baseline, waiting, ids))
 
 
 def _read(
-    wrappers: ModelWrappers, baseline: Hidden, waiting: Sequence[_Ended], ids: Ids
+    wrappers: ModelWrappers, baseline: _Ended, waiting: Sequence[_Ended], ids: Ids
 ) -> Iterator[tuple[Mask | Variant, Float64[np.ndarray, "batch 4"]]]:
     """Compare last hidden states with the baseline's, block by block of positions."""
-    first, *others = [wrappers.finish(hidden)[:, :-1] for hidden in (baseline, *(hidden for _, hidden in waiting))]
-    targets = ids[:, 1:].to(baseline.device)
+    first, *others = [wrappers.finish(hidden)[:, :-1] for _, hidden in (baseline, *waiting)]
+    targets = ids[:, 1:].to(first.device)
     found = torch.zeros((len(waiting), 4, *targets.shape), dtype=torch.float64)
-    for block in slice_positions(wrappers, targets.shape, baseline.device.type):
-        logits = wrappers.logits(first[block].flatten(0, 1)).float()
+    for block in slice_positions(wrappers, targets.shape, first.device.type):
+        logits = wrappers.logits(first[block].flatten(0, 1), baseline[0][0]).float()
         logs, shape = logits.log_softmax(-1), targets[block].shape
-        for values, other in zip(found, others, strict=True):
-            moved = wrappers.logits(other[block].flatten(0, 1)).float()
+        for values, other, (group, _) in zip(found, others, waiting, strict=True):
+            moved = wrappers.logits(other[block].flatten(0, 1), group[0]).float()
             nll = F.cross_entropy(moved, targets[block].flatten().to(moved.device), reduction="none")
             kl = F.kl_div(moved.log_softmax(-1), logs, reduction="none", log_target=True).sum(-1)
             same = moved.argmax(-1) == logits.argmax(-1)

@@ -11,6 +11,8 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from explorer.deltas import Variant
+from explorer.masks import Mask
 from explorer.model import Hidden, Ids, ModelWrappers
 
 WindowNll = Float64[np.ndarray, " batch"]
@@ -19,12 +21,14 @@ WindowNll = Float64[np.ndarray, " batch"]
 LOGIT_BYTES = {"cpu": 24 * 2**20, "cuda": 2**29}
 
 
-def window_nll(wrappers: ModelWrappers, hidden: Hidden, ids: Ids) -> WindowNll:
+def window_nll(wrappers: ModelWrappers, hidden: Hidden, ids: Ids, variant: Mask | Variant) -> WindowNll:
     """Sum the nats of each window's predicted tokens, from the last layer's output."""
-    return token_nll(wrappers, hidden, ids).sum(1).cpu().numpy()
+    return token_nll(wrappers, hidden, ids, variant).sum(1).cpu().numpy()
 
 
-def token_nll(wrappers: ModelWrappers, hidden: Hidden, ids: Ids) -> Float64[Tensor, "batch window-1"]:
+def token_nll(
+    wrappers: ModelWrappers, hidden: Hidden, ids: Ids, variant: Mask | Variant
+) -> Float64[Tensor, "batch window-1"]:
     """Nats of each predicted token, infinite where the arithmetic overflowed.
 
     Logits exist for a few positions at a time.
@@ -32,7 +36,7 @@ def token_nll(wrappers: ModelWrappers, hidden: Hidden, ids: Ids) -> Float64[Tens
     finished, targets = wrappers.finish(hidden)[:, :-1], ids[:, 1:].to(hidden.device)
     nll = torch.empty(targets.shape, dtype=torch.float64, device=hidden.device)
     for block in slice_positions(wrappers, targets.shape, hidden.device.type):
-        nll[block] = find_nll(wrappers.logits(finished[block].flatten(0, 1)), targets[block]).to(nll.device)
+        nll[block] = find_nll(wrappers.logits(finished[block].flatten(0, 1), variant), targets[block]).to(nll.device)
     return nll
 
 

@@ -191,7 +191,9 @@ class _Work:
             for branch in level:
                 for part, ids in windows.batches():
                     digests = [scores.windows.digests[i] for i in rows[part]]
-                    nll = window_nll(wrappers, windows.fill(branch.states[part]), ids)[: len(digests)]
+                    nll = window_nll(wrappers, windows.fill(branch.states[part]), ids, branch.variants[0])[
+                        : len(digests)
+                    ]
                     broken = branch.broken[part]
                     overflows = {int(place): int(broken[place]) for place in np.flatnonzero(np.isinf(nll))}
                     for variant in branch.variants:
@@ -238,7 +240,7 @@ def score_batch(
     for group, hidden in run_prefix_tree(
         wrappers, layer_inputs, variants, BatchStates(state_cache, ids) if state_cache else None
     ):
-        nll = window_nll(wrappers, hidden, ids)
+        nll = window_nll(wrappers, hidden, ids, group[0])
         overflows = {} if np.isfinite(nll).all() else _find_overflows(wrappers, layer_inputs, group[0], np.isinf(nll))
         for variant in group:
             yield variant, nll, overflows
@@ -274,7 +276,7 @@ def score_tokens(
 
     def work(size: int) -> Float64[np.ndarray, "windows window-1"]:
         batches = run_batches(loaded.wrappers, ids, size, variant)
-        nll = [token_nll(loaded.wrappers, hidden, tokens) for tokens, hidden in batches]
+        nll = [token_nll(loaded.wrappers, hidden, tokens, variant) for tokens, hidden in batches]
         return torch.cat(nll)[: len(ids)].cpu().numpy()
 
     return loaded.batch_shape.run(work, ids.shape[1])

@@ -34,7 +34,7 @@ class BatchStates:
 def run_prefix_tree(
     wrappers: ModelWrappers, layer_inputs: LayerInputs, variants: Sequence[Mask | Variant], kept: BatchStates | None
 ) -> Iterator[tuple[list[Mask | Variant], Hidden]]:
-    """Yield variants with their last layer's output, running each distinct prefix once.
+    """Yield variants that have one head with their last layer's output, running each distinct prefix once.
 
     Of the branches at a fork the fullest is taken last: what waits on the stack then is the states of a few forks,
     not of every layer.
@@ -54,11 +54,11 @@ def run_prefix_tree(
             layer += 1
             if kept:
                 kept.keep(layer, group[0], hidden)
-        yield group, hidden
+        yield from ((alike, hidden) for alike in fork(group, n_layers))
 
 
 def fork(variants: list[Mask | Variant], layer: int) -> list[list[Mask | Variant]]:
-    """Part variants by what is otherwise in a layer, the smallest part first."""
+    """Part variants by what is otherwise in a layer, or in the head, the smallest part first."""
     parts: dict[Hashable, list[Mask | Variant]] = defaultdict(list)
     for variant in variants:
         parts[find_layer_key(variant, layer)].append(variant)

@@ -5,7 +5,13 @@ from .engine import (
     list_single_sites as list_single_sites,
 )
 from .failures import explain as explain
-from .healing import Healing as Healing, ask_healing as ask_healing, ask_step_time as ask_step_time
+from .healing import (
+    Healing as Healing,
+    Judged as Judged,
+    Watched as Watched,
+    ask_healing as ask_healing,
+    ask_step_time as ask_step_time,
+)
 from .job import Job as Job
 from .recovery import Recovery as Recovery
 from .requests import (

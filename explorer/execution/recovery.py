@@ -10,7 +10,7 @@ from explorer.errors import ModifyError
 from explorer.evaluation import Estimate, HiddenStateCache, LiveScoring, Recovered, Score, find_recovered, score
 from explorer.masks import Mask
 from explorer.model import LoadedModel
-from explorer.modifiers import modify
+from explorer.modifiers import count_added, modify
 from explorer.plans import coarse_first
 from explorer.progress import Count, Progress
 from explorer.storage import Store
@@ -30,7 +30,7 @@ class Recovery:
         fitted_on: name of the calibration text.
         tokens: ids of it.
         seconds: that the fits took, when they were made.
-        parameters_added: numbers in what stands in.
+        parameters_added: numbers in what stands in, and in a head that was the embedding.
     """
 
     pruned: Score
@@ -80,7 +80,7 @@ def recover(
         corpus.calibration_name,
         corpus.tokens,
         sum(delta.origin.seconds for delta in variant.deltas),
-        sum(delta.parameters_added for delta in variant.deltas),
+        count_added(loaded, variant.deltas),
     )
 
 

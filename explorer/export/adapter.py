@@ -105,7 +105,16 @@ def plan_adapter(
         reload=reload,
         units=_UNITS,
         loader=f"{planned.loader} and peft",
+        notes=(*planned.notes, *_tell_base(loaded)),
     )
+
+
+def _tell_base(loaded: LoadedModel) -> list[str]:
+    """Say what else than the files' weights an adapter was trained over."""
+    if loaded.spec.quantize == "none":
+        return []
+    words = f"The adapter was trained and measured over the checkpoint loaded in {loaded.precision}"
+    return [f"{words}: over the numbers of its files it gives others."]
 
 
 def _list_changes(delta: Delta) -> list[Any]:

@@ -6,14 +6,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.deltas import Delta, ModifierSpec, StandIn, Variant, fits_weight, list_places, name_tensors
+from explorer.deltas import (
+    Delta,
+    LowRankUpdate,
+    ModifierSpec,
+    StandIn,
+    Variant,
+    WeightChange,
+    fits_weight,
+    list_places,
+    name_tensors,
+)
 from explorer.errors import ExportError
 from explorer.export.formats import Format
 from explorer.masks import Mask
-from explorer.model import LoadedModel, ModelWrappers
+from explorer.model import LoadedModel, ModelWrappers, has_own_head, is_packed
 
 _REMEDY = "Make it anew with this model"
 
@@ -54,11 +65,20 @@ class Changes:
         weights: a parameter's name in the model -> what it becomes.
         stand_ins: place that is off -> what stands in for it, in the order of the stream.
         makers: place -> what made what stands in for it.
+        beside: names of quantized parameters that stay as they are, with an adapter beside them.
+        untied: a name of `weights`: the head, where it is the embedding in the model; empty where that is not changed.
     """
 
     weights: ChangedTensors = field(default_factory=dict)
     stand_ins: Mapping[Mask, StandIn] = field(default_factory=dict)
     makers: Mapping[Mask, ModifierSpec] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+    untied: str = ""
+
+    @property
+    def own_head(self) -> ChangedTensors:
+        """The head's weights by name, where they were the embedding's."""
+        return {self.untied: self.weights[self.untied]} if self.untied else {}
 
     @property
     def parameters_added(self) -> int:
@@ -73,6 +93,22 @@ class Changes:
                 f"{maker} at {place}",
                 "Use --format pruned-remote-code",
             )
+
+    def refuse_beside(self) -> None:
+        """Raise ExportError if an adapter stands beside quantized weights: merged, both would be rounded."""
+        if self.beside:
+            raise ExportError(
+                "An adapter over quantized weights is not merged", self.beside[0],
+                "Use --format adapter, or --quantize none and --modify with the file of `modify --out`",
+            )  # fmt: skip
+
+    def refuse_untied(self, target: Format) -> None:
+        """Raise ExportError if the head is the embedding no longer: the format has no place for both."""
+        if self.untied:
+            raise ExportError(
+                f"{target.name} has one place for the embedding and the head", f"{self.untied} is changed",
+                "Use --format transformers, transformers-zeroed, deci or pruned-remote-code",
+            )  # fmt: skip
 
     def refuse(self, target: Format) -> None:
         """Raise ExportError if anything is changed."""
@@ -100,24 +136,39 @@ def gather_changes(loaded: LoadedModel, variant: Mask | Variant) -> Changes:
         stand_ins |= delta.stand_ins
         makers |= dict.fromkeys(delta.stand_ins, delta.modifier)
     ordered = [place for place in list_places(variant.mask) if place in stand_ins]
-    weights = _Made(loaded.wrappers, places, variant.deltas) if places else {}
-    return Changes(weights, {p: stand_ins[p] for p in ordered}, {p: makers[p] for p in ordered})
+    beside = tuple(name for name in places if is_packed(loaded.model.get_parameter(name)))
+    merged = {name: place for name, place in places.items() if name not in beside}
+    untied = "" if has_own_head(loaded.model) else f"{loaded.wrappers.path(loaded.n_layers)}.weight"
+    return Changes(
+        _Made(loaded.wrappers, merged, variant.deltas) if merged else {},
+        {p: stand_ins[p] for p in ordered},
+        {p: makers[p] for p in ordered},
+        beside,
+        untied if untied in merged else "",
+    )
 
 
 def _find_places(loaded: LoadedModel, delta: Delta) -> dict[str, tuple[int, str]]:
     """Return where the parameters are that a delta changes, by their names in the model."""
     places = {}
     for layer, weights in delta.weights.items():
-        own: dict[str, Any] = dict(loaded.wrappers.layers[layer].named_parameters()) if layer < loaded.n_layers else {}
+        own: dict[str, Any] = dict(loaded.wrappers.module(layer).named_parameters()) if layer <= loaded.n_layers else {}
         for name, change in weights.items():
             if name not in own:
                 raise ExportError("The delta does not fit the model", f"there is no {name} in layer {layer}", _REMEDY)
-            if not fits_weight(own[name], change):
+            if not _fits(own[name], change):
                 given = " and ".join(map(_describe, name_tensors(name, change).values()))
                 found = f"{name} of layer {layer} is {given}, the model's {_describe(own[name])}"
                 raise ExportError("The delta does not fit the model", found, _REMEDY)
-            places[f"{loaded.architecture.layers}.{layer}.{name}"] = layer, name
+            places[f"{loaded.wrappers.path(layer)}.{name}"] = layer, name
     return places
+
+
+def _fits(own: Any, change: WeightChange) -> bool:
+    """Tell whether a change is for a parameter; one that is packed has its shape beside it."""
+    if not is_packed(own):
+        return fits_weight(own, change)
+    return isinstance(change, LowRankUpdate) and change.fits(torch.empty(own.quant_state.shape, device="meta"))
 
 
 def _check_width(loaded: LoadedModel, delta: Delta, place: Mask, stand_in: StandIn) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from explorer.deltas import Delta, Variant
@@ -41,19 +43,30 @@ class ExportMeasurements:
 
     Args:
         score: of the variant, on the held-out windows, beside the unpruned model.
-        pruned: of its mask alone; None where nothing is changed.
+        before_each: before each delta: of the mask alone, then of that with one delta more.
         before, after: costs of the whole model, and of what is written.
         speed_before, speed_after: how fast the same decode, by this program; None where other work came in between.
         proof: None for a target without weights.
     """
 
     score: Score
-    pruned: Score | None
+    before_each: tuple[Score, ...]
     before: Costs
     after: Costs
     speed_before: DecodeSpeed | None
     speed_after: DecodeSpeed | None
     proof: Verification | None
+
+    @property
+    def pruned(self) -> Score | None:
+        """Of the mask alone; None where nothing is changed."""
+        return self.before_each[0] if self.before_each else None
+
+    @property
+    def losses(self) -> list[tuple[float, float]]:
+        """Mean nats a held-out token before and after each delta."""
+        nats = [each.total_nll / each.n_tokens for each in (*self.before_each, self.score)]
+        return list(pairwise(nats))
 
     @property
     def recovered(self) -> Recovered | None:
@@ -67,6 +80,7 @@ class ExportMeasurements:
             "perplexity": _pair(score.unpruned.perplexity, score.perplexity),
             "perplexity_ci95": _pair(score.unpruned.perplexity_ci95, score.perplexity_ci95),
             "perplexity_pruned": None if self.pruned is None else self.pruned.perplexity,
+            "losses": self.losses,
             "recovered": won and won.share,
             "recovered_ci95": won and won.interval,
             "delta_nll_per_token": score.delta_nll_per_token,
@@ -102,7 +116,8 @@ def _pair(before: float | Interval | None, after: float | Interval | None) -> di
 def gather(
     loaded: LoadedModel,
     corpus: Corpus,
-    scores: tuple[Score, Score | None],
+    measured: Score,
+    before_each: Sequence[Score],
     planned: ExportPlan,
     variant: Mask | Variant,
     proof: Verification | None,
@@ -113,7 +128,8 @@ def gather(
     Args:
         loaded: the model.
         corpus: whose windows were scored.
-        scores: of the variant, and of its mask alone.
+        measured: the score of the variant.
+        before_each: those before each of its deltas.
         planned: what is written.
         variant: what is off, and changed.
         proof: how what was written compares.
@@ -125,7 +141,7 @@ def gather(
     after = _adjust(after, cost_model, loaded, planned)
     timed = [NONE, _standing(variant, planned.changes) or written]
     slow, fast = (None, None) if loaded.spec.stream else measure_decode_speed(loaded, timed, progress)
-    return ExportMeasurements(*scores, before, after, slow, fast, proof)
+    return ExportMeasurements(measured, tuple(before_each), before, after, slow, fast, proof)
 
 
 def _adjust(costs: Costs, cost_model: CostModel, loaded: LoadedModel, planned: ExportPlan) -> Costs:
@@ -146,10 +162,11 @@ def _adjust(costs: Costs, cost_model: CostModel, loaded: LoadedModel, planned: E
     for counts, sizes in ((cost_model.layers[layer], cost_model.layer_bytes[layer]) for layer in layout.stays):
         numbers += counts[2] - counts[0] - counts[1]
         nbytes += sizes[2] - sizes[0] - sizes[1]
+    heads = planned.changes.own_head.values()  # multiplied before, as the embedding
     return replace(
         costs,
-        parameters=costs.parameters + numbers,
-        bytes=costs.bytes + nbytes,
+        parameters=costs.parameters + numbers + sum(head.numel() for head in heads),
+        bytes=costs.bytes + nbytes + sum(head.nbytes for head in heads),
         flops_per_token=costs.flops_per_token + 2 * numbers,
     )
 

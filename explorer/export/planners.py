@@ -100,13 +100,18 @@ def _make_config(loaded: LoadedModel, layout: Layout) -> dict[str, Any]:
     """Return config.json of what is written. Raises ExportError if it would make other layers than those that stay."""
     config = copy.deepcopy(loaded.checkpoint.config)
     if getattr(loaded.config, "tie_word_embeddings", False) and has_own_head(loaded.model):
-        for part in (config, config.get("text_config")):
-            if isinstance(part, dict):
-                part["tie_word_embeddings"] = False  # whoever believes the flag would drop the head
+        _untie(config)
     if len(layout.kept) < loaded.n_layers:
         config = slice_config(config, loaded.model.config, layout.kept, layout.move)
         rehearse(loaded, config, layout)
     return config
+
+
+def _untie(config: dict[str, Any]) -> None:
+    """Have a config say that the head is not the embedding: whoever believes the flag would drop it."""
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict):
+            part["tie_word_embeddings"] = False
 
 
 def _plan_deci(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
@@ -140,9 +145,13 @@ def _plan_checkpoint(
         raise ExportError(
             "Quantized weights cannot be zeroed", "the checkpoint is quantized", "Export from the 16-bit original"
         )
+    changes.refuse_beside()
     merge = Merge(changes.weights, loaded.model)
     store = find_stored_dtype(loaded, layout.naming, target.dtype)
     shards = plan_shards(loaded.checkpoint.weights, layout.place, merge.take, store)
+    if changes.untied:
+        _untie(config)
+        _add_head(shards, changes, merge)
     layout.check()
     merge.check()
     if adds_output_bias:
@@ -162,6 +171,13 @@ def _plan_checkpoint(
         find_loss(loaded, target.dtype),
         notes=merge.notes,
     )
+
+
+def _add_head(shards: list[Shard], changes: Changes, merge: Merge) -> None:
+    """Have the files hold the head that is the embedding no longer, where none of their tensors is it."""
+    if changes.untied not in merge.met:
+        merge.met.add(changes.untied)
+        shards[-1] = shards[-1].with_tensors(changes.own_head)
 
 
 def _write_checkpoint(
@@ -196,6 +212,7 @@ def _plan_gguf(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format
     from explorer.export.gguf import plan_gguf
 
     changes.refuse_stand_ins(target)
+    changes.refuse_untied(target)
     return plan_gguf(loaded, mask, changes, target)
 
 

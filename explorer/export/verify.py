@@ -120,8 +120,8 @@ def _compare(
         losses = torch.zeros((2, *targets.shape), dtype=torch.float64)
         for block in slice_positions(loaded.wrappers, targets.shape, loaded.device.type):
             pair = [
-                wrappers.logits(states[block].flatten(0, 1))
-                for wrappers, states in zip((loaded.wrappers, reloaded), finished, strict=True)
+                wrappers.logits(states[block].flatten(0, 1), each)
+                for (wrappers, each), states in zip(both, finished, strict=True)
             ]
             real = min(max(rows - block[0].start, 0) * targets[block].shape[1], len(pair[0]))
             _note(found, *(logits[:real] for logits in pair))

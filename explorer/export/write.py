@@ -79,9 +79,9 @@ def export(
     out = check_target(out, sources, planned.bytes, overwrite)
     with staged(out) as folder:
         _write(planned, folder, progress)
-        scores = _score(loaded, corpus, variant, store, progress)
-        proof = verify(loaded, folder, planned, variant, corpus, scores[0], progress) if planned.reload else None
-        found = gather(loaded, corpus, scores, planned, variant, proof, progress)
+        measured, *before_each = _score(loaded, corpus, variant, store, progress)
+        proof = verify(loaded, folder, planned, variant, corpus, measured, progress) if planned.reload else None
+        found = gather(loaded, corpus, measured, before_each, planned, variant, proof, progress)
         origin = find_provenance(loaded.checkpoint)
         (folder / RECIPE).write_text(write_recipe(recipe, origin.revision, found), encoding="utf-8")
         card = make_card(loaded, corpus, planned, variant, found, origin, recipe, command)
@@ -91,10 +91,13 @@ def export(
 
 def _score(
     loaded: LoadedModel, corpus: Corpus, variant: Mask | Variant, store: Store, progress: Progress
-) -> tuple[Score, Score | None]:
-    """Return the score of a variant, and of its mask alone if anything is changed."""
-    scores = score(loaded, corpus, [variant, variant.mask][: 1 + bool(variant.deltas)], store, progress=progress)
-    return scores[0], (scores[1] if variant.deltas else None)
+) -> list[Score]:
+    """Return the score of a variant, and those before each of its deltas, the first of its mask alone."""
+    before: list[Mask | Variant] = []
+    if isinstance(variant, Variant):
+        parts = (variant.deltas[:count] for count in range(len(variant.deltas)))
+        before = [Variant(variant.mask, part, variant.removed).plain for part in parts]
+    return score(loaded, corpus, [variant, *before], store, progress=progress)
 
 
 def _write(plan: ExportPlan, folder: Path, progress: Progress) -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from explorer.healing.full import gather_weights, list_parameters
 from explorer.healing.losses import find_state_loss
+from explorer.healing.objective import Objective
 from explorer.healing.recipe import list_options, read_options, read_recipe
-from explorer.healing.student import Objective, Student
+from explorer.healing.student import Student
 from explorer.healing.windows import deal_out
 from explorer.masks import Site
 from explorer.model import States, Twin, make_twin

@@ -13,9 +13,10 @@ from transformers.pytorch_utils import Conv1D
 from explorer.deltas import LowRankUpdate, Variant
 from explorer.errors import ModifyError
 from explorer.extras import require
-from explorer.healing.losses import predict
-from explorer.healing.recipe import LOSS, PRESETS, TEXT, list_options, read_options, read_recipe, read_whole
+from explorer.healing.objective import predict
+from explorer.healing.recipe import LEARNT, PRESETS, list_options, read_options, read_recipe, read_whole
 from explorer.healing.student import Student
+from explorer.healing.teacher import find_teacher
 from explorer.healing.training_text import find_windows
 from explorer.masks import PARTS, Mask, Site
 from explorer.model import LoadedModel, Twin, make_twin
@@ -43,8 +44,10 @@ def fit_lora(setting: Setting) -> Fitted:
     scale = 1.0 if options["alpha"] == "rank" else float(options["alpha"]) / rank
     twin = adapt(setting, maps, rank, scale, recipe.seed)
     names = [f"{twin.layers}.{layer}.{name}.{half}" for layer, name in maps for half in (_A, _B)]
-    windows = find_windows(setting, options["text"], recipe)
-    student = Student(twin.model, names, predict(setting.loaded, twin, torch.from_numpy(windows.ids), options["loss"]))
+    windows = find_windows(setting, options, recipe)
+    teacher = find_teacher(setting, windows, options)
+    objective = predict(setting.loaded, twin, torch.from_numpy(windows.ids), options["loss"], teacher)
+    student = Student(twin.model, names, objective)
 
     def gather() -> Fitted:
         return Fitted(_gather(setting.loaded, maps, student.tensors, scale))
@@ -108,11 +111,11 @@ LORA = Modifier(
         Option("rank", "columns of each adapter", "8", least=1, most=65536, whole=True),
         Option("alpha", "what an adapter is multiplied by, times its rank", "16", word="rank"),
         Option("targets", "which linear maps", "all", ("all", "attention", "mlp")),
-        LOSS,
-        TEXT,
         Option("preset", "what options are where they are not given", "none", tuple(PRESETS)),
+        *LEARNT,
         *list_options("100", "1e-3"),
     ),
     needs_mask=False,
     trains=True,
+    beside=True,
 )  # fmt: skip

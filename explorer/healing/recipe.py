@@ -31,11 +31,22 @@ def list_options(steps: str, lr: str) -> tuple[Option, ...]:
     )
 
 
-#: Where the windows are from, and what is learnt from them.
-LOSS = Option("loss", "next tokens, the unpruned model's predictions, or the sum of both", "lm", ("lm", "kl", "both"))
-TEXT = Option(
-    "text", "the calibration windows, or what the unpruned model writes itself", "calibration", ("calibration", "self")
-)
+#: What is learnt, and from which windows.
+LEARNT = (
+    Option("loss", "next tokens, the unpruned model's predictions, or the sum of both", "lm", ("lm", "kl", "both")),
+    Option(
+        "teacher", "its predictions asked at each step, or its likeliest tokens kept, such as top64", "all",
+        form=r"all|top[1-9]\d{0,5}", example="top64",
+    ),
+    Option(
+        "text", "the calibration windows, or what the unpruned model writes itself", "calibration",
+        ("calibration", "self"),
+    ),
+    Option("share", "of the windows, how many it writes where text=self", "1", most=1),
+    Option("prompt", "ids of each window that it goes on from; 0: it begins a text", "0", whole=True),
+    Option("decoding", "how it writes: sampled at temperature 1, or greedy", "sampled", ("sampled", "greedy")),
+    Option("window", "ids in a window; as in calibration if auto", "auto", word="auto", least=2, whole=True),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from explorer.storage import Store, make_key
 _STATE = "trainer_state.json"
 _WEIGHTS = "model.safetensors"
 #: What only a training that goes on needs.
-_PASSING = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+_PASSING = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,21 @@ class Checkpoint:
         """The weights of the best checkpoint up to this."""
         return Path(self.state["best_model_checkpoint"] or self.folder) / _WEIGHTS
 
+    @property
+    def best_step(self) -> int:
+        """The step of that."""
+        return self.state["best_global_step"] or self.step
+
+    @property
+    def seconds(self) -> float:
+        """What the training took until this, however often it was begun anew."""
+        told = [entry["seconds"] for entry in self.state["log_history"] if "seconds" in entry]
+        return sum(last for last, after in zip(told, [*told[1:], 0.0], strict=True) if after < last)
+
     def finish(self) -> None:
         """Let go what only a training that goes on needs."""
-        for name in _PASSING:
-            (self.folder / name).unlink(missing_ok=True)
+        for path in (path for pattern in _PASSING for path in self.folder.glob(pattern)):
+            path.unlink(missing_ok=True)
 
 
 def find_folder(store: Store, loaded: LoadedModel, window: int, origin: Origin) -> Path | None:

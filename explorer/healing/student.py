@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-
-class Objective(Protocol):
-    """What is to be lowered."""
-
-    def __call__(self, run: Callable[..., Any], rows: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Return the mean loss of some windows, by number, of the module that `run` runs with what is trained."""
+from explorer.healing.objective import Objective
 
 
 class NotFinite(Exception):

@@ -73,3 +73,25 @@ def against_predictions(teacher: Logits) -> Loss:
         return total, found.exp_().sub_(likely)
 
     return loss
+
+
+def against_likeliest(
+    log_probs: Float[Tensor, "batch positions outputs"], tokens: Int[Tensor, "batch positions chosen"]
+) -> Loss:
+    """Return the KL divergence of a teacher's predictions to those found, all but its likeliest tokens taken as one.
+
+    Args:
+        log_probs: of the teacher, for each of `tokens`, and one more for all others together.
+        tokens: those that are told apart.
+    """
+
+    def loss(found: _Rows, place: tuple[int, slice]) -> tuple[Float[Tensor, ""], _Rows]:
+        wanted, chosen = log_probs[place].to(found.dtype), tokens[place].long()
+        own = found.gather(1, chosen)
+        rest = found.scatter(1, chosen, -torch.inf).logsumexp(1, keepdim=True)
+        likely, off = wanted.exp(), wanted - torch.cat([own, rest], 1)
+        total = torch.where(likely > 0, likely * off, 0).sum(dtype=torch.float64)
+        share = torch.where(rest.isfinite(), off[:, -1:].exp(), 0)  # of the rest's mass, the teacher's over that found
+        return total, found.exp_().mul_(1 - share).scatter_(1, chosen, own.exp() - likely[:, :-1])
+
+    return loss

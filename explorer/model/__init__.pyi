@@ -4,12 +4,13 @@ from .architecture import (
     find_base_type as find_base_type,
     has_own_head as has_own_head,
 )
-from .batch_shape import pad_batch as pad_batch, slice_rows as slice_rows
+from .batch_shape import is_out_of_memory as is_out_of_memory, pad_batch as pad_batch, slice_rows as slice_rows
 from .batched_windows import BatchedWindows as BatchedWindows
 from .config_only import count_parameters_of_config as count_parameters_of_config
 from .cost_model import CostModel as CostModel, Costs as Costs
 from .dissection import find_updates as find_updates
 from .forward_policies import Hidden as Hidden, Ids as Ids, LayerCall as LayerCall
+from .layer_surgery import is_packed as is_packed
 from .layerwise import LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (
     LoadedModel as LoadedModel,

@@ -36,6 +36,10 @@ class BatchedWindows:
         self._budget = None if stream is None else StatesBudget(min(MOST_BYTES, stream.largest))
         self._calls: list[list[LayerCall]] = []
 
+    def fit_rows(self, window: int) -> int:
+        """Return how many windows of another length go through at once: of no more ids, and no more windows."""
+        return max(1, min(self.rows, self.rows * self.ids.shape[1] // window))
+
     def embed(self) -> States:
         """Return the input of layer 0."""
         states: States | None = None

@@ -12,6 +12,11 @@ from torch import Tensor
 from explorer.deltas import Delta, WeightChange, change_weight
 
 
+def list_changes(deltas: Sequence[Delta], layer: int, name: str) -> list[WeightChange]:
+    """List what deltas make of a layer's parameter, in their order."""
+    return [found for delta in deltas if (found := delta.weights.get(layer, {}).get(name)) is not None]
+
+
 class ChangedWeights:
     """Makes what a weight becomes under deltas, and keeps it for the next forward pass.
 
@@ -27,7 +32,7 @@ class ChangedWeights:
         self, layer: int, name: str, own: Float[Tensor, " *weight"], deltas: Sequence[Delta]
     ) -> Float[Tensor, " *weight"]:
         """Return what a layer's parameter becomes, by the deltas in their order; itself where none changes it."""
-        changes = [found for delta in deltas if (found := delta.weights.get(layer, {}).get(name)) is not None]
+        changes = list_changes(deltas, layer, name)
         if not changes:
             return own
         key = (layer, name, own.device, *map(id, changes))  # of what the entry itself keeps alive

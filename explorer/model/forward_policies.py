@@ -45,6 +45,10 @@ class ForwardPolicy:
         """Act in the place of the decoder: embeddings, layers, final norm."""
         return forward(*args, **kwargs)
 
+    def head(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        """Act in the place of the head, which makes logits of the decoder's output."""
+        return forward(*args, **kwargs)
+
     def enter(self, hidden: Hidden) -> None:
         """Take what goes into the first layer, before anything that stands in before it."""
 
@@ -199,6 +203,10 @@ class VariantForward(ForwardPolicy):
             self._show_absent(layer, hidden, first_of(output))
             self.observer.leave(layer, first_of(output).flatten(2))
         return output
+
+    def head(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        with self.with_weights(len(self.layers), self.variant.deltas):
+            return forward(*args, **kwargs)
 
     def _show_absent(self, layer: int, hidden: Hidden, output: Hidden) -> None:
         """Show the updates of sites that a layer lacks: none; where it has neither, all that it adds as attention's."""

@@ -6,15 +6,16 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from explorer.deltas import Delta
-from explorer.model.changed_weights import ChangedWeights
+from explorer.deltas import Delta, LowRankUpdate, WeightChange
+from explorer.errors import ModifyError
+from explorer.model.changed_weights import ChangedWeights, list_changes
 
 
 @dataclass
@@ -57,11 +58,35 @@ def put_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], 
 
 def copy_sharing(model: nn.Module) -> nn.Module:
     """Return a model over the same parameters and buffers, none of which takes a gradient, with forwards of its own."""
-    memo: dict[int, Any] = {id(each): nn.Parameter(each.detach(), requires_grad=False) for each in model.parameters()}
+    memo: dict[int, Any] = {
+        id(each): each if is_packed(each) else nn.Parameter(each.detach(), requires_grad=False)
+        for each in model.parameters()
+    }
     made = copy.deepcopy(model, memo | {id(each): each for each in model.buffers()})
     for module in made.modules():
         module.__dict__.pop("forward", None)  # what was put there runs the model that it was copied from
     return made
+
+
+def is_packed(weight: torch.Tensor) -> bool:
+    """Tell whether a weight is quantized: what its numbers stand for is no sum of them and others."""
+    return not weight.is_floating_point()
+
+
+def add_beside(module: nn.Module, changes: Sequence[WeightChange]) -> Callable[[], None]:
+    """Let a linear map over packed weights add what low-rank updates make of its input; return what takes that off.
+
+    Raises ModifyError: a change is another.
+    """
+    inner, updates = module.forward, [each for each in changes if isinstance(each, LowRankUpdate)]
+    if len(updates) < len(changes):
+        raise ModifyError("Quantized weights cannot be changed", type(module).__name__, "Load it with --quantize none")
+
+    @wraps(inner)
+    def forward(given: Float[Tensor, " *any"]) -> Float[Tensor, " *any"]:
+        return inner(given) + sum(each.beside(given) for each in updates)
+
+    return put_forward(module, forward)
 
 
 def run_within(module: nn.Module, enter: Callable[[], AbstractContextManager[None]]) -> Callable[[], None]:
@@ -79,19 +104,22 @@ def run_within(module: nn.Module, enter: Callable[[], AbstractContextManager[Non
 @contextmanager
 def changed(layer: nn.Module, index: int, deltas: Sequence[Delta], changed_weights: ChangedWeights) -> Iterator[None]:
     """Give a layer the weights that deltas make of its own, which come back, whatever happens in the block."""
-    before: list[tuple[nn.Module, str, nn.Parameter]] = []
+    undo: list[Callable[[], None]] = []
     try:
         for name in {name: None for delta in deltas for name in delta.weights.get(index, {})}:
             path, _, leaf = name.rpartition(".")
             owner = layer.get_submodule(path)
             own = owner.get_parameter(leaf)
-            before.append((owner, leaf, own))
+            if is_packed(own):
+                undo.append(add_beside(owner, list_changes(deltas, index, name)))
+                continue
+            undo.append(partial(setattr, owner, leaf, own))
             tensor = changed_weights.find(index, name, own, deltas)
             setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
         yield
     finally:
-        for owner, leaf, own in reversed(before):
-            setattr(owner, leaf, own)
+        for take_off in reversed(undo):
+            take_off()
 
 
 @contextmanager

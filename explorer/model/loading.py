@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from explorer.model.weights import read_all_weights
 from explorer.model.wrappers import ModelWrappers
 from explorer.progress import Progress, unreported
 from explorer.storage import Store, describe_libraries, describe_processor, make_key
-from explorer.text import Corpus, tokenize
+from explorer.text import Corpus, tokenize, write_mixture
 
 
 @dataclass
@@ -141,7 +141,7 @@ class LoadedModel:
         tokens: int,
         window: int,
         bos: str = "auto",
-        calibration: Sequence[str] = (),
+        calibration: Sequence[str] | Mapping[str, float] = (),
         calibration_tokens: int = 0,
     ) -> Corpus:
         """Cut a text into this model's windows; see `text.tokenize`.
@@ -151,7 +151,7 @@ class LoadedModel:
             tokens: ids in each split.
             window: ids in a window.
             bos: whether each begins with BOS.
-            calibration: texts that are decided by instead, an equal share of each.
+            calibration: texts that are decided by instead, an equal share of each or as much as each counts.
             calibration_tokens: ids to decide by; as many as are judged by, if 0.
 
         Raises TextError: see `text.tokenize`.
@@ -171,8 +171,10 @@ class LoadedModel:
         judged = cut(text, tokens)
         if not calibration and calibration_tokens in (0, tokens):
             return judged
-        names = list(dict.fromkeys(calibration)) or [text]
-        return judged.decided_by([cut(name, (calibration_tokens or tokens) // len(names)) for name in names])
+        weights = dict(calibration) if isinstance(calibration, Mapping) else dict.fromkeys(calibration, 1.0)
+        weights, total = weights or {text: 1.0}, sum(weights.values()) or 1.0
+        parts = [cut(name, int((calibration_tokens or tokens) * weight // total)) for name, weight in weights.items()]
+        return judged.decided_by(parts, write_mixture(weights))
 
     def unload(self) -> None:
         """Let the weights go."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from explorer.errors import DeviceError, ModelError
+from explorer.processes import find_local
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 QUANTIZATIONS = ("none", "int8", "nf4")
@@ -43,10 +44,14 @@ class Placement:
 def place(name: str) -> Placement:
     """Turn `auto`, `cpu`, `cuda`, `cuda:i`, `map` or `map:LIMITS` into a placement.
 
+    Of several processes on one machine, `auto` gives each a GPU of its own.
+
     Raises:
         DeviceError: no such device.
     """
-    best = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    local = find_local()
+    gpu = torch.device("cuda") if local is None else torch.device("cuda", local)
+    best = gpu if torch.cuda.is_available() else torch.device("cpu")
     kind, _, limits = name.partition(":")
     if name == "auto":
         return Placement(best)

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from explorer.deltas import Delta, StandIn, Variant
+from explorer.model.changed_weights import list_changes
 from explorer.model.forward_policies import Forward, Hidden, Ids, first_of
-from explorer.model.layer_surgery import copy_sharing
+from explorer.model.layer_surgery import add_beside, copy_sharing, is_packed
 from explorer.model.loading import LoadedModel
 from explorer.model.wrappers import ModelWrappers
 
@@ -69,7 +70,10 @@ def make_twin(loaded: LoadedModel, variant: Variant, adapt: Callable[[Any], None
         (layer, name): None for delta in variant.deltas for layer, named in delta.weights.items() for name in named
     }
     for layer, name in places:
-        path, _, leaf = f"{layers}.{layer}.{name}".rpartition(".")
+        path, _, leaf = f"{loaded.wrappers.path(layer)}.{name}".rpartition(".")
+        if is_packed(model.get_submodule(path).get_parameter(leaf)):
+            add_beside(model.get_submodule(path), list_changes(variant.deltas, layer, name))
+            continue
         changed = loaded.wrappers.weight(layer, name, variant.deltas).clone()
         setattr(model.get_submodule(path), leaf, nn.Parameter(changed, requires_grad=False))
     adapt(model)

@@ -68,6 +68,7 @@ class ModelWrappers:
         self.model, self.architecture = model, architecture
         self.device = find_input_device(model)
         self.layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
+        self.head: nn.Module = model.get_output_embeddings()
         self.stream = find_stream(model)
         resident = 0 if self.stream else sum(each.nbytes for layer in self.layers for each in layer.parameters())
         self._changed_weights = ChangedWeights(resident)
@@ -86,6 +87,7 @@ class ModelWrappers:
         self._wrap(model.get_submodule(architecture.decoder), lambda run, *call: run.decoder(*call))
         self._undo.append(self.layers[0].register_forward_pre_hook(_enter, prepend=True, with_kwargs=True).remove)
         self._undo.append(self.layers[-1].register_forward_hook(_leave).remove)
+        self._wrap(self.head, lambda run, *call: run.head(*call))
         for index, layer in enumerate(self.layers):
             self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
             for part in PARTS:
@@ -141,7 +143,7 @@ class ModelWrappers:
         """Run the model as a variant, in this thread, for the time of the block.
 
         A site that is off adds zeros to the residual stream, or what stands in for it, and is not run; a layer that is
-        off is skipped. A layer has the variant's weights while it runs, and its own before and after.
+        off is skipped. A layer, and the head, has the variant's weights while it runs, and its own before and after.
         """
         self.check_sites(variant.mask)
         with following(VariantForward(variant, self._form, self.layers, self.with_weights)):
@@ -174,19 +176,28 @@ class ModelWrappers:
         return nullcontext() if self.stream is None else self.stream.kept(layer)
 
     def in_memory(self, layer: int) -> AbstractContextManager[None]:
-        """Have a layer's weights in memory in the block."""
-        return nullcontext() if self.stream is None else self.stream.in_memory(layer)
+        """Have the weights of a layer, or of the head, in memory in the block."""
+        streamed = self.stream if layer < len(self.layers) else None
+        return nullcontext() if streamed is None else streamed.in_memory(layer)
+
+    def module(self, layer: int) -> nn.Module:
+        """Return a layer; of number L the head."""
+        return self.layers[layer] if layer < len(self.layers) else self.head
+
+    def path(self, layer: int) -> str:
+        """Return the name that a layer, or the head, has in the model."""
+        return next(name for name, module in self.model.named_modules() if module is self.module(layer))
 
     @contextmanager
     def with_weights(self, layer: int, deltas: Sequence[Delta]) -> Iterator[None]:
-        """Have a layer's weights in memory, as deltas change them, in the block."""
-        with self.in_memory(layer), changed(self.layers[layer], layer, deltas, self._changed_weights):
+        """Have the weights of a layer, or of the head, in memory, as deltas change them, in the block."""
+        with self.in_memory(layer), changed(self.module(layer), layer, deltas, self._changed_weights):
             yield
 
     def weight(self, layer: int, name: str, deltas: Sequence[Delta] = ()) -> Float[Tensor, " *weight"]:
-        """Return what a layer's parameter becomes by deltas."""
+        """Return what a parameter of a layer, or of the head, becomes by deltas."""
         with self.in_memory(layer):
-            return self._changed_weights.find(layer, name, self.layers[layer].get_parameter(name).detach(), deltas)
+            return self._changed_weights.find(layer, name, self.module(layer).get_parameter(name).detach(), deltas)
 
     @contextmanager
     def checking(self, check: Callable[[], None]) -> Iterator[None]:
@@ -257,14 +268,17 @@ class ModelWrappers:
         """Do to the last layer's output what the decoder does after it: the final norm."""
         return self._run_decoder(ReplaceLastLayer(hidden, self._form), self._ids(*hidden.shape[:2]))
 
-    def logits(self, finished: Float[Tensor, "positions width"]) -> Float[Tensor, "positions vocabulary"]:
-        """Turn finished hidden states into logits.
+    def logits(
+        self, finished: Float[Tensor, "positions width"], variant: Mask | Variant = NONE
+    ) -> Float[Tensor, "positions vocabulary"]:
+        """Turn finished hidden states into logits, by the head that a variant has.
 
         What the model does after its decoder is done by the model itself: head, scaling, capping. Positions go in as
         one window, with the strides of a new tensor: for those of a slice, torch multiplies several times slower.
         """
         window = finished.contiguous()[None]
-        with following(ReplaceDecoderOutput(window, self._form)):
+        changed_head = self.with_weights(len(self.layers), variant.deltas)
+        with changed_head, following(ReplaceDecoderOutput(window, self._form)):
             return self.model(input_ids=self._ids(*window.shape[:2]), use_cache=False).logits[0]
 
     def _run_decoder(self, run: ForwardPolicy, ids: Ids, **given: Any) -> Hidden:

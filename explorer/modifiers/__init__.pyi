@@ -1,3 +1,4 @@
+from .added import count_added as count_added
 from .catalogue import MODIFIERS as MODIFIERS, find_modifier as find_modifier
 from .fitted import Fitted as Fitted
 from .linear_maps import (

@@ -91,5 +91,6 @@ class DeltaMaker:
             origin,
             seconds=time.perf_counter() - start + setting.seconds,
             forwards=(run.layers_run - before) / self.loaded.n_layers + setting.forwards,
+            trained=setting.trained,
         )
         return Delta(cost, fitted.weights, fitted.stand_ins)

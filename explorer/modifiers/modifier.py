@@ -82,6 +82,7 @@ class Modifier:
         options: those that it has.
         needs_mask: whether something has to be off.
         trains: whether it takes steps of an optimizer, and so minutes.
+        beside: whether what it changes can stand beside weights that are quantized, and leave them as they are.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Modifier:
     options: tuple[Option, ...] = ()
     needs_mask: bool = True
     trains: bool = False
+    beside: bool = False
 
     @property
     def recovers(self) -> bool:

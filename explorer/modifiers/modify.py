@@ -73,7 +73,8 @@ def modify_each(
 
 def check_modifiable(loaded: LoadedModel, spec: ModifierSpec) -> None:
     """Raise ModifyError if a modifier changes weights that cannot be changed: quantized, or not in memory."""
-    if find_modifier(spec).makes != "weights":
+    modifier = find_modifier(spec)
+    if modifier.makes != "weights" or (modifier.beside and loaded.spec.quantize == "nf4"):
         return
     if loaded.spec.quantize != "none" or "quantization_config" in loaded.checkpoint.config:
         raise ModifyError(

@@ -11,7 +11,7 @@ from typing import TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
-from explorer.deltas import Delta, Origin, StandIn, Variant, WeightChange
+from explorer.deltas import Delta, Origin, StandIn, Trained, Variant, WeightChange
 from explorer.errors import ModifyError
 from explorer.masks import Mask, Site
 from explorer.model import LayerwisePass, LoadedModel, Seen, States
@@ -59,6 +59,7 @@ class Setting:
         kept: what the finished steps of this fit made, if it was begun before.
         seconds, forwards: what those took.
         store: where else what takes long is kept on its way.
+        trained: what trainings took, if there are any.
     """
 
     run: LayerwisePass
@@ -72,6 +73,7 @@ class Setting:
     seconds: float = 0.0
     forwards: float = 0.0
     store: Store = field(default_factory=lambda: Store(None))
+    trained: Trained | None = None
     _at: int = 0
     _states: States | None = None
 

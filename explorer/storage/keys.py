@@ -25,6 +25,7 @@ EDITIONS = {
     "delta": 2,
     "training": 1,
     "own text": 1,
+    "teacher": 1,
 }
 
 

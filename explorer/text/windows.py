@@ -67,8 +67,12 @@ class Corpus:
         """Return the windows of one split."""
         return self.calibration if split == "calibration" else self.held_out
 
-    def decided_by(self, others: Sequence[Corpus]) -> Corpus:
+    def decided_by(self, others: Sequence[Corpus], names: Sequence[str]) -> Corpus:
         """Return the same held-out windows with the calibration windows of other texts, one text after the other.
+
+        Args:
+            others: the texts.
+            names: of them, with what each counts.
 
         Raises TextError: their windows are of another length.
         """
@@ -77,7 +81,7 @@ class Corpus:
             found = f"{strange[0].window} ids in {strange[0].name}, {self.window} in {self.name}"
             raise TextError("The windows are of different lengths", found, "Use windows of one length")
         ids, text_bytes = (np.concatenate(each) for each in zip(*((p.ids, p.text_bytes) for p in parts), strict=True))
-        return replace(self, calibration=Windows(ids, text_bytes), calibration_names=tuple(o.name for o in others))
+        return replace(self, calibration=Windows(ids, text_bytes), calibration_names=tuple(names))
 
     @property
     def calibration_name(self) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import serve
+from tests.support.browser import find_plot, serve
 from tests.support.tiny_models import WINDOW, Tiny
 
 WAIT = 60_000
@@ -25,7 +25,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def small(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copytree(tiny.folder("llama"), tmp_path_factory.mktemp("small") / "llama")
+    made = copytree(tiny.folder("llama"), tmp_path_factory.mktemp("small") / "llama")
+    (made / "other.txt").write_text(" ".join(str(number * number) for number in range(900)))
+    return made
 
 
 def visit(page: Page, url: str, small: Path) -> None:
@@ -41,6 +43,8 @@ def set_steps(page: Page, steps: int) -> None:
 
 def test_a_training_is_live_stopped_gone_on_with_and_kept(page: Page, url: str, small: Path) -> None:
     visit(page, url, small)
+    page.get_by_role("textbox", name="Judged on another text, too").fill(str(small / "other.txt"))
+    page.get_by_role("textbox", name="Judged on another text, too").press("Enter")
     set_steps(page, 300)
     page.get_by_role("button", name="Heal this").click()
     runs = page.locator(".st-key-heal")
@@ -51,6 +55,9 @@ def test_a_training_is_live_stopped_gone_on_with_and_kept(page: Page, url: str, 
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("button", name="Keep it")).to_be_visible(timeout=2 * WAIT)
     expect(runs.get_by_text("won back in")).to_be_visible()
+    expect(find_plot(page, "healing").locator(".y3title")).to_contain_text("other.txt")
+    sides = page.get_by_label("Sample 1").get_by_role("heading", level=4)
+    expect(sides).to_have_text(["Original", "Pruned", "Best checkpoint", "Last checkpoint"])
     page.get_by_role("button", name="Keep it").click()
     expect(page).to_have_url(re.compile("modify=lora"))
 

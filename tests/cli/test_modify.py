@@ -64,9 +64,9 @@ def test_another_text_is_fitted_to_and_another_judged_by(run: Command, tmp_path:
     texts = [tmp_path / f"{name}.txt" for name in "ab"]
     for number, path in enumerate(texts):
         path.write_text(" ".join(str(number + i * i) for i in range(600)))
-    given = ["--calibration", str(texts[0]), "--calibration", "python-docs", "--calibration-tokens", str(8 * WINDOW)]
+    given = ["--calibration", str(texts[0]), "--calibration", "python-docs@3", "--calibration-tokens", str(8 * WINDOW)]
     answer = run("modify", "--mask", "2", "--modify", "mean", *given, "--texts", str(texts[1]))
-    assert answer["corpus"]["calibration"]["name"] == f"{texts[0]} + python-docs"
+    assert answer["corpus"]["calibration"]["name"] == f"{texts[0]}@1 + python-docs@3"
     assert answer["deltas"][0]["tokens"] == 8 * WINDOW
     (other,) = answer["texts"]
     assert other["corpus"]["name"] == str(texts[1])

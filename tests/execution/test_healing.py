@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from explorer.deltas.modifier_spec import ModifierSpec
+from explorer.evaluation.generation import generate
 from explorer.evaluation.perplexity import score
+from explorer.execution import healing
 from explorer.execution.engine import Engine
-from explorer.execution.healing import Healing, ask_healing, ask_step_time
+from explorer.execution.healing import Healing, Watched, ask_healing, ask_step_time
 from explorer.execution.job import Job
 from explorer.execution.view import View
-from explorer.masks.mask import Mask
+from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
 from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
@@ -65,12 +68,54 @@ def test_a_training_is_judged_at_its_checkpoints(llama: LoadedModel, engine: Eng
     corpus = llama.tokenize("python-docs", 5 * WINDOW, WINDOW)
     variant = modify(llama, corpus, view.mask, view.modify, Store(None))
     pruned, healed = score(llama, corpus, [view.mask, variant], Store(None))
-    assert list(found.perplexities) == [10, 20, 30, 40]
+    (judged,) = found.judged
+    assert list(judged.perplexities) == [10, 20, 30, 40]
+    assert judged.below is None
     assert [step for step, _ in found.losses] == list(range(1, 41))
-    assert (found.pruned, found.unpruned) == pytest.approx((pruned.perplexity, pruned.unpruned.perplexity), rel=1e-5)
+    assert (judged.pruned, judged.unpruned) == pytest.approx((pruned.perplexity, pruned.unpruned.perplexity), rel=1e-5)
     assert found.recovery is not None
     assert found.recovery.score.perplexity == pytest.approx(healed.perplexity, rel=1e-4)
     assert found.last_checkpoint == 30
+
+
+def test_another_text_judges_and_prompts_are_gone_on_from(llama: LoadedModel, engine: Engine, view: View) -> None:
+    path = engine.cache / "other.txt"
+    path.write_text(" ".join(str(number * number) for number in range(900)))
+    watched = Watched(str(path), ("The capital of France is", "Once"), 6)
+    chain = (ModifierSpec.parse("mean"), SPEC)
+    found: Healing = _result(ask_healing(engine, "ann", replace(view, modify=chain), "healing", watched))
+    texts = [llama.tokenize(name, 5 * WINDOW, WINDOW) for name in ("python-docs", str(path))]
+    start, healed = (modify(llama, texts[0], view.mask, chain[:count], Store(None)) for count in (1, 2))
+    best = found.best_checkpoint
+    assert best is not None
+    assert found.start == "mean"
+    for judged, corpus in zip(found.judged, texts, strict=True):
+        pruned, below, end = score(llama, corpus, [view.mask, start, healed], Store(None))
+        lines = (judged.unpruned, judged.pruned, judged.below, judged.perplexities[best])
+        expected = (pruned.unpruned.perplexity, pruned.perplexity, below.perplexity, end.perplexity)
+        assert lines == pytest.approx(expected, rel=1e-4)
+        assert list(judged.perplexities) == [10, 20, 30, 40]
+    assert list(found.written) == [10, 20, 30, 40]
+    for texts_of, variant in ((found.whole, NONE), (found.pruned, view.mask), (found.written[best], healed)):
+        assert texts_of == tuple(generate(llama, variant, prompt, 6).text for prompt in watched.prompts)
+    alone = _result(ask_healing(engine, "ann", replace(view, modify=chain), "healing"))  # what was made is found again
+    assert [record.step for record in alone.records] == [record.step for record in found.records]
+    assert list(alone.judged[0].perplexities) == [best]
+    assert alone.judged[0].perplexities[best] == found.judged[0].perplexities[best]
+
+
+def test_what_watches_is_not_timed(engine: Engine, view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = healing.generate
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.5)
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(healing, "generate", slow)
+    found: Healing = _result(ask_healing(engine, "ann", view, "healing", Watched(prompts=("Once",), tokens=2)))
+    steps = [record for record in found.records if record.loss is not None]
+    between = {each.step: each.seconds - before.seconds for before, each in pairwise(steps)}
+    assert all(between[step] < 0.5 for step in (11, 21, 31))
 
 
 def test_a_readout_goes_first_and_changes_nothing(engine: Engine, view: View, tmp_path: Path) -> None:
@@ -86,7 +131,7 @@ def test_a_readout_goes_first_and_changes_nothing(engine: Engine, view: View, tm
     finally:
         alone.worker.close()
     assert found.losses == expected.losses
-    assert found.perplexities == expected.perplexities
+    assert found.judged == expected.judged
 
 
 def test_what_was_stopped_goes_on(engine: Engine, view: View) -> None:

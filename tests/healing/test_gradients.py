@@ -11,8 +11,11 @@ from peft import LoraConfig, inject_adapter_in_model
 from transformers.pytorch_utils import Conv1D
 
 from explorer.healing.lora import adapt, list_maps
-from explorer.healing.losses import find_state_loss, predict
+from explorer.healing.losses import find_divergence, find_state_loss, find_top_divergence
+from explorer.healing.objective import predict
 from explorer.healing.student import Student
+from explorer.healing.teacher import find_teacher, pick_top
+from explorer.healing.windows import deal_out
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from tests.support import brute_force
@@ -59,7 +62,8 @@ def test_gradients_are_those_of_plain_peft_on_a_plainly_pruned_model(tiny: Tiny,
     twin = adapt(setting, maps, RANK, SCALE, 0)
     ids = torch.from_numpy(setting.run.ids)
     halves = [f"{twin.layers}.{layer}.{path}.lora_{half}.default.weight" for layer, path in maps for half in ("A", "B")]
-    student = Student(twin.model, halves, predict(loaded, twin, ids, kind))
+    teacher = find_teacher(setting, deal_out(setting.run.ids, 4, 0), {"loss": kind, "teacher": "all"})
+    student = Student(twin.model, halves, predict(loaded, twin, ids, kind, teacher))
     with torch.no_grad():
         for value in student.values:
             value += 0.1 * torch.randn(value.shape, dtype=value.dtype, generator=torch.Generator().manual_seed(1))
@@ -71,13 +75,34 @@ def test_gradients_are_those_of_plain_peft_on_a_plainly_pruned_model(tiny: Tiny,
     targets = [f"{twin.layers}.{layer}.{path}" for layer, path in maps]
     values = {name: value.detach() for name, value in zip(student.names, student.values, strict=True)}
     model = plain(tiny.folder(name), targets, values, turned)
-    teacher = brute_force.plain(tiny.folder(name)).double()(ids[:3], use_cache=False).logits.detach()
-    expected = find_loss(kind, model(ids[:3], use_cache=False).logits, teacher, ids[:3])
+    wanted = brute_force.plain(tiny.folder(name)).double()(ids[:3], use_cache=False).logits.detach()
+    expected = find_loss(kind, model(ids[:3], use_cache=False).logits, wanted, ids[:3])
     expected.backward()
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
     for half, value in zip(student.names, student.values, strict=True):
         torch.testing.assert_close(value.grad, model.get_parameter(half).grad, rtol=1e-8, atol=1e-10)
     assert any(value.grad.abs().max() > 1e-6 for value in student.values if value.grad is not None)
+
+
+@pytest.mark.parametrize("top", [1, 3, 10])
+def test_likeliest_tokens_and_all_others_as_one_are_told_apart(top: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, teacher = (3 * torch.randn(2, 5, 11, generator=generator, dtype=torch.float64) for _ in range(2))
+    logits.requires_grad_()
+    each = []
+    for q, p in zip(logits[:, :-1].flatten(0, 1), teacher[:, :-1].flatten(0, 1), strict=True):
+        p, q = p.exp() / p.exp().sum(), q.exp() / q.exp().sum()
+        first = sorted(range(11), key=lambda token: -float(p[token]))[:top]
+        last = [token for token in range(11) if token not in first]
+        pairs = [(p[token], q[token]) for token in first] + [(p[last].sum(), q[last].sum())]
+        each.append(sum(a * (a / b).log() for a, b in pairs))
+    expected = torch.stack(each).mean()
+    log_probs, tokens = pick_top(teacher, top)
+    found = find_top_divergence(logits, log_probs, tokens.long())
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (found, expected)))
+    whole = find_divergence(logits, teacher)
+    assert found < whole if top < 10 else torch.isclose(found, whole)
 
 
 def test_the_loss_of_states_is_relative_distance_and_cosine() -> None:

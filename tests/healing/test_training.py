@@ -14,19 +14,25 @@ import torch
 from explorer.deltas.delta import Delta
 from explorer.deltas.variant import Variant
 from explorer.deltas.weight_change import LowRankUpdate
-from explorer.errors import Cancelled, MissingExtra, ModifyError
+from explorer.errors import Cancelled, MissingExtra, ModifyError, TextError
+from explorer.evaluation.divergence import measure_divergence
 from explorer.evaluation.perplexity import score
+from explorer.healing import teacher
 from explorer.healing.history import read_history
-from explorer.healing.losses import ask_teacher
+from explorer.healing.recipe import read_options, read_recipe
 from explorer.healing.student import Student
+from explorer.healing.teacher import ask_teacher
+from explorer.healing.training_text import find_windows
 from explorer.healing.watcher import TrainingRecord, watching
 from explorer.healing.windows import APART, deal_out
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
+from explorer.modifiers.added import count_added
 from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force
+from tests.support.settings import make_setting
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
 from tests.support.variants import overwritten
 
@@ -97,7 +103,13 @@ def test_it_learns(llama: LoadedModel, corpus: Corpus, spec: str) -> None:
 
 @pytest.mark.parametrize("name", FEW)
 @pytest.mark.parametrize(
-    ("spec", "mask"), [("lora;steps=2;warmup=0", "1,m3"), ("train;steps=2", "a1,2"), ("distill-local;steps=2", "2,a3")]
+    ("spec", "mask"),
+    [
+        ("lora;steps=2;warmup=0", "1,m3"),
+        ("train;steps=2", "a1,2"),
+        ("train;layers=head+3;steps=2;warmup=0", "1"),
+        ("distill-local;steps=2", "2,a3"),
+    ],
 )
 def test_a_healed_variant_is_the_plain_model_with_its_deltas(
     tiny: Tiny, store: Store, name: str, spec: str, mask: str
@@ -124,6 +136,45 @@ def test_without_a_mask_and_over_what_is_below(llama: LoadedModel, corpus: Corpu
         (found,) = score(llama, corpus, [variant], store)
         expected = brute_force.window_nll(overwritten(llama.checkpoint.folder, variant), corpus.held_out.ids)
         np.testing.assert_allclose(found.nll, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma2"])
+def test_head_and_last_three_are_trained_and_the_embedding_is_not(tiny: Tiny, store: Store, name: str) -> None:
+    loaded = tiny.load(name)
+    corpus = loaded.tokenize("python-docs", 5 * WINDOW, WINDOW)
+    variant = modify(loaded, corpus, Mask.parse("1"), ["train;layers=head+3;steps=2;warmup=0", "mean"], store)
+    trained, last = variant.deltas[0], loaded.n_layers
+    assert sorted(trained.weights) == [each for each in range(last + 1) if each != 1][-4:]
+    assert set(trained.weights[last]) == {"weight"}
+    head = loaded.model.get_output_embeddings()
+    assert not torch.equal(trained.weights[last]["weight"], head.weight)
+    plain = overwritten(loaded.checkpoint.folder, variant)
+    expected = plain(torch.from_numpy(corpus.held_out.ids), use_cache=False).logits
+    with loaded.wrappers.as_variant(variant):
+        found = loaded.model(torch.from_numpy(corpus.held_out.ids), use_cache=False).logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    (divergence,) = measure_divergence(loaded, corpus, [variant], store)
+    whole = loaded.model(torch.from_numpy(corpus.held_out.ids), use_cache=False).logits[:, :-1].log_softmax(-1)
+    moved = expected[:, :-1].log_softmax(-1)
+    np.testing.assert_allclose(divergence.kl, (whole.exp() * (whole - moved)).sum((1, 2)).detach(), rtol=1e-3)
+    tied = head.weight is loaded.model.get_input_embeddings().weight
+    assert count_added(loaded, variant.deltas) == loaded.config.hidden_size + (head.weight.numel() if tied else 0)
+
+
+def test_variants_that_differ_in_the_head_alone_are_told_apart(
+    llama: LoadedModel, corpus: Corpus, store: Store
+) -> None:
+    trained = make(llama, corpus, "train;layers=head+3;steps=2;warmup=0", mask=NONE)
+    head = {llama.n_layers: trained.weights[llama.n_layers]}
+    variants = [NONE, Variant(NONE, (Delta(trained.origin, head, {}),))]
+    expected = [
+        brute_force.window_nll(overwritten(llama.checkpoint.folder, each), corpus.held_out.ids)
+        for each in (Variant(), variants[1])
+    ]
+    for loaded in (llama, load_folder(llama.checkpoint.folder, stream=True)):
+        found = score(loaded, corpus, variants, store)
+        np.testing.assert_allclose([each.nll for each in found], expected, rtol=1e-4)
+    assert not np.allclose(*expected, rtol=1e-6)
 
 
 def test_a_merged_adapter_is_adapter_and_base(llama: LoadedModel, corpus: Corpus) -> None:
@@ -335,6 +386,75 @@ def test_a_text_of_its_own(llama: LoadedModel, corpus: Corpus, kept: Store) -> N
     assert make(llama, corpus, "lora;steps=2;text=self;warmup=0") == first
     assert first.tensors.keys() == make(llama, corpus, "lora;steps=2;warmup=0").tensors.keys()
     shutil.rmtree(kept.folder / "arrays")
+
+
+def test_own_text_goes_on_greedily_from_the_beginnings_of_windows(
+    llama: LoadedModel, corpus: Corpus, kept: Store
+) -> None:
+    make(llama, corpus, "lora;steps=2;text=self;prompt=5;decoding=greedy;share=0.5", kept)
+    assert kept.folder is not None
+    (arrays,) = (kept.folder / "arrays").glob("*.npz")
+    with np.load(arrays) as written:
+        ids = written["ids"]
+    plain, given = brute_force.plain(llama.checkpoint.folder), corpus.calibration.ids
+    assert len(ids) == len(given) // 2
+    for row, own in zip(ids, given, strict=False):
+        assert list(row[:5]) == list(own[:5])
+        for place in range(5, WINDOW):
+            logits = plain(torch.from_numpy(row[None, :place])).logits[0, -1]
+            if place < WINDOW - 1:
+                logits[257] = -torch.inf  # it may not end before the window does
+            assert logits[row[place]] >= logits.max() - 1e-4
+    for spec, words in (("decoding=greedy", "begin alike"), (f"prompt={WINDOW}", "Nothing is left to write")):
+        with pytest.raises(ModifyError, match=words):
+            make(llama, corpus, f"lora;steps=2;text=self;{spec}")
+
+
+def test_windows_of_another_length_are_of_the_same_text(llama: LoadedModel) -> None:
+    for bos, first in (("never", 0), ("always", 1)):
+        corpus = llama.tokenize("python-docs", 5 * WINDOW, WINDOW, bos, calibration_tokens=20 * WINDOW)
+        text = corpus.calibration.ids[:, first:].ravel()
+        for window in (10, 2 * WINDOW):
+            setting = make_setting(llama, MASK, f"lora;window={window}", corpus=corpus)
+            found = find_windows(setting, read_options(setting), read_recipe(read_options(setting))).ids
+            assert found.shape == (len(text) // (window - first), window)
+            assert (found[:, first:].ravel() == text[: found[:, first:].size]).all()
+            assert not first or (found[:, 0] == 256).all()
+    seen = Records()
+    with watching(seen):
+        delta = make(llama, corpus, f"lora;steps=2;window={2 * WINDOW};batch=3;check=2")
+    assert [each.tokens for each in seen.found if each.loss is not None] == [3 * 2 * WINDOW, 6 * 2 * WINDOW]
+    assert {each.rows for each in seen.found} == {1}  # of twice the ids half as many go through at once
+    windows = 2 * 3 + 1  # trained on, and kept apart
+    assert delta.origin.forwards == pytest.approx(windows * 2 * WINDOW / corpus.tokens * 3 / 4)
+    with pytest.raises(TextError, match="positions"):
+        make(llama, corpus, "lora;steps=2;window=1000")
+
+
+def test_a_teacher_whose_likeliest_tokens_are_kept_is_asked_once(
+    llama: LoadedModel, corpus: Corpus, kept: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+
+    def ask(loaded: LoadedModel, ids: torch.Tensor) -> torch.Tensor:
+        asked.append(len(ids))
+        return ask_teacher(loaded, ids)
+
+    monkeypatch.setattr(teacher, "ask_teacher", ask)
+    losses = {}
+    for top in ("all", f"top{llama.vocabulary - 1}", "top8"):
+        asked.clear()
+        with watching(seen := Records()):
+            make(llama, corpus, f"lora;steps=12;batch=5;check=6;loss=kl;warmup=0;teacher={top}", kept)
+        losses[top] = [each.loss or each.validation for each in seen.found]
+        assert sum(asked) == (12 * 5 + 2 * 2 if top == "all" else 20)
+    np.testing.assert_allclose(losses[f"top{llama.vocabulary - 1}"], losses["all"], rtol=1e-4)
+    assert all(few < every for few, every in zip(losses["top8"], losses["all"], strict=True))
+    asked.clear()
+    make(llama, corpus, "lora;steps=12;batch=5;check=6;loss=both;warmup=0;teacher=top8", kept)
+    assert not asked
+    with pytest.raises(ModifyError, match="Nothing is left beside"):
+        make(llama, corpus, f"lora;steps=2;loss=kl;teacher=top{llama.vocabulary}")
 
 
 def test_presets_say_what_is_not_given(llama: LoadedModel, corpus: Corpus) -> None:

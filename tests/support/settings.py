@@ -10,13 +10,16 @@ from explorer.model.loading import LoadedModel
 from explorer.modifiers.catalogue import find_modifier
 from explorer.modifiers.reference import Reference
 from explorer.modifiers.setting import Setting
+from explorer.text.windows import Corpus
 from tests.support.tiny_models import WINDOW
 
 
-def make_setting(loaded: LoadedModel, mask: Mask, text: str, windows: int = 20) -> Setting:
-    """A setting over calibration windows of the built-in text."""
+def make_setting(
+    loaded: LoadedModel, mask: Mask, text: str, windows: int = 20, corpus: Corpus | None = None
+) -> Setting:
+    """A setting over calibration windows of the built-in text, if there are no others."""
     spec = ModifierSpec.parse(text)
-    calibration = loaded.tokenize("python-docs", windows * WINDOW, WINDOW).calibration
+    calibration = corpus.calibration if corpus else loaded.tokenize("python-docs", windows * WINDOW, WINDOW).calibration
     run = LayerwisePass(loaded, calibration.ids, 4)
     origin = Origin(spec, mask, loaded.digest, "python-docs", calibration.ids.size, calibration.digest)
     return Setting(run, Reference(run), origin, (), find_modifier(spec).read(spec))

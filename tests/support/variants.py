@@ -56,8 +56,9 @@ def overwritten(folder: Path, variant: Variant, dtype: torch.dtype = torch.float
     layers = model.get_submodule(brute_force.names(model)["layers"])
     for delta in variant.deltas:
         for layer, weights in delta.weights.items():
+            module = layers[layer] if layer < len(layers) else _own_head(model)
             for name, tensor in weights.items():
-                own = layers[layer].get_parameter(name)
+                own = module.get_parameter(name)
                 own.copy_(_change(own, tensor))
         for place, stand_in in delta.stand_ins.items():
             first = min(place.sites)
@@ -66,6 +67,13 @@ def overwritten(folder: Path, variant: Variant, dtype: torch.dtype = torch.float
             else:
                 _put_in_site(model, layers[first.layer], first.part, stand_in.tensors)
     return model
+
+
+def _own_head(model: Any) -> Any:
+    """Return the head, with weights that are not the embedding's."""
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.clone(), requires_grad=False)
+    return head
 
 
 def _change(own: torch.Tensor, change: WeightChange) -> torch.Tensor:

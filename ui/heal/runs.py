@@ -2,83 +2,105 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from explorer.charts import draw_training
 from explorer.deltas import ModifierSpec, write_modifiers
-from explorer.execution import Healing, Job, View, ask_healing
+from explorer.execution import Healing, Job, View, Watched, ask_healing
+from ui.heal.curves import draw_curves
 from ui.live import describe_progress, get_engine, get_owner, name_widget, watch
-from ui.parts import define, describe_perplexity, describe_seconds, draw_plot, escape_markdown
+from ui.parts import define, describe_perplexity, describe_seconds, escape_markdown
+from ui.prune import draw_texts
 from ui.view import change_modifiers
 
 _MOST = 4  # trainings beside each other
 
 
-def draw_runs(asked: View | None) -> None:
+@dataclass(frozen=True)
+class Run:
+    """A training that was started.
+
+    Args:
+        view: its model, text and mask, and what trains.
+        watched: what it is watched by, as it was when it was started.
+    """
+
+    view: View
+    watched: Watched
+
+    @property
+    def name(self) -> str:
+        """What trains, in words."""
+        return write_modifiers(self.view.modify)
+
+
+def draw_runs(asked: View | None, watched: Watched) -> None:
     """Draw a button that starts a training, and those that were started for the view's model, text and mask."""
-    runs: list[View] = st.session_state.setdefault("healings", [])
+    runs: list[Run] = st.session_state.setdefault("healings", [])
     if st.button("Heal this", type="primary", disabled=asked is None) and asked is not None:
         get_engine().worker.forget_failed()
-        runs[:] = [*(run for run in runs if run != asked), asked][-_MOST:]
+        runs[:] = [*(run for run in runs if run.view != asked), Run(asked, watched)][-_MOST:]
         _let_go(runs)
-    shown = [run for run in runs if asked is not None and replace(run, modify=()) == replace(asked, modify=())]
-    jobs = [watch(ask_healing(get_engine(), get_owner(), run, f"healing {number}")) for number, run in enumerate(shown)]
-    found = {write_modifiers(run.modify): _find(job) for run, job in zip(shown, jobs, strict=True)}
+    shown = [run for run in runs if asked is not None and _without(run.view) == _without(asked)]
+    jobs = [_ask(run, number) for number, run in enumerate(shown)]
+    found = {run.name: _find(job) for run, job in zip(shown, jobs, strict=True)}
     known = {name: healing for name, healing in found.items() if healing is not None and healing.losses}
     if known:
-        _draw_curves(known)
+        draw_curves(known)
     for run, job in zip(shown, jobs, strict=True):
         _draw_run(run, job)
     if not shown:
         st.caption("Trainings appear here, beside each other. " + define("window", "calibration", "held-out"))
 
 
-def _let_go(runs: list[View]) -> None:
+def _ask(run: Run, number: int) -> Job:
+    return watch(ask_healing(get_engine(), get_owner(), run.view, f"healing {number}", run.watched))
+
+
+def _without(view: View) -> View:
+    return replace(view, modify=())
+
+
+def _let_go(runs: list[Run]) -> None:
     """Forget the curves of another mask or model."""
-    runs[:] = [run for run in runs if replace(run, modify=()) == replace(runs[-1], modify=())]
+    runs[:] = [run for run in runs if _without(run.view) == _without(runs[-1].view)]
 
 
 def _find(job: Job) -> Healing | None:
     return job.result if job.state == "done" else job.partial
 
 
-def _draw_curves(known: dict[str, Healing]) -> None:
-    rows: dict[str, list[Any]] = {"training": [], "step": [], "training loss": [], "held-out perplexity": []}
-    for name, healing in known.items():
-        for step, loss in healing.losses:
-            for column, value in zip(rows, (name, step, loss, healing.perplexities.get(step)), strict=True):
-                rows[column].append(value)
-    curves = {name: (healing.losses, sorted(healing.perplexities.items())) for name, healing in known.items()}
-    first = next(iter(known.values()))
-    draw_plot(
-        draw_training(curves, first.unpruned, first.pruned), "healing", rows,
-        "Training loss, and held-out perplexity at checkpoints with lines of the whole and the pruned model.",
-    )  # fmt: skip
-    st.caption("Held-out text decides nothing: which checkpoint is best, windows of the calibration text tell.")
-
-
-def _draw_run(run: View, job: Job) -> None:
-    """Draw how far a training is, and what can be done with it."""
+def _draw_run(run: Run, job: Job) -> None:
+    """Draw how far a training is, what can be done with it, and what its checkpoints write."""
     engine, owner, healing = get_engine(), get_owner(), _find(job)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        st.text(write_modifiers(run.modify))
+        st.text(run.name)
         if job.active and not job.cancelling:
             st.button("Stop", key=name_widget("stop", job), on_click=engine.worker.cancel_for, args=(owner, job))
             st.progress(job.fraction, text=escape_markdown(_describe(job, healing)))
         elif job.state == "failed":
             st.caption(f":red[{escape_markdown(str(job.error))}]")
         elif job.state == "done":
-            st.button("Keep it", key=name_widget("keep", job), on_click=change_modifiers, args=(run.modify,))
+            st.button("Keep it", key=name_widget("keep", job), on_click=change_modifiers, args=(run.view.modify,))
             st.caption(escape_markdown(_describe_end(healing)))
         else:
             st.button("Go on", key=name_widget("on", job), on_click=engine.worker.retry, args=(owner, job))
             if healing is not None and (last := healing.last_checkpoint) is not None:
-                cut = (*run.modify[:-1], _cut_short(run.modify[-1], last))
+                cut = (*run.view.modify[:-1], _cut_short(run.view.modify[-1], last))
                 st.button(f"Keep step {last}", key=name_widget("keep", job), on_click=change_modifiers, args=(cut,))
             st.caption("Stopped.")
+    if healing is not None and healing.written and run.watched.prompts:
+        draw_texts(name_widget("texts", job), run.watched.prompts, _list_sides(healing))
+
+
+def _list_sides(healing: Healing) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return what stands beside each other: the whole and the pruned model, the best and the last checkpoint."""
+    last, best = max(healing.written), healing.best_checkpoint
+    chosen = {"Best checkpoint": best if best in healing.written else last, "Last checkpoint": last}
+    return {"Original": ("", healing.whole), "Pruned": ("", healing.pruned)} | {
+        title: (f"step {step}", healing.written[step]) for title, step in chosen.items()
+    }
 
 
 def _cut_short(spec: ModifierSpec, step: int) -> ModifierSpec:
@@ -96,9 +118,9 @@ def _describe(job: Job, healing: Healing | None) -> str:
 def _describe_end(healing: Healing | None) -> str:
     assert healing is not None
     assert healing.recovery is not None
-    found = healing.recovery
+    found, judged = healing.recovery, healing.judged[0]
     return (
-        f"Perplexity {describe_perplexity(found.score.perplexity)}, {describe_perplexity(healing.pruned)} pruned, "
-        f"{describe_perplexity(healing.unpruned)} whole: {found.recovered.share:.0%} won back in "
+        f"Perplexity {describe_perplexity(found.score.perplexity)}, {describe_perplexity(judged.pruned)} pruned, "
+        f"{describe_perplexity(judged.unpruned)} whole: {found.recovered.share:.0%} won back in "
         f"{describe_seconds(found.seconds)}."
     )

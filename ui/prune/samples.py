@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +52,24 @@ def draw_samples(summary: ModelSummary) -> None:
     awaited = _await(recovery) if view.recovers else None
     data = [describe_row(prompt, row, awaited) for prompt, row in zip(chosen.texts, rows, strict=True)]
     _samples(key="sample_texts", data=data)
+
+
+def draw_texts(key: str, prompts: Sequence[str], sides: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    """Draw texts that are written, side by side; what differs from the first side is marked.
+
+    Args:
+        key: of the element.
+        prompts: what they go on from.
+        sides: title of a side -> a note, and its text for each prompt.
+    """
+    data, (_, original) = [], next(iter(sides.values()))
+    for number, prompt in enumerate(prompts):
+        drawn = []
+        for title, (note, texts) in sides.items():
+            pieces = mark_differences(original[number], texts[number])[1]
+            drawn.append({"title": title, "pieces": pieces, "state": "", "note": note})
+        data.append({"prompt": prompt, "sides": drawn})
+    _samples(key=key, data=data)
 
 
 def _unused(rows: Sequence[Row]) -> list[str]:

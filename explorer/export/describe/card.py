@@ -8,7 +8,7 @@ import shlex
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from explorer.deltas import Variant
+from explorer.deltas import Delta, Variant
 from explorer.evaluation import DecodeSpeed, Score
 from explorer.export.describe.commands import describe_loading
 from explorer.export.describe.provenance import Provenance
@@ -106,25 +106,32 @@ def _describe_changes(planned: ExportPlan, variant: Mask | Variant, found: Expor
     if found.pruned is None or found.recovered is None:
         return []
     changes, won = planned.changes, found.recovered
-    lines = [
-        f"- `{delta.modifier}`, fitted on {delta.origin.tokens:,} tokens of {_code(delta.origin.text)}."
-        for delta in variant.deltas
-    ]
+    lines = [_describe_delta(*each) for each in zip(variant.deltas, found.losses, strict=True)]
     share = (
         ""
         if math.isnan(won.share)
         else f": {won.share:.0%} of the loss is won back"
         + (f" (95% interval {won.interval[0]:.0%} to {won.interval[1]:.0%})" if won.interval else "")
     )
+    changed = len(changes.weights) + len(changes.beside)
     return [
         "What is changed, in this order:",
         "",
         *lines,
         "",
-        f"Tensors changed: {len(changes.weights)}; parameters that stand in: {changes.parameters_added:,}"
+        f"Tensors changed: {changed}; parameters that stand in: {changes.parameters_added:,}"
         f"{_list_places(planned)}. Perplexity with the mask alone is {found.pruned.perplexity:.3f}, with these "
         f"{found.score.perplexity:.3f}{share}.",
     ]
+
+
+def _describe_delta(delta: Delta, losses: tuple[float, float]) -> str:
+    """Say what made a delta, on what, how long, and what the held-out loss was before and after."""
+    made = delta.origin
+    words = f"- `{made.modifier}`, fitted on {made.tokens:,} tokens of {_code(made.text)} in {made.seconds:,.1f} s"
+    if trained := made.trained:
+        words += f", {trained.steps:,} steps over {trained.tokens:,} tokens, the checkpoint at {trained.kept:,} kept"
+    return f"{words}: held-out loss {losses[0]:.4f} before, {losses[1]:.4f} after, nats a token."
 
 
 def _describe_zeros(proof: Verification | None) -> list[str]:

@@ -7,7 +7,13 @@ from .linear_maps import (
     list_linear_maps as list_linear_maps,
 )
 from .modifier import Modifier as Modifier, Option as Option
-from .modify import check_modifiable as check_modifiable, modify as modify, modify_each as modify_each
+from .modify import (
+    check_modifiable as check_modifiable,
+    find_begun as find_begun,
+    modify as modify,
+    modify_each as modify_each,
+    repeat_layer as repeat_layer,
+)
 from .recovered_losses import RecoveredLosses as RecoveredLosses
 from .setting import (
     FOLDS as FOLDS,

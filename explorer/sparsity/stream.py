@@ -7,13 +7,16 @@ batches nor on the order of the text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from explorer.model import Seen
+from explorer.model import Seen, States
 from explorer.modifiers import Setting
+from explorer.sparsity.layer_errors import find_errors
 from explorer.sparsity.targets import Target
+from explorer.sparsity.watcher import find_watcher, is_watched
 
 #: Of one window, what a map reads -> what is summed over windows.
 Statistic = Callable[[Float[Tensor, "positions columns"]], Float[Tensor, " *any"]]
@@ -29,8 +32,13 @@ class Stream:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.run = setting.run.one_by_one()
-        self.states = self.run.embed()
         self._ahead = 0
+        self._watched: set[int] = set()
+
+    @cached_property
+    def states(self) -> States:
+        """The input of the layer that it has come to."""
+        return self.run.embed()
 
     def visit(self, targets: Iterable[Target], doing: str) -> Iterator[Target]:
         """Yield each layer when its input is known, then run it as it has become by then."""
@@ -40,17 +48,32 @@ class Stream:
             yield target
             self._count()
 
-    def prune(self, targets: Sequence[Target]) -> Iterator[Target]:
-        """Yield each layer to be pruned; one that was pruned before the work was cut off is taken as it was made."""
+    def prune(self, targets: Sequence[Target], reads: bool = True) -> Iterator[Target]:
+        """Yield each layer to be pruned; one that was pruned before the work was cut off is taken as it was made.
+
+        Whoever watches is told of a layer when the next one is come to.
+
+        Args:
+            targets: in the order of the stream.
+            reads: whether what the maps read is asked for; if not, layers are run only for whoever watches.
+        """
+        self._watched = {target.layer for target in targets} if is_watched() else set()
         for target in self.setting.steps(targets, lambda target: f"Pruning layer {target.layer}"):
-            self._advance(target.layer)
+            if reads or self._watched:
+                self._advance(target.layer)
             yield target
+            self._count()
+        if self._watched:
+            self._advance(targets[-1].layer + 1)
             self._count()
 
     def _advance(self, layer: int) -> None:
         """Take the states to the input of a layer."""
+        states, variant = self.states, self.setting.variant
         for passed in range(self._ahead, layer):
-            self.run.run(passed, self.states, self.setting.variant, into=self.states)
+            if passed in self._watched:
+                find_watcher().layer(passed, partial(find_errors, self.run, states, variant, passed))
+            self.run.run(passed, states, variant, into=states)
         self._ahead = layer
 
     def _count(self) -> None:

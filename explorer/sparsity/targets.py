@@ -12,6 +12,7 @@ from explorer.errors import ModifyError
 from explorer.masks import Mask
 from explorer.modifiers import LinearMap, Option, Setting, list_experts, list_linear_maps
 from explorer.sparsity.sparsity import Sparsity
+from explorer.sparsity.watcher import find_watcher
 
 TARGETS = Option(
     "targets", "parts of the names of matrices, with + between", "all", word="all",
@@ -52,6 +53,17 @@ class Target:
     def put(self, linear: LinearMap, weight: Float[Tensor, "outputs columns"]) -> None:
         """Have a map with other weights from now on."""
         self.setting.put(self.layer, f"{linear.name}.weight", linear.like(weight))
+
+    def choose(self, linear: LinearMap, scores: Float[Tensor, "outputs columns"]) -> Bool[Tensor, "outputs columns"]:
+        """Return where a map gets zeros by its scores, and tell whoever watches."""
+        return self.tell(linear, scores, self.sparsity.find_lowest(scores))
+
+    def tell(
+        self, linear: LinearMap, scores: Float[Tensor, "outputs columns"], zeros: Bool[Tensor, "outputs columns"]
+    ) -> Bool[Tensor, "outputs columns"]:
+        """Tell whoever watches by which scores a map gets which zeros; return these."""
+        find_watcher().scores(self.layer, linear.name, scores, zeros)
+        return zeros
 
     def at(self, share: float) -> Target:
         """Return this with another share of zeros."""

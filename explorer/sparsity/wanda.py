@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from explorer.errors import ModifyError
-from explorer.modifiers import Fitted, Modifier, Option, Setting
+from explorer.modifiers import Fitted, LinearMap, Modifier, Option, Setting
 from explorer.sparsity.allocation import ALLOCATION, allocate
-from explorer.sparsity.sparsity import SPARSITY_OPTIONS, Sparsity
+from explorer.sparsity.sparsity import SPARSITY_OPTIONS
 from explorer.sparsity.stream import Stream, sum_squares
-from explorer.sparsity.targets import LAYERS, TARGETS
+from explorer.sparsity.targets import LAYERS, TARGETS, Target
 
 _NEAR, _MOST = 0.001, 0.8  # of the variant: how near the share is met, the largest share of a row's scores
 
@@ -47,18 +47,18 @@ def fit_wanda(setting: Setting) -> Fitted:
         squares = stream.sum_up(target, sum_squares)
         for linear in target.maps:
             scores = score_wanda(target.weight(linear), squares[linear.name].sqrt().float())
-            target.zero(linear, _choose(setting, target.sparsity, scores))
+            target.zero(linear, _choose(target, linear, scores))
     return setting.fitted
 
 
 def _choose(
-    setting: Setting, sparsity: Sparsity, scores: Float[Tensor, "outputs columns"]
+    target: Target, linear: LinearMap, scores: Float[Tensor, "outputs columns"]
 ) -> Bool[Tensor, "outputs columns"]:
-    if setting.options["variant"] == "no":
-        return sparsity.find_lowest(scores)
-    if sparsity.group:
-        raise ModifyError("Wanda's variant has no pattern", str(sparsity), "Use sparsity=50%")
-    return find_smallest_sums(scores, float(sparsity.share))
+    if target.setting.options["variant"] == "no":
+        return target.choose(linear, scores)
+    if target.sparsity.group:
+        raise ModifyError("Wanda's variant has no pattern", str(target.sparsity), "Use sparsity=50%")
+    return target.tell(linear, scores, find_smallest_sums(scores, float(target.sparsity.share)))
 
 
 WANDA = Modifier(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,8 +44,10 @@ def draw_errors(
             x=[layer for layer, _ in perplexities], y=[value for _, value in perplexities],
             name="perplexity so far", mode="lines+markers", row=2, col=1, **mark(len(ways)),
         )  # fmt: skip
-        if unpruned is not None:
-            figure.add_hline(unpruned, line_dash="dot", annotation_text="whole", row=2, col=1)
+        figure.add_scatter(
+            x=[-0.5, n_layers - 0.5], y=[unpruned] * 2, name="whole", mode="lines",
+            line={"dash": "dot", "width": 1, "color": "gray"}, row=2, col=1,
+        )  # fmt: skip
         figure.update_yaxes(title_text="Held-out perplexity", type="log", row=2, col=1)
     figure.update_xaxes(range=[-0.5, n_layers - 0.5], dtick=tick_step(n_layers))
     figure.update_xaxes(title_text="Layer", row=rows, col=1)
@@ -83,12 +86,12 @@ def draw_zeros(picture: ZerosPicture, row: int, column: int) -> go.Figure:
 
 def draw_scores(counts: ScoreCounts) -> go.Figure:
     """Draw how many entries of a matrix have which score, those that stay over those that become zero, and the cut."""
-    middle, width = 10 ** ((counts.ends[1:] + counts.ends[:-1]) / 2), np.diff(10**counts.ends)
+    middle, width = (counts.ends[1:] + counts.ends[:-1]) / 2, np.diff(counts.ends)
     figure = go.Figure()
     for name, values, colour in (("zeroed", counts.zeroed, COLOURS[1]), ("kept", counts.kept, COLOURS[0])):
         figure.add_bar(x=middle, y=values, width=width, name=name, marker={"color": colour, "line": {"width": 0}})
     if counts.cut > 0:
-        figure.add_vline(counts.cut, line_dash="dash", annotation_text="one cut for all")
-    figure.update_xaxes(title_text="Score", type="log", exponentformat="power")
+        figure.add_vline(math.log10(counts.cut), line_dash="dash", annotation_text="one cut for all")
+    figure.update_xaxes(title_text="log10 of the score")
     figure.update_yaxes(title_text="Entries")
     return lay_out(figure, 320).update_layout(barmode="stack", bargap=0)

@@ -1,10 +1,11 @@
 from .catalogue import MODIFIERS as MODIFIERS, find_modifier as find_modifier
+from .expert_maps import ExpertMaps as ExpertMaps, list_expert_maps as list_expert_maps
 from .fitted import Fitted as Fitted
 from .linear_maps import (
     LinearMap as LinearMap,
     find_output_projection as find_output_projection,
-    list_experts as list_experts,
     list_linear_maps as list_linear_maps,
+    list_stacks as list_stacks,
 )
 from .modifier import Modifier as Modifier, Option as Option
 from .modify import (

@@ -19,7 +19,7 @@ class ZerosPicture:
     """Where a matrix is zero.
 
     Args:
-        layer, name: of the matrix.
+        layer, name: of the matrix; of experts in one parameter one lies below the other.
         columns: inputs.
         bits: of each output's row, 1 where it is zero, filled up to bytes.
         sparsity: what was asked for: a share, or N:M.
@@ -62,6 +62,6 @@ def take_picture(loaded: LoadedModel, variant: Mask | Variant, layer: int, name:
     """Look where a matrix of a variant is zero. Raises ModifyError: no modifier put zeros into it."""
     for found in list_zeros_of_layer(loaded, variant, layer):
         if found.linear.name == name:
-            zeros = found.zeros.cpu().numpy()
+            zeros = found.zeros.flatten(0, -2).cpu().numpy()
             return ZerosPicture(layer, name, zeros.shape[1], np.packbits(zeros, axis=1), str(found.sparsity))
     raise ModifyError("It has no zeros by a modifier", f"{name} of layer {layer}", "Name a matrix that got zeros")

@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
-from torch import Tensor
+from jaxtyping import Float64, Int64
 
 from explorer.deltas import Variant
 from explorer.errors import ModifyError
 from explorer.model import LoadedModel
 from explorer.modifiers import repeat_layer
 from explorer.progress import Progress, unreported
+from explorer.sparsity.sparsity import Entries, Marks
 from explorer.sparsity.watcher import LayerErrors, Watcher, watching_layers
 from explorer.storage import Store
 from explorer.text import Corpus
@@ -41,9 +41,7 @@ class ScoreCounts:
     cut: float
 
 
-def count_scores(
-    scores: Float[Tensor, "outputs columns"], zeros: Bool[Tensor, "outputs columns"], bins: int = _BINS
-) -> ScoreCounts:
+def count_scores(scores: Entries, zeros: Marks, bins: int = _BINS) -> ScoreCounts:
     """Count scores, none of which is negative, in bins that are equally wide in their logarithm."""
     flat, gone = scores.flatten().double().cpu().numpy(), zeros.flatten().cpu().numpy()
     known = flat > 0
@@ -66,9 +64,7 @@ class _ScoreTaker(Watcher):
         self.wanted = layer, name
         self.found: ScoreCounts | None = None
 
-    def scores(
-        self, layer: int, name: str, scores: Float[Tensor, "outputs columns"], zeros: Bool[Tensor, "outputs columns"]
-    ) -> None:
+    def scores(self, layer: int, name: str, scores: Entries, zeros: Marks) -> None:
         if (layer, name) == self.wanted:
             self.found = count_scores(scores, zeros)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from explorer.errors import ModifyError
 from explorer.modifiers import Fitted, Modifier, Option, Setting
 from explorer.sparsity.allocation import ALLOCATION, allocate
-from explorer.sparsity.sparsity import SPARSITY_OPTIONS, Sparsity, find_lowest
+from explorer.sparsity.sparsity import SPARSITY_OPTIONS, Entries, Sparsity, find_lowest
 from explorer.sparsity.stream import Stream, sum_products
 from explorer.sparsity.targets import LAYERS, TARGETS
 
@@ -83,13 +83,23 @@ def fit_sparse_gpt(setting: Setting) -> Fitted:
     for target in stream.prune(allocate(setting)):
         hessians = stream.sum_up(target, sum_products)
         for linear in target.maps:
-            hessian, weight = hessians[linear.name], target.weight(linear)
-            dead: Bool[Tensor, " columns"] = hessian.diagonal() == 0
-            factor = factor_inverse(hessian, damping).float()
-            made, costs = prune_and_update(weight.masked_fill(dead, 0), factor, target.sparsity)
+            made, costs = _prune_matrix(target.weight(linear), hessians[linear.name], damping, target.sparsity)
             target.tell(linear, costs, made == 0)
             target.put(linear, made)
     return setting.fitted
+
+
+def _prune_matrix(
+    weight: Entries, hessian: Float64[Tensor, "*experts columns columns"], damping: float, sparsity: Sparsity
+) -> tuple[Entries, Entries]:
+    """Prune a matrix, or one expert's after the other; one that reads nothing loses its smallest weights."""
+    if weight.ndim > 2:
+        each = zip(weight, hessian, strict=True)
+        made, costs = zip(*(_prune_matrix(*expert, damping, sparsity) for expert in each), strict=True)
+        return torch.stack(made), torch.stack(costs)
+    dead: Bool[Tensor, " columns"] = (hessian.diagonal() == 0) & bool(hessian.any())
+    factor = factor_inverse(hessian, damping).float()
+    return prune_and_update(weight.masked_fill(dead, 0), factor, sparsity)
 
 
 SPARSE_GPT = Modifier(

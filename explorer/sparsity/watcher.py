@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
-from torch import Tensor
+from explorer.sparsity.sparsity import Entries, Marks
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,7 @@ class LayerErrors:
 class Watcher:
     """Sees layers being pruned; this one lets them go by. One may raise `Cancelled` to stop it."""
 
-    def scores(
-        self, layer: int, name: str, scores: Float[Tensor, "outputs columns"], zeros: Bool[Tensor, "outputs columns"]
-    ) -> None:
+    def scores(self, layer: int, name: str, scores: Entries, zeros: Marks) -> None:
         """Take the scores of a matrix and where it gets zeros; of several rounds the last one counts."""
 
     def layer(self, layer: int, find_errors: Callable[[], LayerErrors]) -> None:

@@ -23,6 +23,7 @@ from .sparsifying import (
     Pruning as Pruning,
     SoFar as SoFar,
     ask_picture as ask_picture,
+    ask_points as ask_points,
     ask_pruning as ask_pruning,
     ask_scores as ask_scores,
     ask_so_far as ask_so_far,

@@ -13,6 +13,7 @@ from explorer.execution.job import IDLE, READOUT, SAMPLE, Job
 from explorer.execution.view import View
 from explorer.model import LoadedModel
 from explorer.modifiers import find_begun, modify, repeat_layer
+from explorer.plans import Point, list_points
 from explorer.sparsity import (
     LayerErrors,
     ScoreCounts,
@@ -125,6 +126,15 @@ def ask_scores(engine: Engine, owner: str, view: View, layer: int, name: str) ->
         return find_scores(loaded, corpus, variant, layer, name, engine.store, job.progress)
 
     return engine.ask(owner, "scores", view, f"Scores of {name} in layer {layer}", SAMPLE, work, (layer, name))
+
+
+def ask_points(engine: Engine, owner: str, view: View, time: int) -> Job:
+    """Ask for the Points that the store knows of the view's model and text; anew for every `time`."""
+
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[Point]:
+        return list_points(loaded, corpus, engine.store)
+
+    return engine.ask(owner, "points", view.source.pruned, "Listing what was measured", READOUT, work, (time,))
 
 
 def _find_begun(engine: Engine, loaded: LoadedModel, corpus: Corpus, view: View) -> Variant:

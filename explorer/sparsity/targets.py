@@ -71,7 +71,7 @@ def list_targets(setting: Setting) -> list[Target]:
     Raises ModifyError: nothing has such a name, experts do that are not told apart, or rows do not divide into groups.
     """
     sparsity = Sparsity.of(setting.origin.modifier)
-    layers = _find_layers(setting)
+    layers = read_layers(setting.options["layers"], setting.loaded.n_layers)
     targets = [Target(setting, layer, _find_maps(setting, layer), sparsity) for layer in layers]
     for linear in (linear for target in targets for linear in target.maps):
         sparsity.check(linear.name, linear.weight.shape[-1])
@@ -80,9 +80,8 @@ def list_targets(setting: Setting) -> list[Target]:
     return [target for target in targets if target.maps]
 
 
-def _find_layers(setting: Setting) -> list[int]:
-    """List the layers that are meant. Raises MaskError: the model lacks one."""
-    n_layers, named = setting.loaded.n_layers, setting.options["layers"]
+def read_layers(named: str, n_layers: int) -> list[int]:
+    """List the layers that an option names. Raises MaskError: the model lacks one."""
     return (
         list(range(n_layers))
         if named == "all"

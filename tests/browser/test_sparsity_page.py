@@ -51,6 +51,8 @@ def test_blocks_are_pruned_and_a_matrix_is_looked_at(page: Page, url: str, small
     halves = "[...plot._fullData[1].z].every(row => [...row].slice(0, 4).reduce((a, b) => a + b) === 2)"
     wait_for_plot(page, "zeros", halves)
     find_plot(page, "scores")
+    page.get_by_role("button", name="Look again").click()
+    wait_for_plot(page, "equal-size", "plot._fullData.some(each => each.name === 'zeros inside')")
     page.get_by_role("button", name="Keep it").click()
     expect(page).to_have_url(re.compile("modify=sparsegpt"))
 

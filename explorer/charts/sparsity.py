@@ -62,8 +62,9 @@ def draw_zeros(picture: ZerosPicture, row: int, column: int) -> go.Figure:
 
     Args:
         picture: of the matrix.
-        row, column: first entry of the cutting.
+        row, column: first entry of the cutting; the last of the matrix where it has not so many.
     """
+    row, column = min(row, picture.rows - 1), min(column, picture.columns - 1)
     down, across = picture.size_cell(_CELLS)
     shares, entries = picture.find_shares(_CELLS), picture.cut(row, column, _ENTRIES)
     first = np.arange(shares.shape[0]) * down, np.arange(shares.shape[1]) * across

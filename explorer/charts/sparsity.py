@@ -58,13 +58,10 @@ def draw_errors(
 def draw_zeros(picture: ZerosPicture, row: int, column: int) -> go.Figure:
     """Draw the share of zeros in each cell of a matrix, and beside it the entries from one on, each by itself.
 
-    Every cell carries its first row and column.
-
     Args:
         picture: of the matrix.
-        row, column: first entry of the cutting; the last of the matrix where it has not so many.
+        row, column: first entry of the cutting.
     """
-    row, column = min(row, picture.rows - 1), min(column, picture.columns - 1)
     down, across = picture.size_cell(_CELLS)
     shares, entries = picture.find_shares(_CELLS), picture.cut(row, column, _ENTRIES)
     first = np.arange(shares.shape[0]) * down, np.arange(shares.shape[1]) * across
@@ -72,7 +69,6 @@ def draw_zeros(picture: ZerosPicture, row: int, column: int) -> go.Figure:
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.08)
     figure.add_heatmap(
         x=first[1], y=first[0], z=shares, coloraxis="coloraxis",
-        customdata=np.stack(np.meshgrid(*first, indexing="ij"), -1),
         hovertemplate="row %{y}, column %{x}: %{z:.1%} zeros<extra></extra>", row=1, col=1,
     )  # fmt: skip
     figure.add_heatmap(

@@ -50,6 +50,9 @@ def test_blocks_are_pruned_and_a_matrix_is_looked_at(page: Page, url: str, small
     wait_for_plot(page, "block-errors", errors)
     halves = "[...plot._fullData[1].z].every(row => [...row].slice(0, 4).reduce((a, b) => a + b) === 2)"
     wait_for_plot(page, "zeros", halves)
+    page.get_by_role("spinbutton", name="and column").fill("8")
+    page.get_by_role("spinbutton", name="and column").press("Enter")
+    wait_for_plot(page, "zeros", "plot._fullData[1].x[0] === 8")
     find_plot(page, "scores")
     page.get_by_role("button", name="Look again").click()
     wait_for_plot(page, "equal-size", "plot._fullData.some(each => each.name === 'zeros inside')")

@@ -33,21 +33,21 @@ def draw_matrix(asked: View, errors: Sequence[LayerErrors]) -> None:
 
 
 def _draw_zeros(picture: ZerosPicture) -> None:
-    """Draw a matrix; a click on a cell shows the entries from there on."""
-    place = st.session_state.get("sparsity place", (0, 0))
+    """Draw a matrix, and its entries from one on that the user names."""
+    with st.container(horizontal=True, gap="medium"):
+        of = f"{picture.layer} {picture.name}"
+        row = st.number_input("Entries from row", 0, picture.rows - 1, 0, key=f"row of {of}", width=160)
+        column = st.number_input("and column", 0, picture.columns - 1, 0, key=f"column of {of}", width=160)
     share = float(picture.find_shares(1)[0, 0])
-    clicked = draw_plot(
-        draw_zeros(picture, *place), "zeros",
+    draw_plot(
+        draw_zeros(picture, int(row), int(column)), "zeros",
         {
             "layer": [picture.layer], "matrix": [picture.name], "outputs": [picture.rows], "inputs": [picture.columns],
             "zeros": [share], "asked for": [picture.sparsity],
         },
-        f"Where {picture.name} of layer {picture.layer} is zero: shares in cells, and single entries.", clickable=True,
+        f"Where {picture.name} of layer {picture.layer} is zero: shares in cells, and single entries.",
     )  # fmt: skip
-    if clicked and (int(clicked[0]), int(clicked[1])) != place:
-        st.session_state["sparsity place"] = int(clicked[0]), int(clicked[1])
-        st.rerun(scope="fragment")
-    st.caption("Bright: zero. A click on a cell shows its entries, one by one.")
+    st.caption("Bright: zero.")
 
 
 def _draw_scores(counts: ScoreCounts) -> None:

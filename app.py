@@ -15,6 +15,7 @@ def draw() -> None:
         "prune": st.Page("pages/prune.py", title="Prune"),
         "plans": st.Page("pages/plans.py", title="Plans"),
         "heal": st.Page("pages/heal.py", title="Heal"),
+        "sparsity": st.Page("pages/sparsity.py", title="Sparsity"),
         "evaluate": st.Page("pages/evaluate.py", title="Evaluate"),
         "compare": st.Page("pages/compare.py", title="Compare"),
         "export": st.Page("pages/export.py", title="Export"),

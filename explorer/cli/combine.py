@@ -1,4 +1,4 @@
-"""combine: which layers to remove and which to put zeros into, so that the weights fit into bytes."""
+"""combine: which layers to remove, put zeros into or round, so that the weights fit into bytes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ def combine(
     work: Work,
     budget: Annotated[str, typer.Option(help="bytes=30% to save, or bytes=200MiB to fit in, zeros not counted.")],
     modify: Annotated[str, typer.Option(help="What puts zeros into a layer.")] = "sparsegpt;pattern=2:4",
+    bits: Annotated[
+        list[int] | None, typer.Option(help="8 or 4, that a layer may be rounded to; again for both.")
+    ] = None,
 ) -> tuple[dict[str, Any], str]:
-    """Choose for each layer whether it stays, goes or gets zeros, by what each costs alone; then measure that."""
+    """Choose for each layer whether it stays, goes, gets zeros or fewer bits, by what each costs alone; measure it."""
     from explorer.evaluation import score
     from explorer.plans import Budget, combine as combine_layers
 
     spec = ModifierSpec.parse(modify)
-    found = combine_layers(work.loaded, work.corpus, Budget.parse(budget), spec, work.store, work.progress)
+    within = Budget.parse(budget)
+    found = combine_layers(work.loaded, work.corpus, within, spec, work.store, work.progress, bits or ())
     (scored,) = score(work.loaded, work.corpus, [found.variant], work.store, progress=work.progress)
     answer = {
         "model": work.settings.model,

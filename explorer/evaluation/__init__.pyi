@@ -3,6 +3,7 @@ from .decode_speed import DecodeSpeed as DecodeSpeed, measure_decode_speed as me
 from .divergence import Divergence as Divergence, measure_divergence as measure_divergence
 from .generation import generate as generate, write_until as write_until
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache
+from .measured import Measured as Measured, list_measured as list_measured, note_variant as note_variant
 from .nll import find_nll as find_nll, slice_positions as slice_positions, token_nll as token_nll
 from .perplexity import (
     LiveScoring as LiveScoring,

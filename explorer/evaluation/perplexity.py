@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float64, Int
 from explorer.deltas import Variant
 from explorer.evaluation.breadth_first import run_batches, run_breadth_first
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
+from explorer.evaluation.measured import note_variant
 from explorer.evaluation.nll import WindowNll, token_nll, window_nll
 from explorer.evaluation.prefix_tree import BatchStates, run_prefix_tree
 from explorer.evaluation.scores import Estimate, Overflow, Score
@@ -178,6 +179,9 @@ class _Work:
     def run(self) -> None:
         """Score all that is missing."""
         groups = self.scores.missing()
+        for variant in {each: None for variants in groups for each in variants}:
+            if isinstance(variant, Variant) and not variant.removed:
+                note_variant(self.scores.loaded, variant, self.scores.store)
         self.total = sum(len(variants) * len(rows) for variants, rows in groups.items())
         run = self._run_group if self.scores.loaded.wrappers.stream is None else self._run_by_layers
         for variants, rows in groups.items():

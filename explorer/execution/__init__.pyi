@@ -25,4 +25,13 @@ from .requests import (
     ask_interactions as ask_interactions,
     ask_passage as ask_passage,
 )
+from .sparsifying import (
+    Pruning as Pruning,
+    SoFar as SoFar,
+    ask_picture as ask_picture,
+    ask_points as ask_points,
+    ask_pruning as ask_pruning,
+    ask_scores as ask_scores,
+    ask_so_far as ask_so_far,
+)
 from .view import View as View

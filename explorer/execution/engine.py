@@ -168,7 +168,8 @@ class Engine:
         return self.ask(owner, "sample", asked, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
 
     def _make_variant(self, job: Job, loaded: LoadedModel, corpus: Corpus, view: View) -> Mask | Variant:
-        return make_variant(loaded, corpus, view.mask, view.modify, self.store, job.progress)
+        modifiers = view.modify if view.recovers else ()
+        return make_variant(loaded, corpus, view.mask, modifiers, self.store, job.progress)
 
     def preview(self, owner: str, view: View, formats: tuple[str, ...]) -> Job:
         """Ask what an export would write: an ExportPreview for each format."""

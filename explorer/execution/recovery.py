@@ -45,11 +45,11 @@ class Recovery:
 def make_variant(
     loaded: LoadedModel, corpus: Corpus, mask: Mask, modifiers: Modifiers, store: Store, progress: Progress
 ) -> Mask | Variant:
-    """Make what was asked for, or find it in the store; the mask alone where nothing is off or to be made.
+    """Make what was asked for, or find it in the store; the mask alone where nothing is to be made.
 
     Raises ModifyError, Cancelled: see `recovery.modify`.
     """
-    return modify(loaded, corpus, mask, modifiers, store, progress).plain if mask and modifiers else mask
+    return modify(loaded, corpus, mask, modifiers, store, progress).plain if modifiers else mask
 
 
 def recover(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from explorer.checkpoints import ModelSpec
 from explorer.deltas import ModifierSpec
 from explorer.masks import NONE, Mask
+from explorer.modifiers import MODIFIERS
 from explorer.plans import PlanSpec
 
 
@@ -59,5 +60,7 @@ class View:
 
     @property
     def recovers(self) -> bool:
-        """Whether something is off, and something makes up for it."""
-        return bool(self.modify and self.mask)
+        """Whether something makes up for what is off, or changes the model where nothing is."""
+        return bool(self.modify) and (
+            bool(self.mask) or not any(MODIFIERS[each.name].needs_mask for each in self.modify)
+        )

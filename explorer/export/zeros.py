@@ -27,7 +27,7 @@ def check_zeros(
 
     def compare() -> Iterator[ZerosInMatrix]:
         for each in list_zeros(loaded, variant):
-            written = each.linear.read(reloaded.weight(kept.index(each.layer), f"{each.linear.name}.weight"))
+            written = each.linear.read(reloaded.weight(kept.index(each.layer), each.linear.parameter))
             if lost := int((each.zeros.to(written.device) & (written != 0)).sum()):
                 raise ExportError(
                     "Zeros are not zeros in the file",

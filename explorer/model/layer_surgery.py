@@ -10,7 +10,7 @@ from functools import partial, wraps
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from explorer.deltas import Delta, LowRankUpdate, WeightChange
@@ -26,11 +26,13 @@ class Watch:
         modules: their names in the layer.
         given, gave: by name, the first argument and the output, of which only the first of a tuple. Modules that read
             the same tensor have the same copy of it.
+        chosen: by name, the second argument of modules that have one: the experts that each token is sent to.
     """
 
     modules: tuple[str, ...]
     given: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
     gave: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
+    chosen: dict[str, Int[Tensor, " *any"]] = field(default_factory=dict)
     _copies: list[tuple[Float[Tensor, " *any"], Float[Tensor, " *any"]]] = field(default_factory=list)
 
     def copy(self, given: Float[Tensor, " *any"]) -> Float[Tensor, " *any"]:
@@ -143,6 +145,8 @@ def _note(name: str, inner: Callable[..., Any], watch: Watch) -> Callable[..., A
     @wraps(inner)
     def forward(*args: Any, **kwargs: Any) -> Any:
         watch.given[name] = watch.copy(args[0] if args else kwargs["hidden_states"])
+        if len(args) > 1 and isinstance(args[1], Tensor) and not args[1].is_floating_point():
+            watch.chosen[name] = args[1].clone()
         output = inner(*args, **kwargs)
         watch.gave[name] = (output[0] if isinstance(output, tuple) else output).clone()
         return output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ class Seen:
         before, after: the layer's input and output.
         given, gave: the first argument and the output of each module that was watched, by name.
         updates: what attention and MLP added to the residual stream, where that was asked for.
+        chosen: the experts that a watched module that has some sends each token to, by name.
     """
 
     rows: slice
@@ -37,6 +38,7 @@ class Seen:
     given: dict[str, Float[Tensor, "batch window _"]]
     gave: dict[str, Float[Tensor, "batch window _"]]
     updates: dict[str, Hidden]
+    chosen: dict[str, Int[Tensor, "batch window _"]] = field(default_factory=dict)
 
 
 class _Updates:
@@ -126,11 +128,11 @@ class LayerwisePass(BatchedWindows):
                 watch, added = Watch(modules), _Updates() if updates else None
                 with self.wrappers.observe(added, variant, watch):
                     after = self.wrappers.run_layer(layer, self.fill(before), call)[:real]
-                given, gave, found = (
+                given, gave, found, chosen = (
                     {name: tensor.view(self.rows, -1, tensor.shape[-1])[:real] for name, tensor in tensors.items()}
-                    for tensors in (watch.given, watch.gave, added.found if added else {})
+                    for tensors in (watch.given, watch.gave, added.found if added else {}, watch.chosen)
                 )
-                yield Seen(rows, before, after, given, gave, found)
+                yield Seen(rows, before, after, given, gave, found, chosen)
 
     @torch.inference_mode()
     def show(

@@ -118,17 +118,18 @@ class LoadedModel:
             frozenset(s for s in every.sites if s.layer in every.whole_layers or s not in self.never_there.sites)
         )
 
-    def numerics_key(self, rows: int) -> str:
+    def numerics_key(self, rows: int, quantize: str = "") -> str:
         """Key of everything but text and mask that decides a stored number.
 
         Args:
             rows: windows in a batch.
+            quantize: how the weights are quantized, were it otherwise.
         """
         return make_key(
             "numerics",
             model=self.digest,
             dtype=self.dtype,
-            quantize=self.spec.quantize,
+            quantize=quantize or self.spec.quantize,
             processor=describe_processor(self.device),
             attention=str(self.model.config._attn_implementation),
             rows=str(rows),

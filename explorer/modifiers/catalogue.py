@@ -25,6 +25,7 @@ MODIFIERS: LazyMapping[Modifier] = LazyMapping(
         "wanda": f"{_SPARSITY}wanda:WANDA",
         "sparsegpt": f"{_SPARSITY}sparse_gpt:SPARSE_GPT",
         "wanda++": f"{_SPARSITY}wanda_plus_plus:WANDA_PLUS_PLUS",
+        "round": f"{_SPARSITY}rounding:ROUND",
     }
 )
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from explorer.deltas import Delta, ModifierSpec, Origin, Variant
 from explorer.model import LayerwisePass, LoadedModel
 from explorer.modifiers.catalogue import find_modifier
+from explorer.modifiers.made_steps import MadeSteps
 from explorer.modifiers.reference import Reference
 from explorer.modifiers.setting import Setting
 from explorer.progress import Progress
@@ -56,6 +57,23 @@ class DeltaMaker:
         made = self._make(variant, self._describe(variant, spec), FitSteps(None))
         return Variant(variant.mask, (*variant.deltas, made))
 
+    def find_begun(self, variant: Variant, specs: Iterable[ModifierSpec]) -> Variant:
+        """Return a variant with what the store has of its deltas: of the first that is not whole the finished steps."""
+        for spec in specs:
+            origin = self._describe(variant, spec)
+            key = self._key(origin)
+            found = self.store.deltas.find(key)
+            if found is None:
+                begun = self.store.deltas.steps(key).join()
+                return Variant(variant.mask, (*variant.deltas, *([begun] if begun else [])))
+            variant = Variant(variant.mask, (*variant.deltas, found))
+        return variant
+
+    def repeat(self, variant: Variant, layer: int | None) -> None:
+        """Make a variant's last delta once more: only the step of a layer, or none; see `repeat_layer`."""
+        *below, made = variant.deltas
+        self._make(replace(variant, deltas=tuple(below)), made.origin, MadeSteps(made, layer))
+
     def _describe(self, variant: Variant, spec: ModifierSpec) -> Origin:
         return Origin(
             spec,
@@ -70,8 +88,7 @@ class DeltaMaker:
 
     def _find(self, variant: Variant, spec: ModifierSpec) -> Delta:
         origin = self._describe(variant, spec)
-        context = self.loaded.numerics_key(self.rows)
-        key = make_key("delta", context=context, **{name: str(part) for name, part in origin.describe().items()})
+        key = self._key(origin)
         found = self.store.deltas.find(key)
         if found is None:
             steps = self.store.deltas.steps(key)
@@ -79,6 +96,10 @@ class DeltaMaker:
             self.store.deltas.keep(key, found)
             steps.remove()
         return found
+
+    def _key(self, origin: Origin) -> str:
+        context = self.loaded.numerics_key(self.rows)
+        return make_key("delta", context=context, **{name: str(part) for name, part in origin.describe().items()})
 
     def _make(self, variant: Variant, origin: Origin, steps: FitSteps) -> Delta:
         modifier, start = find_modifier(origin.modifier), time.perf_counter()

@@ -25,18 +25,37 @@ class LinearMap:
     module: nn.Module
 
     @property
-    def weight(self) -> Float[Tensor, "outputs values"]:
+    def parameter(self) -> str:
+        """Name of its weights in the layer."""
+        return f"{self.name}.weight"
+
+    @property
+    def watched(self) -> str:
+        """Name of the module in the layer that is given what it reads."""
+        return self.name
+
+    @property
+    def own(self) -> Float[Tensor, " *weight"]:
+        """The weights as the module has them."""
+        return self.module.get_parameter("weight").detach()
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether the module has them as (inputs, outputs)."""
+        return isinstance(self.module, Conv1D)
+
+    @property
+    def weight(self) -> Float[Tensor, "*experts outputs values"]:
         """The weights as (outputs, inputs)."""
-        return self.read(self.module.weight.detach())  # type: ignore[operator]
+        return self.read(self.own)
 
-    def read(self, weight: Float[Tensor, " *weight"]) -> Float[Tensor, "outputs values"]:
+    def read(self, weight: Float[Tensor, " *weight"]) -> Float[Tensor, "*experts outputs values"]:
         """Return weights in the shape that the module has them in as (outputs, inputs)."""
-        return weight.T if isinstance(self.module, Conv1D) else weight
+        return weight.mT if self.is_transposed else weight
 
-    def like(self, weight: Float[Tensor, "outputs values"]) -> Float[Tensor, " *weight"]:
+    def like(self, weight: Float[Tensor, "*experts outputs values"]) -> Float[Tensor, " *weight"]:
         """Return weights of (outputs, inputs) in the shape and dtype that the module has them in."""
-        own: Tensor = self.module.weight  # type: ignore[assignment]
-        return (weight.T if isinstance(self.module, Conv1D) else weight).to(own.dtype).contiguous()
+        return (weight.mT if self.is_transposed else weight).to(self.own.dtype).contiguous()
 
 
 def find_output_projection(loaded: LoadedModel, site: Site) -> LinearMap | None:
@@ -61,18 +80,18 @@ def list_linear_maps(loaded: LoadedModel, layer: int, mask: Mask) -> list[Linear
     return [
         LinearMap(name, each)
         for name, each in module.named_modules()
-        if isinstance(each, (nn.Linear, Conv1D)) and any(_lies_in(name, site) for site in _list_on(loaded, layer, mask))
+        if isinstance(each, (nn.Linear, Conv1D)) and any(_lies_in(name, site) for site in list_on(loaded, layer, mask))
     ]
 
 
-def list_experts(loaded: LoadedModel, layer: int, mask: Mask) -> list[str]:
+def list_stacks(loaded: LoadedModel, layer: int, mask: Mask) -> list[str]:
     """List the parameters of a layer's attention and MLP, of those that are on, that hold the maps of many experts."""
     named = loaded.wrappers.layers[layer].named_parameters()
-    sites = _list_on(loaded, layer, mask)
+    sites = list_on(loaded, layer, mask)
     return [name for name, each in named if each.ndim == 3 and any(_lies_in(name, site) for site in sites)]
 
 
-def _list_on(loaded: LoadedModel, layer: int, mask: Mask) -> list[str]:
+def list_on(loaded: LoadedModel, layer: int, mask: Mask) -> list[str]:
     """List the modules of a layer that are its attention or MLP and on."""
     parts = [part for part in PARTS if Site(layer, part) not in mask.sites]
     return [name for part in parts for name in loaded.architecture.modules(part)]

@@ -71,6 +71,48 @@ def modify_each(
     return loaded.batch_shape.run(work, corpus.window)
 
 
+def find_begun(
+    loaded: LoadedModel, corpus: Corpus, variant: Mask | Variant, specs: Sequence[ModifierSpec], store: Store
+) -> Variant:
+    """Return what is made so far of a variant that `modify` makes or was stopped at; see there. Nothing is made.
+
+    Deltas that are whole, and of the first that is not what its finished steps made.
+    """
+    start = Variant(variant.checked(loaded.n_layers).mask, variant.deltas)
+
+    def work(rows: int) -> Variant:
+        return DeltaMaker(loaded, corpus, store, unreported, rows).find_begun(start, specs)
+
+    return loaded.batch_shape.run(work, corpus.window)
+
+
+def repeat_layer(
+    loaded: LoadedModel,
+    corpus: Corpus,
+    variant: Variant,
+    layer: int | None,
+    store: Store,
+    progress: Progress = unreported,
+) -> None:
+    """Make a layer of a variant's last delta once more, for whoever watches; what is made is let go.
+
+    Args:
+        loaded: the model.
+        corpus: whose calibration windows it was fitted to.
+        variant: its last delta was made layer by layer.
+        layer: which layer; None to have all of them taken as they were made.
+        store: where what takes long is kept on its way.
+        progress: told the layers.
+
+    Raises ModifyError, Cancelled: see `modify`.
+    """
+
+    def work(rows: int) -> None:
+        DeltaMaker(loaded, corpus, store, progress, rows).repeat(variant, layer)
+
+    loaded.batch_shape.run(work, corpus.window)
+
+
 def check_modifiable(loaded: LoadedModel, spec: ModifierSpec) -> None:
     """Raise ModifyError if a modifier changes weights that cannot be changed: quantized, or not in memory."""
     modifier = find_modifier(spec)

@@ -169,9 +169,9 @@ class Setting:
             missing = (self.read(target, seen) - stream) / self.loaded.wrappers.multiplier
             yield Pairs(seen.rows, seen.given[module].float(), missing, stream)
 
-    def weight(self, layer: int, projection: LinearMap) -> Float[Tensor, "outputs values"]:
+    def weight(self, layer: int, projection: LinearMap) -> Float[Tensor, "*experts outputs values"]:
         """Return the weights that a projection of a layer has in the variant so far."""
-        return projection.read(self.loaded.wrappers.weight(layer, f"{projection.name}.weight", self.variant.deltas))
+        return projection.read(self.loaded.wrappers.weight(layer, projection.parameter, self.variant.deltas))
 
     def put(self, layer: int, name: str, change: WeightChange) -> None:
         """Have a parameter of a layer changed from now on."""

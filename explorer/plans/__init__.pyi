@@ -26,3 +26,10 @@ from .plan import (
     check_criterion as check_criterion,
 )
 from .plan_scores import score_plan_masks as score_plan_masks
+from .points import (
+    Point as Point,
+    find_front as find_front,
+    find_half as find_half,
+    list_points as list_points,
+    make_point as make_point,
+)

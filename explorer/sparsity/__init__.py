@@ -1,4 +1,4 @@
-"""Zeros inside weight matrices -> Delta: magnitude, Wanda, SparseGPT, Wanda++."""
+"""Zeros inside weight matrices -> Delta: magnitude, Wanda, SparseGPT, Wanda++; and fewer bits."""
 
 import lazy_loader
 

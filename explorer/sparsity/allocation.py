@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from explorer.errors import ModifyError
 from explorer.modifiers import Option, Setting
-from explorer.sparsity.stream import Stream, sum_squares
+from explorer.sparsity.stream import Stream, find_norms, sum_squares
 from explorer.sparsity.targets import Target, list_targets
 
 ALLOCATION = Option(
@@ -62,7 +62,9 @@ def allocate(setting: Setting) -> list[Target]:
 
 def _find_outliers(stream: Stream, target: Target) -> float:
     squares = stream.sum_up(target, sum_squares)
-    return find_outliers([target.weight(each).abs() * squares[each.name].sqrt().float() for each in target.maps])
+    return find_outliers(
+        [target.weight(each).abs() * find_norms(squares[each.name]).unsqueeze(-2) for each in target.maps]
+    )
 
 
 def _find_influence(stream: Stream, target: Target) -> float:

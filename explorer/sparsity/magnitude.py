@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from explorer.modifiers import Fitted, Modifier, Setting
 from explorer.sparsity.sparsity import SPARSITY_OPTIONS
+from explorer.sparsity.stream import Stream
 from explorer.sparsity.targets import LAYERS, TARGETS, list_targets
 
 
 def fit_magnitude(setting: Setting) -> Fitted:
     """Zero the smallest |W| of each row, or of each group in it."""
-    for target in list_targets(setting):
-        setting.progress(target.layer, setting.loaded.n_layers, f"Weighing layer {target.layer}")
+    for target in Stream(setting).prune(list_targets(setting), reads=False):
         for linear in target.maps:
-            target.zero(linear, target.sparsity.find_lowest(target.weight(linear).abs()))
+            target.zero(linear, target.choose(linear, target.weight(linear).abs()))
     return setting.fitted
 
 

@@ -42,7 +42,7 @@ class Region:
 
     def copy_weights(self) -> Weights:
         """Return the weights of the maps, to be changed."""
-        return {name: self._own[name].clone() for name in (f"{each.name}.weight" for each in self.target.maps)}
+        return {name: self._own[name].clone() for name in (each.parameter for each in self.target.maps)}
 
     def run(self, window: int, weights: Weights | None = None) -> Hidden:
         """Run the layer on one window, with other weights or as it is."""

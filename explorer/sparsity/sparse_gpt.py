@@ -9,7 +9,7 @@ from torch import Tensor
 from explorer.errors import ModifyError
 from explorer.modifiers import Fitted, Modifier, Option, Setting
 from explorer.sparsity.allocation import ALLOCATION, allocate
-from explorer.sparsity.sparsity import SPARSITY_OPTIONS, Sparsity, find_lowest
+from explorer.sparsity.sparsity import SPARSITY_OPTIONS, Entries, Sparsity, find_lowest
 from explorer.sparsity.stream import Stream, sum_products
 from explorer.sparsity.targets import LAYERS, TARGETS
 
@@ -37,35 +37,39 @@ def factor_inverse(hessian: Float64[Tensor, "columns columns"], damping: float) 
 
 def prune_and_update(
     weight: Float[Tensor, "outputs columns"], factor: Float[Tensor, "columns columns"], sparsity: Sparsity
-) -> Float[Tensor, "outputs columns"]:
+) -> tuple[Float[Tensor, "outputs columns"], Float[Tensor, "outputs columns"]]:
     """Go through the columns, zero those entries of each that cost least, and spread what that costs over later ones.
 
     What an entry costs is w^2 / U_ii^2. A share is taken of 128 columns, all rows together; a pattern of each group of
-    a row when its first column's turn has come.
+    a row when its first column's turn has come. Return the weights, and what each entry cost when it was judged.
     """
-    weight = weight.clone()
+    weight, costs = weight.clone(), torch.empty_like(weight)
     group = sparsity.group or 1
     step = max(_COLUMNS // group, 1) * group
     for start in range(0, weight.shape[1], step):
         here = slice(start, min(start + step, weight.shape[1]))
-        errors = _prune_columns(weight[:, here], factor[here, here], sparsity)
+        errors = _prune_columns(weight[:, here], costs[:, here], factor[here, here], sparsity)
         weight[:, here.stop :] -= errors @ factor[here, here.stop :]
-    return weight
+    return weight, costs
 
 
 def _prune_columns(
-    weight: Float[Tensor, "outputs columns"], factor: Float[Tensor, "columns columns"], sparsity: Sparsity
+    weight: Float[Tensor, "outputs columns"],
+    costs: Float[Tensor, "outputs columns"],
+    factor: Float[Tensor, "columns columns"],
+    sparsity: Sparsity,
 ) -> Float[Tensor, "outputs columns"]:
-    """Prune some columns in place; return what each entry's removal costs, for the columns after them."""
+    """Prune some columns in place, note what they cost; return each removal's error, for the columns after them."""
     diagonal, errors = factor.diagonal(), torch.zeros_like(weight)
     zeros = torch.zeros_like(weight, dtype=torch.bool)
     if not sparsity.group:
-        costs = (weight / diagonal).square().flatten()
-        zeros = find_lowest(costs, sparsity.count(costs.numel())).view_as(zeros)
+        costs[:] = (weight / diagonal).square()
+        zeros = find_lowest(costs.flatten(), sparsity.count(costs.numel())).view_as(zeros)
     for column in range(weight.shape[1]):
         if sparsity.group and column % sparsity.group == 0:
             group = slice(column, column + sparsity.group)
-            zeros[:, group] = sparsity.find_lowest((weight[:, group] / diagonal[group]).square())
+            costs[:, group] = (weight[:, group] / diagonal[group]).square()
+            zeros[:, group] = sparsity.find_lowest(costs[:, group])
         removed = weight[:, column].where(zeros[:, column], 0)
         errors[:, column] = removed / diagonal[column]
         weight[:, column:] -= errors[:, column, None] * factor[column, column:]
@@ -79,11 +83,23 @@ def fit_sparse_gpt(setting: Setting) -> Fitted:
     for target in stream.prune(allocate(setting)):
         hessians = stream.sum_up(target, sum_products)
         for linear in target.maps:
-            hessian, weight = hessians[linear.name], target.weight(linear)
-            dead: Bool[Tensor, " columns"] = hessian.diagonal() == 0
-            factor = factor_inverse(hessian, damping).float()
-            target.put(linear, prune_and_update(weight.masked_fill(dead, 0), factor, target.sparsity))
+            made, costs = _prune_matrix(target.weight(linear), hessians[linear.name], damping, target.sparsity)
+            target.tell(linear, costs, made == 0)
+            target.put(linear, made)
     return setting.fitted
+
+
+def _prune_matrix(
+    weight: Entries, hessian: Float64[Tensor, "*experts columns columns"], damping: float, sparsity: Sparsity
+) -> tuple[Entries, Entries]:
+    """Prune a matrix, or one expert's after the other; one that reads nothing loses its smallest weights."""
+    if weight.ndim > 2:
+        each = zip(weight, hessian, strict=True)
+        made, costs = zip(*(_prune_matrix(*expert, damping, sparsity) for expert in each), strict=True)
+        return torch.stack(made), torch.stack(costs)
+    dead: Bool[Tensor, " columns"] = (hessian.diagonal() == 0) & bool(hessian.any())
+    factor = factor_inverse(hessian, damping).float()
+    return prune_and_update(weight.masked_fill(dead, 0), factor, sparsity)
 
 
 SPARSE_GPT = Modifier(

@@ -14,6 +14,12 @@ from explorer.deltas import ModifierSpec
 from explorer.errors import ModifyError
 from explorer.modifiers import Option
 
+#: Numbers of the entries of a matrix, or of those of several experts.
+Entries = Float[Tensor, "*experts outputs columns"]
+
+#: Some of the entries of these.
+Marks = Bool[Tensor, "*experts outputs columns"]
+
 #: The modifiers that put zeros into matrices.
 METHODS = ("magnitude", "wanda", "sparsegpt", "wanda++")
 
@@ -76,12 +82,12 @@ class Sparsity:
                 "Use sparsity=50%, or targets= to leave it out",
             )  # fmt: skip
 
-    def holds(self, zeros: Bool[Tensor, "outputs columns"]) -> bool:
+    def holds(self, zeros: Marks) -> bool:
         """Tell whether each group has as many zeros as it is to have, or more."""
         grouped = zeros.unflatten(-1, (-1, self.group or zeros.shape[-1]))
         return bool((grouped.sum(-1) >= self.count(grouped.shape[-1])).all())
 
-    def find_lowest(self, scores: Float[Tensor, "outputs columns"]) -> Bool[Tensor, "outputs columns"]:
+    def find_lowest(self, scores: Entries) -> Marks:
         """Return where the zeros go: the lowest scores of each row or group, of equal ones the lower column."""
         grouped = scores.unflatten(-1, (-1, self.group or scores.shape[-1]))
         return find_lowest(grouped, self.count(grouped.shape[-1])).flatten(-2)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from jaxtyping import Bool, Float
-from torch import Tensor
-
 from explorer.deltas import SparsityPattern
 from explorer.errors import ModifyError
 from explorer.masks import Mask
-from explorer.modifiers import LinearMap, Option, Setting, list_experts, list_linear_maps
-from explorer.sparsity.sparsity import Sparsity
+from explorer.modifiers import LinearMap, Option, Setting, list_expert_maps, list_linear_maps, list_stacks
+from explorer.sparsity.sparsity import Entries, Marks, Sparsity
+from explorer.sparsity.watcher import find_watcher
 
 TARGETS = Option(
     "targets", "parts of the names of matrices, with + between", "all", word="all",
@@ -40,18 +38,27 @@ class Target:
     maps: tuple[LinearMap, ...]
     sparsity: Sparsity
 
-    def weight(self, linear: LinearMap) -> Float[Tensor, "outputs columns"]:
+    def weight(self, linear: LinearMap) -> Entries:
         """Return the weights of a map in the variant so far, float32."""
         return self.setting.weight(self.layer, linear).float()
 
-    def zero(self, linear: LinearMap, zeros: Bool[Tensor, "outputs columns"]) -> None:
+    def zero(self, linear: LinearMap, zeros: Marks) -> None:
         """Have entries of a map zeroed from now on; the others stay."""
         kept = linear.like((~zeros).float())
-        self.setting.put(self.layer, f"{linear.name}.weight", SparsityPattern.of(kept))
+        self.setting.put(self.layer, linear.parameter, SparsityPattern.of(kept))
 
-    def put(self, linear: LinearMap, weight: Float[Tensor, "outputs columns"]) -> None:
+    def put(self, linear: LinearMap, weight: Entries) -> None:
         """Have a map with other weights from now on."""
-        self.setting.put(self.layer, f"{linear.name}.weight", linear.like(weight))
+        self.setting.put(self.layer, linear.parameter, linear.like(weight))
+
+    def choose(self, linear: LinearMap, scores: Entries) -> Marks:
+        """Return where a map gets zeros by its scores, and tell whoever watches."""
+        return self.tell(linear, scores, self.sparsity.find_lowest(scores))
+
+    def tell(self, linear: LinearMap, scores: Entries, zeros: Marks) -> Marks:
+        """Tell whoever watches by which scores a map gets which zeros; return these."""
+        find_watcher().scores(self.layer, linear.name, scores, zeros)
+        return zeros
 
     def at(self, share: float) -> Target:
         """Return this with another share of zeros."""
@@ -61,21 +68,20 @@ class Target:
 def list_targets(setting: Setting) -> list[Target]:
     """List the layers that have maps to prune, in the order of the stream.
 
-    Raises ModifyError: nothing has such a name, experts do, or rows do not divide into groups.
+    Raises ModifyError: nothing has such a name, experts do that are not told apart, or rows do not divide into groups.
     """
     sparsity = Sparsity.of(setting.origin.modifier)
-    layers = _find_layers(setting)
+    layers = read_layers(setting.options["layers"], setting.loaded.n_layers)
     targets = [Target(setting, layer, _find_maps(setting, layer), sparsity) for layer in layers]
     for linear in (linear for target in targets for linear in target.maps):
-        sparsity.check(linear.name, linear.weight.shape[1])
+        sparsity.check(linear.name, linear.weight.shape[-1])
     if not any(target.maps for target in targets):
         raise ModifyError("There is nothing to prune", str(setting.origin.modifier), "Name other targets or layers")
     return [target for target in targets if target.maps]
 
 
-def _find_layers(setting: Setting) -> list[int]:
-    """List the layers that are meant. Raises MaskError: the model lacks one."""
-    n_layers, named = setting.loaded.n_layers, setting.options["layers"]
+def read_layers(named: str, n_layers: int) -> list[int]:
+    """List the layers that an option names. Raises MaskError: the model lacks one."""
     return (
         list(range(n_layers))
         if named == "all"
@@ -84,13 +90,15 @@ def _find_layers(setting: Setting) -> list[int]:
 
 
 def _find_maps(setting: Setting, layer: int) -> tuple[LinearMap, ...]:
-    for name in list_experts(setting.loaded, layer, setting.mask):
-        if _is_meant(setting, name):
+    experts = list_expert_maps(setting.loaded, layer, setting.mask)
+    known = {each.name for each in experts}
+    for name in list_stacks(setting.loaded, layer, setting.mask):
+        if name not in known and _is_meant(setting, name):
             raise ModifyError(
-                f"{setting.origin.modifier.name} does not prune experts that lie in one tensor",
+                "Experts that lie in one tensor are not told apart here",
                 f"{name} of layer {layer}", "Name what is to be pruned, such as targets=attn",
             )  # fmt: skip
-    maps = list_linear_maps(setting.loaded, layer, setting.mask)
+    maps = [*list_linear_maps(setting.loaded, layer, setting.mask), *experts]
     return tuple(linear for linear in maps if _is_meant(setting, linear.name))
 
 

@@ -8,26 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from explorer.errors import ModifyError
 from explorer.modifiers import Fitted, LinearMap, Modifier, Option, Setting
 from explorer.sparsity.allocation import ALLOCATION, allocate
 from explorer.sparsity.region import Region, Weights
-from explorer.sparsity.sparsity import SPARSITY_OPTIONS
-from explorer.sparsity.stream import Stream, sum_squares
+from explorer.sparsity.sparsity import SPARSITY_OPTIONS, Entries, Marks
+from explorer.sparsity.stream import Stream, find_norms, sum_squares
 from explorer.sparsity.targets import LAYERS, TARGETS, Target
 
 
 def score_regionally(
-    weight: Float[Tensor, "outputs columns"],
-    gradient: Float[Tensor, "outputs columns"],
-    norms: Float[Tensor, " columns"],
+    weight: Entries,
+    gradient: Entries,
+    norms: Float[Tensor, "*experts columns"],
     alpha: float,
-) -> Float[Tensor, "outputs columns"]:
+) -> Entries:
     """S_ij = (alpha G_ij + norm2(x_j)) |W_ij|."""
-    return (alpha * gradient + norms) * weight.abs()
+    return (alpha * gradient + norms.unsqueeze(-2)) * weight.abs()
 
 
 def fit_wanda_plus_plus(setting: Setting) -> Fitted:
@@ -35,19 +35,19 @@ def fit_wanda_plus_plus(setting: Setting) -> Fitted:
     stream = Stream(setting)
     for target in stream.prune(allocate(setting)):
         region = Region(stream, target)
-        find_zeros = _make_judge(setting, region)
+        choose = _make_judge(setting, region)
         weights = region.copy_weights()
         if setting.options["optimise"] == "no":
             for linear in target.maps:
-                target.zero(linear, find_zeros(linear, weights))
+                target.zero(linear, choose(linear, weights))
             continue
-        _adapt(setting, region, weights, find_zeros)
+        _adapt(setting, region, weights, choose)
         for linear in target.maps:
-            target.put(linear, linear.read(weights[f"{linear.name}.weight"].detach()))
+            target.put(linear, linear.read(weights[linear.parameter].detach()))
     return setting.fitted
 
 
-_Judge = Callable[[LinearMap, Weights], Bool[Tensor, "outputs columns"]]
+_Judge = Callable[[LinearMap, Weights], Marks]
 
 
 def _make_judge(setting: Setting, region: Region) -> _Judge:
@@ -56,39 +56,38 @@ def _make_judge(setting: Setting, region: Region) -> _Judge:
     norms = _find_norms(setting, region.stream, target)
     gradients = region.find_gradients() if setting.options["gradients"] == "yes" else None
 
-    def find_zeros(linear: LinearMap, weights: Weights) -> Bool[Tensor, "outputs columns"]:
-        weight = linear.read(weights[f"{linear.name}.weight"])
-        gradient = torch.zeros_like(weight) if gradients is None else linear.read(gradients[f"{linear.name}.weight"])
-        scores = score_regionally(weight, gradient, norms[linear.name], setting.number("alpha"))
-        return target.sparsity.find_lowest(scores)
+    def choose(linear: LinearMap, weights: Weights) -> Marks:
+        weight = linear.read(weights[linear.parameter])
+        gradient = torch.zeros_like(weight) if gradients is None else linear.read(gradients[linear.parameter])
+        return target.choose(linear, score_regionally(weight, gradient, norms[linear.name], setting.number("alpha")))
 
-    return find_zeros
+    return choose
 
 
-def _find_norms(setting: Setting, stream: Stream, target: Target) -> Mapping[str, Float[Tensor, " columns"]]:
+def _find_norms(setting: Setting, stream: Stream, target: Target) -> Mapping[str, Float[Tensor, "*experts columns"]]:
     windows = len(stream.run.ids) if setting.options["norm"] == "mean" else 1
     squares = stream.sum_up(target, sum_squares)
-    return {name: (total / windows).sqrt().float() for name, total in squares.items()}
+    return {name: find_norms(total / windows) for name, total in squares.items()}
 
 
-def _adapt(setting: Setting, region: Region, weights: Weights, find_zeros: _Judge) -> None:
+def _adapt(setting: Setting, region: Region, weights: Weights, choose: _Judge) -> None:
     """Prune and let the weights adapt, round by round; prune once more."""
     generator = torch.Generator().manual_seed(int(setting.number("seed")))
     rounds, samples = int(setting.number("rounds")), int(setting.number("samples"))
     optimiser = torch.optim.RMSprop([weight.requires_grad_() for weight in weights.values()], lr=setting.number("lr"))
     for _ in range(rounds):
-        _prune(region.target, weights, find_zeros)
+        _prune(region.target, weights, choose)
         drawn = torch.randperm(region.windows, generator=generator)[:samples]
         region.approach(optimiser, weights, drawn.tolist())
     if not all(bool(weight.isfinite().all()) for weight in weights.values()):
         raise ModifyError("The weights do not converge", f"lr={setting.options['lr']}", "Use a smaller lr")
-    _prune(region.target, weights, find_zeros)
+    _prune(region.target, weights, choose)
 
 
 @torch.no_grad()
-def _prune(target: Target, weights: Weights, find_zeros: _Judge) -> None:
+def _prune(target: Target, weights: Weights, choose: _Judge) -> None:
     for linear in target.maps:
-        linear.read(weights[f"{linear.name}.weight"]).masked_fill_(find_zeros(linear, weights), 0)
+        linear.read(weights[linear.parameter]).masked_fill_(choose(linear, weights), 0)
 
 
 _SWITCH = ("yes", "no")

@@ -6,14 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jaxtyping import Bool
-from torch import Tensor
-
 from explorer.deltas import Variant
 from explorer.masks import Mask
 from explorer.model import LoadedModel
-from explorer.modifiers import LinearMap, list_linear_maps
-from explorer.sparsity.sparsity import METHODS, Sparsity
+from explorer.modifiers import LinearMap, list_expert_maps, list_linear_maps
+from explorer.sparsity.sparsity import METHODS, Marks, Sparsity
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class ZerosInMatrix:
     layer: int
     linear: LinearMap
     sparsity: Sparsity
-    zeros: Bool[Tensor, "outputs columns"]
+    zeros: Marks
 
 
 @dataclass(frozen=True)
@@ -66,12 +63,17 @@ class ZeroCounts:
 def list_zeros(loaded: LoadedModel, variant: Mask | Variant) -> Iterator[ZerosInMatrix]:
     """Yield the matrices that the variant's modifiers put zeros into, one at a time."""
     for layer in range(loaded.n_layers):
-        for linear in list_linear_maps(loaded, layer, variant.mask):
-            name = f"{linear.name}.weight"
-            made = [delta.modifier for delta in variant.deltas if name in delta.weights.get(layer, {})]
-            if asked := [modifier for modifier in made if modifier.name in METHODS]:
-                weight = linear.read(loaded.wrappers.weight(layer, name, variant.deltas))
-                yield ZerosInMatrix(layer, linear, Sparsity.of(asked[-1]), weight == 0)
+        yield from list_zeros_of_layer(loaded, variant, layer)
+
+
+def list_zeros_of_layer(loaded: LoadedModel, variant: Mask | Variant, layer: int) -> Iterator[ZerosInMatrix]:
+    """Yield the matrices of a layer that the variant's modifiers put zeros into, one at a time."""
+    for linear in (*list_linear_maps(loaded, layer, variant.mask), *list_expert_maps(loaded, layer, variant.mask)):
+        name = linear.parameter
+        made = [delta.modifier for delta in variant.deltas if name in delta.weights.get(layer, {})]
+        if asked := [modifier for modifier in made if modifier.name in METHODS]:
+            weight = linear.read(loaded.wrappers.weight(layer, name, variant.deltas))
+            yield ZerosInMatrix(layer, linear, Sparsity.of(asked[-1]), weight == 0)
 
 
 def count_zeros(found: Iterable[ZerosInMatrix]) -> ZeroCounts | None:

@@ -67,6 +67,15 @@ class FitSteps:
         """Return what a step made; None if it has not been finished."""
         return None if self._folder is None else _read(self._folder / f"{self._key}.{step}.safetensors")
 
+    def join(self) -> Delta | None:
+        """Return a delta of the steps that were finished, up to the first that was not; None if there are none."""
+        found = list[Delta]()
+        while (made := self.find(len(found))) is not None:
+            found.append(made)
+        weights = {layer: named for made in found for layer, named in made.weights.items()}
+        stand_ins = {place: each for made in found for place, each in made.stand_ins.items()}
+        return Delta(found[0].origin, weights, stand_ins) if found else None
+
     def keep(self, step: int, made: Delta) -> None:
         """Store what a step made. Raises ModifyError where the disk is full or not to be written."""
         if self._folder is not None:

@@ -174,6 +174,16 @@ class Store:
         rows = self._read("SELECT window, nll FROM nll WHERE context=? AND mask=?", (context, mask))
         return {window: _read_number(nll) for window, nll in rows if window in wanted}
 
+    def note_variant(self, key: str, modifiers: str, zeros: int, added: int) -> None:
+        """Note of a variant with deltas what made them, its zeros in what they change, the numbers that stand in."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO variants VALUES (?, ?, ?, ?)", (key, modifiers, zeros, added))
+
+    def list_scored(self, context: str, window: str) -> list[tuple[str, str | None, int | None, int | None]]:
+        """List the variants that are scored on a window: key, and what was noted of those with deltas."""
+        found = "SELECT mask, modifiers, zeros, added FROM nll LEFT JOIN variants ON variant = mask"
+        return self._read(f"{found} WHERE context=? AND window=? ORDER BY mask", (context, window))
+
     def overflow(self, context: str, windows: Iterable[str], mask: str) -> int | None:
         """Return the first layer that overflowed on any of the windows under a mask, L for the head, if any."""
         wanted = set(windows)

@@ -13,6 +13,7 @@ _TABLES = (
     "overflows (context TEXT, window TEXT, mask TEXT, layer INTEGER NOT NULL, PRIMARY KEY (context, window, mask))",
     "divergences (context TEXT, window TEXT, mask TEXT, kl REAL, logit_l2 REAL, "
     "top1_matches REAL, PRIMARY KEY (context, window, mask))",
+    "variants (variant TEXT PRIMARY KEY, modifiers TEXT NOT NULL, zeros INTEGER NOT NULL, added INTEGER NOT NULL)",
     "files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL)",
 )
 

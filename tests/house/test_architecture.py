@@ -45,6 +45,7 @@ ROOMS = (
     "ui.redundancy",
     "ui.plans",
     "ui.heal",
+    "ui.sparsity",
     "ui.evaluate",
     "ui.export",
     "pages",

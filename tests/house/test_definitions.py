@@ -26,7 +26,7 @@ _FORMS = {
 _FROM_ELSEWHERE = {"overview": {"interval"}, "plans": {"logit L2", "nat", "site"}}
 #: The frame is around every page.
 _FRAME = "frame"
-PAGES = ("overview", "redundancy", "plans", "heal", "evaluate", "compare", "export")
+PAGES = ("overview", "redundancy", "plans", "heal", "sparsity", "evaluate", "compare", "export")
 
 
 def _trees(page: str) -> Iterator[ast.AST]:

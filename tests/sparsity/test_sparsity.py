@@ -18,6 +18,7 @@ from explorer.evaluation.perplexity import score
 from explorer.export import export
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
+from explorer.modifiers import expert_maps
 from explorer.modifiers.modify import modify
 from explorer.sparsity.region import Region, Weights
 from explorer.sparsity.sparsity import METHODS
@@ -119,9 +120,10 @@ def test_weights_that_diverge_are_said(llama: LoadedModel, corpus: Corpus, monke
         make(llama, corpus, "wanda++")
 
 
-def test_experts_in_one_tensor_are_refused_by_name(tiny: Tiny) -> None:
+def test_experts_that_are_not_told_apart_are_refused_by_name(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = tiny.load("mixtral")
     corpus = loaded.tokenize("python-docs", 5 * WINDOW, WINDOW)
+    monkeypatch.setattr(expert_maps, "_INTERFACE", ("of_another_library",))
     with pytest.raises(ModifyError, match=r"mlp.experts.*targets=attn"):
         make(loaded, corpus, "wanda")
     assert make(loaded, corpus, "wanda;targets=attn").weights

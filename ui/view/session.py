@@ -144,12 +144,13 @@ def _change(view: View) -> None:
     rerun_panels(*OF_THE_MASK)
 
 
-def take_to_prune(mask: Mask) -> None:
-    """Show a mask on the Prune page; for callbacks.
+def take_to_prune(mask: Mask, modify: tuple[ModifierSpec, ...] | None = None) -> None:
+    """Show a mask on the Prune page, and modifiers if they are given; for callbacks.
 
     app.py goes there before anything is drawn: what the browser says of a page drawn meanwhile would lead back to it.
     """
-    view = replace(get_view(), mask=mask)
+    view = get_view()
+    view = replace(view, mask=mask, modify=view.modify if modify is None else modify)
     set_view(view)
     write_url(view)
     st.session_state.go_to = "prune"

@@ -1,0 +1,58 @@
+"""Depth against width at equal size: every variant that was measured, by bytes or by multiplications."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from explorer.charts import SIZES, draw_points
+from explorer.deltas import read_modifiers, write_modifiers
+from explorer.execution import ask_points
+from explorer.masks import Mask
+from explorer.plans import Point
+from ui.live import draw_state, get_engine, get_owner, watch
+from ui.parts import define, draw_plot, escape_markdown
+from ui.view import get_view, take_to_prune
+
+
+def draw_equal_size() -> None:
+    """Draw what the store knows of this model and text, as far as it did when the user looked last."""
+    st.subheader("Depth against width at equal size")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        of = st.segmented_control(
+            "Against", list(SIZES), format_func=lambda name: SIZES[name][0], default="bytes", required=True,
+            key="sparsity size",
+        )  # fmt: skip
+        st.session_state.setdefault("sparsity looked", 0)
+        st.session_state["sparsity looked"] += st.button("Look again")
+    job = watch(ask_points(get_engine(), get_owner(), get_view(), st.session_state["sparsity looked"]))
+    if job.state != "done":
+        draw_state(job)
+        return
+    clicked = draw_plot(
+        draw_points(job.result, of), "equal-size", list_rows(job.result),
+        "Held-out perplexity of every measured variant against its size, with the front.", clickable=True,
+    )  # fmt: skip
+    if clicked:
+        mask, modify = Mask.parse(clicked[0]), read_modifiers(clicked[1])
+        st.button("Take it to Prune", on_click=take_to_prune, args=(mask, modify))
+        st.caption(escape_markdown(" + ".join([str(mask), *map(str, modify)])))
+    st.caption(
+        "Everything that was scored on these windows, in any session; the line is the front. Sizes are calculated: "
+        "zeros take no room and no time, which no program of today makes true, scales of a quantization are left out. "
+        "In 8 and 4 bits perplexity is known where the model was loaded so. " + define("mask", "held-out")
+    )
+
+
+def list_rows(points: Sequence[Point]) -> dict[str, list[Any]]:
+    """List the points, column by column."""
+    return {
+        "mask": [str(point.mask) for point in points],
+        "modifiers": [write_modifiers(point.modifiers) for point in points],
+        "bits": [point.bits for point in points],
+        "bytes": [point.bytes for point in points],
+        "multiplications": [point.multiplications for point in points],
+        "perplexity": [point.perplexity for point in points],
+    }

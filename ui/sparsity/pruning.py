@@ -1,0 +1,105 @@
+"""The pruning that a session has begun: its errors block by block, the perplexity so far, what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from explorer.charts import draw_errors
+from explorer.deltas import write_modifiers
+from explorer.evaluation import Score
+from explorer.execution import Job, Pruning, View, ask_pruning, ask_so_far
+from ui.live import describe_progress, draw_state, get_engine, get_owner, name_widget, watch
+from ui.parts import define, describe_perplexity, describe_seconds, draw_plot, escape_markdown
+from ui.sparsity.matrix import draw_matrix
+from ui.view import change_modifiers
+
+
+def draw_pruning(asked: View | None, n_layers: int) -> None:
+    """Draw a button that starts a pruning, and how far the one is that was started for this view, here or elsewhere."""
+    if st.button("Prune inside the blocks", type="primary", disabled=asked is None):
+        get_engine().worker.forget_failed()
+        st.session_state.sparsity_begun = asked
+    if asked is None or not (st.session_state.get("sparsity_begun") == asked or get_engine().runs("pruning", asked)):
+        st.caption(
+            "Block after block gets its zeros, each judged on what the pruned ones before it give. "
+            + define("sparsity", "calibration", "window")
+        )
+        return
+    job = watch(ask_pruning(get_engine(), get_owner(), asked))
+    found: Pruning = (job.result if job.state == "done" else job.partial) or Pruning()
+    _draw_state(asked, job, found)
+    if not found.errors:
+        return
+    _draw_errors(asked, job, found, n_layers)
+    draw_matrix(asked, found.errors)
+
+
+def _draw_state(asked: View, job: Job, found: Pruning) -> None:
+    """Draw how far a pruning is, and what can be done with it."""
+    engine, owner = get_engine(), get_owner()
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.text(write_modifiers(asked.modify))
+        if job.active and not job.cancelling:
+            st.button("Stop", key=name_widget("stop", job), on_click=engine.worker.cancel_for, args=(owner, job))
+            st.progress(job.fraction, text=escape_markdown(describe_progress(job)))
+        elif job.state == "failed":
+            st.caption(f":red[{escape_markdown(str(job.error))}]")
+        elif job.state == "done":
+            st.button("Keep it", key=name_widget("keep", job), on_click=change_modifiers, args=(asked.modify,))
+            st.caption(escape_markdown(_describe_end(found)))
+        else:
+            st.button("Go on", key=name_widget("on", job), on_click=engine.worker.retry, args=(owner, job))
+            st.caption("Stopped. What is pruned stays stored.")
+
+
+def _describe_end(found: Pruning) -> str:
+    assert found.score is not None
+    return (
+        f"Perplexity {describe_perplexity(found.score.perplexity)}, "
+        f"{describe_perplexity(found.score.unpruned.perplexity)} whole, in {describe_seconds(found.seconds)}. "
+        f"Zeros: {found.counts}."
+    )
+
+
+def _draw_errors(asked: View, job: Job, found: Pruning, n_layers: int) -> None:
+    """Draw the errors of the pruned layers, and the perplexities that were asked for on the way."""
+    known = _find_perplexities(asked, job, found)
+    layers = [each.layer for each in found.errors]
+    points = [(layers[count - 1], score.perplexity) for count, score in sorted(known.items())]
+    unpruned = next((score.unpruned.perplexity for score in known.values()), None)
+    rows: dict[str, list[Any]] = {
+        "layer": layers,
+        "zeros alone": [each.zeroed for each in found.errors],
+        "survivors adapted": [each.adapted for each in found.errors],
+        "perplexity up to here": [dict(points).get(layer) for layer in layers],
+    }
+    draw_plot(
+        draw_errors(found.errors, n_layers, points, unpruned), "block-errors", rows,
+        "Relative error of each pruned layer's output, before and after its survivors adapted.",
+    )  # fmt: skip
+    st.caption(
+        "The difference of a layer's output over its size, on calibration windows; perplexity is on held-out ones. "
+        + define("perplexity", "held-out")
+    )
+
+
+def _find_perplexities(asked: View, job: Job, found: Pruning) -> dict[int, Score]:
+    """Ask for the scores that the user wants on the way; return those that are known, by pruned layers."""
+    view, wanted = st.session_state.get("sparsity_so_far", (asked, ()))
+    wanted = wanted if view == asked else ()
+    count = len(found.errors)
+    if job.state != "done" and st.button("Perplexity so far", key=name_widget("so far", job)):
+        wanted = tuple(dict.fromkeys((*wanted, count)))
+        st.session_state.sparsity_so_far = asked, wanted
+    known: dict[int, Score] = {}
+    for layers in wanted:
+        asking = watch(ask_so_far(get_engine(), get_owner(), asked, layers))
+        if asking.state == "done":
+            known[asking.result.layers] = asking.result.score
+        else:
+            draw_state(asking)
+    if found.score is not None:
+        known[count] = found.score
+    return {layers: score for layers, score in known.items() if layers <= count}

@@ -19,6 +19,7 @@ class Format:
         loads: which programs load it.
         blocks: for a gguf, the type that weights are written in; empty for that of the source.
         dtype: for the others, the dtype that weights are written in, or `auto`.
+        refusing: programs that load the format, as they are called, but not this export.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Format:
     loads: str
     blocks: str = ""
     dtype: str = "auto"
+    refusing: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -65,7 +67,8 @@ FORMATS = {
             "pruned-remote-code",
             "whole layers, attention and MLPs that are off",
             "nothing",
-            "transformers and PEFT with trust_remote_code: two small files over the family's own class",
+            "transformers and PEFT with trust_remote_code, by two small files over the family's own class; vLLM and "
+            "SGLang by way of transformers",
         ),
         Format("gguf", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP),
         *(

@@ -115,7 +115,11 @@ def _plan_deci(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format
     layout = _lay_out(loaded, mask, drops_sites=True, keeps_first=True, norms=deci.NORMS)
     config, code = deci.dress_config(_make_config(loaded, layout), loaded, layout)
     biased = find_base_type(loaded.config.model_type) == "qwen2"
-    return _plan_checkpoint(loaded, target, layout, changes, config, code, adds_output_bias=biased)
+    refusing = deci.find_refusing(loaded.config)
+    target = replace(target, refusing=tuple(refusing))
+    planned = _plan_checkpoint(loaded, target, layout, changes, config, code, adds_output_bias=biased)
+    notes = (f"{program} does not load it: {why}." for program, why in refusing.items())
+    return replace(planned, notes=(*planned.notes, *notes))
 
 
 def _plan_remote(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:

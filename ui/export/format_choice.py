@@ -12,7 +12,7 @@ from ui.parts import define, describe_bytes, escape_markdown
 PURPOSES = {
     "Fine-tune or serve it as its own architecture": ("transformers",),
     "Serve it with vLLM, SGLang or MLX, with real savings": ("deci",),
-    "Fine-tune or run it in transformers, with real savings": ("pruned-remote-code",),
+    "Fine-tune or run it in transformers, or serve any family, with real savings": ("pruned-remote-code",),
     "Run it with llama.cpp": ("gguf", "gguf-q8_0", "gguf-f16", "gguf-bf16"),
     "Load it anywhere, without savings for single attention and MLPs": ("transformers-zeroed",),
     "Train its adapter on, with PEFT": ("adapter",),
@@ -81,7 +81,7 @@ def draw_exported(made: Exported) -> None:
         if proof.llama_cpp is not None:
             words += f" Perplexity by llama.cpp: {proof.llama_cpp:.4f}."
         st.caption(escape_markdown(words))
-    for language, code in make_commands(made.format.kind, str(made.out)):
+    for language, code in make_commands(made.format, str(made.out)):
         st.code(code, language=language)
     st.caption("The same export from the command line")
     st.code(made.command, language="bash")

@@ -92,7 +92,7 @@ def make_card(
         ],
         [_describe_proof(found.proof, bool(variant.deltas))],
         ["## Loading it"],
-        *describe_loading(target.kind),
+        *describe_loading(target),
         ["## Limits"],
         _limits(planned, found, variant),
         ["## Made by"],

@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Callable
 from functools import partial
 
+from explorer.export.formats import Format
+
 _TRANSFORMERS = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -25,7 +27,11 @@ _TRUSTING = ("python", _TRANSFORMERS.format(trust=", trust_remote_code=True"))
 _COMMANDS = {
     "transformers": _PLAIN,
     "transformers-zeroed": _PLAIN,
-    "pruned-remote-code": [_TRUSTING],
+    "pruned-remote-code": [
+        _TRUSTING,
+        ("bash", "vllm serve FOLDER --trust-remote-code --model-impl transformers"),
+        ("bash", "python -m sglang.launch_server --model-path FOLDER --trust-remote-code --model-impl transformers"),
+    ],
     "deci": [
         ("bash", "vllm serve FOLDER --trust-remote-code"),
         ("bash", "python -m sglang.launch_server --model-path FOLDER --trust-remote-code"),
@@ -43,9 +49,13 @@ _COMMANDS = {
 }
 
 
-def make_commands(kind: str, folder: str) -> list[tuple[str, str]]:
-    """Return (language, code) for each way to load a format from a folder, quoted as the language wants it."""
-    return [(language, _fill_in(code, folder, _QUOTES[language])) for language, code in _COMMANDS[kind]]
+def make_commands(target: Format, folder: str) -> list[tuple[str, str]]:
+    """Return (language, code) for each way to load an export from a folder, quoted as the language wants it."""
+    return [
+        (language, _fill_in(code, folder, _QUOTES[language]))
+        for language, code in _COMMANDS[target.kind]
+        if not any(program in code for program in target.refusing)
+    ]
 
 
 _QUOTES: dict[str, Callable[[str], str]] = {"python": partial(json.dumps, ensure_ascii=False), "bash": shlex.quote}
@@ -55,6 +65,6 @@ def _fill_in(code: str, folder: str, quote: Callable[[str], str]) -> str:
     return re.sub(r"FOLDER(/[\w.]+)?", lambda match: quote(folder + (match[1] or "")), code)
 
 
-def describe_loading(kind: str) -> list[list[str]]:
+def describe_loading(target: Format) -> list[list[str]]:
     """Return the same as Markdown code blocks, for the folder that one is in."""
-    return [[f"```{language}", *code.splitlines(), "```"] for language, code in make_commands(kind, ".")]
+    return [[f"```{language}", *code.splitlines(), "```"] for language, code in make_commands(target, ".")]

@@ -30,7 +30,7 @@ def export(
         str,
         typer.Option(
             help="auto, transformers, transformers-zeroed, deci, pruned-remote-code, gguf, gguf-f16, gguf-bf16, "
-            "gguf-q8_0, adapter, mergekit or recipe."
+            "gguf-q8_0, adapter, draft, draft-gguf, mergekit or recipe."
         ),
     ] = "auto",
     export_dtype: Annotated[
@@ -89,6 +89,11 @@ def export(
             f"\nReloaded by {proof.loader}: largest logit difference {proof.max_abs_logit_difference:.3g}, "
             f"perplexity {proof.perplexity_reloaded:.4f}, measured {proof.perplexity_masked:.4f}"
         )
+    if (draft := made.evidence.draft) is not None:
+        words += f"\nAs a draft: expected acceptance {draft.acceptance:.1%}, {draft.drafted} tokens at once"
+        words += "" if draft.speed_up is None else f", predicted speed-up {draft.speed_up:.2f}"
+        measured = draft.assisted and draft.assisted.speed_up
+        words += "" if measured is None else f", measured {measured:.2f}"
     return answer, f"{words}\nUploaded to {answer['hub']}" if destination else words
 
 

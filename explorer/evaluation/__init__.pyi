@@ -1,3 +1,4 @@
+from .assisted import AssistedSpeed as AssistedSpeed, measure_assisted as measure_assisted
 from .breadth_first import run_batches as run_batches, run_breadth_first as run_breadth_first
 from .decode_speed import DecodeSpeed as DecodeSpeed, measure_decode_speed as measure_decode_speed
 from .divergence import Divergence as Divergence, measure_divergence as measure_divergence

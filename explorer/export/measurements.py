@@ -8,6 +8,7 @@ from typing import Any
 from explorer.deltas import Delta, Variant
 from explorer.evaluation import DecodeSpeed, Recovered, Score, find_recovered, measure_decode_speed
 from explorer.export.changes import Changes
+from explorer.export.draft import Drafting
 from explorer.export.export_plan import ExportPlan
 from explorer.masks import NONE, Mask
 from explorer.model import CostModel, Costs, LoadedModel, count_parameters
@@ -45,6 +46,7 @@ class ExportMeasurements:
         before, after: costs of the whole model, and of what is written.
         speed_before, speed_after: how fast the same decode, by this program; None where other work came in between.
         proof: None for a target without weights.
+        draft: what it is worth as a draft; None for another target.
     """
 
     score: Score
@@ -54,6 +56,13 @@ class ExportMeasurements:
     speed_before: DecodeSpeed | None
     speed_after: DecodeSpeed | None
     proof: Verification | None
+    draft: Drafting | None = None
+
+    @property
+    def cost(self) -> float | None:
+        """Seconds a token of what is written over the whole model's; None where that was not timed."""
+        slow, fast = self.speed_before, self.speed_after
+        return slow.median / fast.median if slow and fast else None
 
     @property
     def recovered(self) -> Recovered | None:
@@ -78,6 +87,7 @@ class ExportMeasurements:
             "tokens_per_second": _pair(*(None if each is None else each.median for each in speeds)),
             "tokens_per_second_ci95": _pair(*(None if each is None else each.interval for each in speeds)),
             "verify": describe_proof(self.proof),
+            "draft": self.draft and self.draft.describe(),
         }
 
 

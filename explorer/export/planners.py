@@ -18,6 +18,7 @@ from explorer.export.adapter import plan_adapter
 from explorer.export.changes import Changes, gather_changes
 from explorer.export.config_slicing import slice_config
 from explorer.export.describe.provenance import find_provenance
+from explorer.export.draft import plan_draft
 from explorer.export.export_plan import ExportPlan
 from explorer.export.formats import FORMATS, Format, find_format, only_whole_layers
 from explorer.export.merge import Merge
@@ -51,6 +52,8 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
     """
     if format == "adapter":
         return plan_adapter(loaded, variant, partial(plan_export, dtype=dtype))
+    if format.startswith("draft"):
+        return plan_draft(loaded, variant, find_format(format, variant.mask).name, partial(plan_export, dtype=dtype))
     loaded.wrappers.check_sites(variant.mask)
     lacking = loaded.absent - loaded.never_there
     mask = loaded.completed(variant.mask.checked(loaded.n_layers) | lacking)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from explorer.evaluation import Score, score
 from explorer.export.describe.card import make_card, make_command
 from explorer.export.describe.provenance import find_provenance
 from explorer.export.describe.recipe import FILE as RECIPE, Recipe, write_recipe
+from explorer.export.draft import measure_draft
 from explorer.export.export_plan import ExportPlan
 from explorer.export.formats import Format
 from explorer.export.measurements import ExportMeasurements, Verification, gather
@@ -27,9 +28,13 @@ from explorer.text import Corpus
 
 @dataclass(frozen=True)
 class Exported:
-    """An export that was written and, where it has weights, found equal to what was measured."""
+    """An export that was written and, where it has weights, found equal to what was measured.
+
+    `original` is the name of the model that it was made of.
+    """
 
     out: Path
+    original: str
     format: Format
     bytes: int
     layers: int
@@ -82,11 +87,15 @@ def export(
         scores = _score(loaded, corpus, variant, store, progress)
         proof = verify(loaded, folder, planned, variant, corpus, scores[0], progress) if planned.reload else None
         found = gather(loaded, corpus, scores, planned, variant, proof, progress)
+        if planned.format.written_in:
+            draft = measure_draft(loaded, corpus, variant, planned, folder, found.cost, store, progress)
+            found = replace(found, draft=draft)
         origin = find_provenance(loaded.checkpoint)
         (folder / RECIPE).write_text(write_recipe(recipe, origin.revision, found), encoding="utf-8")
         card = make_card(loaded, corpus, planned, variant, found, origin, recipe, command)
         (folder / "README.md").write_text(card, encoding="utf-8")
-    return Exported(out, planned.format, planned.bytes, len(planned.layout.kept), command, found)
+    base, layers = origin.base or loaded.spec.model, len(planned.layout.kept)
+    return Exported(out, base, planned.format, planned.bytes, layers, command, found)
 
 
 def _score(

@@ -267,7 +267,9 @@ def test_every_format_has_a_purpose_and_commands_that_name_the_folder() -> None:
                 texts = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
                 assert any(str(text).startswith(folder) for text in texts)
             else:
-                assert any(word.startswith(folder) for word in shlex.split(code))
+                words = shlex.split(code)
+                words += [json.loads(word)["model"] for word in words if word.startswith("{")]
+                assert any(word.startswith(folder) for word in words)
 
 
 class FakeHub:

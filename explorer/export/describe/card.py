@@ -13,6 +13,7 @@ from explorer.evaluation import DecodeSpeed, Score
 from explorer.export.describe.commands import describe_loading
 from explorer.export.describe.provenance import Provenance
 from explorer.export.describe.recipe import Recipe
+from explorer.export.draft import Drafting
 from explorer.export.export_plan import ExportPlan
 from explorer.export.measurements import ExportMeasurements, Verification
 from explorer.masks import Mask
@@ -91,8 +92,9 @@ def make_card(
             "sequence, by Layer Redundancy Explorer on the machine that made this.",
         ],
         [_describe_proof(found.proof, bool(variant.deltas))],
+        _describe_draft(found.draft),
         ["## Loading it"],
-        *describe_loading(target),
+        *describe_loading(target, origin.base or name, found.draft.drafted if found.draft else 1),
         ["## Limits"],
         _limits(planned, found, variant),
         ["## Made by"],
@@ -124,6 +126,25 @@ def _describe_changes(planned: ExportPlan, variant: Mask | Variant, found: Expor
         f"Tensors changed: {len(changes.weights)}; parameters that stand in: {changes.parameters_added:,}"
         f"{_list_places(planned)}. Perplexity with the mask alone is {found.pruned.perplexity:.3f}, with these "
         f"{found.score.perplexity:.3f}{share}.",
+    ]
+
+
+def _describe_draft(draft: Drafting | None) -> list[str]:
+    """Say what it is worth as a draft for the original, expected and measured."""
+    if draft is None:
+        return []
+    words = (
+        f"As a draft for the original: {draft.acceptance:.0%} of its tokens are expected to be taken on the held-out "
+        f"windows, when the original samples; {draft.drafted} at once is best"
+    )
+    words += "." if draft.speed_up is None else f", predicted to write {draft.speed_up:.2f} times as fast."
+    if (measured := draft.assisted) is None:
+        return [f"{words} transformers' assisted generation was not measured."]
+    same = "the same as" if measured.same == measured.tokens else f"for {measured.same} tokens the same as"
+    fast = "" if measured.speed_up is None else f"{measured.speed_up:.2f} times as fast as the original alone, "
+    return [
+        f"{words} Measured by transformers' assisted generation, greedy: {fast}{measured.per_pass:.2f} tokens for each "
+        f"pass of the original. The {measured.tokens} tokens written so are {same} the original's own."
     ]
 
 
@@ -209,7 +230,7 @@ def _describe_proof(proof: Verification | None, changed: bool) -> str:
 
 
 def _limits(planned: ExportPlan, found: ExportMeasurements, variant: Mask | Variant) -> list[str]:
-    windows = len(found.score.nll)
+    windows, target = len(found.score.nll), planned.format
     return [
         f"- Perplexity was measured on {windows} window{'s' * (windows != 1)} of one text; nothing else was.",
         "- Nothing was trained after the removal" + (" but what is named above." if variant.deltas else "."),
@@ -218,7 +239,7 @@ def _limits(planned: ExportPlan, found: ExportMeasurements, variant: Mask | Vari
         *(["- Weights are rounded to the type of the file's blocks."] if planned.lossy else []),
         *(
             ["- The code in this folder runs when it is loaded with trust_remote_code=True; read it first."]
-            if planned.format.kind in ("deci", "pruned-remote-code")
+            if target.brings_code
             else []
         ),
     ]

@@ -5,4 +5,5 @@ from .draft import Drafting as Drafting
 from .formats import FORMATS as FORMATS, WRITTEN_AS_TEXT as WRITTEN_AS_TEXT
 from .measurements import describe_proof as describe_proof
 from .planners import plan_export as plan_export
+from .timings import Benchmark as Benchmark, describe_timings as describe_timings
 from .write import Exported as Exported, export as export

@@ -10,6 +10,7 @@ from explorer.evaluation import DecodeSpeed, Recovered, Score, find_recovered, m
 from explorer.export.changes import Changes
 from explorer.export.draft import Drafting
 from explorer.export.export_plan import ExportPlan
+from explorer.export.timings import Benchmark
 from explorer.masks import NONE, Mask
 from explorer.model import CostModel, Costs, LoadedModel, count_parameters
 from explorer.numerics import Interval
@@ -47,6 +48,7 @@ class ExportMeasurements:
         speed_before, speed_after: how fast the same decode, by this program; None where other work came in between.
         proof: None for a target without weights.
         draft: what it is worth as a draft; None for another target.
+        benchmark: how fast both are when they are reloaded; None where that was not asked for.
     """
 
     score: Score
@@ -57,6 +59,7 @@ class ExportMeasurements:
     speed_after: DecodeSpeed | None
     proof: Verification | None
     draft: Drafting | None = None
+    benchmark: Benchmark | None = None
 
     @property
     def cost(self) -> float | None:
@@ -88,6 +91,7 @@ class ExportMeasurements:
             "tokens_per_second_ci95": _pair(*(None if each is None else each.interval for each in speeds)),
             "verify": describe_proof(self.proof),
             "draft": self.draft and self.draft.describe(),
+            "benchmark": self.benchmark and self.benchmark.describe(),
         }
 
 

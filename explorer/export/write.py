@@ -8,6 +8,7 @@ from typing import Any
 
 from explorer.deltas import Variant
 from explorer.evaluation import Score, score
+from explorer.export.benchmark import check_benchmark, run_benchmark
 from explorer.export.describe.card import make_card, make_command
 from explorer.export.describe.provenance import find_provenance
 from explorer.export.describe.recipe import FILE as RECIPE, Recipe, write_recipe
@@ -59,6 +60,7 @@ def export(
     dtype: str = "auto",
     plan: dict[str, Any] | None = None,
     overwrite: bool = False,
+    benchmark: bool = False,
     progress: Progress = unreported,
 ) -> Exported:
     """Write what is left in a variant and prove it equal to what was measured.
@@ -70,12 +72,15 @@ def export(
         format: a name of `formats.FORMATS`, or `auto`.
         dtype: that weights are written in; `auto` is what was measured, and never wider than the files.
         plan: the plan that the mask is a step of, for recipe and card.
+        benchmark: reload the whole model, too, and time both.
 
     Raises:
         MaskError, ExportError: refused before anything is written, or written and found different (then removed).
         Cancelled: `progress` raised it; nothing is left behind.
     """
     planned = plan_export(loaded, variant, format, dtype)
+    if benchmark:
+        check_benchmark(loaded, planned)
     recipe = Recipe.of(loaded, corpus, variant, planned.format, plan)
     command = make_command(recipe, str(out))
     remove_leftovers(expand_user(out).absolute().parent)
@@ -90,6 +95,8 @@ def export(
         if planned.format.written_in:
             draft = measure_draft(loaded, corpus, variant, planned, folder, found.cost, store, progress)
             found = replace(found, draft=draft)
+        if benchmark:
+            found = replace(found, benchmark=run_benchmark(loaded, planned, folder, progress))
         origin = find_provenance(loaded.checkpoint)
         (folder / RECIPE).write_text(write_recipe(recipe, origin.revision, found), encoding="utf-8")
         card = make_card(loaded, corpus, planned, variant, found, origin, recipe, command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from explorer.execution import ExportPreview
-from explorer.export import FORMATS, WRITTEN_AS_TEXT, Drafting, Exported, make_commands
+from explorer.export import FORMATS, WRITTEN_AS_TEXT, Drafting, Exported, describe_timings, make_commands
 from ui.parts import define, describe_bytes, escape_markdown
 
 #: What one may want, and the formats for it: the first that takes the mask is offered, the others beside it.
@@ -83,6 +83,9 @@ def draw_exported(made: Exported) -> None:
         if proof.llama_cpp is not None:
             words += f" Perplexity by llama.cpp: {proof.llama_cpp:.4f}."
         st.caption(escape_markdown(words))
+    if (benchmark := made.evidence.benchmark) is not None:
+        st.caption(escape_markdown(f"Reloaded, and timed in turns with the whole model on {benchmark.machine}."))
+        st.markdown("\n".join(describe_timings(benchmark)))
     draft = made.evidence.draft
     if draft is not None:
         _draw_draft(draft)

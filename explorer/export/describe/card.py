@@ -16,6 +16,7 @@ from explorer.export.describe.recipe import Recipe
 from explorer.export.draft import Drafting
 from explorer.export.export_plan import ExportPlan
 from explorer.export.measurements import ExportMeasurements, Verification
+from explorer.export.timings import Benchmark, describe_timings
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.numerics import Interval
@@ -92,6 +93,7 @@ def make_card(
             "sequence, by Layer Redundancy Explorer on the machine that made this.",
         ],
         [_describe_proof(found.proof, bool(variant.deltas))],
+        _describe_benchmark(found.benchmark),
         _describe_draft(found.draft),
         ["## Loading it"],
         *describe_loading(target, origin.base or name, found.draft.drafted if found.draft else 1),
@@ -126,6 +128,17 @@ def _describe_changes(planned: ExportPlan, variant: Mask | Variant, found: Expor
         f"Tensors changed: {len(changes.weights)}; parameters that stand in: {changes.parameters_added:,}"
         f"{_list_places(planned)}. Perplexity with the mask alone is {found.pruned.perplexity:.3f}, with these "
         f"{found.score.perplexity:.3f}{share}.",
+    ]
+
+
+def _describe_benchmark(benchmark: Benchmark | None) -> list[str]:
+    """Show how fast the whole model and what was written are, as reloaded."""
+    if benchmark is None:
+        return []
+    return [
+        f"Reloaded and timed in turns with the whole model on {benchmark.machine}:",
+        "",
+        *describe_timings(benchmark),
     ]
 
 

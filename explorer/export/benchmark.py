@@ -115,7 +115,7 @@ def _time_in_transformers(
 
 
 def _take_rounds(
-    models: list[Any], ids: Int64[Tensor, "batch length"], tell: Callable[[], None]
+    models: list[Any], ids: Int64[Tensor, "batch positions"], tell: Callable[[], None]
 ) -> list[list[Seconds]]:
     """Return undisturbed rounds after the first, which is slower; none if there are too few."""
     rounds: list[list[Seconds]] = []
@@ -137,7 +137,7 @@ class _Steps(LogitsProcessor):
         self.times: list[float] = []
 
     def __call__(
-        self, input_ids: Int64[Tensor, "batch length"], scores: Float[Tensor, "batch vocabulary"]
+        self, input_ids: Int64[Tensor, "batch positions"], scores: Float[Tensor, "batch vocabulary"]
     ) -> Float[Tensor, "batch vocabulary"]:
         scores[0, 0].item()  # an accelerator has finished when it can be read
         self.times.append(time.perf_counter())
@@ -145,7 +145,7 @@ class _Steps(LogitsProcessor):
 
 
 @torch.inference_mode()
-def _time(model: Any, ids: Int64[Tensor, "batch length"]) -> Seconds:
+def _time(model: Any, ids: Int64[Tensor, "batch positions"]) -> Seconds:
     """Return seconds until the first token after a context, and from there to the next on the average."""
     config = GenerationConfig(max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, use_cache=True)
     config.eos_token_id, config.pad_token_id = None, 0

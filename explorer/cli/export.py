@@ -29,8 +29,8 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="auto, transformers, transformers-zeroed, deci, pruned-remote-code, gguf, gguf-f16, gguf-bf16, "
-            "gguf-q8_0, adapter, draft, draft-gguf, mergekit or recipe."
+            help="auto, transformers, transformers-zeroed, deci, pruned-remote-code, transformers-skip, gguf, "
+            "gguf-f16, gguf-bf16, gguf-q8_0, adapter, draft, draft-gguf, mergekit or recipe."
         ),
     ] = "auto",
     export_dtype: Annotated[

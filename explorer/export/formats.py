@@ -77,6 +77,12 @@ FORMATS = {
             "transformers and PEFT with trust_remote_code, by two small files over the family's own class; vLLM and "
             "SGLang by way of transformers",
         ),
+        Format(
+            "transformers-skip",
+            "whole layers, attention and MLPs that are off",
+            "nothing",
+            "transformers, from a version on that leaves out what `per_layer_config` skips",
+        ),
         Format("gguf", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP),
         *(
             Format(f"gguf-{blocks}", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP, blocks)

@@ -13,7 +13,7 @@ from typing import Any
 
 from explorer.deltas import Variant
 from explorer.errors import ExportError
-from explorer.export import deci, mergekit, remote_code
+from explorer.export import deci, mergekit, remote_code, skipping
 from explorer.export.adapter import plan_adapter
 from explorer.export.changes import Changes, gather_changes
 from explorer.export.config_slicing import slice_config
@@ -133,6 +133,14 @@ def _plan_remote(loaded: LoadedModel, mask: Mask, changes: Changes, target: Form
     return _plan_checkpoint(loaded, target, layout, changes, config, code, standing=standing)
 
 
+def _plan_skipping(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
+    changes.refuse_stand_ins(target)
+    skipping.check_obeyed()
+    layout = _lay_out(loaded, mask, drops_sites=True)
+    config = skipping.dress_config(_make_config(loaded, layout), layout)
+    return _plan_checkpoint(loaded, target, layout, changes, config, {})
+
+
 def _plan_checkpoint(
     loaded: LoadedModel,
     target: Format,
@@ -230,6 +238,7 @@ _PLANNERS: dict[str, Callable[[LoadedModel, Mask, Changes, Format], ExportPlan]]
     "transformers-zeroed": _plan_transformers,
     "deci": _plan_deci,
     "pruned-remote-code": _plan_remote,
+    "transformers-skip": _plan_skipping,
     "gguf": _plan_gguf,
     "mergekit": _plan_mergekit,
     "recipe": _plan_recipe,

@@ -13,6 +13,7 @@ PURPOSES = {
     "Fine-tune or serve it as its own architecture": ("transformers",),
     "Serve it with vLLM, SGLang or MLX, with real savings": ("deci",),
     "Fine-tune or run it in transformers, or serve any family, with real savings": ("pruned-remote-code",),
+    "Load it in transformers without its code, with real savings": ("transformers-skip",),
     "Run it with llama.cpp": ("gguf", "gguf-q8_0", "gguf-f16", "gguf-bf16"),
     "Load it anywhere, without savings for single attention and MLPs": ("transformers-zeroed",),
     "Train its adapter on, with PEFT": ("adapter",),

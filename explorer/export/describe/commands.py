@@ -40,6 +40,7 @@ _SERVED = ("bash", "vllm serve FOLDER{trust}")
 _COMMANDS = {
     "transformers": [_LOADED, _SERVED],
     "transformers-zeroed": [_LOADED, _SERVED],
+    "transformers-skip": [_LOADED],
     "pruned-remote-code": [
         _LOADED,
         ("bash", "vllm serve FOLDER{trust} --model-impl transformers"),

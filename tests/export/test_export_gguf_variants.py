@@ -37,7 +37,7 @@ from tests.support.gguf_files import COMMON, LLAMA, load_gguf, write_model
 from tests.support.tiny_models import WINDOW, load_folder, make_model, save
 
 #: Half a step of a block of largest number 1.
-_UNITS = {"F32": 0.0, "F16": 2.0**-11, "BF16": 2.0**-8, "Q8_0": 1 / 200, "Q4_0": 1 / 7, "Q5_1": 1 / 15}
+_UNITS = {"F32": 0.0, "F16": 2.0**-11, "BF16": 2.0**-8, "Q8_0": 1 / 200, "Q4_0": 1 / 7, "Q5_1": 1 / 30, "Q4_1": 1 / 14}
 _SMALL: dict[str, Any] = {**COMMON, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
                           "num_attention_heads": 4}  # fmt: skip
 ARCHITECTURES = {
@@ -118,7 +118,7 @@ def test_safetensors_with_changes_become_gguf(store: Store, tmp_path: Path, name
 
 @pytest.mark.parametrize(("kind", "then"), [
     ("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("Q8_0", "Q8_0"), ("Q4_0", "Q4_0"), ("Q5_1", "Q5_1"),
-    ("Q6_K", "Q8_0"),
+    ("Q4_1", "Q4_1"), ("Q6_K", "Q8_0"),
 ])  # fmt: skip
 @pytest.mark.parametrize("mask", ["1", "2,a1"])
 def test_changed_tensors_keep_their_type_and_others_their_blocks(

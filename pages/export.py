@@ -9,6 +9,7 @@ import streamlit as st
 from explorer.deltas import write_modifiers
 from explorer.errors import ExportError
 from explorer.execution import ExportPreview, View
+from explorer.export import WRITTEN_AS_TEXT
 from ui.export import OFFERED, choose_target, draw_exported, draw_target, get_exports, place_export
 from ui.frame import framed, require_summary
 from ui.live import get_engine, get_owner, ready
@@ -30,10 +31,11 @@ def main(view: View) -> None:
     folder = _choose_folder(view, chosen)
     draw_target(chosen, outlooks[chosen], _free_bytes())
     overwrite = st.checkbox("Replace a checkpoint that is there")
+    benchmark = st.checkbox("Time it beside the whole model", disabled=chosen in WRITTEN_AS_TEXT)
     refused = bool(outlooks[chosen].refused)
     if st.button("Export", type="primary", disabled=refused or folder is None) and folder is not None:
         engine.worker.forget_failed()
-        st.session_state.export_job = engine.export(owner, view, chosen, folder, overwrite)
+        st.session_state.export_job = engine.export(owner, view, chosen, folder, overwrite, benchmark)
     job = st.session_state.get("export_job") or engine.find_export(owner, view)
     if job is not None and ready(job, again=False):
         draw_exported(job.result)

@@ -1,4 +1,8 @@
-from .agreement import find_speed_up as find_speed_up
+from .agreement import (
+    find_acceptance as find_acceptance,
+    find_best_draft as find_best_draft,
+    find_speed_up as find_speed_up,
+)
 from .calibration import (
     CalibrationItems as CalibrationItems,
     make_calibration_items as make_calibration_items,

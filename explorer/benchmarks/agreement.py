@@ -50,14 +50,22 @@ def find_acceptance(before: _Items, after: _Items) -> float | None:
 def find_speed_up(acceptance: float, cost: float) -> float:
     """Return how many times faster the original writes if a variant drafts for it: 1 where it does not pay.
 
+    See `find_best_draft`.
+    """
+    return max(1.0, find_best_draft(acceptance, cost)[1])
+
+
+def find_best_draft(acceptance: float, cost: float) -> tuple[int, float]:
+    """Return how many tokens a variant best drafts at once, and how many times faster the original then writes.
+
     With g tokens drafted at once (1 - a^(g+1)) / ((1 - a) (g c + 1)), at the best g up to 16 (Leviathan et al.).
 
     Args:
         acceptance: a, the expected share of drafted tokens that is taken.
         cost: c, seconds a token of the variant over those of the original.
     """
-    found = [1.0]
+    found = {}
     for drafted in range(1, _MOST_DRAFTED + 1):
         written = sum(acceptance**taken for taken in range(drafted + 1))
-        found.append(written / (drafted * cost + 1))
-    return max(found)
+        found[drafted] = written / (drafted * cost + 1)
+    return max(found.items(), key=lambda each: each[1])

@@ -29,14 +29,18 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="auto, transformers, transformers-zeroed, deci, pruned-remote-code, gguf, gguf-f16, gguf-bf16, "
-            "gguf-q8_0, adapter, mergekit or recipe."
+            help="auto, transformers, transformers-zeroed, deci, pruned-remote-code, transformers-skip, gguf, "
+            "gguf-f16, gguf-bf16, gguf-q8_0, adapter, draft, draft-gguf, mergekit or recipe."
         ),
     ] = "auto",
     export_dtype: Annotated[
         str,
         typer.Option(help="auto (what was measured, never wider than the source), float32, bfloat16 or float16."),
     ] = "auto",
+    benchmark: Annotated[
+        bool,
+        typer.Option("--benchmark", help="Reload the whole model, too, and time reading and decoding of both."),
+    ] = False,
     recipe: Annotated[
         Path | None, typer.Option(help="recipe.json of an export, instead of model, text and mask.")
     ] = None,
@@ -47,7 +51,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")] = False,
 ) -> tuple[dict[str, Any], str]:
     """Write the pruned checkpoint, reload it, and compare it with what was measured."""
-    from explorer.export import Destination, describe_proof, export as export_checkpoint
+    from explorer.export import Destination, describe_proof, describe_timings, export as export_checkpoint
 
     destination = Destination(push_to_hub, public) if push_to_hub else None
     planned = None if plan is None else Plan.load(plan).describe() | {"step": step}
@@ -67,6 +71,7 @@ def export(
         dtype=export_dtype,
         plan=planned,
         overwrite=overwrite,
+        benchmark=benchmark,
         progress=work.progress,
     )
     proof = made.evidence.proof
@@ -89,6 +94,13 @@ def export(
             f"\nReloaded by {proof.loader}: largest logit difference {proof.max_abs_logit_difference:.3g}, "
             f"perplexity {proof.perplexity_reloaded:.4f}, measured {proof.perplexity_masked:.4f}"
         )
+    if (benchmark_of := made.evidence.benchmark) is not None:
+        words += "\n" + "\n".join(describe_timings(benchmark_of))
+    if (draft := made.evidence.draft) is not None:
+        words += f"\nAs a draft: expected acceptance {draft.acceptance:.1%}, {draft.drafted} tokens at once"
+        words += "" if draft.speed_up is None else f", predicted speed-up {draft.speed_up:.2f}"
+        measured = draft.assisted and draft.assisted.speed_up
+        words += "" if measured is None else f", measured {measured:.2f}"
     return answer, f"{words}\nUploaded to {answer['hub']}" if destination else words
 
 

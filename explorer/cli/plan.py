@@ -17,10 +17,10 @@ from explorer.deltas import read_modifiers, write_modifiers
 from explorer.errors import PlanError
 from explorer.evaluation import Score
 from explorer.jsonable import to_json
-from explorer.masks import Mask
+from explorer.masks import NONE, Mask
 from explorer.measures import CRITERIA
 from explorer.model import Costs
-from explorer.plans import METHODS, UNITS, Plan, PlanSpec
+from explorer.plans import BUDGET_EXAMPLES, METHODS, UNITS, Plan, PlanSpec
 from explorer.reading import is_file
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def plan(
     method: Annotated[str, typer.Option(help=", ".join(METHODS))] = _DEFAULT.method,
     unit: Annotated[str, typer.Option(help=", ".join(UNITS) + "; the method's own if not given.")] = "",
     steps: Annotated[int, typer.Option(help="Removals at the most; 0: as far as something is left.")] = 0,
-    budget: Annotated[
-        str, typer.Option(help="layers=8, sites=12, parameters=20%, bytes=6GiB, kv=30% or flops=25%: ends the plan.")
-    ] = "",
+    budget: Annotated[str, typer.Option(help=f"{', '.join(BUDGET_EXAMPLES)}: ends the plan.")] = "",
     iterative: Annotated[bool, typer.Option("--iterative", help="Measure again after each removal.")] = False,
     protect: Annotated[str, typer.Option(help="Layers that stay: 0-3,28, or first,last, or first4,last2.")] = "none",
     criterion: Annotated[str, typer.Option(help=_CRITERION_HELP)] = "perplexity",
@@ -70,15 +68,36 @@ def plan(
     answer["steps"] = [_describe_step(curve.scores[k], work.costs(mask), None) for k, mask in enumerate(made.masks)]
     if modify:
         _add_modified(work, [modify], answer["steps"])
+    checked = _check_decoding(work, made) if budget.startswith("decode=") else None
+    answer |= {} if checked is None else {"decode": checked}
     if out is not None:
         _write(out, answer)
     return answer, "\n".join(
         [
+            *([] if checked is None else [_write_decoding(checked)]),
             f"{spec}: {made.effort.layer_evaluations:,} layer evaluations, {made.effort.seconds:.1f} s",
             f"{'step':<6}{'removed':<10}{'perplexity':<12}{'parameters':<12}mask",
             *(_write_step(k, made, curve.scores[k], work.costs(mask)) for k, mask in enumerate(made.masks)),
         ]
     )
+
+
+def _check_decoding(work: Work, made: Plan) -> dict[str, Any]:
+    """Time the last step's mask beside the whole model: the share of its seconds a token that is left."""
+    from explorer.evaluation import measure_decode_speed
+
+    whole, pruned = measure_decode_speed(work.loaded, [NONE, made.masks[-1]], work.progress)
+    if whole is None or pruned is None:
+        return {"share": None, "share_ci95": None}
+    slowest, fastest = (whole.interval[0] / pruned.interval[1], whole.interval[1] / pruned.interval[0])
+    return {"share": whole.median / pruned.median, "share_ci95": (slowest, fastest)}
+
+
+def _write_decoding(checked: dict[str, Any]) -> str:
+    if checked["share"] is None:
+        return "decoding was not timed: other work came in between"
+    least, most = checked["share_ci95"]
+    return f"a token takes {checked['share']:.1%} ({least:.1%} to {most:.1%}) of the whole model's time, measured"
 
 
 @verb

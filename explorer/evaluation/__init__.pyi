@@ -1,5 +1,11 @@
+from .assisted import AssistedSpeed as AssistedSpeed, measure_assisted as measure_assisted
 from .breadth_first import run_batches as run_batches, run_breadth_first as run_breadth_first
-from .decode_speed import DecodeSpeed as DecodeSpeed, measure_decode_speed as measure_decode_speed
+from .decode_speed import (
+    DecodeSpeed as DecodeSpeed,
+    measure_decode_speed as measure_decode_speed,
+    measure_decode_times as measure_decode_times,
+)
+from .decode_times import DecodeTimes as DecodeTimes
 from .divergence import Divergence as Divergence, measure_divergence as measure_divergence
 from .generation import generate as generate, write_until as write_until
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache

@@ -1,15 +1,17 @@
-"""LoadedModel, [Variant] -> decoded tokens a second under each, timed in turns and undisturbed."""
+"""LoadedModel, [Variant] -> decoded tokens a second under each, timed in turns and undisturbed; site by site."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from explorer.deltas import Variant
+from explorer.evaluation.decode_times import DecodeTimes
 from explorer.evaluation.generation import check_writes, time_decoding
-from explorer.masks import Mask
-from explorer.model import LoadedModel
+from explorer.masks import NONE, PARTS, Mask, Site
+from explorer.model import LoadedModel, count_parameters
 from explorer.numerics import Interval
 from explorer.progress import Progress, unreported
 
@@ -65,3 +67,46 @@ def measure_decode_speed(
     if len(rounds) < RUNS:
         return [None] * len(variants)
     return [DecodeSpeed(median(speeds), (min(speeds), max(speeds))) for speeds in zip(*rounds, strict=True)]
+
+
+def measure_decode_times(loaded: LoadedModel, progress: Progress = unreported) -> DecodeTimes | None:
+    """Time a token with and without the attention, or the MLPs, of layers that are alike; the difference is theirs.
+
+    A single site is too quick to be timed by itself; layers are alike where all of their costs are.
+
+    Args:
+        loaded: the model.
+        progress: told the rounds.
+
+    Returns:
+        None where other work came in between.
+
+    Raises:
+        UnsupportedModel: the model is streamed.
+        Cancelled: `progress` raised it.
+    """
+    groups = _group(loaded)
+    speeds = measure_decode_speed(loaded, [NONE, *groups], progress)
+    seconds = [1 / speed.median for speed in speeds if speed is not None]
+    if len(seconds) < len(speeds):
+        return None
+    whole, *without = seconds
+    sites: dict[Site, float] = {}
+    for mask, left in zip(groups, without, strict=True):
+        each = max(whole - left, 0.0) / len(mask.sites)
+        alike = groups[mask]
+        sites |= dict.fromkeys(alike.sites, each)
+    return DecodeTimes(whole, sites)
+
+
+def _group(loaded: LoadedModel) -> dict[Mask, Mask]:
+    """Return what is left out to time sites that are alike -> those: all of them, but one attention of all stays."""
+    cost_model = count_parameters(loaded.model, loaded.architecture)
+    alike: dict[tuple, set[Site]] = defaultdict(set)
+    for layer in range(loaded.n_layers):
+        for part in PARTS:
+            if (site := Site(layer, part)) not in loaded.absent.sites:
+                alike[part, cost_model.kind(layer)].add(site)
+    attention = [sites for (part, _), sites in alike.items() if part == "attention"]
+    kept = {min(sites) for sites in attention if len(attention) == 1 and len(sites) > 1}
+    return {Mask(frozenset(sites - kept)): Mask(frozenset(sites)) for sites in alike.values()}

@@ -180,15 +180,15 @@ class Engine:
 
         return self.ask(owner, "preview", view, "Planning the export", READOUT, work, formats)
 
-    def export(self, owner: str, view: View, format: str, out: Path, overwrite: bool) -> Job:
-        """Ask for an export, anew if it has been written before."""
+    def export(self, owner: str, view: View, format: str, out: Path, overwrite: bool, benchmark: bool = False) -> Job:
+        """Ask for an export, anew if it has been written before; with `benchmark` what was written is timed."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Exported:
-            options: dict[str, Any] = {"format": format, "overwrite": overwrite, "progress": job.progress}
+            options: dict[str, Any] = {"format": format, "overwrite": overwrite, "benchmark": benchmark}
             variant = self._make_variant(job, loaded, corpus, view)
-            return export(loaded, variant, out, corpus, self.store, **options)
+            return export(loaded, variant, out, corpus, self.store, progress=job.progress, **options)
 
-        more = (format, str(out), overwrite)
+        more = (format, str(out), overwrite, benchmark)
         job = self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, more, anew=True)
         self._exports[_without_plan(view)] = job
         while len(self._exports) > 64:

@@ -29,7 +29,7 @@ class ExportPlan:
         reload: loads what was written; None where no weights are.
         loader: who that is, in words.
         lossy: relative change of the perplexity that the target's rounding may make.
-        notes: what there is to know of changed weights, a line each.
+        notes: what there is to know of it, a line each: what becomes of changed weights, who does not load it.
         second: another runtime's perplexity of windows of ids, from the folder; None where it is not installed.
         units: in the last place of the largest logit, by which logits may differ.
     """

@@ -19,6 +19,8 @@ class Format:
         loads: which programs load it.
         blocks: for a gguf, the type that weights are written in; empty for that of the source.
         dtype: for the others, the dtype that weights are written in, or `auto`.
+        refusing: programs that load the format, as they are called, but not this export.
+        written_in: for a draft, the format that its files have.
     """
 
     name: str
@@ -27,11 +29,18 @@ class Format:
     loads: str
     blocks: str = ""
     dtype: str = "auto"
+    refusing: tuple[str, ...] = ()
+    written_in: str = ""
 
     @property
     def kind(self) -> str:
         """The name without the type of its blocks."""
         return self.name.partition("-")[0] if self.name.startswith("gguf") else self.name
+
+    @property
+    def brings_code(self) -> bool:
+        """Whether transformers runs code of the folder to load it."""
+        return bool({self.name, self.written_in} & {"deci", "pruned-remote-code"})
 
 
 _GGUF_DROPPED = "whole layers; single attention and MLPs of Llama-like models, which are then written as `deci`"
@@ -65,7 +74,14 @@ FORMATS = {
             "pruned-remote-code",
             "whole layers, attention and MLPs that are off",
             "nothing",
-            "transformers and PEFT with trust_remote_code: two small files over the family's own class",
+            "transformers and PEFT with trust_remote_code, by two small files over the family's own class; vLLM and "
+            "SGLang by way of transformers",
+        ),
+        Format(
+            "transformers-skip",
+            "whole layers, attention and MLPs that are off",
+            "nothing",
+            "transformers, from a version on that leaves out what `per_layer_config` skips",
         ),
         Format("gguf", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP),
         *(
@@ -78,6 +94,13 @@ FORMATS = {
             "what that format does",
             "PEFT, over the checkpoint that is written with it",
         ),
+        Format(
+            "draft",
+            "whole layers, attention and MLPs that are off",
+            "nothing, but what deci does where it is written as that",
+            "transformers' assisted generation and vLLM, beside the original",
+        ),
+        Format("draft-gguf", _GGUF_DROPPED, _GGUF_ZEROED, "llama.cpp, beside the original as a GGUF file"),
         Format(
             "mergekit",
             "whole layers",

@@ -10,7 +10,9 @@ from typing import Any
 from explorer.deltas import Delta, Variant
 from explorer.evaluation import DecodeSpeed, Recovered, Score, find_recovered, measure_decode_speed
 from explorer.export.changes import Changes
+from explorer.export.draft import Drafting
 from explorer.export.export_plan import ExportPlan
+from explorer.export.timings import Benchmark
 from explorer.masks import NONE, Mask
 from explorer.model import CostModel, Costs, LoadedModel, count_parameters
 from explorer.numerics import Interval
@@ -47,6 +49,8 @@ class ExportMeasurements:
         before, after: costs of the whole model, and of what is written.
         speed_before, speed_after: how fast the same decode, by this program; None where other work came in between.
         proof: None for a target without weights.
+        draft: what it is worth as a draft; None for another target.
+        benchmark: how fast both are when they are reloaded; None where that was not asked for.
     """
 
     score: Score
@@ -56,6 +60,14 @@ class ExportMeasurements:
     speed_before: DecodeSpeed | None
     speed_after: DecodeSpeed | None
     proof: Verification | None
+    draft: Drafting | None = None
+    benchmark: Benchmark | None = None
+
+    @property
+    def cost(self) -> float | None:
+        """Seconds a token of what is written over the whole model's; None where that was not timed."""
+        slow, fast = self.speed_before, self.speed_after
+        return slow.median / fast.median if slow and fast else None
 
     @property
     def pruned(self) -> Score | None:
@@ -92,6 +104,8 @@ class ExportMeasurements:
             "tokens_per_second": _pair(*(None if each is None else each.median for each in speeds)),
             "tokens_per_second_ci95": _pair(*(None if each is None else each.interval for each in speeds)),
             "verify": describe_proof(self.proof),
+            "draft": self.draft and self.draft.describe(),
+            "benchmark": self.benchmark and self.benchmark.describe(),
         }
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from explorer.deltas import Variant
 from explorer.errors import ExportError
-from explorer.export import deci, mergekit, remote_code
+from explorer.export import deci, mergekit, remote_code, skipping
 from explorer.export.adapter import plan_adapter
 from explorer.export.changes import Changes, gather_changes
 from explorer.export.config_slicing import slice_config
 from explorer.export.describe.provenance import find_provenance
+from explorer.export.draft import plan_draft
 from explorer.export.export_plan import ExportPlan
 from explorer.export.formats import FORMATS, Format, find_format, only_whole_layers
 from explorer.export.merge import Merge
@@ -51,6 +52,8 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
     """
     if format == "adapter":
         return plan_adapter(loaded, variant, partial(plan_export, dtype=dtype))
+    if format.startswith("draft"):
+        return plan_draft(loaded, variant, find_format(format, variant.mask).name, partial(plan_export, dtype=dtype))
     loaded.wrappers.check_sites(variant.mask)
     lacking = loaded.absent - loaded.never_there
     mask = loaded.completed(variant.mask.checked(loaded.n_layers) | lacking)
@@ -120,7 +123,11 @@ def _plan_deci(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format
     layout = _lay_out(loaded, mask, drops_sites=True, keeps_first=True, norms=deci.NORMS)
     config, code = deci.dress_config(_make_config(loaded, layout), loaded, layout)
     biased = find_base_type(loaded.config.model_type) == "qwen2"
-    return _plan_checkpoint(loaded, target, layout, changes, config, code, adds_output_bias=biased)
+    refusing = deci.find_refusing(loaded.config)
+    target = replace(target, refusing=tuple(refusing))
+    planned = _plan_checkpoint(loaded, target, layout, changes, config, code, adds_output_bias=biased)
+    notes = (f"{program} does not load it: {why}." for program, why in refusing.items())
+    return replace(planned, notes=(*planned.notes, *notes))
 
 
 def _plan_remote(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
@@ -129,6 +136,14 @@ def _plan_remote(loaded: LoadedModel, mask: Mask, changes: Changes, target: Form
     layout = _lay_out(loaded, mask, drops_sites=True, **more)
     config, code = remote_code.dress_config(_make_config(loaded, layout), loaded, layout, standing)
     return _plan_checkpoint(loaded, target, layout, changes, config, code, standing=standing)
+
+
+def _plan_skipping(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format) -> ExportPlan:
+    changes.refuse_stand_ins(target)
+    skipping.check_obeyed()
+    layout = _lay_out(loaded, mask, drops_sites=True)
+    config = skipping.dress_config(_make_config(loaded, layout), layout)
+    return _plan_checkpoint(loaded, target, layout, changes, config, {})
 
 
 def _plan_checkpoint(
@@ -240,6 +255,7 @@ _PLANNERS: dict[str, Callable[[LoadedModel, Mask, Changes, Format], ExportPlan]]
     "transformers-zeroed": _plan_transformers,
     "deci": _plan_deci,
     "pruned-remote-code": _plan_remote,
+    "transformers-skip": _plan_skipping,
     "gguf": _plan_gguf,
     "mergekit": _plan_mergekit,
     "recipe": _plan_recipe,

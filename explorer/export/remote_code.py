@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
@@ -14,8 +15,10 @@ from explorer.export.stand_in_layout import StandInLayout
 from explorer.export.tensor_layout import Layout
 from explorer.masks import PARTS, Site
 from explorer.model import Architecture, LoadedModel, find_base_type
+from explorer.reading import read_text
 
 _SHIPPED = Path(__file__).parent / "shipped"
+_TOKENIZER = "tokenizer_config.json"
 
 
 def dress_config(
@@ -47,9 +50,9 @@ def dress_config(
         **standing.entries,
     }
     model_type = find_base_type(config["model_type"])
-    names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", f"pruned-{model_type}")
+    names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", f"pruned-{model_type}", _find_inner(loaded.model))
     code = names.write_code(base, base_config, model_type)
-    return {**config, **names.entries, "pruned": pruned}, code
+    return {**config, **names.entries, "pruned": pruned}, code | name_tokenizer(loaded)
 
 
 def _check_sums(architecture: Architecture, changed: list[Site]) -> None:
@@ -76,35 +79,64 @@ def _find_native(made: type) -> str | None:
     return name if getattr(transformers, name, None) in made.__mro__[:2] else None
 
 
+def _find_inner(model: Any) -> str | None:
+    """Name of the class of transformers that a model has inside, without the head; None where that is not one."""
+    inner = type(model.base_model)
+    return None if isinstance(model, inner) else _find_native(inner)
+
+
 @dataclass(frozen=True)
 class Names:
     """What the code that goes into a folder is called.
 
     The model type is one of its own: under a native one those who do not trust the code would get random layers.
+
+    Args:
+        base_inner: transformers' class of the model without its head, if there is one: vLLM and SGLang make such a
+            model, and put attention and a head of their own to it.
     """
 
     module: str
     model: str
     config: str
     model_type: str
+    base_inner: str | None
 
     @property
     def entries(self) -> dict[str, Any]:
         """The entries of config.json that point to the code."""
+        inner = {"AutoModel": f"modeling_{self.module}.Pruned{self.base_inner}"} if self.base_inner else {}
         return {
             "architectures": [self.model],
             "model_type": self.model_type,
             "auto_map": {
                 "AutoConfig": f"configuration_{self.module}.{self.config}",
+                **inner,
                 "AutoModelForCausalLM": f"modeling_{self.module}.{self.model}",
             },
         }
 
     def write_code(self, base: str, base_config: str, base_model_type: str) -> dict[str, str]:
         """Return the two Python files (name -> text), over classes and model type of transformers."""
-        values = asdict(self) | {"base": base, "base_config": base_config, "base_model_type": base_model_type}
-        sources = (f"configuration_{self.module}.py", "modeling.py")
-        texts = [
-            Template((_SHIPPED / f"{name}.txt").read_text(encoding="utf-8")).substitute(values) for name in sources
-        ]
-        return dict(zip((f"configuration_{self.module}.py", f"modeling_{self.module}.py"), texts, strict=True))
+        of = asdict(self) | {"base": base, "base_config": base_config, "base_model_type": base_model_type}
+        of["inner"] = f"Pruned{self.base_inner}"
+
+        def fill(name: str) -> str:
+            return Template((_SHIPPED / f"{name}.py.txt").read_text(encoding="utf-8")).substitute(of)
+
+        modeling = fill("modeling") + (fill("modeling_inner") if self.base_inner else "")
+        configuration = f"configuration_{self.module}"
+        return {f"{configuration}.py": fill(configuration), f"modeling_{self.module}.py": modeling}
+
+
+def name_tokenizer(loaded: LoadedModel) -> dict[str, str]:
+    """Return tokenizer_config.json with the tokenizer's class, by name -> text; nothing where it names one.
+
+    Without it a tokenizer is looked up by the config's model type, for which the code in the folder would have to run.
+    """
+    path = loaded.checkpoint.folder / _TOKENIZER
+    entries = json.loads(read_text(path)) if path.is_file() else {}
+    made = type(loaded.tokenizer)
+    if "tokenizer_class" in entries or "auto_map" in entries or getattr(transformers, made.__name__, None) is not made:
+        return {}
+    return {_TOKENIZER: json.dumps(entries | {"tokenizer_class": made.__name__}, indent=2) + "\n"}

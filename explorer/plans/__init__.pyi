@@ -1,5 +1,5 @@
 from .abilities import Abilities as Abilities, trace_abilities as trace_abilities
-from .budgets import Budget as Budget
+from .budgets import BUDGET_EXAMPLES as BUDGET_EXAMPLES, Budget as Budget
 from .catalogue import METHODS as METHODS
 from .choices import (
     FACTORS as FACTORS,

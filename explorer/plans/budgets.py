@@ -1,4 +1,4 @@
-"""Text -> Budget: how much has to go, by layers, sites, parameters, bytes, KV cache or FLOPs."""
+"""Text -> Budget: how much has to go, by layers, sites, parameters, bytes, KV cache, FLOPs or measured seconds."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from dataclasses import dataclass
 
 from explorer.byte_units import BYTES
 from explorer.errors import PlanError
+from explorer.evaluation import DecodeTimes
 from explorer.masks import NONE, Mask
 from explorer.model import CostModel, Costs
 
-_REMEDY = "Use layers=8, sites=12, parameters=20%, bytes=6GiB, kv=30% or flops=25%"
+#: One of each kind.
+BUDGET_EXAMPLES = ("layers=8", "sites=12", "parameters=20%", "bytes=6GiB", "kv=30%", "flops=25%", "decode=80%")
+
+_REMEDY = f"Use {', '.join(BUDGET_EXAMPLES[:-1])} or {BUDGET_EXAMPLES[-1]}"
 _COUNTED, _SHARED = ("layers", "sites"), ("parameters", "bytes", "kv", "flops")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much has to go: a count, a share of what the whole model needs, or bytes that the weights must fit in.
+    """How much has to go: a count, a share of what the whole model needs, or what the rest must fit in.
 
     Args:
-        of: `layers`, `sites`, `parameters`, `bytes`, `kv` or `flops`.
-        amount: layers or sites to remove, the share to remove in (0, 1), or with `fits` bytes that may stay.
+        of: `layers`, `sites`, `parameters`, `bytes`, `kv`, `flops` or `decode`.
+        amount: layers or sites to remove, the share to remove in (0, 1), or with `fits` what may stay: bytes, or of
+            `decode` a share of the seconds that the whole model takes to decode a token.
         fits: the amount is what may stay.
     """
 
@@ -30,7 +35,9 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read `layers=8`, `sites=12`, `parameters=20%`, `bytes=6GiB`, `kv=30%`, `flops=25%`. Raises PlanError.
+        """Read `layers=8`, `sites=12`, `parameters=20%`, `bytes=6GiB`, `kv=30%`, `flops=25%`, `decode=80%`.
+
+        Raises PlanError: it is none of these.
 
         Numbers have at most 15 digits before and after the point.
         """
@@ -42,12 +49,17 @@ class Budget:
             return cls(of, amount)
         if of in _SHARED and unit == "%" and 0 < amount < 100:
             return cls(of, amount / 100)
+        if of == "decode" and unit == "%" and 0 < amount < 100:
+            return cls(of, amount / 100, fits=True)
         if of == "bytes" and unit in BYTES and amount > 0:
             return cls(of, amount * BYTES[unit], fits=True)
         raise PlanError("Malformed budget", repr(text), _REMEDY)
 
-    def met(self, mask: Mask, cost_model: CostModel, context: int) -> bool:
-        """Tell whether a mask removes enough, at a context of so many tokens."""
+    def met(self, mask: Mask, cost_model: CostModel, context: int, times: DecodeTimes | None = None) -> bool:
+        """Tell whether a mask removes enough, at a context of so many tokens; one of `decode` wants times."""
+        if self.of == "decode":
+            assert times is not None
+            return times.share(mask) <= self.amount
         if self.of == "layers":
             return len(mask.whole_layers) >= self.amount
         if self.of == "sites":

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from explorer.errors import PlanError
+from explorer.evaluation import DecodeTimes, measure_decode_times
 from explorer.masks import PARTS, Mask, find_units, join
 from explorer.measures import (
     Importance,
@@ -109,9 +110,21 @@ class _Planner:
         """What the model's parts cost."""
         return count_parameters(self.loaded.model, self.loaded.architecture)
 
+    @cached_property
+    def decode_times(self) -> DecodeTimes:
+        """What decoding spends on each attention and MLP. Raises PlanError if other work kept coming in between."""
+        times = measure_decode_times(self.loaded, self.progress)
+        if times is None:
+            raise PlanError("Decoding could not be timed", "other work came in between", "Try again, or use flops=25%")
+        return times
+
     def enough(self, mask: Mask) -> bool:
         """Tell whether a mask meets the budget; never, where there is none."""
-        return bool(self.spec.budget) and Budget.parse(self.spec.budget).met(mask, self.cost_model, self.corpus.window)
+        if not self.spec.budget:
+            return False
+        budget = Budget.parse(self.spec.budget)
+        times = self.decode_times if budget.of == "decode" else None
+        return budget.met(mask, self.cost_model, self.corpus.window, times)
 
     def plan(self) -> tuple[Mask, ...]:
         """Return the masks of 0, 1, 2 ... steps."""

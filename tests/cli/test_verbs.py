@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from explorer.cli import main
+from explorer.evaluation import decode_speed
+from explorer.evaluation.decode_speed import DecodeSpeed
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import Mask
 from explorer.measures.catalogue import MEASURES
@@ -63,6 +65,19 @@ def test_plan(run: Command, tiny: Tiny, tmp_path: Path) -> None:
         assert step["parameters"] > 0
     again = run("plan", "--method", "greedy", "--steps", "2")
     assert again["cost"] == answer["cost"]
+
+
+def test_a_budget_of_seconds_is_checked(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(loaded: Any, masks: Any, progress: Any) -> list[DecodeSpeed]:
+        """A token takes 12 seconds, of which each site has one."""
+        rates = [1 / (12 - len(mask.sites)) for mask in masks]
+        return [DecodeSpeed(rate, (0.9 * rate, 1.1 * rate)) for rate in rates]
+
+    monkeypatch.setattr(decode_speed, "measure_decode_speed", take)
+    answer = run("plan", "--method", "deepest", "--budget", "decode=80%")
+    assert [step["mask"] for step in answer["steps"]] == ["none", "2", "1-2"]
+    assert answer["decode"]["share"] == pytest.approx(8 / 12)
+    assert answer["decode"]["share_ci95"] == pytest.approx([8 / 12 * 0.9 / 1.1, 8 / 12 * 1.1 / 0.9])
 
 
 def test_budgets_and_options_reach_the_plan(run: Command) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gguf import GGUFReader
+from gguf import GGUFReader, GGUFValueType
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from explorer.checkpoints.spec import ModelSpec
@@ -197,6 +197,28 @@ def test_patterns_of_sliding_windows_stay_with_their_layers() -> None:
         prune(_fields("gemma2", 6), Mask.parse("2"))
     with pytest.raises(ExportError, match="by a layer's number"):
         prune(_fields("unheard-of", 6), Mask.parse("5"))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
+def test_lists_of_layers_are_in_step_and_others_are_left(architecture: str) -> None:
+    def listed(*values: Any) -> Field:
+        return Field(list(values), GGUFValueType.ARRAY, GGUFValueType.INT32)
+
+    lists = {
+        "attention.head_count": listed(1, 2, 3, 4),
+        "attention.head_count_kv": listed(5, 6, 7, 8),
+        "feed_forward_length": listed(9, 10, 11, 12, 13),  # the last of a layer that predicts further tokens
+        "rope.dimension_sections": listed(1, 1, 2, 0),
+    }
+    fields = {f"{architecture}.{name}": field for name, field in lists.items()}
+    fields |= {f"{architecture}.block_count": Field(4, GGUFValueType.UINT32), "tokenizer.ggml.eot": listed(1, 2, 3, 4)}
+    made = prune(GgufModel(architecture, fields, ()), Mask.parse("0,2"))
+    assert [made.get(name) for name in lists] == [[2, 4], [6, 8], [10, 12], [1, 1, 2, 0]]
+    assert made.fields["tokenizer.ggml.eot"].value == [1, 2, 3, 4]
+    unknown = {**fields, f"{architecture}.unheard.of": listed(1, 2, 3, 4)}
+    with pytest.raises(ExportError, match=f"{architecture}.unheard.of in the file has 4 entries, as many as layers"):
+        prune(GgufModel(architecture, unknown, ()), Mask.parse("0,2"))
+    assert prune(GgufModel(architecture, unknown, ()), Mask()).get("unheard.of") == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("family", "mask", "found"), [

@@ -23,6 +23,7 @@ from transformers import (
 
 from explorer.checkpoints.gguf.names import convert, convert_back
 from explorer.checkpoints.spec import ModelSpec
+from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.variant import Variant
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
@@ -30,6 +31,7 @@ from explorer.export import export, plan_export
 from explorer.export.gguf.convert import encode
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel, load
+from explorer.modifiers import modify
 from explorer.storage.store import Store
 from tests.support import brute_force, variants
 from tests.support.gguf_configs import CONFIGS
@@ -37,7 +39,7 @@ from tests.support.gguf_files import COMMON, LLAMA, load_gguf, write_model
 from tests.support.tiny_models import WINDOW, load_folder, make_model, save
 
 #: Half a step of a block of largest number 1.
-_UNITS = {"F32": 0.0, "F16": 2.0**-11, "BF16": 2.0**-8, "Q8_0": 1 / 200, "Q4_0": 1 / 7, "Q5_1": 1 / 15}
+_UNITS = {"F32": 0.0, "F16": 2.0**-11, "BF16": 2.0**-8, "Q8_0": 1 / 200, "Q4_0": 1 / 7, "Q5_1": 1 / 30, "Q4_1": 1 / 14}
 _SMALL: dict[str, Any] = {**COMMON, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
                           "num_attention_heads": 4}  # fmt: skip
 ARCHITECTURES = {
@@ -118,7 +120,7 @@ def test_safetensors_with_changes_become_gguf(store: Store, tmp_path: Path, name
 
 @pytest.mark.parametrize(("kind", "then"), [
     ("F32", "F32"), ("F16", "F16"), ("BF16", "BF16"), ("Q8_0", "Q8_0"), ("Q4_0", "Q4_0"), ("Q5_1", "Q5_1"),
-    ("Q6_K", "Q8_0"),
+    ("Q4_1", "Q4_1"), ("Q6_K", "Q8_0"),
 ])  # fmt: skip
 @pytest.mark.parametrize("mask", ["1", "2,a1"])
 def test_changed_tensors_keep_their_type_and_others_their_blocks(
@@ -198,6 +200,22 @@ def test_qwen2_files_with_changes_become_deci(store: Store, tmp_path: Path) -> N
     made = export(loaded, variant, tmp_path / "out", corpus, store, format="gguf")
     expected = brute_force.perplexity(variants.overwritten(loaded.checkpoint.folder, variant), corpus.held_out.ids)
     assert made.verification.perplexity_reloaded == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("Q8_0", True), ("Q4_1", False), ("Q5_1", False)])
+def test_zeros_stay_zeros_or_nothing_is_written(store: Store, tmp_path: Path, kind: str, kept: bool) -> None:
+    """A block of q4_1 or q5_1 has a least number and a step, and in general no zero."""
+    plain = load_folder(save(make_model(CONFIGS["llama"]()), tmp_path / "plain"))
+    loaded = _with_blocks(plain, GGMLQuantizationType[kind], tmp_path)
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    variant = modify(loaded, corpus, Mask.parse("1"), [ModifierSpec.parse("magnitude;sparsity=50%")], store)
+    if kept:
+        made = export(loaded, variant, tmp_path / "out", corpus, store, format="gguf")
+        assert made.verification.zeros is not None
+    else:
+        with pytest.raises(ExportError, match="Zeros are not zeros in the file"):
+            export(loaded, variant, tmp_path / "out", corpus, store, format="gguf")
+        assert not (tmp_path / "out").exists()
 
 
 def test_experts_that_share_a_tensor_are_refused(tmp_path: Path) -> None:

@@ -262,12 +262,14 @@ def test_every_format_has_a_purpose_and_commands_that_name_the_folder() -> None:
     assert set(OFFERED) == set(FORMATS)
     folder = '/a b/it\'s "here"'
     for target in FORMATS.values():
-        for language, code in make_commands(target.kind, folder):
+        for language, code in make_commands(target, folder):
             if language == "python":
                 texts = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
                 assert any(str(text).startswith(folder) for text in texts)
             else:
-                assert any(word.startswith(folder) for word in shlex.split(code))
+                words = shlex.split(code)
+                words += [json.loads(word)["model"] for word in words if word.startswith("{")]
+                assert any(word.startswith(folder) for word in words)
 
 
 class FakeHub:

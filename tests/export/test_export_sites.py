@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, dynamic_module_utils
 
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExportError
@@ -87,16 +87,90 @@ def test_deci_is_the_masked_model(wide: LoadedModel, store: Store, tmp_path: Pat
         for layer, block in zip(kept, config["block_configs"], strict=True):
             off = [site in mask.sites and site != first for site in (Site(layer, "attention"), Site(layer, "mlp"))]
             assert [block["attention"]["no_op"], block["ffn"]["no_op"]] == off
-            width = int(2 * (block["ffn"]["ffn_mult"] or 0) * 32 / 3)
-            assert off[1] or width + -width % 256 == 256
+            assert off[1] or _read_width(block["ffn"], 32) == 256
         assert not config["block_configs"][0]["attention"]["no_op"]
         blocks = AutoConfig.from_pretrained(out, trust_remote_code=True).block_configs  # as vLLM reads them
         assert [block.ffn.no_op for block in blocks] == [block["ffn"]["no_op"] for block in config["block_configs"]]
 
 
+def _read_width(ffn: dict[str, Any], hidden: int) -> int:
+    """Width of an MLP as vLLM reads it."""
+    if "ffn_mult" not in ffn:
+        return ffn["intermediate_size"]
+    width = int(2 * ffn["ffn_mult"] * hidden / 3)
+    return width + -width % 256
+
+
+@pytest.mark.parametrize(
+    ("change", "refusing"),
+    [
+        ({"intermediate_size": 48}, ["sglang", "mlx_lm"]),
+        ({"head_dim": 16}, ["mlx_lm"]),
+        ({"intermediate_size": 48, "head_dim": 16}, ["sglang", "mlx_lm"]),
+        ({}, []),
+    ],
+)
+def test_deci_of_other_widths_says_who_does_not_load_it(
+    store: Store, tmp_path: Path, change: dict[str, int], refusing: list[str]
+) -> None:
+    config = WIDE["llama"]()
+    for name, value in change.items():
+        setattr(config, name, value)
+    loaded = load_folder(save(make_model(config), tmp_path / "source"))
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    out = tmp_path / "out"
+    _check(loaded, corpus, store, Mask.parse("0,a1,m2"), "deci", out)
+    written = json.loads((out / "config.json").read_text())
+    assert written["head_dim"] == config.head_dim
+    for block in written["block_configs"]:
+        assert block["ffn"]["no_op"] or _read_width(block["ffn"], 32) == config.intermediate_size
+        assert block["ffn"].get("hidden_act", "silu") == "silu"
+    card = (out / "README.md").read_text()
+    for program, command in (("sglang", "python -m sglang.launch_server"), ("mlx_lm", "mlx_lm.generate")):
+        assert (f"{program} does not load it: " in card) == (program in refusing)
+        assert (command in card) == (program not in refusing)
+    assert "vllm serve . --trust-remote-code" in card
+
+
+@pytest.mark.parametrize("format", ["deci", "pruned-remote-code"])
+def test_the_tokenizer_is_found_without_running_code(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    source = save(make_model(WIDE["llama"]()), tmp_path / "source")
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    del settings["tokenizer_class"]
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    loaded, out = load_folder(source), tmp_path / "out"
+    out.mkdir()
+    plan_export(loaded, Mask.parse("a1"), format).write(out, lambda size: None)
+    written = json.loads((out / "tokenizer_config.json").read_text())
+    assert written == settings | {"tokenizer_class": type(loaded.tokenizer).__name__}
+    monkeypatch.setattr(dynamic_module_utils, "get_class_in_module", None)  # whoever runs code calls this
+    found = AutoTokenizer.from_pretrained(out, trust_remote_code=False)
+    assert type(found) is type(loaded.tokenizer)
+    assert found("the cat sat").input_ids == loaded.tokenizer("the cat sat").input_ids
+
+
 def test_remote_code_is_the_masked_model(loaded: LoadedModel, corpus: Corpus, store: Store, tmp_path: Path) -> None:
     for mask in _masks(loaded.n_layers):
         _check(loaded, corpus, store, mask, "pruned-remote-code", tmp_path / str(mask))
+    _check_without_head(loaded, corpus, mask, tmp_path / str(mask))
+
+
+@torch.no_grad()
+def _check_without_head(loaded: LoadedModel, corpus: Corpus, mask: Mask, folder: Path) -> None:
+    """What vLLM and SGLang make of the config has the masked model's last states, and takes attention of their own."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    assert list(config.auto_map) == ["AutoConfig", "AutoModel", "AutoModelForCausalLM"]  # vLLM wants the config first
+    made = AutoModel.from_config(config, trust_remote_code=True)
+    read, report = AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    assert made.state_dict().keys() == read.state_dict().keys()
+    assert not report["missing_keys"]
+    assert type(made).is_backend_compatible() == type(loaded.model.base_model).is_backend_compatible()
+    ids = torch.from_numpy(corpus.held_out.ids)
+    expected = brute_force.zeroed(loaded.checkpoint.folder, mask).base_model(ids, use_cache=False).last_hidden_state
+    found = read.float().eval()(ids, use_cache=False).last_hidden_state
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("more", ["m1", "a0", "none"])
@@ -185,7 +259,6 @@ def test_no_code_is_run_unless_it_is_trusted(wide: LoadedModel, store: Store, tm
 
 def test_models_that_do_not_map_are_refused(tiny: Any, store: Store, tmp_path: Path) -> None:
     for family, found in (
-        ("llama", "48 wide, no multiple of 256"),
         ("mistral", "sliding window of 8"),
         ("qwen2", "sliding window of 8"),
         ("gpt2", "its type is gpt2"),

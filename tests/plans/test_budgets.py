@@ -7,11 +7,17 @@ import math
 import pytest
 
 from explorer.errors import PlanError
-from explorer.masks.mask import Mask
+from explorer.evaluation import decode_speed
+from explorer.evaluation.decode_speed import DecodeSpeed
+from explorer.masks.mask import PARTS, Mask, Site
 from explorer.model.cost_model import CostModel
 from explorer.model.loading import LoadedModel
 from explorer.model.parameter_counts import count_parameters
 from explorer.plans.budgets import Budget
+from explorer.plans.make import make_plan
+from explorer.plans.plan import PlanSpec
+from explorer.storage.store import Store
+from explorer.text.windows import Corpus
 
 CONTEXT = 24
 
@@ -30,7 +36,8 @@ def met(text: str, mask: str, cost_model: CostModel) -> bool:
     [("layers=8", Budget("layers", 8)), ("sites=12", Budget("sites", 12)),
      (" parameters=20% ", Budget("parameters", 0.2)),
      ("bytes=6GiB", Budget("bytes", 6 * 2**30, True)), ("bytes=1.5GB", Budget("bytes", 1.5e9, True)),
-     ("bytes=30%", Budget("bytes", 0.3)), ("kv=30%", Budget("kv", 0.3)), ("flops=2.5%", Budget("flops", 0.025))],
+     ("bytes=30%", Budget("bytes", 0.3)), ("kv=30%", Budget("kv", 0.3)), ("flops=2.5%", Budget("flops", 0.025)),
+     ("decode=80%", Budget("decode", 0.8, True))],
 )  # fmt: skip
 def test_budgets_are_read(text: str, expected: Budget) -> None:
     found = Budget.parse(text)
@@ -42,6 +49,7 @@ def test_budgets_are_read(text: str, expected: Budget) -> None:
     "text",
     ["", "layers", "layers=", "layers=0", "layers=1.5", "layers=10%", "sites=-2", "parameters=0%", "parameters=100%",
      "parameters=20", "parameters=1e9", "bytes=6", "bytes=6XB", "bytes=0GiB", "kv=2GiB", "speed=20%", "kv=nan%",
+     "decode=80", "decode=100%",
      "layers=8 9"],
 )  # fmt: skip
 def test_malformed_budgets_are_one_line(text: str) -> None:
@@ -91,3 +99,59 @@ def test_shares_that_come_out_even_are_met(n_layers: int) -> None:
         for gone in (enough - 1, enough):
             mask = Mask.parse(f"a0-{gone - 1}" if gone else "none")
             assert met(f"kv={percent}%", str(mask), even) == (gone == enough), (percent, gone)
+
+
+def _take(mask: Mask) -> float:
+    """Seconds of a token where an attention takes 2, and an MLP of an even layer 3, of an odd one 5."""
+    return 10 + sum(2 if part == "attention" else (3, 5)[layer % 2] for layer in range(4) for part in _on(mask, layer))
+
+
+def _on(mask: Mask, layer: int) -> list[str]:
+    return [part for part, off in zip(PARTS, mask.off(layer), strict=True) if not off]
+
+
+def _decode(loaded: LoadedModel, masks: list[Mask], progress: object) -> list[DecodeSpeed | None]:
+    return [DecodeSpeed(1 / _take(mask), (0.9 / _take(mask), 1.1 / _take(mask))) for mask in masks]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, llama: LoadedModel) -> None:
+    """A model whose even and odd layers are not alike, and take their time."""
+    monkeypatch.setattr(decode_speed, "measure_decode_speed", _decode)
+    kind = CostModel.kind
+    monkeypatch.setattr(CostModel, "kind", lambda self, layer: (layer % 2, *kind(self, layer)))
+
+
+@pytest.mark.usefixtures("clock")
+def test_sites_take_what_a_token_is_quicker_without_them(llama: LoadedModel) -> None:
+    found = decode_speed.measure_decode_times(llama)
+    assert found is not None
+    assert found.whole == pytest.approx(10 + 4 * 2 + 2 * 3 + 2 * 5)
+    assert {site: round(seconds, 9) for site, seconds in found.sites.items()} == {
+        Site(layer, part): 2 if part == "attention" else (3, 5)[layer % 2] for layer in range(4) for part in PARTS
+    }
+    assert found.share(Mask.parse("1,m2")) == pytest.approx(_take(Mask.parse("1,m2")) / found.whole)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_plan_ends_where_decoding_takes_no_more_than_asked(llama: LoadedModel, llama_corpus: Corpus) -> None:
+    for percent in (95, 70, 52):
+        plan = make_plan(llama, llama_corpus, PlanSpec.parse(f"deepest;budget=decode={percent}%"), Store(None))
+        shares = [_take(mask) / _take(Mask()) for mask in plan.masks]
+        assert shares[-1] <= percent / 100 < shares[-2]
+    with pytest.raises(PlanError, match="The budget cannot be met"):
+        make_plan(llama, llama_corpus, PlanSpec.parse("deepest;budget=decode=20%"), Store(None))
+
+
+def test_with_other_work_in_between_there_is_no_budget_of_seconds(
+    llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_speed, "measure_decode_speed", lambda loaded, masks, progress: [None] * len(masks))
+    with pytest.raises(PlanError, match="other work came in between"):
+        make_plan(llama, llama_corpus, PlanSpec.parse("deepest;budget=decode=80%"), Store(None))
+
+
+def test_what_is_left_out_to_time_it_leaves_an_attention(llama: LoadedModel) -> None:
+    left_out = decode_speed._group(llama)
+    assert [str(mask) for mask in left_out] == ["a1-3", "m0-3"]
+    assert [str(mask) for mask in left_out.values()] == ["a0-3", "m0-3"]

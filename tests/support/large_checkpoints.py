@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from explorer.checkpoints.resolve import Checkpoint
+from explorer.checkpoints.spec import ModelSpec
+from explorer.model.architecture import find_architecture
+from explorer.model.batch_shape import BatchShape
+from explorer.model.loading import LoadedModel
+from explorer.model.wrappers import ModelWrappers
 from tests.support.tiny_models import REPOSITORY, VOCABULARY, make_tokenizer
 
 
@@ -115,3 +122,57 @@ def work_apart(
     done = subprocess.run([*command, str(tokens), dtype, str(threads)], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+#: A Llama of 70 billion parameters in bfloat16.
+_70B: dict[str, Any] = {
+    "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
+    "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 8192, "tie_word_embeddings": False,
+    "bos_token_id": 128000, "eos_token_id": 128001, "architectures": ["LlamaForCausalLM"], "dtype": "bfloat16",
+}  # fmt: skip
+
+
+def write_holes(folder: Path, files: int = 30) -> Path:
+    """Write the checkpoint of a Llama of 70 billion parameters: headers, and holes where weights would be."""
+    folder.mkdir(parents=True)
+    config = LlamaConfig(**_70B)
+    config.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    with torch.device("meta"):
+        tensors = list(LlamaForCausalLM(config).state_dict().items())
+    index: dict[str, str] = {}
+    for number in range(files):
+        name, header, offset = f"model-{number + 1:05}-of-{files:05}.safetensors", {}, 0
+        for tensor, weight in tensors[number::files]:
+            size = 2 * weight.numel()
+            header[tensor] = {"dtype": "BF16", "shape": list(weight.shape), "data_offsets": [offset, offset + size]}
+            offset, index[tensor] = offset + size, name
+        text = json.dumps(header).encode()
+        with (folder / name).open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            file.truncate(8 + len(text) + offset)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    return folder
+
+
+def load_on_meta(folder: Path) -> LoadedModel:
+    """Load a Llama's checkpoint but for its weights, which planning an export does not read.
+
+    The model is on torch's meta device; what is wrapped, for it has to run, is as deep and very narrow.
+    """
+    config = LlamaConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = LlamaForCausalLM._from_config(config, dtype=config.dtype)
+    narrow: dict[str, Any] = {
+        "hidden_size": 4,
+        "intermediate_size": 4,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    narrow |= {"head_dim": 2, "vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": None}
+    twin = LlamaForCausalLM(LlamaConfig(**config.to_dict() | narrow))
+    architecture = find_architecture(model)
+    return LoadedModel(
+        ModelSpec(str(folder)), Checkpoint(str(folder), folder), model, make_tokenizer(), architecture,
+        ModelWrappers(twin.eval(), architecture), False, "", BatchShape(torch.device("cpu"), 1),
+    )  # fmt: skip

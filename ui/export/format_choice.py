@@ -5,17 +5,20 @@ from __future__ import annotations
 import streamlit as st
 
 from explorer.execution import ExportPreview
-from explorer.export import FORMATS, WRITTEN_AS_TEXT, Exported, make_commands
+from explorer.export import FORMATS, WRITTEN_AS_TEXT, Drafting, Exported, describe_timings, make_commands
 from ui.parts import define, describe_bytes, escape_markdown
 
 #: What one may want, and the formats for it: the first that takes the mask is offered, the others beside it.
 PURPOSES = {
     "Fine-tune or serve it as its own architecture": ("transformers",),
     "Serve it with vLLM, SGLang or MLX, with real savings": ("deci",),
-    "Fine-tune or run it in transformers, with real savings": ("pruned-remote-code",),
+    "Fine-tune or run it in transformers, or serve any family, with real savings": ("pruned-remote-code",),
+    "Load it in transformers without its code, with real savings": ("transformers-skip",),
     "Run it with llama.cpp": ("gguf", "gguf-q8_0", "gguf-f16", "gguf-bf16"),
     "Load it anywhere, without savings for single attention and MLPs": ("transformers-zeroed",),
     "Train its adapter on, with PEFT": ("adapter",),
+    "Let it draft for the original, in transformers or vLLM": ("draft",),
+    "Let it draft for the original, in llama.cpp": ("draft-gguf",),
     "Build it with mergekit": ("mergekit",),
     "Share what was removed and measured": ("recipe",),
 }
@@ -81,7 +84,30 @@ def draw_exported(made: Exported) -> None:
         if proof.llama_cpp is not None:
             words += f" Perplexity by llama.cpp: {proof.llama_cpp:.4f}."
         st.caption(escape_markdown(words))
-    for language, code in make_commands(made.format.kind, str(made.out)):
+    if (benchmark := made.evidence.benchmark) is not None:
+        st.caption(escape_markdown(f"Reloaded, and timed in turns with the whole model on {benchmark.machine}."))
+        st.markdown("\n".join(describe_timings(benchmark)))
+    draft = made.evidence.draft
+    if draft is not None:
+        _draw_draft(draft)
+    drafted = 1 if draft is None else draft.drafted
+    for language, code in make_commands(made.format, str(made.out), made.original, drafted):
         st.code(code, language=language)
     st.caption("The same export from the command line")
     st.code(made.command, language="bash")
+
+
+def _draw_draft(draft: Drafting) -> None:
+    """Draw what it is worth as a draft for the original, expected and measured."""
+    left, middle, right = st.columns(3)
+    left.metric("Expected acceptance", f"{draft.acceptance:.0%}")
+    middle.metric("Speed-up, predicted", _describe_times(draft.speed_up))
+    right.metric("Speed-up, measured", _describe_times(None if draft.assisted is None else draft.assisted.speed_up))
+    words = f"With {draft.drafted} tokens drafted at once. " + define("expected acceptance")
+    if (measured := draft.assisted) is not None:
+        words += f" Of {measured.tokens} tokens written with its help {measured.same} are the original's own."
+    st.caption(escape_markdown(words))
+
+
+def _describe_times(times: float | None) -> str:
+    return "not measured" if times is None else f"{times:.2f} times"

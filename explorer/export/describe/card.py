@@ -13,8 +13,10 @@ from explorer.evaluation import DecodeSpeed, Score
 from explorer.export.describe.commands import describe_loading
 from explorer.export.describe.provenance import Provenance
 from explorer.export.describe.recipe import Recipe
+from explorer.export.draft import Drafting
 from explorer.export.export_plan import ExportPlan
 from explorer.export.measurements import ExportMeasurements, Verification
+from explorer.export.timings import Benchmark, describe_timings
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.numerics import Interval
@@ -91,8 +93,10 @@ def make_card(
             "sequence, by Layer Redundancy Explorer on the machine that made this.",
         ],
         [_describe_proof(found.proof, bool(variant.deltas))],
+        _describe_benchmark(found.benchmark),
+        _describe_draft(found.draft),
         ["## Loading it"],
-        *describe_loading(target.kind),
+        *describe_loading(target, origin.base or name, found.draft.drafted if found.draft else 1),
         ["## Limits"],
         _limits(planned, found, variant),
         ["## Made by"],
@@ -132,6 +136,36 @@ def _describe_delta(delta: Delta, losses: tuple[float, float]) -> str:
     if trained := made.trained:
         words += f", {trained.steps:,} steps over {trained.tokens:,} tokens, the checkpoint at {trained.kept:,} kept"
     return f"{words}: held-out loss {losses[0]:.4f} before, {losses[1]:.4f} after, nats a token."
+
+
+def _describe_benchmark(benchmark: Benchmark | None) -> list[str]:
+    """Show how fast the whole model and what was written are, as reloaded."""
+    if benchmark is None:
+        return []
+    return [
+        f"Reloaded and timed in turns with the whole model on {benchmark.machine}:",
+        "",
+        *describe_timings(benchmark),
+    ]
+
+
+def _describe_draft(draft: Drafting | None) -> list[str]:
+    """Say what it is worth as a draft for the original, expected and measured."""
+    if draft is None:
+        return []
+    words = (
+        f"As a draft for the original: {draft.acceptance:.0%} of its tokens are expected to be taken on the held-out "
+        f"windows, when the original samples; {draft.drafted} at once is best"
+    )
+    words += "." if draft.speed_up is None else f", predicted to write {draft.speed_up:.2f} times as fast."
+    if (measured := draft.assisted) is None:
+        return [f"{words} transformers' assisted generation was not measured."]
+    same = "the same as" if measured.same == measured.tokens else f"for {measured.same} tokens the same as"
+    fast = "" if measured.speed_up is None else f"{measured.speed_up:.2f} times as fast as the original alone, "
+    return [
+        f"{words} Measured by transformers' assisted generation, greedy: {fast}{measured.per_pass:.2f} tokens for each "
+        f"pass of the original. The {measured.tokens} tokens written so are {same} the original's own."
+    ]
 
 
 def _describe_zeros(proof: Verification | None) -> list[str]:
@@ -216,7 +250,7 @@ def _describe_proof(proof: Verification | None, changed: bool) -> str:
 
 
 def _limits(planned: ExportPlan, found: ExportMeasurements, variant: Mask | Variant) -> list[str]:
-    windows = len(found.score.nll)
+    windows, target = len(found.score.nll), planned.format
     return [
         f"- Perplexity was measured on {windows} window{'s' * (windows != 1)} of one text; nothing else was.",
         "- Nothing was trained after the removal" + (" but what is named above." if variant.deltas else "."),
@@ -225,7 +259,7 @@ def _limits(planned: ExportPlan, found: ExportMeasurements, variant: Mask | Vari
         *(["- Weights are rounded to the type of the file's blocks."] if planned.lossy else []),
         *(
             ["- The code in this folder runs when it is loaded with trust_remote_code=True; read it first."]
-            if planned.format.kind in ("deci", "pruned-remote-code")
+            if target.brings_code
             else []
         ),
     ]

@@ -33,6 +33,12 @@ _ALIKE = frozenset(
 _EVERY = {"gemma3": 6, "gemma2": 2, "gpt-oss": 2, "cohere2": 4, "smollm3": 4}
 _SAYS = frozenset({"gemma3"})
 
+#: Keys that may hold one entry a layer, and such that hold a list for other reasons.
+_PER_LAYER = frozenset(
+    {"attention.head_count", "attention.head_count_kv", "attention.sliding_window_pattern", "feed_forward_length"}
+)
+_OTHER_LISTS = frozenset({"rope.dimension_sections"})
+
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
 _TINY = 32  # rows of an MLP that is off: a block of every quantized type's width
 
@@ -44,16 +50,24 @@ def prune(model: GgufModel, mask: Mask) -> GgufModel:
     model = _keep_pattern(model, kept)
     if not only_whole_layers(mask):
         model = _as_deci(model, n_layers)
-    fields = {
-        name: replace(field, value=[field.value[layer] for layer in kept])
-        if name.startswith(model.architecture + ".") and isinstance(field.value, list) and len(field.value) == n_layers
-        else field
-        for name, field in model.fields.items()
-    }
+    fields = {name: _slice(model.architecture, name, field, kept, n_layers) for name, field in model.fields.items()}
     tensors = [made for tensor in model.tensors for made in _place(model, tensor, mask, kept)]
     pruned = replace(model, fields=fields, tensors=tuple(tensors))
     pruned = pruned.with_fields(block_count=Field(len(kept), GGUFValueType.UINT32))
     return pruned if only_whole_layers(mask) else _count_heads(pruned, mask, kept)
+
+
+def _slice(architecture: str, name: str, field: Field, kept: list[int], n_layers: int) -> Field:
+    """Return a value for the layers that stay. Raises ExportError for a list of as many entries that is not known."""
+    own = name.removeprefix(f"{architecture}.")
+    if own == name or own in _OTHER_LISTS or not isinstance(field.value, list) or len(kept) == n_layers:
+        return field
+    if own in _PER_LAYER and len(field.value) >= n_layers:
+        return replace(field, value=[field.value[layer] for layer in kept])
+    if len(field.value) == n_layers:
+        found = f"{name} in the file has {n_layers} entries, as many as layers"
+        raise ExportError("Layers cannot be dropped exactly", found, "Use --format transformers")
+    return field
 
 
 def _keep_pattern(model: GgufModel, kept: list[int]) -> GgufModel:

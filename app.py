@@ -1,8 +1,8 @@
 """The dashboard's entry: for `streamlit run` the guarded application, for a session the pages in the flow's order."""
 
 import streamlit as st
-from streamlit import runtime
 
+from ui.live import draw_uncaught, get_engine
 from ui.serving import serving
 
 
@@ -26,7 +26,7 @@ def draw() -> None:
     page.run()
 
 
-if runtime.exists():
+if __name__ == "__main__":
     draw()
 else:
-    app = st.App(__file__, **serving())
+    app = st.App(__file__, on_script_error=draw_uncaught, **serving(get_engine, lambda: get_engine().health()))

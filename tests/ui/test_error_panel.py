@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
+
 import pytest
-from streamlit import error_util
 from streamlit.testing.v1 import AppTest
 
-from ui.live import streamlit_internals
+from ui.live.error_panel import draw_uncaught
 
 SCRIPT = """
 import streamlit as st
@@ -90,16 +91,18 @@ from ui.live import error_panel
 error_panel.st.page_link = lambda page, label: st.caption(f"to {page}")
 
 def fail():
-    raise ZeroDivisionError("of a callback")
+    try:
+        raise ZeroDivisionError("of a callback")
+    except ZeroDivisionError as error:  # what `st.App` does with what a callback raises
+        assert error_panel.draw_uncaught(error)
 
-st.button("Fail", on_click=fail)
+if st.button("Fail"):
+    fail()
 st.text("drawn")
 """
 
 
 def test_what_a_callback_raises_is_said_in_our_words() -> None:
-    streamlit_internals.correct_runs()
-    assert error_util.show_uncaught_app_exception is streamlit_internals.draw_uncaught  # type: ignore[comparison-overlap]
     app = AppTest.from_string(CALLBACK, default_timeout=60).run()
     app.button[0].click().run()
     assert not app.exception
@@ -108,3 +111,18 @@ def test_what_a_callback_raises_is_said_in_our_words() -> None:
     assert [each.label for each in app.button][-1] == "Try again"
     app.button[-1].click().run()
     assert texts(app) == ["drawn"]
+
+
+def test_showing_an_error_is_no_error_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: BaseException, name: str) -> None:
+        raise KeyError(name)
+
+    monkeypatch.setattr("ui.live.error_panel.draw_broken", fail)
+    assert draw_uncaught(ZeroDivisionError())
+
+
+def test_the_served_application_shows_what_a_callback_raises_that_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr("streamlit.App", lambda script, **options: given.update(options))
+    runpy.run_path("app.py", run_name="app")
+    assert given["on_script_error"] is draw_uncaught

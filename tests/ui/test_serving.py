@@ -10,11 +10,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ui.serving import health
 from ui.serving.connections import Connections
 from ui.serving.door import Door, read_host
 from ui.serving.guard import Guard
-from ui.serving.health import tell_health
+from ui.serving.health import Health, telling_health
 
 STREAM = "ws://{}/_stcore/stream"  # the client itself would ask another host
 TOKEN = "the-token-of-this-test"
@@ -28,14 +27,19 @@ async def _say(socket: WebSocket) -> None:
         await socket.send_text(f"heard {word}")
 
 
-def make_client(door: Door, url: str, connections: Connections | None = None) -> TestClient:
+HEALTH: Health = {"ok": True, "queued": 0, "busy": False}
+
+
+def make_client(door: Door, url: str, health: Health = HEALTH) -> TestClient:
     """A client of a guarded application that answers to everything."""
+    tell_health = telling_health(lambda: health)
     routes = [
         Route("/healthz", tell_health),
+        Route("/api/health", tell_health),
         Route("/{path:path}", lambda request: PlainTextResponse("inside"), methods=["GET", "PUT"]),
         WebSocketRoute("/_stcore/stream", _say),
     ]
-    guard = Middleware(Guard, door=door, connections=connections or Connections(8, 8, 60.0))
+    guard = Middleware(Guard, door=door, connections=Connections(8, 8, 60.0))
     return TestClient(Starlette(routes=routes, middleware=[guard]), base_url=url)
 
 
@@ -215,16 +219,15 @@ def test_a_request_from_outside_asks_for_the_token_even_of_a_local_server() -> N
     assert Door.of("127.0.0.1", {"EXPLORER_ALLOWED_HOSTS": "lab.example"}).asks_token("lab.example", "127.0.0.1")
 
 
-def test_health_is_told_in_full_to_those_who_may_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_sources", [])
-    with make_client(OPEN, "http://lab.example") as client:
-        assert client.get("/healthz").json() == {"ok": True}
-        known = {"Authorization": f"Bearer {TOKEN}"}
-        assert client.get("/healthz", headers=known).json() == {"ok": True, "queued": 0, "busy": False}
-        health.report_by(lambda: {"ok": False, "queued": 3, "busy": True})
-        ill = client.get("/healthz", headers=known)
-        assert (ill.status_code, ill.json()) == (503, {"ok": False, "queued": 3, "busy": True})
-        assert client.get("/healthz").json() == {"ok": False}
+@pytest.mark.parametrize("path", ["/healthz", "/api/health"])
+def test_health_is_told_in_full_to_those_who_may_come_in(path: str) -> None:
+    ill: Health = {"ok": False, "queued": 3, "busy": True}
+    known = {"Authorization": f"Bearer {TOKEN}"}
+    for health, status in ((HEALTH, 200), (ill, 503)):
+        with make_client(OPEN, "http://lab.example", health) as client:
+            stranger, told = client.get(path), client.get(path, headers=known)
+            assert (stranger.status_code, stranger.json()) == (status, {"ok": health["ok"]})
+            assert (told.status_code, told.json()) == (status, health)
 
 
 def test_strangers_keep_no_connection() -> None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
-import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.execution import Engine
 from ui.live.live_panels import get_watchers
-from ui.serving import report_by
+
+_made: list[Engine] = []
+_making = threading.Lock()
 
 
-@st.cache_resource(show_spinner=False)
 def get_engine() -> Engine:
-    """Return the one engine of this server."""
-    cache = Path(os.environ.get("EXPLORER_CACHE") or "cache")
-    engine = Engine(cache, runtime.get_instance().is_active_session, get_watchers().changed)
-    report_by(engine.health)
-    return engine
+    """Return the one engine of this server: the first call, before it listens, makes it."""
+    with _making:
+        if not _made:
+            cache = Path(os.environ.get("EXPLORER_CACHE") or "cache")
+            _made.append(Engine(cache, runtime.get_instance().is_active_session, get_watchers().changed))
+        return _made[0]
 
 
 def get_owner() -> str:

@@ -25,9 +25,10 @@ def draw_broken(error: BaseException, name: str) -> None:
         st.page_link("pages/overview.py", label="Overview")
 
 
-def draw_uncaught(error: BaseException) -> None:
-    """Draw what nothing on the page met, as an error of a callback; Streamlit has logged it."""
+def draw_uncaught(error: Exception) -> bool:
+    """Draw what nothing on the page met, as an error of a callback, and tell that this was done; it has been logged."""
     try:
         draw_broken(error, "page")
     except Exception as another:  # showing an error must not be another one
         explain(another)
+    return True

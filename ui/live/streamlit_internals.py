@@ -11,14 +11,12 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from typing import Any
 
-from streamlit import error_util, runtime
+from streamlit import runtime
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.runtime import Runtime
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
-
-from ui.live.error_panel import draw_uncaught
 
 _PATIENCE = 5.0  # seconds that a run waits for the event loop at most, should the server be going down
 
@@ -74,13 +72,12 @@ class Session:
 
 
 def correct_runs() -> None:
-    """Correct what a run draws, where a session stays, and how errors are shown; once is enough."""
+    """Correct what a run draws, and where a session stays; once is enough."""
     if not hasattr(ScriptRunner, "corrected"):
         ScriptRunner.corrected = True  # type: ignore[attr-defined]
         ScriptRunner._run_script = end_whole(ScriptRunner._run_script)  # type: ignore[assignment, method-assign]
         AppSession.request_rerun = stay_on_page(AppSession.request_rerun)  # type: ignore[assignment, method-assign]
         Runtime._send_message = send_to_present(Runtime._send_message)  # type: ignore[assignment, method-assign]
-        error_util.show_uncaught_app_exception = draw_uncaught  # type: ignore[assignment]
 
 
 def end_whole(run_script: Callable[[ScriptRunner, RerunData], None]) -> Callable[[ScriptRunner, RerunData], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,20 +17,27 @@ from ui.serving.arrivals import Arrivals
 from ui.serving.connections import Connections, Seldom, raise_limit
 from ui.serving.door import Door
 from ui.serving.guard import Guard
-from ui.serving.health import report_by, tell_health
+from ui.serving.health import Health, telling_health
 
-__all__ = ["report_by", "serving"]
+__all__ = ["serving"]
 
 
-def serving() -> dict[str, Any]:
-    """Return what `st.App` takes beside the script: the guard before every request, and the health route."""
+def serving(start: Callable[[], object], health: Callable[[], Health]) -> dict[str, Any]:
+    """Return what `st.App` takes beside the script: the guard before every request, and the health route.
+
+    Args:
+        start: makes what works, before the server listens.
+        health: tells how that does.
+    """
     door = Door.of(st.get_option("server.address"))
     descriptors = raise_limit()
     connections, arrivals = Connections.of(descriptors), Arrivals.of(descriptors)
+    tell_health = telling_health(health)
 
     @asynccontextmanager
     async def lifespan(app: st.App) -> AsyncIterator[None]:
         _quieten()
+        await asyncio.to_thread(start)
         arrivals.stand_before(asyncio.get_running_loop())  # the server listens after this
         print(door.greet(st.get_option("server.port"), bool(st.get_option("server.sslCertFile"))), flush=True)
         tidying = asyncio.create_task(connections.tidy())
@@ -39,7 +46,7 @@ def serving() -> dict[str, Any]:
 
     return {
         "middleware": [Middleware(Guard, door=door, connections=connections)],
-        "routes": [Route("/healthz", tell_health, methods=["GET"])],
+        "routes": [Route(path, tell_health, methods=["GET"]) for path in ("/healthz", "/api/health")],
         "lifespan": lifespan,
     }
 

@@ -16,7 +16,7 @@ from ui.serving.door import Door, read_host
 from ui.serving.refusal import Refusal, refuse_host, refuse_origin, refuse_stranger
 
 #: Routes that tell only whether the server is well.
-_OPEN = frozenset({"/healthz", "/_stcore/health"})
+_OPEN = frozenset({"/healthz", "/api/health", "/_stcore/health"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

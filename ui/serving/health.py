@@ -1,8 +1,8 @@
-"""Is the server well: whether it works, how much waits, and whether anything runs."""
+"""Is the server well: whether it works, how much waits, whether anything runs, and when the worker was heard from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -10,23 +10,17 @@ from starlette.responses import JSONResponse
 
 Health = dict[str, Any]
 
-_sources: list[Callable[[], Health]] = []
 
+def telling_health(look: Callable[[], Health]) -> Callable[[Request], Awaitable[JSONResponse]]:
+    """Make the answer to who asks for the health: JSON, and 503 if it is bad; a stranger hears only whether it is good.
 
-def report_by(source: Callable[[], Health]) -> None:
-    """Have the health told by a function that returns `ok`, `queued` and `busy`, instead of any before it."""
-    _sources[:] = [source]
+    Args:
+        look: returns the worker's health, with `ok`.
+    """
 
+    async def tell(request: Request) -> JSONResponse:
+        found = look()
+        told = found if request.scope.get("known", True) else {"ok": found["ok"]}
+        return JSONResponse(told, 200 if found["ok"] else 503, {"Cache-Control": "no-store"})
 
-def look() -> Health:
-    """Return the health: of a server that was not used yet, good and idle."""
-    if not _sources:
-        return {"ok": True, "queued": 0, "busy": False}
-    return _sources[0]()
-
-
-async def tell_health(request: Request) -> JSONResponse:
-    """Answer with the health as JSON, and 503 if it is bad; a stranger hears only whether it is good."""
-    found = look()
-    told = found if request.scope.get("known", True) else {"ok": found["ok"]}
-    return JSONResponse(told, 200 if found["ok"] else 503, {"Cache-Control": "no-store"})
+    return tell

@@ -74,6 +74,7 @@ def test_a_budget_of_seconds_is_checked(run: Command, monkeypatch: pytest.Monkey
         return [DecodeSpeed(rate, (0.9 * rate, 1.1 * rate)) for rate in rates]
 
     monkeypatch.setattr(decode_speed, "measure_decode_speed", take)
+    monkeypatch.setattr("explorer.evaluation.measure_decode_speed", take)
     answer = run("plan", "--method", "deepest", "--budget", "decode=80%")
     assert [step["mask"] for step in answer["steps"]] == ["none", "2", "1-2"]
     assert answer["decode"]["share"] == pytest.approx(8 / 12)

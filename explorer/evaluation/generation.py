@@ -18,7 +18,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
-from transformers.cache_utils import DummyLayer
+from transformers.cache_utils import DummyLayer, LinearAttentionCacheLayerMixin, LinearAttentionLayer
 from transformers.generation.streamers import BaseStreamer
 
 from explorer.deltas import Variant
@@ -26,7 +26,7 @@ from explorer.errors import TextError, UnsupportedModel
 from explorer.evaluation.samples import Sample
 from explorer.evaluation.token_streaming import Listener, TextSoFar, TokenTimes
 from explorer.masks import Mask
-from explorer.model import LoadedModel, refusing_failures
+from explorer.model import LoadedModel, keeps_state_alone, refusing_failures
 from explorer.stopwatch import timing
 from explorer.text import ChatTemplate, check_ids, decode, encode
 
@@ -218,16 +218,25 @@ def _pass_cache(loaded: LoadedModel, mask: Mask) -> dict[str, Any]:
 def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
     """Make a cache that holds nothing for attention that is off, and keeps every layer's index.
 
-    With all attention off, or all that keeps a state, one empty layer stays, to be asked for its length or state.
+    With all attention off, or all that keeps a state, one empty layer stays, to be asked for its length or state. What
+    a convolution of the MLP keeps beside attention stays too.
     """
     cache = DynamicCache(config=loaded.model.config)
+    alone = [keeps_state_alone(layer) for layer in cache.layers]
     off = [layer for layer in range(loaded.n_layers) if mask.off(layer)[0]]
-    last = {keeps_state: layer for layer, keeps_state in enumerate(cache.is_linear)}
-    on = {keeps_state for layer, keeps_state in enumerate(cache.is_linear) if layer not in off}
+    last = {keeps_state: layer for layer, keeps_state in enumerate(alone)}
+    on = {keeps_state for layer, keeps_state in enumerate(alone) if layer not in off}
     for layer in off:
-        if cache.is_linear[layer] in on or last[cache.is_linear[layer]] != layer:
-            cache.layers[layer] = DummyLayer()
+        if alone[layer] in on or last[alone[layer]] != layer:
+            cache.layers[layer] = _empty(cache.layers[layer], mask.off(layer)[1])
     return cache
+
+
+def _empty(layer: Any, mlp_off: bool) -> Any:
+    """Return what holds no tokens in place of a cache's layer, whose MLP may keep a state there."""
+    if mlp_off or not isinstance(layer, LinearAttentionCacheLayerMixin) or keeps_state_alone(layer):
+        return DummyLayer()
+    return LinearAttentionLayer(number_of_states=layer.number_of_states)
 
 
 def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:

@@ -88,7 +88,7 @@ def _run_twin(model: Any) -> tuple[Any, Any, list[int]] | None:
 
 
 def _read_layers(config: Any, cache: Any, widths: list[int]) -> tuple[LayerCacheEntry, ...]:
-    attends = [not linear for linear in cache.is_linear]
+    attends = [not keeps_state_alone(layer) for layer in cache.layers]
     found = _share_out(widths, attends, [_count_entries(layer) > 2 for layer in cache.layers])
     return tuple(
         LayerCacheEntry(
@@ -99,6 +99,13 @@ def _read_layers(config: Any, cache: Any, widths: list[int]) -> tuple[LayerCache
         )
         for number, layer in enumerate(cache.layers)
     )
+
+
+def keeps_state_alone(layer: Any) -> bool:
+    """Tell whether a layer of transformers' cache holds a state in place of tokens, not beside them."""
+    from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
+
+    return isinstance(layer, LinearAttentionCacheLayerMixin) and not isinstance(layer, DynamicLayer)
 
 
 def _share_out(widths: list[int], *candidates: list[bool]) -> list[int] | None:

@@ -7,7 +7,10 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 from tests.support.tiny_models import VOCABULARY
 
@@ -16,17 +19,8 @@ LAYERS = 4
 #: Model types of the causal mapping.
 CAUSAL = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
-#: Image-text classes that are tried, under their model types.
-# fmt: off
-IMAGE_TEXT = (
-    "aria", "aya_vision", "cohere2_vision", "deepseek_vl", "ernie4_5_vl_moe", "fast_vlm", "gemma3",
-    "gemma3n", "gemma4", "glm46v", "glm4v", "glm4v_moe", "glm_ocr", "got_ocr2",
-    "granite4_vision", "idefics2", "idefics3", "internvl", "janus", "lfm2_vl", "llama4",
-    "llava", "llava_next", "llava_onevision", "mistral3", "mllama", "muse_glimmer", "ovis2",
-    "paddleocr_vl", "paligemma", "perception_lm", "qwen2_5_vl", "qwen2_vl", "qwen3_5", "qwen3_5_moe",
-    "qwen3_vl", "qwen3_vl_moe", "smolvlm", "video_llama_3", "vipllava",
-)
-# fmt: on
+#: Model types of the image-text mapping.
+IMAGE_TEXT = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
 
 _NUMBERS: dict[tuple[str, ...], int] = {
     ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "depth", "encoder_layers"): LAYERS,

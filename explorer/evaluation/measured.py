@@ -10,7 +10,7 @@ import numpy as np
 from explorer.deltas import ModifierSpec, Variant, read_modifiers, write_modifiers
 from explorer.evaluation.scores import Score
 from explorer.masks import NONE, Mask
-from explorer.model import LoadedModel
+from explorer.model import LoadedModel, is_packed
 from explorer.storage import Store
 from explorer.text import Corpus, Split
 
@@ -36,8 +36,10 @@ class Measured:
 
 def note_variant(loaded: LoadedModel, variant: Variant, store: Store) -> None:
     """Note in the store what a variant is: a key of digests does not tell."""
-    changed = {(layer, name) for delta in variant.deltas for layer, named in delta.weights.items() for name in named}
-    zeros = sum(int((loaded.wrappers.weight(*place, variant.deltas) == 0).sum()) for place in sorted(changed))
+    wrappers = loaded.wrappers
+    named = {(layer, name) for delta in variant.deltas for layer, named in delta.weights.items() for name in named}
+    changed = [place for place in sorted(named) if not is_packed(wrappers.module(place[0]).get_parameter(place[1]))]
+    zeros = sum(int((wrappers.weight(*place, variant.deltas) == 0).sum()) for place in changed)
     added = sum(delta.parameters_added for delta in variant.deltas)
     store.note_variant(variant.key, write_modifiers(delta.modifier for delta in variant.deltas), zeros, added)
 

@@ -87,10 +87,11 @@ def test_what_is_recovered_is_the_librarys_and_stale_when_the_mask_moves(page: P
     assert found.words == before
     page.get_by_role("button", name="Redo").click()
     expect(found.tag).to_have_text("stale")
+    expect(page).to_have_url(re.compile("mask=1%2Ca2%2Cm3"))  # the server has heard of the mask that is recovered
     page.get_by_role("button", name="Recover this").click()
-    expect(found.tag).to_have_text("measured")
     *_, recovered = ask_library(small, Mask.parse("1,a2,m3"))
-    assert found.value.inner_text() == f"{recovered.perplexity:,.2f}"
+    expect(found.value).to_have_text(f"{recovered.perplexity:,.2f}")
+    expect(found.tag).to_have_text("measured")
 
 
 def test_the_second_curve_fills_and_samples_stand_three_abreast(page: Page, url: str, small: Path) -> None:

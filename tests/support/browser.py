@@ -90,6 +90,12 @@ def open_page(browser: Browser, scheme: Literal["light", "dark"] = "light") -> I
     context.close()
 
 
+def settle(page: Page) -> None:
+    """Wait until the page's last run is over and drawn, as somebody does who looks before clicking again."""
+    expect(page.locator("[data-test-script-state]")).to_have_attribute("data-test-script-state", "notRunning")
+    page.wait_for_timeout(500)
+
+
 def find_plot(page: Page, name: str) -> Locator:
     """Return a figure of `draw_plot` as soon as it is there, alone: what a run replaces stays until the run ends."""
     found = page.locator(f".st-key-plot-{name} .js-plotly-plot")

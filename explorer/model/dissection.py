@@ -20,7 +20,7 @@ from explorer.errors import UnsupportedModel
 from explorer.masks import PARTS
 from explorer.model.architecture import Architecture, has_matrix, is_mlp_name, match_outputs
 from explorer.model.forward_policies import Ids
-from explorer.model.module_calls import ModuleCall, try_out, watch_layers
+from explorer.model.module_calls import ModuleCall, refusing_failures, try_out, watch_layers
 from explorer.model.weights import find_input_device
 
 #: Modules that may add to the residual stream of one layer, at the most.
@@ -46,7 +46,9 @@ def find_updates(model: Any, architecture: Architecture) -> Architecture:
         return architecture
     layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    ids = torch.randint(vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(find_input_device(model))
+    with refusing_failures(model, "The model cannot be measured", "Use a supported family"):
+        device = find_input_device(model)
+    ids = torch.randint(vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(device)
     _check_causal(model, ids)
     if not architecture.recognised:
         return architecture
@@ -72,6 +74,8 @@ def _check_causal(model: Any, ids: Ids) -> None:
     other = ids.clone()
     other[:, -1] = (other[:, -1] + 1) % (int(ids.max()) + 1)
     before, after = (try_out(model, each)[:, :-1].float() for each in (ids, other))
+    if before.numel() == 0:
+        raise UnsupportedModel("The model is no decoder", "it gives no logits for text", "Use a decoder-only model")
     share = max(_NOISE, 16 * torch.finfo(model.dtype).eps)  # experts round otherwise in other company
     if float((before - after).abs().max()) > share * float(before.abs().max()):
         raise UnsupportedModel(

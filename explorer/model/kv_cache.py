@@ -125,7 +125,7 @@ def _share_out(widths: list[int], *candidates: list[bool]) -> list[int] | None:
 
 def _count_entries(layer: Any) -> int:
     held = [getattr(layer, name, None) for name in _GROWING]
-    return sum(tensor.numel() // tensor.shape[-2] for tensor in held if isinstance(tensor, Tensor))
+    return sum(each.numel() // each.shape[-2] for each in held if isinstance(each, Tensor) and each.dim() > 1)
 
 
 def _count_state(layer: Any) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from explorer.holding import holding
+
 
 class Stopwatch:
     """Runs from when it is made; `stood` are the seconds in which other work ran."""
@@ -27,11 +29,8 @@ _RUNNING: ContextVar[tuple[Stopwatch, ...]] = ContextVar("explorer_stopwatches",
 def timing() -> Iterator[Stopwatch]:
     """Time the block."""
     watch = Stopwatch()
-    token = _RUNNING.set((*_RUNNING.get(), watch))
-    try:
+    with holding(_RUNNING, (*_RUNNING.get(), watch)):
         yield watch
-    finally:
-        _RUNNING.reset(token)
 
 
 @contextmanager

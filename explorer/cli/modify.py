@@ -13,7 +13,8 @@ from explorer.cli.work import Work
 from explorer.deltas import Delta, Variant, write_delta
 from explorer.errors import ModifyError
 from explorer.masks import Mask
-from explorer.modifiers import MODIFIERS, count_added
+from explorer.model import count_added
+from explorer.modifiers import MODIFIERS
 from explorer.processes import is_first
 
 if TYPE_CHECKING:

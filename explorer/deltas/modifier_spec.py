@@ -41,6 +41,10 @@ class ModifierSpec:
             raise ModifyError("Malformed modifier", shorten(repr(text), 100), "Write NAME or NAME;option=value")
         return cls(name, tuple(sorted(options.items())))
 
+    def having(self, **options: str) -> ModifierSpec:
+        """Return this with some options, in place of its own of these names."""
+        return ModifierSpec(self.name, tuple(sorted((dict(self.options) | options).items())))
+
     def __str__(self) -> str:
         return ";".join([self.name, *(f"{key}={value}" for key, value in self.options)])
 

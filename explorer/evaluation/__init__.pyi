@@ -1,13 +1,12 @@
 from .assisted import AssistedSpeed as AssistedSpeed, measure_assisted as measure_assisted
 from .breadth_first import run_batches as run_batches, run_breadth_first as run_breadth_first
 from .decode_speed import (
-    DecodeSpeed as DecodeSpeed,
     measure_decode_speed as measure_decode_speed,
     measure_decode_times as measure_decode_times,
 )
 from .decode_times import DecodeTimes as DecodeTimes
 from .divergence import Divergence as Divergence, measure_divergence as measure_divergence
-from .generation import generate as generate, write_until as write_until
+from .generation import generate as generate, write_exactly as write_exactly, write_until as write_until
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache
 from .measured import Measured as Measured, list_measured as list_measured, note_variant as note_variant
 from .nll import find_nll as find_nll, slice_positions as slice_positions, token_nll as token_nll
@@ -21,3 +20,4 @@ from .prefix_tree import run_prefix_tree as run_prefix_tree
 from .recovered import Recovered as Recovered, find_recovered as find_recovered
 from .samples import Sample as Sample
 from .scores import Estimate as Estimate, Score as Score
+from .token_rate import TokenRate as TokenRate

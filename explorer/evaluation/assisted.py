@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from explorer.evaluation.decode_speed import RUNS, DecodeSpeed
+from explorer.evaluation.decode_speed import RUNS
+from explorer.evaluation.generation import write_exactly
+from explorer.evaluation.token_rate import TokenRate
 from explorer.model import LoadedModel, refusing_failures
 from explorer.progress import Progress, unreported
 from explorer.stopwatch import timing
@@ -32,8 +32,8 @@ class AssistedSpeed:
         same: how many of them are those of the model by itself, text by text up to the first that differs.
     """
 
-    alone: DecodeSpeed | None
-    assisted: DecodeSpeed | None
+    alone: TokenRate | None
+    assisted: TokenRate | None
     per_pass: float
     tokens: int
     same: int
@@ -97,7 +97,7 @@ def measure_assisted(
         same += int((plain == text).cumprod(0).sum())
         if number >= 0 and not watch.stood:
             rounds.append((alone.rate, helped.rate))
-    speeds = [DecodeSpeed(median(each), (min(each), max(each))) for each in zip(*rounds, strict=True)]
+    speeds = [TokenRate.of(each) for each in zip(*rounds, strict=True)]
     slow, fast = speeds if len(rounds) == RUNS else (None, None)
     return AssistedSpeed(slow, fast, tokens / passes, tokens, same)
 
@@ -106,8 +106,7 @@ def _write(loaded: LoadedModel, prompt: torch.Tensor, draft: Any) -> tuple[torch
     """Return what is written after a prompt (1, length), and when it came."""
     room = (loaded.positions or 2**31) - prompt.shape[1] - 1
     length = min(TOKENS, room)
-    config = GenerationConfig(max_new_tokens=length, min_new_tokens=length, do_sample=False, use_cache=True)
-    config.eos_token_id, config.pad_token_id = None, 0
+    config = write_exactly(length)
     passes = _Passes()
     with refusing_failures(loaded.model, "No draft helps this model in transformers", "Use its servers' own drafting"):
         written = loaded.model.generate(

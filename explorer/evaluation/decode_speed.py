@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import median
 
 from explorer.deltas import Variant
 from explorer.evaluation.decode_times import DecodeTimes
 from explorer.evaluation.generation import check_writes, time_decoding
+from explorer.evaluation.token_rate import TokenRate
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model import LoadedModel, count_parameters
-from explorer.numerics import Interval
 from explorer.progress import Progress, unreported
 
 #: Runs of each variant: the least and the largest of six hold the median with 97% (1 - 2 / 2^6).
@@ -21,22 +19,9 @@ _ROUNDS = 4 * RUNS  # tried at the most, where other work comes in between
 TOKENS = 12  # decoded in a run
 
 
-@dataclass(frozen=True)
-class DecodeSpeed:
-    """New tokens a second of one text at a time.
-
-    Args:
-        median: of the runs.
-        interval: the least and the largest of them.
-    """
-
-    median: float
-    interval: Interval
-
-
 def measure_decode_speed(
     loaded: LoadedModel, variants: Sequence[Mask | Variant], progress: Progress = unreported
-) -> list[DecodeSpeed | None]:
+) -> list[TokenRate | None]:
     """Time decoding of each variant, one after the other, round by round, so that a busy minute is everybody's.
 
     A round into which other work was let is not counted; with too few that were undisturbed there is no figure.
@@ -66,7 +51,7 @@ def measure_decode_speed(
             rounds.append(sound)
     if len(rounds) < RUNS:
         return [None] * len(variants)
-    return [DecodeSpeed(median(speeds), (min(speeds), max(speeds))) for speeds in zip(*rounds, strict=True)]
+    return [TokenRate.of(speeds) for speeds in zip(*rounds, strict=True)]
 
 
 def measure_decode_times(loaded: LoadedModel, progress: Progress = unreported) -> DecodeTimes | None:

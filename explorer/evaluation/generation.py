@@ -140,6 +140,13 @@ def time_decoding(loaded: LoadedModel, variant: Mask | Variant, tokens: int) -> 
     return None if watch.stood else times.rate
 
 
+def write_exactly(tokens: int) -> GenerationConfig:
+    """Return how transformers writes so many tokens greedily, wherever a text would end."""
+    config = GenerationConfig(max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, use_cache=True)
+    config.eos_token_id, config.pad_token_id = None, 0
+    return config
+
+
 def _write(
     loaded: LoadedModel,
     mask: Mask,

@@ -10,7 +10,7 @@ import numpy as np
 from explorer.deltas import ModifierSpec, Variant, read_modifiers, write_modifiers
 from explorer.evaluation.scores import Score
 from explorer.masks import NONE, Mask
-from explorer.model import LoadedModel, is_packed
+from explorer.model import LoadedModel, count_added, is_packed
 from explorer.storage import Store
 from explorer.text import Corpus, Split
 
@@ -23,7 +23,7 @@ class Measured:
         quantize: how the model's weights were quantized.
         modifiers: what made its deltas.
         zeros: entries of the matrices that deltas change that are zero.
-        added: numbers in what stands in.
+        added: numbers in what stands in, and in a head that was the embedding.
         score: names the mask alone.
     """
 
@@ -35,13 +35,15 @@ class Measured:
 
 
 def note_variant(loaded: LoadedModel, variant: Variant, store: Store) -> None:
-    """Note in the store what a variant is: a key of digests does not tell."""
+    """Note in the store, once, what a variant is: a key of digests does not tell."""
+    if store.knows_variant(variant.key):
+        return
     wrappers = loaded.wrappers
     named = {(layer, name) for delta in variant.deltas for layer, named in delta.weights.items() for name in named}
     changed = [place for place in sorted(named) if not is_packed(wrappers.module(place[0]).get_parameter(place[1]))]
     zeros = sum(int((wrappers.weight(*place, variant.deltas) == 0).sum()) for place in changed)
-    added = sum(delta.parameters_added for delta in variant.deltas)
-    store.note_variant(variant.key, write_modifiers(delta.modifier for delta in variant.deltas), zeros, added)
+    modifiers = write_modifiers(delta.modifier for delta in variant.deltas)
+    store.note_variant(variant.key, modifiers, zeros, count_added(loaded, variant.deltas))
 
 
 def list_measured(

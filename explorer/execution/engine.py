@@ -11,7 +11,7 @@ from typing import Any
 
 from explorer.deltas import Variant, write_modifiers
 from explorer.errors import ExportError
-from explorer.evaluation import DecodeSpeed, LiveScoring, Sample, Score, generate, measure_decode_speed, score
+from explorer.evaluation import LiveScoring, Sample, Score, TokenRate, generate, measure_decode_speed, score
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
 from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
@@ -151,7 +151,7 @@ class Engine:
     def decode_speed(self, owner: str, view: View, run: int) -> Job:
         """Ask for decoded tokens per second, of the whole model and under the mask, measured now."""
 
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[DecodeSpeed | None]:
+        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[TokenRate | None]:
             return measure_decode_speed(loaded, [NONE, view.mask], job.progress)
 
         return self.ask(owner, "decode_speed", view.pruned, "Decoding speed", READOUT, work, (run,))

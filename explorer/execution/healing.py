@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field, replace
 
-from explorer.deltas import ModifierSpec, Variant, write_modifiers
+from explorer.deltas import Variant, write_modifiers
 from explorer.evaluation import generate, score
 from explorer.execution.engine import LASTING, Engine
 from explorer.execution.job import IDLE, SWEEP, Job
@@ -202,11 +202,10 @@ def ask_step_time(engine: Engine, owner: str, view: View) -> Job:
             def record(self, record: TrainingRecord) -> None:
                 seen.append(record)
 
-        last = view.modify[-1]
-        options = dict(last.options) | {"steps": str(_MEASURED), "check": str(_MEASURED)}
-        spec = ModifierSpec(last.name, tuple(sorted(options.items())))
+        *below, last = view.modify
+        short = last.having(steps=str(_MEASURED), check=str(_MEASURED))
         with watching(Timer()):
-            modify(loaded, corpus, view.mask, [*view.modify[:-1], spec], Store(None), job.progress)
+            modify(loaded, corpus, view.mask, [*below, short], Store(None), job.progress)
         return max(record.seconds for record in seen if record.loss is not None) / _MEASURED
 
     return engine.ask(owner, "step time", view, "Timing three steps", SWEEP, work)

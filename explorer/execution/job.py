@@ -79,6 +79,11 @@ class Job:
         return self.state in ("queued", "running", "paused")
 
     @property
+    def latest(self) -> Any:
+        """The result if it is done, else the partial one."""
+        return self.result if self.state == "done" else self.partial
+
+    @property
     def cancelling(self) -> bool:
         """Whether it was cancelled, or will be at its next step."""
         return self._stop.is_set() and self.state != "done"

@@ -9,8 +9,8 @@ from explorer.deltas import ModifierSpec, Variant
 from explorer.errors import ModifyError
 from explorer.evaluation import Estimate, HiddenStateCache, LiveScoring, Recovered, Score, find_recovered, score
 from explorer.masks import Mask
-from explorer.model import LoadedModel
-from explorer.modifiers import count_added, modify
+from explorer.model import LoadedModel, count_added
+from explorer.modifiers import modify
 from explorer.plans import coarse_first
 from explorer.progress import Count, Progress
 from explorer.storage import Store

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from explorer.benchmarks import Asking
-from explorer.evaluation import DecodeSpeed, measure_decode_speed, score_tokens
+from explorer.evaluation import TokenRate, measure_decode_speed, score_tokens
 from explorer.execution.engine import LASTING, Engine
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.view import View
@@ -90,7 +90,7 @@ def ask_passage(engine: Engine, owner: str, view: View, window: int) -> Job:
 def ask_decode_speeds(engine: Engine, owner: str, view: View, masks: Sequence[Mask]) -> Job:
     """Ask for decoded tokens per second under each mask, measured in turns; None where other work came in between."""
 
-    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, DecodeSpeed | None]:
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, TokenRate | None]:
         return dict(zip(masks, measure_decode_speed(loaded, masks, job.progress), strict=True))
 
     names = tuple(map(str, masks))

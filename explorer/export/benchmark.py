@@ -15,13 +15,14 @@ import torch
 import transformers
 from jaxtyping import Float, Int64
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList
 
 from explorer.errors import ExportError
+from explorer.evaluation import TokenRate, write_exactly
 from explorer.export.changes import Changes
 from explorer.export.export_plan import ExportPlan
 from explorer.export.formats import FORMATS
-from explorer.export.timings import Benchmark, Rate, Timing
+from explorer.export.timings import Benchmark, Timing
 from explorer.export.verify import reload_checkpoint
 from explorer.masks import NONE
 from explorer.model import LoadedModel, refusing_failures
@@ -147,8 +148,7 @@ class _Steps(LogitsProcessor):
 @torch.inference_mode()
 def _time(model: Any, ids: Int64[Tensor, "batch positions"]) -> Seconds:
     """Return seconds until the first token after a context, and from there to the next on the average."""
-    config = GenerationConfig(max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, use_cache=True)
-    config.eos_token_id, config.pad_token_id = None, 0
+    config = write_exactly(TOKENS)
     steps = _Steps()
     start = time.perf_counter()
     with refusing_failures(model, "The model does not write", "Leave --benchmark out"):
@@ -163,7 +163,10 @@ def _time(model: Any, ids: Int64[Tensor, "batch positions"]) -> Seconds:
 
 def _describe(runtime: str, batch: int, context: int, rounds: Sequence[Sequence[Seconds]]) -> Timing:
     whole, written = (
-        (Rate.of([batch * context / prefill for prefill, _ in each]), Rate.of([batch / step for _, step in each]))
+        (
+            TokenRate.of([batch * context / prefill for prefill, _ in each]),
+            TokenRate.of([batch / step for _, step in each]),
+        )
         for each in zip(*rounds, strict=True)
     )
     return Timing(runtime, batch, context, (whole[0], written[0]), (whole[1], written[1]))

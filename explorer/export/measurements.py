@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from explorer.deltas import Delta, Variant
-from explorer.evaluation import DecodeSpeed, Recovered, Score, find_recovered, measure_decode_speed
+from explorer.evaluation import Recovered, Score, TokenRate, find_recovered, measure_decode_speed
 from explorer.export.changes import Changes
 from explorer.export.draft import Drafting
 from explorer.export.export_plan import ExportPlan
@@ -57,8 +57,8 @@ class ExportMeasurements:
     before_each: tuple[Score, ...]
     before: Costs
     after: Costs
-    speed_before: DecodeSpeed | None
-    speed_after: DecodeSpeed | None
+    speed_before: TokenRate | None
+    speed_after: TokenRate | None
     proof: Verification | None
     draft: Drafting | None = None
     benchmark: Benchmark | None = None

@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
-from explorer.numerics import Interval
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Tokens a second, over all texts at once.
-
-    Args:
-        median: of the runs.
-        interval: the least and the largest of them.
-    """
-
-    median: float
-    interval: Interval
-
-    @classmethod
-    def of(cls, rates: Sequence[float]) -> Rate:
-        """Describe runs."""
-        return cls(median(rates), (min(rates), max(rates)))
+from explorer.evaluation import TokenRate
 
 
 @dataclass(frozen=True)
@@ -42,8 +22,8 @@ class Timing:
     runtime: str
     batch: int
     context: int
-    prefill: tuple[Rate, Rate]
-    decode: tuple[Rate, Rate]
+    prefill: tuple[TokenRate, TokenRate]
+    decode: tuple[TokenRate, TokenRate]
 
 
 @dataclass(frozen=True)
@@ -68,8 +48,8 @@ def describe_timings(benchmark: Benchmark) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
 
 
-def _compare(whole: Rate, written: Rate) -> tuple[str, str]:
-    def tell(rate: Rate) -> str:
+def _compare(whole: TokenRate, written: TokenRate) -> tuple[str, str]:
+    def tell(rate: TokenRate) -> str:
         return f"{rate.median:.1f} ({rate.interval[0]:.1f} to {rate.interval[1]:.1f})"
 
     return f"{tell(whole)} -> {tell(written)}", f"{written.median / whole.median:.2f}"

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from explorer.errors import ModifyError
 from explorer.healing.losses import Logits, find_divergence, find_top_divergence
+from explorer.healing.vocabulary_loss import join_others
 from explorer.healing.windows import TrainingWindows
 from explorer.model import Ids, LoadedModel, slice_rows
 from explorer.modifiers import Setting
@@ -92,6 +93,5 @@ def pick_top(
 ) -> tuple[Float[Tensor, "batch positions outputs"], Int[Tensor, "batch positions chosen"]]:
     """Return the log-probabilities of the likeliest tokens, behind them that of all others together, and the tokens."""
     found = F.log_softmax(logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32)), -1)
-    log_probs, tokens = found.topk(top, -1)
-    rest = found.scatter(-1, tokens, -torch.inf).logsumexp(-1, keepdim=True)
-    return torch.cat([log_probs, rest], -1), tokens.int()
+    tokens = found.topk(top, -1).indices
+    return join_others(found, tokens), tokens.int()

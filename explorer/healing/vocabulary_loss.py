@@ -75,6 +75,14 @@ def against_predictions(teacher: Logits) -> Loss:
     return loss
 
 
+def join_others(
+    log_probs: Float[Tensor, "*positions vocabulary"], chosen: Int[Tensor, "*positions chosen"]
+) -> Float[Tensor, "*positions outputs"]:
+    """Return the log-probabilities of chosen tokens, and behind them that of all others together."""
+    rest = log_probs.scatter(-1, chosen, -torch.inf).logsumexp(-1, keepdim=True)
+    return torch.cat([log_probs.gather(-1, chosen), rest], -1)
+
+
 def against_likeliest(
     log_probs: Float[Tensor, "batch positions outputs"], tokens: Int[Tensor, "batch positions chosen"]
 ) -> Loss:
@@ -87,9 +95,8 @@ def against_likeliest(
 
     def loss(found: _Rows, place: tuple[int, slice]) -> tuple[Float[Tensor, ""], _Rows]:
         wanted, chosen = log_probs[place].to(found.dtype), tokens[place].long()
-        own = found.gather(1, chosen)
-        rest = found.scatter(1, chosen, -torch.inf).logsumexp(1, keepdim=True)
-        likely, off = wanted.exp(), wanted - torch.cat([own, rest], 1)
+        parts = join_others(found, chosen)
+        own, rest, likely, off = parts[:, :-1], parts[:, -1:], wanted.exp(), wanted - parts
         total = torch.where(likely > 0, likely * off, 0).sum(dtype=torch.float64)
         share = torch.where(rest.isfinite(), off[:, -1:].exp(), 0)  # of the rest's mass, the teacher's over that found
         return total, found.exp_().mul_(1 - share).scatter_(1, chosen, own.exp() - likely[:, :-1])

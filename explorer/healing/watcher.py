@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from explorer.deltas import Variant
+from explorer.holding import holding
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,9 @@ class Watcher:
 _WATCHER: ContextVar[Watcher | None] = ContextVar("explorer_watcher", default=None)
 
 
-@contextmanager
-def watching(watcher: Watcher) -> Iterator[None]:
+def watching(watcher: Watcher) -> AbstractContextManager[Watcher]:
     """Have a watcher see every training in the block."""
-    token = _WATCHER.set(watcher)
-    try:
-        yield
-    finally:
-        _WATCHER.reset(token)
+    return holding(_WATCHER, watcher)
 
 
 def find_watcher() -> Watcher:

@@ -1,3 +1,4 @@
+from .added_parameters import count_added as count_added
 from .architecture import (
     Architecture as Architecture,
     find_architecture as find_architecture,

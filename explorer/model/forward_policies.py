@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from explorer.deltas import Delta, StandIn, Variant
+from explorer.holding import holding
 from explorer.masks import PARTS, Mask, Site
 from explorer.model.layer_surgery import Watch, watched
 
@@ -99,14 +100,9 @@ class ForwardStopped(Exception):
         self.output = output
 
 
-@contextmanager
-def following(run: ForwardPolicy) -> Iterator[None]:
+def following(run: ForwardPolicy) -> AbstractContextManager[ForwardPolicy]:
     """Have the calling thread follow a policy in the block."""
-    token = ACTIVE_POLICY.set(run)
-    try:
-        yield
-    finally:
-        ACTIVE_POLICY.reset(token)
+    return holding(ACTIVE_POLICY, run)
 
 
 def _identity(tensor: Hidden) -> Hidden:

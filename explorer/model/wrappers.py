@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 
 from explorer.deltas import Delta, Variant
 from explorer.errors import MaskError, UnsupportedModel
+from explorer.holding import holding
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model.architecture import Architecture
 from explorer.model.changed_weights import ChangedWeights
@@ -199,23 +200,13 @@ class ModelWrappers:
         with self.in_memory(layer):
             return self._changed_weights.find(layer, name, self.module(layer).get_parameter(name).detach(), deltas)
 
-    @contextmanager
-    def checking(self, check: Callable[[], None]) -> Iterator[None]:
+    def checking(self, check: Callable[[], None]) -> AbstractContextManager[Any]:
         """Call `check` before every layer that this thread runs in the block; it may raise to stop the work."""
-        token = BEFORE_LAYER.set(check)
-        try:
-            yield
-        finally:
-            BEFORE_LAYER.reset(token)
+        return holding(BEFORE_LAYER, check)
 
-    @contextmanager
-    def counting(self) -> Iterator[LayerCount]:
+    def counting(self) -> AbstractContextManager[LayerCount]:
         """Count the layers that this thread runs in the block; not those of jobs that are let in between."""
-        token = LAYER_COUNT.set(count := LayerCount())
-        try:
-            yield count
-        finally:
-            LAYER_COUNT.reset(token)
+        return holding(LAYER_COUNT, LayerCount())
 
     def attend(self, ids: Ids, take: Callable[[int, Float[Tensor, "batch heads window window"]], None]) -> None:
         """Run ids and show each layer's attention weights, of every token in turn on those that it sees.

@@ -1,4 +1,3 @@
-from .added import count_added as count_added
 from .catalogue import MODIFIERS as MODIFIERS, find_modifier as find_modifier
 from .expert_maps import ExpertMaps as ExpertMaps, list_expert_maps as list_expert_maps
 from .fitted import Fitted as Fitted

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from explorer.holding import holding
 from explorer.sparsity.sparsity import Entries, Marks
 
 
@@ -42,14 +43,9 @@ class Watcher:
 _WATCHER: ContextVar[Watcher | None] = ContextVar("explorer_sparsity_watcher", default=None)
 
 
-@contextmanager
-def watching_layers(watcher: Watcher) -> Iterator[None]:
+def watching_layers(watcher: Watcher) -> AbstractContextManager[Watcher]:
     """Have a watcher see every layer that is pruned in the block."""
-    token = _WATCHER.set(watcher)
-    try:
-        yield
-    finally:
-        _WATCHER.reset(token)
+    return holding(_WATCHER, watcher)
 
 
 def is_watched() -> bool:

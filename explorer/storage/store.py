@@ -15,7 +15,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,7 @@ class Store:
             for name in ("arrays", "models", FOLDER):
                 remove_leftovers(folder / name)
         try:
-            with self._alone():
+            with self._alone() if folder else nullcontext():
                 self._db = self._open()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
@@ -103,9 +103,7 @@ class Store:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes from opening the database: SQLite does not wait where one makes a write-ahead log."""
-        if self.folder is None:
-            yield
-            return
+        assert self.folder is not None
         try:
             lock = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
@@ -178,6 +176,10 @@ class Store:
         """Note of a variant with deltas what made them, its zeros in what they change, the numbers that stand in."""
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO variants VALUES (?, ?, ?, ?)", (key, modifiers, zeros, added))
+
+    def knows_variant(self, key: str) -> bool:
+        """Tell whether a variant was noted."""
+        return bool(self._read("SELECT 1 FROM variants WHERE variant=?", (key,)))
 
     def list_scored(self, context: str, window: str) -> list[tuple[str, str | None, int | None, int | None]]:
         """List the variants that are scored on a window: key, and what was noted of those with deltas."""

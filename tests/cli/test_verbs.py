@@ -13,8 +13,8 @@ import pytest
 
 from explorer.cli import main
 from explorer.evaluation import decode_speed
-from explorer.evaluation.decode_speed import DecodeSpeed
 from explorer.evaluation.perplexity import score
+from explorer.evaluation.token_rate import TokenRate
 from explorer.masks.mask import Mask
 from explorer.measures.catalogue import MEASURES
 from explorer.plans.plan import Plan
@@ -68,10 +68,10 @@ def test_plan(run: Command, tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_a_budget_of_seconds_is_checked(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    def take(loaded: Any, masks: Any, progress: Any) -> list[DecodeSpeed]:
+    def take(loaded: Any, masks: Any, progress: Any) -> list[TokenRate]:
         """A token takes 12 seconds, of which each site has one."""
         rates = [1 / (12 - len(mask.sites)) for mask in masks]
-        return [DecodeSpeed(rate, (0.9 * rate, 1.1 * rate)) for rate in rates]
+        return [TokenRate(rate, (0.9 * rate, 1.1 * rate)) for rate in rates]
 
     monkeypatch.setattr(decode_speed, "measure_decode_speed", take)
     monkeypatch.setattr("explorer.evaluation.measure_decode_speed", take)

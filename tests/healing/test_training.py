@@ -26,8 +26,8 @@ from explorer.healing.training_text import find_windows
 from explorer.healing.watcher import TrainingRecord, watching
 from explorer.healing.windows import APART, deal_out
 from explorer.masks.mask import NONE, Mask
+from explorer.model.added_parameters import count_added
 from explorer.model.loading import LoadedModel
-from explorer.modifiers.added import count_added
 from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus

@@ -8,7 +8,7 @@ import pytest
 
 from explorer.errors import PlanError
 from explorer.evaluation import decode_speed
-from explorer.evaluation.decode_speed import DecodeSpeed
+from explorer.evaluation.token_rate import TokenRate
 from explorer.masks.mask import PARTS, Mask, Site
 from explorer.model.cost_model import CostModel
 from explorer.model.loading import LoadedModel
@@ -110,8 +110,8 @@ def _on(mask: Mask, layer: int) -> list[str]:
     return [part for part, off in zip(PARTS, mask.off(layer), strict=True) if not off]
 
 
-def _decode(loaded: LoadedModel, masks: list[Mask], progress: object) -> list[DecodeSpeed | None]:
-    return [DecodeSpeed(1 / _take(mask), (0.9 / _take(mask), 1.1 / _take(mask))) for mask in masks]
+def _decode(loaded: LoadedModel, masks: list[Mask], progress: object) -> list[TokenRate | None]:
+    return [TokenRate(1 / _take(mask), (0.9 / _take(mask), 1.1 / _take(mask))) for mask in masks]
 
 
 @pytest.fixture

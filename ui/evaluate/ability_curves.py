@@ -53,7 +53,7 @@ def draw_curves_of_abilities(summary: ModelSummary, jobs: Mapping[str, Job]) -> 
 
 
 def _find(job: Job) -> Abilities | None:
-    found = job.result if job.state == "done" else job.partial
+    found = job.latest
     return found if isinstance(found, Abilities) else None
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 from explorer.deltas import ModifierSpec, write_modifiers
 from explorer.execution import Healing, Job, View, Watched, ask_healing
 from ui.heal.curves import draw_curves
-from ui.live import describe_progress, get_engine, get_owner, name_widget, watch
+from ui.live import describe_progress, draw_lasting, get_engine, get_owner, name_widget, watch
 from ui.parts import define, describe_perplexity, describe_seconds, escape_markdown
 from ui.prune import draw_texts
 from ui.view import change_modifiers
@@ -44,7 +44,7 @@ def draw_runs(asked: View | None, watched: Watched) -> None:
         _let_go(runs)
     shown = [run for run in runs if asked is not None and _without(run.view) == _without(asked)]
     jobs = [_ask(run, number) for number, run in enumerate(shown)]
-    found = {run.name: _find(job) for run, job in zip(shown, jobs, strict=True)}
+    found = {run.name: job.latest for run, job in zip(shown, jobs, strict=True)}
     known = {name: healing for name, healing in found.items() if healing is not None and healing.losses}
     if known:
         draw_curves(known)
@@ -67,29 +67,24 @@ def _let_go(runs: list[Run]) -> None:
     runs[:] = [run for run in runs if _without(run.view) == _without(runs[-1].view)]
 
 
-def _find(job: Job) -> Healing | None:
-    return job.result if job.state == "done" else job.partial
-
-
 def _draw_run(run: Run, job: Job) -> None:
     """Draw how far a training is, what can be done with it, and what its checkpoints write."""
-    engine, owner, healing = get_engine(), get_owner(), _find(job)
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        st.text(run.name)
-        if job.active and not job.cancelling:
-            st.button("Stop", key=name_widget("stop", job), on_click=engine.worker.cancel_for, args=(owner, job))
-            st.progress(job.fraction, text=escape_markdown(_describe(job, healing)))
-        elif job.state == "failed":
-            st.caption(f":red[{escape_markdown(str(job.error))}]")
-        elif job.state == "done":
-            st.button("Keep it", key=name_widget("keep", job), on_click=change_modifiers, args=(run.view.modify,))
-            st.caption(escape_markdown(_describe_end(healing)))
-        else:
-            st.button("Go on", key=name_widget("on", job), on_click=engine.worker.retry, args=(owner, job))
-            if healing is not None and (last := healing.last_checkpoint) is not None:
-                cut = (*run.view.modify[:-1], _cut_short(run.view.modify[-1], last))
-                st.button(f"Keep step {last}", key=name_widget("keep", job), on_click=change_modifiers, args=(cut,))
-            st.caption("Stopped.")
+    healing: Healing | None = job.latest
+
+    def draw_keep(words: str, modifiers: tuple[ModifierSpec, ...]) -> None:
+        st.button(words, key=name_widget("keep", job), on_click=change_modifiers, args=(modifiers,))
+
+    def draw_done() -> None:
+        draw_keep("Keep it", run.view.modify)
+        st.caption(escape_markdown(_describe_end(healing)))
+
+    def draw_stopped() -> None:
+        if healing is not None and (last := healing.last_checkpoint) is not None:
+            *below, trained = run.view.modify
+            draw_keep(f"Keep step {last}", (*below, trained.having(until=str(last))))
+        st.caption("Stopped.")
+
+    draw_lasting(job, run.name, _describe(job, healing), draw_done, draw_stopped)
     if healing is not None and healing.written and run.watched.prompts:
         draw_texts(name_widget("texts", job), run.watched.prompts, _list_sides(healing))
 
@@ -101,10 +96,6 @@ def _list_sides(healing: Healing) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {"Original": ("", healing.whole), "Pruned": ("", healing.pruned)} | {
         title: (f"step {step}", healing.written[step]) for title, step in chosen.items()
     }
-
-
-def _cut_short(spec: ModifierSpec, step: int) -> ModifierSpec:
-    return ModifierSpec(spec.name, tuple(sorted((dict(spec.options) | {"until": str(step)}).items())))
 
 
 def _describe(job: Job, healing: Healing | None) -> str:

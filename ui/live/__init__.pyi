@@ -4,6 +4,7 @@ from .live_panels import forget_panels as forget_panels, panel as panel, rerun_p
 from .waiting import (
     describe_progress as describe_progress,
     draw_end as draw_end,
+    draw_lasting as draw_lasting,
     draw_progress as draw_progress,
     draw_queue as draw_queue,
     draw_state as draw_state,

@@ -67,6 +67,32 @@ def draw_progress(job: Job) -> None:
         st.button("Cancel", key=name_widget("cancel", job), on_click=cancel_for, args=(get_owner(), job))
 
 
+def draw_lasting(
+    job: Job, name: str, progress: str, draw_done: Callable[[], None], draw_stopped: Callable[[], None]
+) -> None:
+    """Draw a row for work that takes long: how far it is, and buttons that stop it and have it go on.
+
+    Args:
+        job: the work.
+        name: what it is, in a few words.
+        progress: how far it is, in words.
+        draw_done, draw_stopped: draw what can be done when it is over, and when it was stopped.
+    """
+    engine, owner = get_engine(), get_owner()
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.text(name)
+        if job.active and not job.cancelling:
+            st.button("Stop", key=name_widget("stop", job), on_click=engine.worker.cancel_for, args=(owner, job))
+            st.progress(job.fraction, text=escape_markdown(progress))
+        elif job.state == "failed":
+            st.caption(f":red[{escape_markdown(str(job.error))}]")
+        elif job.state == "done":
+            draw_done()
+        else:
+            st.button("Go on", key=name_widget("on", job), on_click=engine.worker.retry, args=(owner, job))
+            draw_stopped()
+
+
 def describe_progress(job: Job) -> str:
     """Say how far an active job is, its place in the queue, and the time it will take."""
     if job.state == "queued":

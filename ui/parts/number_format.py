@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from explorer.evaluation import DecodeSpeed, Score
+from explorer.evaluation import Score, TokenRate
 
 
 def describe_bytes(count: float) -> str:
@@ -37,7 +37,7 @@ def describe_score(score: Score) -> str:
     return str(score.overflow) if score.overflow else describe_perplexity(score.perplexity)
 
 
-def describe_speed(speed: DecodeSpeed | None) -> str:
+def describe_speed(speed: TokenRate | None) -> str:
     """Write decoded tokens a second, if they were measured undisturbed."""
     return "–" if speed is None else f"{speed.median:.1f}"
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from explorer.charts import AXES, Shares, draw_curves, draw_divergences, draw_orders
 from explorer.errors import ExplorerError, PlanError
-from explorer.evaluation import DecodeSpeed
+from explorer.evaluation import TokenRate
 from explorer.execution import Job, ModelSummary, View, ask_decode_speeds
 from explorer.masks import Mask
 from explorer.measures import CRITERIA
@@ -115,7 +115,7 @@ def draw_contest(view: View, summary: ModelSummary, jobs: Mapping[str, Job]) -> 
 
 
 def _find_curve(job: Job) -> Curve | None:
-    found = job.result if job.state == "done" else job.partial
+    found = job.latest
     return found if isinstance(found, Curve) and found.scores else None
 
 
@@ -244,7 +244,7 @@ def _draw_comparison(view: View, summary: ModelSummary, curves: Sequence[Curve],
     ):
         st.session_state.paced = masks
         st.rerun()
-    decode_speeds: Mapping[Mask, DecodeSpeed | None] = {}
+    decode_speeds: Mapping[Mask, TokenRate | None] = {}
     if st.session_state.get("paced") == masks:
         job = ask_decode_speeds(get_engine(), get_owner(), view, masks)
         decode_speeds = job.result if ready(job) else {}
@@ -267,7 +267,7 @@ def _choose_steps(
 
 def _describe_step(
     summary: ModelSummary,
-    decode_speeds: Mapping[Mask, DecodeSpeed | None],
+    decode_speeds: Mapping[Mask, TokenRate | None],
     share: int,
     name: str,
     curve: Curve,

@@ -49,7 +49,7 @@ def draw_interactions(view: View, n_layers: int) -> None:
 
 
 def _find(job: Job) -> Interactions | None:
-    found = job.result if job.state == "done" else job.partial
+    found = job.latest
     return found if isinstance(found, Interactions) else None
 
 

@@ -10,7 +10,7 @@ from explorer.charts import draw_errors
 from explorer.deltas import write_modifiers
 from explorer.evaluation import Score
 from explorer.execution import Job, Pruning, View, ask_pruning, ask_so_far
-from ui.live import describe_progress, draw_state, get_engine, get_owner, name_widget, watch
+from ui.live import describe_progress, draw_lasting, draw_state, get_engine, get_owner, name_widget, watch
 from ui.parts import define, describe_perplexity, describe_seconds, draw_plot, escape_markdown
 from ui.sparsity.matrix import draw_matrix
 from ui.view import change_modifiers
@@ -28,7 +28,7 @@ def draw_pruning(asked: View | None, n_layers: int) -> None:
         )
         return
     job = watch(ask_pruning(get_engine(), get_owner(), asked))
-    found: Pruning = (job.result if job.state == "done" else job.partial) or Pruning()
+    found: Pruning = job.latest or Pruning()
     _draw_state(asked, job, found)
     if not found.errors:
         return
@@ -38,20 +38,15 @@ def draw_pruning(asked: View | None, n_layers: int) -> None:
 
 def _draw_state(asked: View, job: Job, found: Pruning) -> None:
     """Draw how far a pruning is, and what can be done with it."""
-    engine, owner = get_engine(), get_owner()
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        st.text(write_modifiers(asked.modify))
-        if job.active and not job.cancelling:
-            st.button("Stop", key=name_widget("stop", job), on_click=engine.worker.cancel_for, args=(owner, job))
-            st.progress(job.fraction, text=escape_markdown(describe_progress(job)))
-        elif job.state == "failed":
-            st.caption(f":red[{escape_markdown(str(job.error))}]")
-        elif job.state == "done":
-            st.button("Keep it", key=name_widget("keep", job), on_click=change_modifiers, args=(asked.modify,))
-            st.caption(escape_markdown(_describe_end(found)))
-        else:
-            st.button("Go on", key=name_widget("on", job), on_click=engine.worker.retry, args=(owner, job))
-            st.caption("Stopped. What is pruned stays stored.")
+
+    def draw_done() -> None:
+        st.button("Keep it", key=name_widget("keep", job), on_click=change_modifiers, args=(asked.modify,))
+        st.caption(escape_markdown(_describe_end(found)))
+
+    def draw_stopped() -> None:
+        st.caption("Stopped. What is pruned stays stored.")
+
+    draw_lasting(job, write_modifiers(asked.modify), describe_progress(job), draw_done, draw_stopped)
 
 
 def _describe_end(found: Pruning) -> str:

@@ -9,7 +9,7 @@ import shlex
 from huggingface_hub import EvalResult, ModelCardData
 
 from explorer.deltas import Delta, Variant
-from explorer.evaluation import DecodeSpeed, Score
+from explorer.evaluation import Score, TokenRate
 from explorer.export.describe.commands import describe_loading
 from explorer.export.describe.provenance import Provenance
 from explorer.export.describe.recipe import Recipe
@@ -231,7 +231,7 @@ def _table(precision: str, found: ExportMeasurements) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def _describe_speed(speed: DecodeSpeed | None) -> str:
+def _describe_speed(speed: TokenRate | None) -> str:
     return (
         "not measured" if speed is None else f"{speed.median:.1f} ({speed.interval[0]:.1f} to {speed.interval[1]:.1f})"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from explorer.deltas import Delta
-from explorer.model import LoadedModel, has_own_head
+from explorer.model.architecture import has_own_head
+from explorer.model.loading import LoadedModel
 
 
 def count_added(loaded: LoadedModel, deltas: Sequence[Delta]) -> int:

@@ -43,3 +43,15 @@ def test_what_comes_late_does_not_lead_back_to_a_page_that_was_left(tiny: Tiny, 
 
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:
         asyncio.run(look(url))
+
+
+def test_a_url_that_lags_behind_does_not_lead_back_to_a_mask_that_was_left(tiny: Tiny, tmp_path: Path) -> None:
+    async def look(url: str) -> None:
+        async with User(url, model=str(tiny.folder("llama")), **TEXT) as user:
+            await user.turn_off("1")
+            await user.turn_off("1,a2")
+            await user.ask_unheard("1")
+            assert user.errors == []
+
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        asyncio.run(look(url))

@@ -62,16 +62,29 @@ class User:
         start = time.monotonic()
         self.mask, self.shown, self.readout = mask, "", ""
         await self._ask()
+        await self._see(limit)
+        return self.readout, time.monotonic() - start
+
+    async def _see(self, limit: float) -> None:
+        """Wait for the exact readout of the mask that was set last."""
         async with asyncio.timeout(limit):
-            while not (self.shown == mask and EXACT.fullmatch(self.readout)):
+            while not (self.shown == self.mask and EXACT.fullmatch(self.readout)):
                 self._news.clear()
                 await self._news.wait()
-        return self.readout, time.monotonic() - start
 
     async def hurry(self, mask: str) -> None:
         """Ask for a mask and do not wait for its readout."""
         self.mask = mask
         await self._ask()
+
+    async def ask_unheard(self, mask: str, limit: float = 300) -> None:
+        """Ask for the page with the URL that it had at another mask, as a browser that has not heard of the new one.
+
+        It is through when the page shows the readout of the mask that was set last.
+        """
+        self.shown, self.readout = "", ""
+        await self._ask(mask=mask)
+        await self._see(limit)
 
     async def drop(self, come_back: bool) -> None:
         """Lose the connection without a word; connect again, to the same session or as somebody new."""
@@ -87,11 +100,12 @@ class User:
         await self._ask(page)
         await self._ask("prune", self._panel)
 
-    async def _ask(self, page: str = "prune", panel: str = "") -> None:
+    async def _ask(self, page: str = "prune", panel: str = "", mask: str = "") -> None:
         message = BackMsg()
         run = message.rerun_script
         run.fragment_id = panel
-        run.query_string = urlencode({**self.parameters, "mask": self.mask})
+        run.query_string = urlencode({**self.parameters, "mask": mask or self.mask})
+        run.is_history_navigation = not mask  # back or forward, to a link that it had
         run.page_name, run.page_script_hash = ("", self.pages[page]) if self.pages else (page, "")
         self.sent += 1
         await self._socket.send(message.SerializeToString())

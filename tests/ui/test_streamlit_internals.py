@@ -37,20 +37,6 @@ def test_a_run_ends_when_the_loop_has_heard_all_of_it(monkeypatch: pytest.Monkey
     loop.close()
 
 
-def test_a_run_that_was_given_up_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    session, began = AppSession.__new__(AppSession), []
-    monkeypatch.setattr(AppSession, "__del__", lambda self: None)
-    first, second = (SimpleNamespace(_session_id="one") for _ in range(2))
-    session._scriptrunner = second  # type: ignore[assignment]
-    session._event_loop = SimpleNamespace(call_soon_threadsafe=lambda work: work())  # type: ignore[assignment]
-    monkeypatch.setattr(runtime, "exists", lambda: True)
-    monkeypatch.setattr(runtime, "get_instance", lambda: SimpleNamespace(get_app_session=lambda name: session))
-    run = streamlit_internals.end_whole(lambda runner, data: began.append(runner))
-    for runner in (first, second):
-        run(runner, None)  # type: ignore[arg-type]
-    assert began == [second]
-
-
 def test_what_a_page_says_goes_to_the_browser_that_is_there_now() -> None:
     session = SimpleNamespace(id="one")
     lost, back = (SimpleNamespace(session=session, client=name) for name in ("lost", "back"))
@@ -62,6 +48,22 @@ def test_what_a_page_says_goes_to_the_browser_that_is_there_now() -> None:
     known.clear()
     send(server, lost, "b")  # type: ignore[arg-type]
     assert sent == [("back", "a"), ("lost", "b")]
+
+
+def test_a_click_in_a_fragment_that_is_gone_runs_the_whole_page() -> None:
+    session, taken = SimpleNamespace(has_fragment=lambda name: name == "there"), []
+    request = streamlit_internals.take_every_click(lambda session, asked: taken.append(asked and asked.fragment_id))
+    asked = [
+        ClientState(fragment_id="there"),
+        ClientState(fragment_id="gone"),
+        ClientState(fragment_id="gone", is_auto_rerun=True),
+        None,
+    ]
+    for each in asked:
+        request(session, each)  # type: ignore[arg-type]
+    assert taken == ["there", "", "gone", None]
+    assert asked[1] is not None
+    assert asked[1].fragment_id == "gone"
 
 
 def test_what_is_asked_of_a_page_that_was_left_is_ignored() -> None:

@@ -17,6 +17,7 @@ from streamlit.runtime import Runtime
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
+from streamlit.runtime.scriptrunner_utils.script_run_context import get_script_run_ctx
 
 _PATIENCE = 5.0  # seconds that a run waits for the event loop at most, should the server be going down
 
@@ -45,10 +46,6 @@ class Session:
         """
         return self._found._scriptrunner is None and self._found._browser_queue.is_empty()
 
-    def has_replaced(self, runner: ScriptRunner) -> bool:
-        """Tell whether another run was started in the place of a runner's."""
-        return isinstance(self._found, AppSession) and self._found._scriptrunner is not runner
-
     def run_page(self) -> None:
         """Run the page of an idle session. Only on the event loop, as the session itself does for its browser."""
         self._run([])
@@ -71,27 +68,31 @@ class Session:
         )
 
 
+def came_through_history() -> bool:
+    """Tell whether the browser asked for this run by going back or forward."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
+
+
 def correct_runs() -> None:
     """Correct what a run draws, and where a session stays; once is enough."""
     if not hasattr(ScriptRunner, "corrected"):
         ScriptRunner.corrected = True  # type: ignore[attr-defined]
         ScriptRunner._run_script = end_whole(ScriptRunner._run_script)  # type: ignore[assignment, method-assign]
-        AppSession.request_rerun = stay_on_page(AppSession.request_rerun)  # type: ignore[assignment, method-assign]
+        AppSession.request_rerun = stay_on_page(  # type: ignore[method-assign]
+            take_every_click(AppSession.request_rerun)  # type: ignore[assignment]
+        )
         Runtime._send_message = send_to_present(Runtime._send_message)  # type: ignore[assignment, method-assign]
 
 
 def end_whole(run_script: Callable[[ScriptRunner, RerunData], None]) -> Callable[[ScriptRunner, RerunData], None]:
-    """Let a run end only when all that it drew has reached the event loop; do not begin one that was given up.
-
-    A run that was given up before it began would still set the session's page, perhaps after the run in its place.
+    """Let a run end only when all that it drew has reached the event loop.
 
     A fragment that a browser asks for just when a run has ended gets a runner of its own, and Streamlit then ignores
     what the runner before has said but the loop has not heard: the page would stay drawn in part.
     """
 
     def run_whole(runner: ScriptRunner, data: RerunData) -> None:
-        if runtime.exists() and Session(runner._session_id).has_replaced(runner):
-            return
         run_script(runner, data)
         if runtime.exists() and not (session := Session(runner._session_id)).gone:
             heard = threading.Event()
@@ -112,6 +113,23 @@ def send_to_present(send: Callable[[Runtime, Any, Any], None]) -> Callable[[Runt
         send(server, server._session_mgr.get_active_session_info(found.session.id) or found, message)
 
     return send_message
+
+
+def take_every_click(request: Callable[[AppSession, Any], None]) -> Callable[[AppSession, Any], None]:
+    """Run the whole page for what was clicked in a fragment that is no longer there.
+
+    Streamlit would let the click fall: its browser has not heard yet that the page was drawn otherwise.
+    """
+
+    def request_rerun(session: AppSession, asked: ClientState | None) -> None:
+        if asked and asked.fragment_id and not asked.is_auto_rerun and not session.has_fragment(asked.fragment_id):
+            whole = ClientState()
+            whole.CopyFrom(asked)
+            whole.ClearField("fragment_id")
+            asked = whole
+        request(session, asked)
+
+    return request_rerun
 
 
 def stay_on_page(request: Callable[[AppSession, Any], None]) -> Callable[[AppSession, Any], None]:

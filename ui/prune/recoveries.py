@@ -53,14 +53,19 @@ def get_recoveries(view: View) -> Recoveries:
     return found
 
 
-def want_recovery(view: View) -> None:
-    """Have what the view's mask removes made up for; for callbacks."""
-    get_recoveries(view).wanted.add(view.mask)
+def want_recovery() -> None:
+    """Have what is removed made up for; for callbacks.
+
+    Of which mask is known when all callbacks are through: the one that moves the mask may come after this one.
+    """
+    st.session_state.recovery_wanted = True
     rerun_panels("instrument", "recovery", "samples", "pins", "queue")
 
 
 def ask_recovery(view: View, states_only: bool = False) -> Job | None:
     """Ask for what the view recovers if that is wanted for its mask, and have the panel watch it."""
+    if st.session_state.pop("recovery_wanted", False):
+        get_recoveries(view).wanted.add(view.mask)
     if not view.recovers or not get_recoveries(view).stands_for(view.mask):
         get_engine().worker.release(get_owner(), ["recover"])  # that of another mask
         return None

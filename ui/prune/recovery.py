@@ -51,7 +51,7 @@ def _choose_modifier(view: View) -> None:
 def _take_modifier() -> None:
     change_modifiers(read_modifiers(st.session_state.modifier))
     if get_view().modify:
-        want_recovery(get_view())
+        want_recovery()
 
 
 def _choose_calibration(view: View) -> None:
@@ -110,14 +110,14 @@ def _draw_state(view: View, summary: ModelSummary) -> None:
     elif not view.mask:
         st.caption("Nothing is off, so there is nothing to make up for.")
     elif job is None:
-        st.button("Recover this", key="recover", type="primary", on_click=want_recovery, args=(view,))
+        st.button("Recover this", key="recover", type="primary", on_click=want_recovery)
         words = describe_stale(view)
         st.caption(escape_markdown(f"{words[0].upper()}{words[1:]}."))
     elif job.active and not job.cancelling:
         st.button("Stop", key=name_widget("stop", job), on_click=worker.cancel_for, args=(owner, job))
         st.progress(job.fraction, text=escape_markdown(describe_progress(job)))
     elif job.state == "failed":
-        st.button("Try again", key="recover", on_click=_try_again, args=(view,))
+        st.button("Try again", key="recover", on_click=_try_again)
         st.caption(f":red[{escape_markdown(str(job.error))}]")
     elif job.state == "done":
         st.caption(escape_markdown(_describe(view, summary)))
@@ -126,9 +126,9 @@ def _draw_state(view: View, summary: ModelSummary) -> None:
         st.caption("Stopped.")
 
 
-def _try_again(view: View) -> None:
+def _try_again() -> None:
     get_engine().worker.forget_failed()
-    want_recovery(view)
+    want_recovery()
 
 
 def _describe(view: View, summary: ModelSummary) -> str:

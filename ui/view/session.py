@@ -17,7 +17,7 @@ from explorer.masks import NONE, Mask
 from explorer.modifiers import find_modifier
 from explorer.plans import PlanSpec
 from explorer.text import DEFAULT_TEXT
-from ui.live import rerun_panels
+from ui.live import came_through_history, rerun_panels
 from ui.view.permissions import Kind, NoName, Permissions
 
 MOST_TOKENS = 2**31 - 1
@@ -41,14 +41,18 @@ DEFAULT_VIEW = View(
 
 
 def get_view() -> View:
-    """Return this session's view. A link that was pasted wins over what the session held."""
+    """Return this session's view. Where its browser came by a link, back or forward, that wins over what it held.
+
+    Of all else that a browser asks the URL is what was written here, and not always the last: it may not have heard.
+    """
     state = st.session_state
-    parameters = {name: st.query_params[name] for name in st.query_params}
-    if "view" not in state:
+    if new := "view" not in state:
         state.view = DEFAULT_VIEW
-    if parameters and parameters != state.get("written"):
-        state.written = parameters
-        show_linked(*read_view(parameters))
+    if new or came_through_history():
+        parameters = {name: st.query_params[name] for name in st.query_params}
+        if parameters and parameters != state.get("written"):
+            state.written = parameters
+            show_linked(*read_view(parameters))
     return state.view
 
 

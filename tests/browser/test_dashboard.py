@@ -126,7 +126,8 @@ def test_a_model_that_does_not_exist_is_one_line_and_loses_nothing(page: Page, u
     page.get_by_role("button", name="Load", exact=True).click()
     expect(page.get_by_text("No such model: ./no/<b>such</b>/model").first).to_be_visible()
     removed(page, "4")
-    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")  # nobody's queue was asked
+    expect(page.locator(".st-key-queue")).to_contain_text("Queue")
+    expect(page.locator(".st-key-queue")).not_to_contain_text("such")  # nobody waits for it
     page.get_by_role("link", name="Prune", exact=True).click()
     removed(page, "4")
     readout(page)

@@ -61,7 +61,7 @@ def test_blocks_are_pruned_and_a_matrix_is_looked_at(page: Page, url: str, small
 
 
 def test_the_model_so_far_is_scored_and_a_reload_loses_nothing(page: Page, url: str, small: Path) -> None:
-    visit(page, url, small, 400)
+    visit(page, url, small, 4000)
     choose(page, "Method", "Wanda++")
     page.get_by_role("button", name="Prune inside the blocks").click()
     page.get_by_role("button", name="Perplexity so far").click()

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from streamlit import runtime
 from streamlit.proto.ClientState_pb2 import ClientState
+from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
 from streamlit.runtime import Runtime
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
 
 from ui.live import streamlit_internals
 
@@ -37,6 +39,20 @@ def test_a_run_ends_when_the_loop_has_heard_all_of_it(monkeypatch: pytest.Monkey
     loop.close()
 
 
+def test_a_run_that_was_given_up_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, began = AppSession.__new__(AppSession), []
+    monkeypatch.setattr(AppSession, "__del__", lambda self: None)
+    first, second = (SimpleNamespace(_session_id="one") for _ in range(2))
+    session._scriptrunner = second  # type: ignore[assignment]
+    session._event_loop = SimpleNamespace(call_soon_threadsafe=lambda work: work())  # type: ignore[assignment]
+    monkeypatch.setattr(runtime, "exists", lambda: True)
+    monkeypatch.setattr(runtime, "get_instance", lambda: SimpleNamespace(get_app_session=lambda name: session))
+    run = streamlit_internals.end_whole(lambda runner, data: began.append(runner))
+    for runner in (first, second):
+        run(runner, None)  # type: ignore[arg-type]
+    assert began == [second]
+
+
 def test_what_a_page_says_goes_to_the_browser_that_is_there_now() -> None:
     session = SimpleNamespace(id="one")
     lost, back = (SimpleNamespace(session=session, client=name) for name in ("lost", "back"))
@@ -51,7 +67,7 @@ def test_what_a_page_says_goes_to_the_browser_that_is_there_now() -> None:
 
 
 def test_a_click_in_a_fragment_that_is_gone_runs_the_whole_page() -> None:
-    session, taken = SimpleNamespace(has_fragment=lambda name: name == "there"), []
+    session, taken = SimpleNamespace(has_fragment=lambda name: name == "there", _scriptrunner=None), []
     request = streamlit_internals.take_every_click(lambda session, asked: taken.append(asked and asked.fragment_id))
     asked = [
         ClientState(fragment_id="there"),
@@ -64,6 +80,20 @@ def test_a_click_in_a_fragment_that_is_gone_runs_the_whole_page() -> None:
     assert taken == ["there", "", "gone", None]
     assert asked[1] is not None
     assert asked[1].fragment_id == "gone"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_click_for_a_run_that_did_not_begin_is_told_to_the_run_in_its_place(waits: bool) -> None:
+    clicked = WidgetStates(widgets=[WidgetState(id="button", trigger_value=True), WidgetState(id="on", int_value=1)])
+    runner = SimpleNamespace(_requests=ScriptRequests())
+    runner._requests.request_rerun(RerunData(widget_states=clicked))
+    if not waits:
+        runner._requests.on_scriptrunner_ready()
+    session, taken = SimpleNamespace(_scriptrunner=runner), []
+    request = streamlit_internals.take_every_click(lambda session, asked: taken.append(asked))
+    request(session, ClientState(widget_states=WidgetStates(widgets=[WidgetState(id="on", int_value=2)])))  # type: ignore[arg-type]
+    told = {each.id: each.trigger_value or each.int_value for each in taken[0].widget_states.widgets}
+    assert told == ({"on": 2, "button": True} if waits else {"on": 2})
 
 
 def test_what_is_asked_of_a_page_that_was_left_is_ignored() -> None:

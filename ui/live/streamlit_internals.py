@@ -13,10 +13,15 @@ from typing import Any
 
 from streamlit import runtime
 from streamlit.proto.ClientState_pb2 import ClientState
+from streamlit.proto.WidgetStates_pb2 import WidgetStates
 from streamlit.runtime import Runtime
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
-from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
+from streamlit.runtime.scriptrunner_utils.script_requests import (
+    RerunData,
+    ScriptRequestType,
+    _coalesce_widget_states,
+)
 from streamlit.runtime.scriptrunner_utils.script_run_context import get_script_run_ctx
 
 _PATIENCE = 5.0  # seconds that a run waits for the event loop at most, should the server be going down
@@ -45,6 +50,10 @@ class Session:
         Streamlit takes unsent deltas of a panel back when the panel runs again.
         """
         return self._found._scriptrunner is None and self._found._browser_queue.is_empty()
+
+    def has_replaced(self, runner: ScriptRunner) -> bool:
+        """Tell whether another run was started in the place of a runner's."""
+        return isinstance(self._found, AppSession) and self._found._scriptrunner is not runner
 
     def run_page(self) -> None:
         """Run the page of an idle session. Only on the event loop, as the session itself does for its browser."""
@@ -86,13 +95,17 @@ def correct_runs() -> None:
 
 
 def end_whole(run_script: Callable[[ScriptRunner, RerunData], None]) -> Callable[[ScriptRunner, RerunData], None]:
-    """Let a run end only when all that it drew has reached the event loop.
+    """Let a run end only when all that it drew has reached the event loop; do not begin one that was given up.
+
+    A run that was given up before it began would still set the session's page, perhaps after the run in its place.
 
     A fragment that a browser asks for just when a run has ended gets a runner of its own, and Streamlit then ignores
     what the runner before has said but the loop has not heard: the page would stay drawn in part.
     """
 
     def run_whole(runner: ScriptRunner, data: RerunData) -> None:
+        if runtime.exists() and Session(runner._session_id).has_replaced(runner):
+            return
         run_script(runner, data)
         if runtime.exists() and not (session := Session(runner._session_id)).gone:
             heard = threading.Event()
@@ -116,20 +129,30 @@ def send_to_present(send: Callable[[Runtime, Any, Any], None]) -> Callable[[Runt
 
 
 def take_every_click(request: Callable[[AppSession, Any], None]) -> Callable[[AppSession, Any], None]:
-    """Run the whole page for what was clicked in a fragment that is no longer there.
+    """Take what Streamlit lets fall of what was clicked in a hurry.
 
-    Streamlit would let the click fall: its browser has not heard yet that the page was drawn otherwise.
+    A run that is given up before it began takes the clicks that were to be told to it along; the run in its place is
+    told them. For a click in a fragment that is no longer there, as its browser has not heard yet, the page is run.
     """
 
     def request_rerun(session: AppSession, asked: ClientState | None) -> None:
         if asked and asked.fragment_id and not asked.is_auto_rerun and not session.has_fragment(asked.fragment_id):
-            whole = ClientState()
-            whole.CopyFrom(asked)
-            whole.ClearField("fragment_id")
-            asked = whole
+            asked = _copy(asked)
+            asked.ClearField("fragment_id")
+        waiting = session._scriptrunner._requests if session._scriptrunner else None
+        if asked and not asked.fragment_id and waiting and waiting._state == ScriptRequestType.RERUN:
+            told = _coalesce_widget_states(waiting._rerun_data.widget_states, asked.widget_states)
+            asked = _copy(asked)
+            asked.widget_states.CopyFrom(told or WidgetStates())
         request(session, asked)
 
     return request_rerun
+
+
+def _copy(asked: ClientState) -> ClientState:
+    copied = ClientState()
+    copied.CopyFrom(asked)
+    return copied
 
 
 def stay_on_page(request: Callable[[AppSession, Any], None]) -> Callable[[AppSession, Any], None]:

@@ -80,10 +80,15 @@ def _marks(item: pytest.Item) -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test-fast` leaves out, beside the marks that tests give themselves."""
+    """Mark what `make test-fast` leaves out, beside the marks that tests give themselves.
+
+    A test of the browser that fails is run once more, and pytest counts it: a click hits what was there a moment ago.
+    """
     for item in items:
         for mark in _marks(item):
             item.add_marker(mark)
+            if mark == "browser":
+                item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from explorer.evaluation.recovered import find_recovered
 from explorer.masks.mask import NONE, Mask
 from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
-from tests.support.browser import serve
+from tests.support.browser import serve, settle
 from tests.support.instrument import TOKENS, Instrument, drag
 from tests.support.tiny_models import Tiny, load_folder
 
@@ -82,11 +82,14 @@ def test_what_is_recovered_is_the_librarys_and_stale_when_the_mask_moves(page: P
     expect(found.tag).to_have_text("stale")
     assert found.words == (before[0], "stale")
     expect(found.row).to_contain_text(f"Made for {MASK}; now 1,a2,m3 is off.")
+    settle(page)
     page.get_by_role("button", name="Undo").click()
     expect(found.tag).to_have_text("measured")
     assert found.words == before
+    settle(page)
     page.get_by_role("button", name="Redo").click()
     expect(found.tag).to_have_text("stale")
+    settle(page)
     page.get_by_role("button", name="Recover this").click()
     *_, recovered = ask_library(small, Mask.parse("1,a2,m3"))
     expect(found.value).to_have_text(f"{recovered.perplexity:,.2f}")

@@ -1,7 +1,7 @@
-"""GgufModel of a file, changed weights -> a GgufModel: their tensors encoded anew, in their own types if possible.
+"""GgufModel of a file, changed weights -> a GgufModel: their tensors encoded anew, finely enough to keep the change.
 
-The gguf package decodes every type and encodes some. A changed tensor of another is written in q8_0, or in f16 where no
-block of that divides its rows.
+What a tensor was changed by is smaller than the steps of a coarse type, and rounding would take it back: one below 8
+bits is written in q8_0, or in f16 where no block of that divides its rows.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from explorer.export.merge import Merge
 from explorer.model import LoadedModel
 
 #: Relative change of the perplexity that rounding changed weights to a type may make.
-_LOSSY = {"F32": 0.0, "F16": 0.01, "BF16": 0.02, "Q8_0": 0.05, "Q5_0": 0.2, "Q5_1": 0.2, "Q4_0": 0.5, "Q4_1": 0.5}
-_COARSE = 1.0  # of types below four bits
+_LOSSY = {"F32": 0.0, "F16": 0.01, "BF16": 0.02, "Q8_0": 0.05}
 
 #: Those that hold every number of a dtype.
 _HOLDS = {"float32": ("F32",), "float16": ("F32", "F16"), "bfloat16": ("F32", "BF16")}
@@ -50,12 +49,12 @@ def change(
 
 
 def tell_types(before: GgufModel, after: GgufModel) -> tuple[str, ...]:
-    """Say in which types changed tensors are that could not keep their own."""
+    """Say in which types changed tensors are that did not keep their own."""
     own = {tensor.name: tensor.type for tensor in before.tensors}
     moved = [tensor for tensor in after.tensors if tensor.type != own[tensor.name]]
     kinds = sorted({(own[tensor.name].name, tensor.type.name) for tensor in moved})
     return tuple(
-        f"Changed tensors in {kind[1].lower()}, for gguf has no encoder of {kind[0].lower()}: "
+        f"Changed tensors in {kind[1].lower()}, for {kind[0].lower()} would round the change away: "
         f"{sum((own[t.name].name, t.type.name) == kind for t in moved)}."
         for kind in kinds
     )
@@ -69,4 +68,4 @@ def find_loss(dtype: str, before: GgufModel, after: GgufModel) -> float:
         before, after: without and with them.
     """
     kinds = {b.type.name for a, b in zip(before.tensors, after.tensors, strict=True) if a is not b}
-    return max((_LOSSY.get(kind, _COARSE) for kind in kinds if kind not in _HOLDS.get(dtype, ())), default=0.0)
+    return max((_LOSSY[kind] for kind in kinds if kind not in _HOLDS.get(dtype, ())), default=0.0)

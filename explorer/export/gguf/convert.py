@@ -39,6 +39,7 @@ _TYPES = {
     "bf16": (GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
     "q8_0": (GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
 }
+_FINE = {GGMLQuantizationType.F32, *(kind for kind, _ in _TYPES.values())}  # types of 8 bits and more
 _DTYPES = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
 _ARCHITECTURES = {"llama": MODEL_ARCH.LLAMA, "mistral": MODEL_ARCH.LLAMA, "qwen2": MODEL_ARCH.QWEN2}
 _PIECE = 1 << 22  # numbers
@@ -208,11 +209,8 @@ def as_numbers(data: Float[torch.Tensor, " *any"]) -> _Numbers:
 
 
 def encode(name: str, kind: GGMLQuantizationType, data: _Numbers) -> Tensor:
-    """Make a tensor of numbers in a type, or if gguf has no encoder for that in q8_0; see `_make` for the others."""
-    try:
-        quantize(np.zeros((1, GGML_QUANT_SIZES[kind][0]), np.float32), kind)
-    except NotImplementedError:
-        kind = GGMLQuantizationType.Q8_0
+    """Make a tensor of numbers in a type, or in q8_0 if that is coarser; see `_make` for vectors and odd rows."""
+    kind = kind if kind in _FINE else GGMLQuantizationType.Q8_0
     return _make(name, kind, _Made(np.ascontiguousarray(data)))
 
 

@@ -15,6 +15,13 @@ from explorer.model import CostModel, Costs
 BUDGET_EXAMPLES = ("layers=8", "sites=12", "parameters=20%", "bytes=6GiB", "kv=30%", "flops=25%", "decode=80%")
 
 _REMEDY = f"Use {', '.join(BUDGET_EXAMPLES[:-1])} or {BUDGET_EXAMPLES[-1]}"
+
+#: What one would say, and what it is.
+_SAID = (
+    (re.compile(r"(\d+) +(layers|sites)"), r"\2=\1"),
+    (re.compile(r"([\d.]+)% +of +(?:the +)?(parameters|bytes|kv|flops)"), r"\2=\1%"),
+    (re.compile(r"([\d.]+) *([kKMGT]i?B)"), r"bytes=\1\2"),
+)
 _COUNTED, _SHARED = ("layers", "sites"), ("parameters", "bytes", "kv", "flops")
 
 
@@ -37,11 +44,14 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """Read `layers=8`, `sites=12`, `parameters=20%`, `bytes=6GiB`, `kv=30%`, `flops=25%`, `decode=80%`.
 
+        Or `8 layers`, `20% of parameters` and `6 GiB`, as one would say it.
+
         Raises PlanError: it is none of these.
 
         Numbers have at most 15 digits before and after the point.
         """
-        match = re.fullmatch(r"(\w+)=([0-9]{1,15}(?:\.[0-9]{1,15})?)([%A-Za-z]*)", text.strip())
+        written = next((said.sub(how, text.strip()) for said, how in _SAID if said.fullmatch(text.strip())), text)
+        match = re.fullmatch(r"(\w+)=([0-9]{1,15}(?:\.[0-9]{1,15})?)([%A-Za-z]*)", written.strip())
         if match is None:
             raise PlanError("Malformed budget", repr(text), _REMEDY)
         of, amount, unit = match[1], float(match[2]), match[3]

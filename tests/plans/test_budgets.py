@@ -37,7 +37,9 @@ def met(text: str, mask: str, cost_model: CostModel) -> bool:
      (" parameters=20% ", Budget("parameters", 0.2)),
      ("bytes=6GiB", Budget("bytes", 6 * 2**30, True)), ("bytes=1.5GB", Budget("bytes", 1.5e9, True)),
      ("bytes=30%", Budget("bytes", 0.3)), ("kv=30%", Budget("kv", 0.3)), ("flops=2.5%", Budget("flops", 0.025)),
-     ("decode=80%", Budget("decode", 0.8, True))],
+     ("decode=80%", Budget("decode", 0.8, True)), ("6 layers", Budget("layers", 6)), ("12  sites", Budget("sites", 12)),
+     ("20% of parameters", Budget("parameters", 0.2)), ("2.5% of the flops", Budget("flops", 0.025)),
+     (" 4 GiB", Budget("bytes", 2**32, True)), ("1.5GB", Budget("bytes", 1.5e9, True))],
 )  # fmt: skip
 def test_budgets_are_read(text: str, expected: Budget) -> None:
     found = Budget.parse(text)

@@ -13,6 +13,7 @@ from explorer.plans import Plan
 from ui.live import describe_progress, draw_end, get_engine, get_owner, watch
 from ui.parts import describe_speed
 from ui.prune.cell_colours import ask_colours, choose_measure, describe_measure
+from ui.prune.mask_field import draw_mask_field
 from ui.prune.meter import describe_meter
 from ui.prune.plan_choice import choose_plan
 from ui.prune.recoveries import (
@@ -35,6 +36,7 @@ def draw_instrument(summary: ModelSummary) -> None:
     with st.container(key="choices", horizontal=True, vertical_alignment="bottom", gap="large"):
         choose_plan()
         measure = choose_measure()
+        draw_mask_field(summary)
     view, engine, owner = get_view(), get_engine(), get_owner()
     score = watch(engine.score(owner, view))
     plan = watch(engine.plan(owner, view))

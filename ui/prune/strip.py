@@ -45,7 +45,7 @@ def draw_strip(
     def changed() -> None:
         off = state["strip"]["off"]
         if off is not None:
-            state.strip_mask = read_cells(off, n_layers)
+            state.strip_mask = read_cells(off["cells"], n_layers)
             on_mask(state.strip_mask)
 
     _instrument(

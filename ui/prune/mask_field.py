@@ -1,0 +1,63 @@
+"""A field for those who know what is to go: a mask as text, or how much the plan has to remove."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.errors import ExplorerError, PlanError
+from explorer.execution import ModelSummary, View
+from explorer.masks import Mask
+from explorer.plans import Budget, Plan
+from ui.live import get_engine, get_owner
+from ui.parts import escape_markdown
+from ui.view import change_mask, get_view
+
+_HELP = (
+    "Layers, attention (a) and MLPs (m): `12-15,a20,m3-4`, or `none`. Or how much has to go: `6 layers`, `12 sites`, "
+    "`20% of parameters`, `30% of kv`, `25% of flops`, `4 GiB` to fit in. Then the first step of the plan that removes "
+    "so much is taken."
+)
+
+
+def draw_mask_field(summary: ModelSummary) -> None:
+    """Draw the field with what is off, and what was wrong with what was written last."""
+    state, mask = st.session_state, get_view().mask
+    if state.get("mask_written") != mask or "mask_text" not in state:
+        state.mask_written, state.mask_refused, state.mask_text = mask, "", str(mask)
+    st.text_input("Removed, or how much", key="mask_text", on_change=_take, args=(summary,), width=220, help=_HELP)
+    if state.mask_refused:
+        st.caption(f":red[{escape_markdown(state.mask_refused)}]")
+
+
+def _take(summary: ModelSummary) -> None:
+    state, view = st.session_state, get_view()
+    try:
+        mask = find_mask(state.mask_text, view, summary)
+    except ExplorerError as error:
+        state.mask_refused = str(error)
+        return
+    state.mask_written = None  # the field shows the mask as it is written everywhere
+    change_mask(mask)
+
+
+def find_mask(text: str, view: View, summary: ModelSummary) -> Mask:
+    """Return the mask that a text means.
+
+    Raises:
+        MaskError: it is neither an amount nor a mask of this model.
+        PlanError: it is an amount that no step of the view's plan removes, or the plan is not there yet.
+    """
+    try:
+        budget = Budget.parse(text)
+    except PlanError:
+        return Mask.parse(text.strip() or "none").checked(summary.n_layers)
+    if budget.of == "decode":
+        raise PlanError("Time is not known here", repr(text), "Plan with --budget decode=80% in the shell")
+    job = get_engine().plan(get_owner(), view)
+    if job.state != "done":
+        raise PlanError("The plan is not made yet", str(view.plan), "Enter it again when the curve is there")
+    plan: Plan = job.result
+    found = next((mask for mask in plan.masks if budget.met(mask, summary.cost_model, summary.window)), None)
+    if found is None:
+        raise PlanError("No step of the plan removes so much", repr(text), "Ask for less, or choose another plan")
+    return found

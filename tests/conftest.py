@@ -9,6 +9,7 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALL
 
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -102,6 +103,12 @@ def own_main() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return Tiny(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def small(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a file's own with a tiny Llama in it, which nothing is known of."""
+    return copytree(tiny.folder("llama"), tmp_path_factory.mktemp("small") / "llama")
 
 
 @pytest.fixture(scope="session", params=list(FAMILIES))

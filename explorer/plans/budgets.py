@@ -50,8 +50,9 @@ class Budget:
 
         Numbers have at most 15 digits before and after the point.
         """
-        written = next((said.sub(how, text.strip()) for said, how in _SAID if said.fullmatch(text.strip())), text)
-        match = re.fullmatch(r"(\w+)=([0-9]{1,15}(?:\.[0-9]{1,15})?)([%A-Za-z]*)", written.strip())
+        said = text.strip()
+        written = next((form.sub(how, said) for form, how in _SAID if form.fullmatch(said)), said)
+        match = re.fullmatch(r"(\w+)=([0-9]{1,15}(?:\.[0-9]{1,15})?)([%A-Za-z]*)", written)
         if match is None:
             raise PlanError("Malformed budget", repr(text), _REMEDY)
         of, amount, unit = match[1], float(match[2]), match[3]

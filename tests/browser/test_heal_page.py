@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copytree
 from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import find_plot, serve
-from tests.support.tiny_models import WINDOW, Tiny
+from tests.support.tiny_models import WINDOW
 
 WAIT = 60_000
 
@@ -24,10 +23,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def small(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = copytree(tiny.folder("llama"), tmp_path_factory.mktemp("small") / "llama")
-    (made / "other.txt").write_text(" ".join(str(number * number) for number in range(900)))
-    return made
+def small(small: Path) -> Path:
+    (small / "other.txt").write_text(" ".join(str(number * number) for number in range(900)))
+    return small
 
 
 def visit(page: Page, url: str, small: Path) -> None:

@@ -1,4 +1,4 @@
-"""The instrument in a real browser: what is shown at once, what is sent, and that estimates are marked."""
+"""The instrument in a real browser: what is shown at once, what is sent, that estimates are marked, and its field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from transformers import LlamaConfig
 
-from tests.support.browser import serve
+from tests.support.browser import serve, settle
 from tests.support.command_line import score_by_command_line
 from tests.support.instrument import TOKENS, Instrument, drag
 from tests.support.tiny_models import FAMILIES, REPOSITORY, WINDOW, make_model, save
@@ -136,3 +136,40 @@ def test_eighty_layers_fit_without_a_scroll_bar(page: Page, url: str, deep: Path
     assert last["x"] + last["width"] <= width
     assert last["width"] >= 5
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_what_is_written_is_removed(page: Page, url: str, small: Path) -> None:
+    shown = Instrument(page, url, small)
+    shown.wait_for_plan()
+    field = page.get_by_role("textbox", name="Removed, or how much")
+    expect(field).to_have_value("none")
+
+    def write(text: str) -> None:
+        settle(page)
+        field.fill(text)
+        field.press("Enter")
+
+    write("m3, 1")
+    shown.removes("1,m3")
+    expect(field).to_have_value("1,m3")
+    expect(shown.switch("MLP of layer 3")).to_have_attribute("aria-checked", "false")
+    shown.switch("attention of layer 0").click()
+    shown.removes("1,a0,m3")
+    expect(field).to_have_value("1,a0,m3")
+    write("2 layers")
+    expect(page.locator("[data-part=step]")).to_have_text("4 of 8 sites removed, 50.0%")
+    page.get_by_role("button", name="Undo").click()
+    expect(field).to_have_value("1,a0,m3")
+    refused = {
+        "12 laers": "Malformed mask: '12 laers'",
+        "4": "Mask out of range: it names layer 4, the model has layers 0 to 3",
+        "99% of parameters": "No step of the plan removes so much: '99% of parameters'",
+    }
+    for text, words in refused.items():
+        write(text)
+        expect(page.locator(".st-key-choices")).to_contain_text(words)
+        shown.removes("1,a0,m3")
+        expect(field).to_have_value(text)
+    write("none")
+    shown.removes("none")
+    expect(page.locator(".st-key-choices")).not_to_contain_text(refused["4"])

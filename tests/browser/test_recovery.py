@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from explorer.modifiers.modify import modify
 from explorer.storage.store import Store
 from tests.support.browser import serve, settle
 from tests.support.instrument import TOKENS, Instrument, drag
-from tests.support.tiny_models import Tiny, load_folder
+from tests.support.tiny_models import load_folder
 
 MASK = Mask.parse("1,a2")
 MEAN = [ModifierSpec.parse("mean")]  # whatever the batches, it comes out the same
@@ -30,11 +29,6 @@ MEAN = [ModifierSpec.parse("mean")]  # whatever the batches, it comes out the sa
 def url() -> Iterator[str]:
     with serve(OMP_NUM_THREADS="1") as address:  # tiny layers lose by threads
         yield address
-
-
-@pytest.fixture(scope="module")
-def small(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copytree(tiny.folder("llama"), tmp_path_factory.mktemp("small") / "llama")
 
 
 class Recovered:

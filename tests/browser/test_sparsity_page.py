@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copytree
 from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import find_plot, serve, wait_for_plot
-from tests.support.tiny_models import WINDOW, Tiny
+from tests.support.tiny_models import WINDOW
 
 WAIT = 60_000
 
@@ -21,11 +20,6 @@ WAIT = 60_000
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serve(OMP_NUM_THREADS="1", EXPLORER_CACHE=str(tmp_path_factory.mktemp("cache"))) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def small(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copytree(tiny.folder("llama"), tmp_path_factory.mktemp("small") / "llama")
 
 
 def visit(page: Page, url: str, small: Path, calibration: int) -> None:

@@ -15,7 +15,7 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
 from streamlit.runtime import Runtime
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
-from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests
+from streamlit.runtime.scriptrunner_utils.script_requests import RerunData, ScriptRequests, ScriptRequestType
 
 from ui.live import streamlit_internals
 
@@ -94,6 +94,7 @@ def test_a_click_for_a_run_that_did_not_begin_is_told_to_the_run_in_its_place(wa
     request(session, ClientState(widget_states=WidgetStates(widgets=[WidgetState(id="on", int_value=2)])))  # type: ignore[arg-type]
     told = {each.id: each.trigger_value or each.int_value for each in taken[0].widget_states.widgets}
     assert told == ({"on": 2, "button": True} if waits else {"on": 2})
+    assert (runner._requests.on_scriptrunner_ready().type == ScriptRequestType.STOP) or not waits
 
 
 def test_what_is_asked_of_a_page_that_was_left_is_ignored() -> None:

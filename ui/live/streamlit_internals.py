@@ -19,6 +19,7 @@ from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_requests import (
     RerunData,
+    ScriptRequests,
     ScriptRequestType,
     _coalesce_widget_states,
 )
@@ -139,14 +140,23 @@ def take_every_click(request: Callable[[AppSession, Any], None]) -> Callable[[Ap
         if asked and asked.fragment_id and not asked.is_auto_rerun and not session.has_fragment(asked.fragment_id):
             asked = _copy(asked)
             asked.ClearField("fragment_id")
-        waiting = session._scriptrunner._requests if session._scriptrunner else None
-        if asked and not asked.fragment_id and waiting and waiting._state == ScriptRequestType.RERUN:
-            told = _coalesce_widget_states(waiting._rerun_data.widget_states, asked.widget_states)
-            asked = _copy(asked)
-            asked.widget_states.CopyFrom(told or WidgetStates())
+        if asked and not asked.fragment_id and session._scriptrunner:
+            asked = _take_over(session._scriptrunner._requests, asked)
         request(session, asked)
 
     return request_rerun
+
+
+def _take_over(waiting: ScriptRequests, asked: ClientState) -> ClientState:
+    """Give up what a runner has not begun; return what is asked together with what was to be told there."""
+    with waiting._lock:  # told once: either it has begun, or it never will
+        if waiting._state != ScriptRequestType.RERUN:
+            return asked
+        waiting._state = ScriptRequestType.STOP
+        told = _coalesce_widget_states(waiting._rerun_data.widget_states, asked.widget_states)
+    asked = _copy(asked)
+    asked.widget_states.CopyFrom(told or WidgetStates())
+    return asked
 
 
 def _copy(asked: ClientState) -> ClientState:

@@ -20,13 +20,16 @@ _HELP = (
 
 
 def draw_mask_field(summary: ModelSummary) -> None:
-    """Draw the field with what is off, and what was wrong with what was written last."""
+    """Draw the field with what is off, or with what was refused, as long as the mask does not move."""
     state, mask = st.session_state, get_view().mask
-    if state.get("mask_written") != mask or "mask_text" not in state:
-        state.mask_written, state.mask_refused, state.mask_text = mask, "", str(mask)
+    if state.get("mask_field", (None,))[0] != mask:
+        state.mask_field = mask, str(mask), ""
+    _, text, refusal = state.mask_field
+    if state.get("mask_text") != text:  # Streamlit forgets what a run that was cut short did not draw
+        state.mask_text = text
     st.text_input("Removed, or how much", key="mask_text", on_change=_take, args=(summary,), width=220, help=_HELP)
-    if state.mask_refused:
-        st.caption(f":red[{escape_markdown(state.mask_refused)}]")
+    if refusal:
+        st.caption(f":red[{escape_markdown(refusal)}]")
 
 
 def _take(summary: ModelSummary) -> None:
@@ -34,9 +37,9 @@ def _take(summary: ModelSummary) -> None:
     try:
         mask = find_mask(state.mask_text, view, summary)
     except ExplorerError as error:
-        state.mask_refused = str(error)
+        state.mask_field = view.mask, state.mask_text, str(error)
         return
-    state.mask_written = None  # the field shows the mask as it is written everywhere
+    state.mask_field = mask, str(mask), ""
     change_mask(mask)
 
 

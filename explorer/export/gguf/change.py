@@ -15,11 +15,11 @@ from explorer.export.gguf.model import GgufModel
 from explorer.export.merge import Merge
 from explorer.model import LoadedModel
 
-#: Relative change of the perplexity that rounding changed weights to a type may make.
-_LOSSY = {"F32": 0.0, "F16": 0.01, "BF16": 0.02, "Q8_0": 0.05}
+#: Relative change of the perplexity that rounding to a type may make.
+LOSSY = {"f32": 0.0, "f16": 0.01, "bf16": 0.02, "q8_0": 0.05}
 
 #: Those that hold every number of a dtype.
-_HOLDS = {"float32": ("F32",), "float16": ("F32", "F16"), "bfloat16": ("F32", "BF16")}
+_HOLDS = {"float32": ("f32",), "float16": ("f32", "f16"), "bfloat16": ("f32", "bf16")}
 
 
 def change(
@@ -67,5 +67,5 @@ def find_loss(dtype: str, before: GgufModel, after: GgufModel) -> float:
         dtype: that the weights were measured in.
         before, after: without and with them.
     """
-    kinds = {b.type.name for a, b in zip(before.tensors, after.tensors, strict=True) if a is not b}
-    return max((_LOSSY[kind] for kind in kinds if kind not in _HOLDS.get(dtype, ())), default=0.0)
+    kinds = {b.type.name.lower() for a, b in zip(before.tensors, after.tensors, strict=True) if a is not b}
+    return max((LOSSY[kind] for kind in kinds if kind not in _HOLDS.get(dtype, ())), default=0.0)

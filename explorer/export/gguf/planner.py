@@ -10,7 +10,7 @@ from explorer.errors import ExportError
 from explorer.export.changes import Changes
 from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.formats import Format, only_whole_layers
-from explorer.export.gguf.change import change, find_loss, tell_types
+from explorer.export.gguf.change import LOSSY, change, find_loss, tell_types
 from explorer.export.gguf.convert import check_converts, convert, requantize
 from explorer.export.gguf.llamacpp import measure_perplexity
 from explorer.export.gguf.model import GgufModel, read_gguf, write_gguf
@@ -21,10 +21,6 @@ from explorer.export.merge import Merge
 from explorer.export.tensor_layout import Layout
 from explorer.masks import Mask
 from explorer.model import LoadedModel
-
-#: Relative change of the perplexity that a type's rounding may make.
-_LOSSY = {"": 0.0, "f16": 0.01, "bf16": 0.02, "q8_0": 0.05}
-
 
 #: The dtype of a checkpoint that a type holds exactly.
 _STORED = {"f16": "float16", "bf16": "bfloat16"}
@@ -55,7 +51,7 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format)
         merge = Merge(changes.weights, loaded.model)
         whole = convert(loaded, blocks, merge.take)
         merge.check()
-        loss, notes = (_LOSSY[blocks] if changes.weights and _STORED.get(blocks) != loaded.dtype else 0.0), ()
+        loss, notes = (LOSSY[blocks] if changes.weights and _STORED.get(blocks) != loaded.dtype else 0.0), ()
     pruned = prune(whole, mask)
     plainly = not only_whole_layers(mask) or any(tensor.name == ROPE for tensor in pruned.tensors)
     layout = Layout(loaded.architecture, mask, loaded.n_layers, drops_sites=True)
@@ -67,7 +63,7 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format)
         pruned.size,
         partial(_write, pruned),
         *_choose_reader(pruned, plainly),
-        max(loss, 0.0 if blocks in _STORED and _STORED[blocks] == stored else _LOSSY[blocks]),
+        max(loss, 0.0 if not blocks or (blocks in _STORED and _STORED[blocks] == stored) else LOSSY[blocks]),
         (*merge.notes, *notes),
         lambda folder, windows: measure_perplexity(folder / FILE, windows),
     )

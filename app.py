@@ -1,6 +1,9 @@
 """The dashboard's entry: for `streamlit run` the guarded application, for a session the pages in the flow's order."""
 
+from collections.abc import Callable
+
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from ui.live import draw_uncaught, get_engine
 from ui.serving import serving
@@ -10,9 +13,9 @@ def draw() -> None:
     st.set_page_config(page_title="Layer Redundancy Explorer", layout="wide")
     st.session_state.in_app = True
     pages = {
-        "overview": st.Page("pages/overview.py", title="Overview", default=True),
-        "redundancy": st.Page("pages/redundancy.py", title="Redundancy"),
-        "prune": st.Page("pages/prune.py", title="Prune"),
+        "explore": st.Page("pages/explore.py", title="Explore", default=True),
+        "overview": st.Page("pages/overview.py", title="Overview"),
+        "analyse": st.Page("pages/analyse.py", title="Analyse"),
         "plans": st.Page("pages/plans.py", title="Plans"),
         "heal": st.Page("pages/heal.py", title="Heal"),
         "sparsity": st.Page("pages/sparsity.py", title="Sparsity"),
@@ -20,10 +23,24 @@ def draw() -> None:
         "compare": st.Page("pages/compare.py", title="Compare"),
         "export": st.Page("pages/export.py", title="Export"),
     }
-    page = st.navigation(list(pages.values()), position="top")
+    page = st.navigation([*pages.values(), *_list_former()], position="top")
     if name := st.session_state.pop("go_to", None):
         st.switch_page(pages[name], query_params=dict(st.query_params))
     page.run()
+
+
+def _list_former() -> list[StreamlitPage]:
+    """List the addresses that links of earlier versions have; each leads to what is there now."""
+
+    def lead(to: str) -> Callable[[], None]:
+        def go() -> None:
+            st.session_state.go_to = to
+            st.rerun()
+
+        return go
+
+    former = {"prune": "explore", "redundancy": "analyse"}
+    return [st.Page(lead(to), title=name, url_path=name, visibility="hidden") for name, to in former.items()]
 
 
 if __name__ == "__main__":

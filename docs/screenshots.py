@@ -10,7 +10,7 @@ sys.path.insert(0, str(DOCS.parent))
 
 from tests.support.browser import open_browser, serve  # noqa: E402
 
-PAGES = {"redundancy": "", "prune": "?mask=12-15&modify=refit", "overview": "", "export": "?mask=25,a26", "plans": ""}
+PAGES = {"analyse": "", "explore": "?mask=12-15&modify=refit", "overview": "", "export": "?mask=25,a26", "plans": ""}
 PINNED = ("a25-26", "25,a26,m17", "10-12")
 _BUSY = "[data-testid=stProgress], [data-stale=true]"
 
@@ -24,7 +24,7 @@ def main() -> None:
             settle(page)
             page.screenshot(path=DOCS / f"{name}.png")
         for mask in PINNED:
-            page.goto(f"{url}/prune?mask={mask}")
+            page.goto(f"{url}/?mask={mask}")
             settle(page)
             page.get_by_role("button", name="Pin this").click()
             page.wait_for_timeout(1000)

@@ -10,11 +10,11 @@ from explorer.deltas import write_modifiers
 from explorer.errors import ExportError
 from explorer.execution import ExportPreview, View
 from explorer.export import WRITTEN_AS_TEXT
+from ui.explore import name_modifiers
 from ui.export import OFFERED, choose_target, draw_exported, draw_target, get_exports, place_export
 from ui.frame import framed, require_summary
 from ui.live import get_engine, get_owner, ready
 from ui.parts import define, escape_markdown
-from ui.prune import name_modifiers
 
 
 def main(view: View) -> None:

@@ -63,8 +63,8 @@ def _draw_facts(view: View, summary: ModelSummary) -> None:
     for notice in summary.notices:
         st.caption(escape_markdown(f"Note: {notice}"))
     st.subheader("Next", anchor=False)
-    st.page_link("pages/redundancy.py", label="See which layers change the residual stream least", help=_STREAM_HELP)
-    st.page_link("pages/prune.py", label="Turn layers, attention and MLPs off, and read the perplexity")
+    st.page_link("pages/analyse.py", label="See which layers change the residual stream least", help=_STREAM_HELP)
+    st.page_link("pages/explore.py", label="Turn layers, attention and MLPs off, and read the perplexity")
     st.page_link("pages/plans.py", label="Compare what every published method removes")
     st.page_link("pages/export.py", label="Write the pruned checkpoint")
 

@@ -43,7 +43,7 @@ def test_overview_shows_the_model_and_its_perplexity(page: Page, url: str) -> No
 
 
 def test_redundancy_draws_the_heatmap(page: Page, url: str) -> None:
-    page.goto(f"{url}/redundancy")
+    page.goto(f"{url}/analyse")
     expect(page.locator(".st-key-heatmap .js-plotly-plot")).to_be_visible()
     shape = "z => [z.length, z[0].length, z[29].filter(v => v > 0).length]"
     drawn = "document.querySelector('.st-key-heatmap .js-plotly-plot').calcdata"
@@ -54,7 +54,7 @@ def test_redundancy_draws_the_heatmap(page: Page, url: str) -> None:
 
 
 def test_a_toggle_changes_the_readout_to_what_the_command_line_says(page: Page, url: str) -> None:
-    page.goto(f"{url}/prune")
+    page.goto(f"{url}")
     before = readout(page)
     page.get_by_role("switch", name="layer 10", exact=True).click()
     removed(page, "10")
@@ -74,7 +74,7 @@ def test_a_toggle_changes_the_readout_to_what_the_command_line_says(page: Page, 
 
 
 def test_the_keyboard_toggles_and_drag_paints(page: Page, url: str) -> None:
-    page.goto(f"{url}/prune")
+    page.goto(f"{url}")
     readout(page)
     page.get_by_role("switch", name="attention of layer 0", exact=True).focus()
     page.keyboard.press("ArrowRight")
@@ -92,7 +92,7 @@ def test_the_keyboard_toggles_and_drag_paints(page: Page, url: str) -> None:
 
 
 def test_samples_stand_side_by_side(page: Page, url: str) -> None:
-    page.goto(f"{url}/prune?mask=10-12")
+    page.goto(f"{url}/?mask=10-12")
     samples = page.locator(".st-key-samples")
     expect(samples.get_by_text("Original").first).to_be_visible()
     expect(samples.get_by_text("Paris.")).to_be_visible()
@@ -101,7 +101,7 @@ def test_samples_stand_side_by_side(page: Page, url: str) -> None:
 
 def test_a_cold_link_restores_page_and_mask(browser: Browser, page: Page) -> None:
     with serve() as cold:
-        page.goto(f"{cold}/prune?model=SmolLM2-135M-Instruct&text=python-docs&mask=a5,2")
+        page.goto(f"{cold}/?model=SmolLM2-135M-Instruct&text=python-docs&mask=a5,2")
         removed(page, "2,a5")
         readout(page)
         switch = page.get_by_role("switch", name="layer 2", exact=True)
@@ -112,9 +112,9 @@ def test_a_cold_link_restores_page_and_mask(browser: Browser, page: Page) -> Non
 
 
 def test_the_invalid_parts_of_a_link_are_reported_and_skipped(page: Page, url: str) -> None:
-    page.goto(f"{url}/prune?mask=nonsense&window=x")
+    page.goto(f"{url}/?mask=nonsense&window=x")
     expect(page.get_by_text("The link's mask was skipped")).to_be_visible()
-    page.goto(f"{url}/prune?mask=3,99")
+    page.goto(f"{url}/?mask=3,99")
     expect(page.get_by_text("beyond the model's 0 to 29")).to_be_visible()
     removed(page, "3")
 
@@ -128,7 +128,7 @@ def test_a_model_that_does_not_exist_is_one_line_and_loses_nothing(page: Page, u
     removed(page, "4")
     expect(page.locator(".st-key-queue")).to_contain_text("Queue")
     expect(page.locator(".st-key-queue")).not_to_contain_text("such")  # nobody waits for it
-    page.get_by_role("link", name="Prune", exact=True).click()
+    page.get_by_role("link", name="Explore", exact=True).click()
     removed(page, "4")
     readout(page)
     expect(page.get_by_text("No such model")).to_have_count(0)
@@ -156,7 +156,7 @@ def test_the_view_stays_until_another_has_loaded(page: Page, url: str, tmp_path:
     removed(page, "4")
     assert readout(page) == before
     expect(page).to_have_url(re.compile("model=SmolLM2-135M-Instruct"))
-    page.goto(f"{url}/prune?model={damaged}&mask=4")
+    page.goto(f"{url}/?model={damaged}&mask=4")
     expect(page.get_by_role("link", name="Load another model or text")).to_be_visible()
     page.get_by_role("link", name="Overview", exact=True).click()
     page.get_by_label("Model", exact=True).fill("SmolLM2-135M-Instruct")
@@ -198,7 +198,7 @@ def test_a_change_of_page_while_all_wait_leaves_nothing_of_the_old_page(page: Pa
         page.goto(f"{url}/?tokens=256&window=128")  # the default model is converted first: seconds
         cancel = page.get_by_role("button", name="Cancel")
         expect(cancel).to_be_visible(timeout=60_000)
-        for name in ("Redundancy", "Overview", "Plans", "Prune"):
+        for name in ("Analyse", "Overview", "Plans", "Explore"):
             page.get_by_role("link", name=name, exact=True).first.click()
             page.wait_for_timeout(500)
             expect(page.locator(".skeleton")).to_be_visible()  # nothing is blank

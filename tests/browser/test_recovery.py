@@ -1,4 +1,4 @@
-"""Recovery on the Prune page: started, stopped, stale, made anew; its curve, its samples, its pins."""
+"""Recovery on the Explore page: started, stopped, stale, made anew; its curve, its samples, its pins."""
 
 from __future__ import annotations
 

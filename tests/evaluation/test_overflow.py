@@ -31,8 +31,8 @@ from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force
 from tests.support.tiny_models import WINDOW, Tiny, load_folder
+from ui.explore.score_format import write_score
 from ui.parts.number_format import describe_score
-from ui.prune.score_format import write_score
 
 LAYER = 2  # whose MLP overflows on one token of the text
 FREE = Mask.parse(f"m{LAYER}")  # without it nothing does

@@ -10,8 +10,8 @@ import pytest
 
 from explorer.measures import MEASURES
 from tests.support.tiny_models import REPOSITORY
+from ui.analyse.importances import MEANINGS
 from ui.parts.definitions import DEFINITIONS, define
-from ui.redundancy.importances import MEANINGS
 
 #: How words are written where it is not as in the glossary, in one or several.
 _FORMS = {
@@ -26,7 +26,7 @@ _FORMS = {
 _FROM_ELSEWHERE = {"overview": {"interval"}, "plans": {"logit L2", "nat", "site"}}
 #: The frame is around every page.
 _FRAME = "frame"
-PAGES = ("overview", "redundancy", "plans", "heal", "sparsity", "evaluate", "compare", "export")
+PAGES = ("overview", "analyse", "plans", "heal", "sparsity", "evaluate", "compare", "export")
 
 
 def _trees(page: str) -> Iterator[ast.AST]:
@@ -81,7 +81,7 @@ def test_the_frame_defines_the_number_that_every_page_shows() -> None:
 def test_definitions_are_of_words_of_the_glossary_and_are_met() -> None:
     glossary = (REPOSITORY / "docs" / "glossary.md").read_text(encoding="utf-8")
     assert set(DEFINITIONS) <= set(re.findall(r"^\| ([^|]+) \|", glossary, re.MULTILINE))
-    assert set().union(*map(_defined, (*PAGES, "prune", _FRAME))) == set(DEFINITIONS)
+    assert set().union(*map(_defined, (*PAGES, "explore", _FRAME))) == set(DEFINITIONS)
 
 
 def test_measures_are_defined() -> None:

@@ -31,7 +31,7 @@ def run() -> Iterator[Row]:
     """Yield (what, measured, goal) rows."""
     start = time.perf_counter()
     with serve() as url, open_browser() as browser, open_page(browser) as page:
-        page.goto(f"{url}/prune")
+        page.goto(f"{url}")
         page.locator(TAG).get_by_text("measured").wait_for()
         yield "server start to first readout in the browser", f"{time.perf_counter() - start:.1f} s", ""
         page.locator(".sample .state").first.wait_for(state="detached")
@@ -63,7 +63,7 @@ def _toggle(page: Page, switch: str) -> tuple[float, float]:
 def _reload(page: Page, url: str, mask: str) -> float:
     """Set a stored mask in a session that has never seen it; return the seconds from the last click to its value."""
     *before, last = mask.split(",")
-    page.goto(f"{url}/prune?mask={','.join(before) or 'none'}")
+    page.goto(f"{url}/?mask={','.join(before) or 'none'}")
     page.locator(TAG).get_by_text("measured").wait_for()
     page.wait_for_timeout(2000)
     return _toggle(page, f"layer {last}")[1]

@@ -1,4 +1,4 @@
-"""The Prune page's instrument, as a person finds and moves it."""
+"""The Explore page's instrument, as a person finds and moves it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TOKENS = {"tokens": str(3 * WINDOW), "window": str(WINDOW), "dtype": "float32", 
 
 
 class Instrument:
-    """The Prune page of a model, and the frames that its browser sends."""
+    """The Explore page of a model, and the frames that its browser sends."""
 
     def __init__(self, page: Page, url: str, model: Path, mask: str = "none", **more: str) -> None:
         self.page, self.sent = page, 0
         page.on("websocket", lambda socket: socket.on("framesent", lambda _: self._count()))
         query = urlencode({**TOKENS, "model": str(model), "mask": mask, **more})
-        page.goto(f"{url}/prune?{query}")
+        page.goto(f"{url}/?{query}")
         self.value, self.tag = page.locator(".instrument .value"), page.locator(".instrument .tag")
         self.slider = page.get_by_role("slider", name="Pruned along the plan")
         expect(self.tag).to_have_text("measured")

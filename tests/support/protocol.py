@@ -15,14 +15,14 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
 from explorer.masks.mask import Mask
+from ui.explore.strip import write_cells
 from ui.parts.number_format import describe_perplexity
-from ui.prune.strip import write_cells
 
 EXACT = re.compile(r"[\d.,]+(e[+-]\d+)?")
 
 
 class User:
-    """One session on the Prune page: sends what a browser sends, and reads what it would show.
+    """One session on the Explore page: sends what a browser sends, and reads what it would show.
 
     Args:
         url: the server's.
@@ -98,9 +98,9 @@ class User:
     async def leave(self, page: str) -> None:
         """Ask for another page, and then, too late, for a panel of this one."""
         await self._ask(page)
-        await self._ask("prune", self._panel)
+        await self._ask("", self._panel)
 
-    async def _ask(self, page: str = "prune", panel: str = "", mask: str = "") -> None:
+    async def _ask(self, page: str = "", panel: str = "", mask: str = "") -> None:
         message = BackMsg()
         run = message.rerun_script
         run.fragment_id = panel

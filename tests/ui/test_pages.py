@@ -12,10 +12,10 @@ from explorer.execution.requests import Passage
 from explorer.masks.mask import Mask
 from explorer.measures.importance import Importance
 from explorer.measures.interactions import Interactions
+from ui.analyse.importances import list_importances
+from ui.analyse.interaction_map import list_pairs
+from ui.analyse.passages import write_passage
 from ui.parts.plots import write_csv, write_json
-from ui.redundancy.importances import list_importances
-from ui.redundancy.interaction_map import list_pairs
-from ui.redundancy.passages import write_passage
 
 TABLE = {"name": ["a,b", 'say "x"'], "value": [0.1 + 0.2, np.float64("nan")], "count": [np.int64(3), None]}
 

@@ -9,7 +9,7 @@ import pytest
 from explorer.deltas.modifier_spec import read_modifiers
 from explorer.execution.view import View
 from explorer.masks.mask import NONE, Mask
-from ui.prune.strip import read_cells, write_cells
+from ui.explore.strip import read_cells, write_cells
 from ui.view.session import DEFAULT_VIEW, describe_view, read_view
 
 VIEWS = [

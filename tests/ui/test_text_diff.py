@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from ui.prune.text_diff import mark_differences
+from ui.explore.text_diff import mark_differences
 
 TEXTS = st.text(alphabet="ab \n<&", max_size=40)
 

@@ -8,8 +8,8 @@ import streamlit as st
 
 from ui.browser import read, read_scripts
 from ui.compare.pins import Pin, get_pins, keep_pins, remove_pin
+from ui.explore import write_cells
 from ui.parts import define, describe_bytes, describe_flops, describe_perplexity
-from ui.prune import write_cells
 from ui.view import get_question, get_view, read_view, show_linked, write_url
 
 _comparison = st.components.v2.component(
@@ -35,8 +35,8 @@ def draw_comparison() -> None:
         )
         st.caption(define("mask", "interval", "nat", "recovered", "modifier", "KV cache bytes", "FLOPs per token"))
     else:
-        st.text("Nothing is pinned. On the Prune page, Pin this puts a configuration here.")
-        st.page_link("pages/prune.py", label="Prune")
+        st.text("Nothing is pinned. On the Explore page, Pin this puts a configuration here.")
+        st.page_link("pages/explore.py", label="Explore")
     keep_pins()
 
 
@@ -91,5 +91,5 @@ def _open(pins: list[Pin], index: int) -> None:
     show_linked(*read_view(pins[index].link))
     if get_question() is None:
         write_url(get_view())
-    st.session_state.go_to = "prune"
+    st.session_state.go_to = "explore"
     st.rerun()

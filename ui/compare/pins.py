@@ -17,8 +17,8 @@ from explorer.masks import Mask
 from explorer.model import Costs
 from explorer.read_back import read_back
 from ui.browser import read_scripts
+from ui.explore import ask_recovery, find_recovery
 from ui.live import get_engine, get_owner, rerun_panels, watch
-from ui.prune import ask_recovery, find_recovery
 from ui.view import describe_view, get_view
 
 MOST = 8

@@ -8,10 +8,10 @@ import streamlit as st
 
 from explorer.deltas import ModifierSpec, write_modifiers
 from explorer.execution import Healing, Job, View, Watched, ask_healing
+from ui.explore import draw_texts
 from ui.heal.curves import draw_curves
 from ui.live import describe_progress, draw_lasting, get_engine, get_owner, name_widget, watch
 from ui.parts import define, describe_perplexity, describe_seconds, escape_markdown
-from ui.prune import draw_texts
 from ui.view import change_modifiers
 
 _MOST = 4  # trainings beside each other

@@ -1,12 +1,12 @@
-"""What a training is watched by: another held-out text, and the prompts of the Prune page."""
+"""What a training is watched by: another held-out text, and the prompts of the Explore page."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from explorer.execution import ModelSummary, Watched
+from ui.explore import choose_prompts
 from ui.parts import define
-from ui.prune import choose_prompts
 
 
 def choose_watched(summary: ModelSummary) -> Watched:

@@ -26,7 +26,7 @@ from ui.parts import (
     escape_markdown,
     upload,
 )
-from ui.view import get_view, take_to_prune
+from ui.view import get_view, take_to_explore
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
 _SHARES = tuple(range(5, 95, 5))  # percent
@@ -154,7 +154,7 @@ def _draw(view: View, summary: ModelSummary, curves: Mapping[str, Curve]) -> Non
     _offer(clicked)
     st.caption(
         "Decided on calibration windows, drawn on held-out ones. Bands: 95% intervals. A cross marks collapse. Random: "
-        "five seeds. Click a point to take its mask to Prune. "
+        "five seeds. Click a point to take its mask to Explore. "
         + define("mask", "window", "calibration", "held-out", "interval", "collapse")
     )
     draw_plot(
@@ -193,7 +193,7 @@ def _offer(clicked: Any) -> None:
     mask = Mask.parse(clicked if isinstance(clicked, str) else clicked[0])
     with st.container(horizontal=True, vertical_alignment="center", key="offer"):
         st.text(f"Removed: {mask}")
-        st.button("Take it to Prune", type="primary", on_click=take_to_prune, args=(mask,))
+        st.button("Take it to Explore", type="primary", on_click=take_to_explore, args=(mask,))
 
 
 def _list_steps(curves: Sequence[Curve], names: Sequence[str], summary: ModelSummary) -> dict[str, list[Any]]:

@@ -14,7 +14,7 @@ from explorer.masks import Mask
 from explorer.plans import Point
 from ui.live import draw_state, get_engine, get_owner, watch
 from ui.parts import define, draw_plot, escape_markdown
-from ui.view import get_view, take_to_prune
+from ui.view import get_view, take_to_explore
 
 
 def draw_equal_size() -> None:
@@ -37,7 +37,7 @@ def draw_equal_size() -> None:
     )  # fmt: skip
     if clicked:
         mask, modify = Mask.parse(clicked[0]), read_modifiers(clicked[1])
-        st.button("Take it to Prune", on_click=take_to_prune, args=(mask, modify))
+        st.button("Take it to Explore", on_click=take_to_explore, args=(mask, modify))
         st.caption(escape_markdown(" + ".join([str(mask), *map(str, modify)])))
     st.caption(
         "Everything that was scored on these windows, in any session; the line is the front. Sizes are calculated: "

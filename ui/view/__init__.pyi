@@ -20,6 +20,6 @@ from .session import (
     read_view as read_view,
     set_view as set_view,
     show_linked as show_linked,
-    take_to_prune as take_to_prune,
+    take_to_explore as take_to_explore,
     write_url as write_url,
 )

@@ -148,8 +148,8 @@ def _change(view: View) -> None:
     rerun_panels(*OF_THE_MASK)
 
 
-def take_to_prune(mask: Mask, modify: tuple[ModifierSpec, ...] | None = None) -> None:
-    """Show a mask on the Prune page, and modifiers if they are given; for callbacks.
+def take_to_explore(mask: Mask, modify: tuple[ModifierSpec, ...] | None = None) -> None:
+    """Show a mask on the Explore page, and modifiers if they are given; for callbacks.
 
     app.py goes there before anything is drawn: what the browser says of a page drawn meanwhile would lead back to it.
     """
@@ -157,7 +157,7 @@ def take_to_prune(mask: Mask, modify: tuple[ModifierSpec, ...] | None = None) ->
     view = replace(view, mask=mask, modify=view.modify if modify is None else modify)
     set_view(view)
     write_url(view)
-    st.session_state.go_to = "prune"
+    st.session_state.go_to = "explore"
 
 
 def write_url(view: View) -> None:

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from explorer.execution import ModelSummary, View
+from ui.analyse import draw_beside, draw_blocks, draw_interactions, draw_layers, draw_measures, draw_passage
 from ui.frame import framed, require_summary
-from ui.redundancy import draw_beside, draw_blocks, draw_interactions, draw_layers, draw_measures, draw_passage
 
 VIEWS = ("Blocks", "Layers", "Measures", "Pairs", "Tokens", "Side by side")
 
@@ -32,5 +32,5 @@ def main(view: View, summary: ModelSummary) -> None:
         draw_beside(view)
 
 
-with framed("redundancy") as frame:
+with framed("analyse") as frame:
     main(frame.view, require_summary(frame))

@@ -33,7 +33,7 @@ def draw_strip(
     Args:
         n_layers: L.
         mask: what is off.
-        data: what the browser shows without asking, see `ui.prune.instrument`.
+        data: what the browser shows without asking, see `ui.explore.instrument`.
         on_mask: told the new mask, in a callback.
         on_decode_speed: told that decoding is to be timed, in a callback.
     """

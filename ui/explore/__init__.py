@@ -1,4 +1,4 @@
-"""The Prune page: the instrument, what colours its cells, recovery, samples."""
+"""The Explore page: the instrument, what colours its cells, recovery, samples."""
 
 import lazy_loader
 

@@ -8,7 +8,7 @@ from typing import Any
 from explorer.evaluation import Estimate, Score
 from explorer.execution import Job
 from explorer.masks import Mask
-from ui.prune.strip import write_cells
+from ui.explore.strip import write_cells
 
 
 def write_score(score: Score) -> list[float | str | None]:

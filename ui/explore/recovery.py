@@ -9,9 +9,9 @@ import streamlit as st
 from explorer.deltas import read_modifiers, write_modifiers
 from explorer.execution import ModelSummary, View
 from explorer.modifiers import MODIFIERS
+from ui.explore.recoveries import ask_recovery, describe_stale, find_recovery, want_recovery
 from ui.live import describe_progress, get_engine, get_owner, name_widget
 from ui.parts import define, describe_seconds, escape_markdown
-from ui.prune.recoveries import ask_recovery, describe_stale, find_recovery, want_recovery
 from ui.view import TEXTS, change_modifiers, get_permissions, get_view, request_view
 
 _SIZES = (8192, 32768, 131072)  # ids to fit by, beside as many as are judged by

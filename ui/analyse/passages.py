@@ -18,9 +18,9 @@ _FULL = 4.0  # nats at which a colour is full
 def draw_passage(view: View, summary: ModelSummary) -> None:
     """Draw a held-out window of the text token by token."""
     if not view.mask:
-        st.caption("Nothing is removed. Click a block under Blocks, or turn sites off on the Prune page.")
+        st.caption("Nothing is removed. Click a block under Blocks, or turn sites off on the Explore page.")
         st.caption(define("site"))
-        st.page_link("pages/prune.py", label="Prune")
+        st.page_link("pages/explore.py", label="Explore")
         return
     windows = summary.held_out_tokens // summary.window
     number = st.number_input("Held-out window", 1, windows, 1, key="window number", help=define("held-out", "window"))

@@ -1,4 +1,4 @@
-"""The triangle: click a block of layers, and take it to Prune."""
+"""The triangle: click a block of layers, and take it to Explore."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from explorer.masks import Mask
 from explorer.measures import SimilarityStats
 from ui.live import get_engine, get_owner, ready
 from ui.parts import Table, define, draw_plot
-from ui.view import take_to_prune
+from ui.view import take_to_explore
 
 
 def draw_blocks(view: View, summary: ModelSummary) -> None:
@@ -52,9 +52,9 @@ def _offer(view: View, clicked: list[float] | None) -> None:
     start, size = int(clicked[0]), int(clicked[1])
     block = Mask.of_layers(range(start, start + size))
     st.text(f"Layers {block}: angular distance {clicked[2]:.4f}")
-    st.button("Remove this block", type="primary", on_click=take_to_prune, args=(block,))
+    st.button("Remove this block", type="primary", on_click=take_to_explore, args=(block,))
     if view.mask:
-        st.button(f"Remove it beside {view.mask}", on_click=take_to_prune, args=(view.mask | block,))
+        st.button(f"Remove it beside {view.mask}", on_click=take_to_explore, args=(view.mask | block,))
 
 
 def _list_blocks(found: SimilarityStats, token: str) -> Table:

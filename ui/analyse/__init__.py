@@ -1,4 +1,4 @@
-"""The Redundancy page: blocks, measures, pairs, tokens, texts side by side."""
+"""The Analyse page: blocks, measures, pairs, tokens, texts side by side."""
 
 import lazy_loader
 

@@ -4,9 +4,9 @@ import streamlit as st
 
 from explorer.execution import ModelSummary
 from ui.compare import draw_pinning
+from ui.explore import draw_instrument, draw_recovery, draw_samples
 from ui.frame import framed, require_summary
 from ui.live import panel
-from ui.prune import draw_instrument, draw_recovery, draw_samples
 
 
 def main(summary: ModelSummary) -> None:
@@ -18,5 +18,5 @@ def main(summary: ModelSummary) -> None:
         panel("samples", lambda: draw_samples(summary))
 
 
-with framed("prune") as frame:
+with framed("explore") as frame:
     main(require_summary(frame))

@@ -148,7 +148,7 @@ def test_undo_outlives_a_change_of_page_and_a_reload(page: Page, url: str, stran
     shown.removes("a1,m2")
     page.get_by_role("link", name="Plans", exact=True).first.click()
     expect(page.get_by_text("Plan files").first).to_be_visible()
-    page.get_by_role("link", name="Prune", exact=True).first.click()
+    page.get_by_role("link", name="Explore", exact=True).first.click()
     page.get_by_role("button", name="Undo").click()
     shown.removes("a1")
     page.reload()
@@ -163,10 +163,10 @@ def test_undo_outlives_a_change_of_page_and_a_reload(page: Page, url: str, stran
 def test_who_is_in_a_hurry_finds_the_page_whole(page: Page, url: str, strange: Path) -> None:
     shown, hurry, removed = Instrument(page, url, strange), random.Random(0), NONE
     for _ in range(8):
-        for name in hurry.sample(["Overview", "Redundancy", "Plans", "Compare", "Export"], hurry.randint(0, 2)):
+        for name in hurry.sample(["Overview", "Analyse", "Plans", "Compare", "Export"], hurry.randint(0, 2)):
             page.get_by_role("link", name=name, exact=True).first.click()
             page.wait_for_timeout(hurry.choice([0, 50, 200, 500]))
-        page.get_by_role("link", name="Prune", exact=True).first.click()
+        page.get_by_role("link", name="Explore", exact=True).first.click()
         page.wait_for_timeout(hurry.choice([0, 100, 300, 600]))
         site = Site(hurry.randrange(4), hurry.choice(PARTS))
         row = "attention" if site.part == "attention" else "MLP"
@@ -228,14 +228,14 @@ def test_no_serious_barrier_to_those_who_cannot_see_or_point(
         shown = Instrument(page, url, strange, mask="1,a2", modify="mean")
         shown.wait_for_plan()
         expect(page.locator(".sample .state")).to_have_count(0)
-        barriers = {"prune": find_barriers(page)}
+        barriers = {"explore": find_barriers(page)}
         shown.switch("MLP of layer 3").click()
         expect(page.locator("[data-part=recoveredTag]")).to_have_text("stale")
         barriers["stale"] = find_barriers(page)
         page.get_by_role("button", name="Undo").click()
         expect(page.get_by_role("button", name="Pin this")).to_be_enabled()
         page.get_by_role("button", name="Pin this").click()
-        for name in ("Overview", "Redundancy", "Plans", "Compare", "Export"):
+        for name in ("Overview", "Analyse", "Plans", "Compare", "Export"):
             page.get_by_role("link", name=name, exact=True).first.click()
             expect(page).to_have_url(re.compile("/(" + name.lower() + r")?\?"))
             expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")

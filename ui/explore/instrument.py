@@ -10,13 +10,11 @@ from explorer.evaluation import Score
 from explorer.execution import Job, ModelSummary, View, list_single_sites
 from explorer.masks import Mask
 from explorer.plans import Plan
-from ui.live import describe_progress, draw_end, get_engine, get_owner, watch
-from ui.parts import describe_speed
-from ui.prune.cell_colours import ask_colours, choose_measure, describe_measure
-from ui.prune.mask_field import draw_mask_field
-from ui.prune.meter import describe_meter
-from ui.prune.plan_choice import choose_plan
-from ui.prune.recoveries import (
+from ui.explore.cell_colours import ask_colours, choose_measure, describe_measure
+from ui.explore.mask_field import draw_mask_field
+from ui.explore.meter import describe_meter
+from ui.explore.plan_choice import choose_plan
+from ui.explore.recoveries import (
     ask_recovery,
     ask_steps,
     describe_stale,
@@ -24,8 +22,10 @@ from ui.prune.recoveries import (
     list_steps,
     name_modifiers,
 )
-from ui.prune.score_format import write_live, write_score
-from ui.prune.strip import draw_strip, list_changes, write_cells
+from ui.explore.score_format import write_live, write_score
+from ui.explore.strip import draw_strip, list_changes, write_cells
+from ui.live import describe_progress, draw_end, get_engine, get_owner, watch
+from ui.parts import describe_speed
 from ui.view import change_mask, get_view
 
 _REMEMBERED = 32  # scores of masks that were set before; going back shows them at once

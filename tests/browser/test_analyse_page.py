@@ -57,8 +57,8 @@ def run_cli(model: Path, *words: str) -> dict:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout)
 
 
-def test_a_block_that_is_clicked_goes_to_prune(page: Page, url: str, model: Path) -> None:
-    visit(page, url, "redundancy", model)
+def test_a_block_that_is_clicked_goes_to_explore(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "analyse", model)
     targets = find_plot(page, "angular-distance").evaluate(
         "p => [...p._fullData[3].x].map((x, i) => [x, p._fullData[3].y[i]])"
     )
@@ -66,11 +66,11 @@ def test_a_block_that_is_clicked_goes_to_prune(page: Page, url: str, model: Path
     expected = run_cli(model, "measure")["angular_distance"]["last_token"][1][1]
     expect(page.locator(".st-key-offer")).to_contain_text(f"Layers 1-2: angular distance {expected:.4f}")
     page.get_by_role("button", name="Remove this block").click()
-    expect(page).to_have_url(re.compile(r"/prune\?.*mask=1-2"))
+    expect(page).to_have_url(re.compile(r"/\?.*mask=1-2"))
 
 
 def test_figures_and_tables_can_be_taken_along(page: Page, url: str, model: Path) -> None:
-    visit(page, url, "redundancy", model)
+    visit(page, url, "analyse", model)
     find_plot(page, "angular-distance")
     contents = {}
     for label in ("SVG", "PNG", "HTML", "CSV", "JSON"):
@@ -86,7 +86,7 @@ def test_figures_and_tables_can_be_taken_along(page: Page, url: str, model: Path
 
 
 def test_measures_are_shown_beside_each_other(page: Page, url: str, model: Path) -> None:
-    visit(page, url, "redundancy", model)
+    visit(page, url, "analyse", model)
     page.get_by_text("Layers", exact=True).click()
     find_plot(page, "strips-block-influence")
     page.get_by_label("Measures").click()
@@ -98,7 +98,7 @@ def test_measures_are_shown_beside_each_other(page: Page, url: str, model: Path)
 
 
 def test_pairs_are_scored_when_asked_for(page: Page, url: str, model: Path) -> None:
-    visit(page, url, "redundancy", model)
+    visit(page, url, "analyse", model)
     page.get_by_text("Pairs", exact=True).click()
     page.get_by_role("button", name="Score all pairs").click()
     drawn = find_plot(page, "interactions")
@@ -111,10 +111,10 @@ def test_pairs_are_scored_when_asked_for(page: Page, url: str, model: Path) -> N
 
 
 def test_tokens_are_coloured_under_a_mask(page: Page, url: str, model: Path) -> None:
-    visit(page, url, "redundancy", model)
+    visit(page, url, "analyse", model)
     page.get_by_text("Tokens", exact=True).click()
     expect(page.get_by_text("Nothing is removed.")).to_be_visible()
-    visit(page, url, "redundancy", model, "a1,3")
+    visit(page, url, "analyse", model, "a1,3")
     page.get_by_text("Tokens", exact=True).click()
     passage = page.locator(".st-key-passage")
     expect(passage).to_be_visible()
@@ -127,7 +127,7 @@ def test_tokens_are_coloured_under_a_mask(page: Page, url: str, model: Path) -> 
 def test_another_text_stands_beside(page: Page, url: str, model: Path, tmp_path: Path) -> None:
     text = tmp_path / "<b>notes.txt"
     text.write_text("An entirely different text, about sheep and clouds and nothing else. " * 40)
-    visit(page, url, "redundancy", model)
+    visit(page, url, "analyse", model)
     page.get_by_text("Side by side", exact=True).click()
     page.get_by_label("Texts beside it").fill(str(text))
     page.get_by_role("button", name="Compare").click()
@@ -136,7 +136,7 @@ def test_another_text_stands_beside(page: Page, url: str, model: Path, tmp_path:
     find_plot(page, "agreement-of-texts")
 
 
-def test_plans_are_compared_and_a_step_goes_to_prune(page: Page, url: str, model: Path) -> None:
+def test_plans_are_compared_and_a_step_goes_to_explore(page: Page, url: str, model: Path) -> None:
     visit(page, url, "plans", model)
     expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
     drawn = find_plot(page, "plans-perplexity")
@@ -150,8 +150,8 @@ def test_plans_are_compared_and_a_step_goes_to_prune(page: Page, url: str, model
     index = next(i for i, (name, mode, *_) in enumerate(traces) if (name, mode) == ("Block influence", "lines+markers"))
     click_cell(page, "plans-perplexity", index, 1)
     expect(page.locator(".st-key-offer")).to_contain_text("Removed:")
-    page.get_by_role("button", name="Take it to Prune").click()
-    expect(page).to_have_url(re.compile(r"/prune\?.*mask=\d"))
+    page.get_by_role("button", name="Take it to Explore").click()
+    expect(page).to_have_url(re.compile(r"/\?.*mask=\d"))
 
 
 def test_options_that_make_no_plan_are_one_line(page: Page, url: str, model: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_page_can_be_left_while_it_is_busy(page: Page, url: str, model: Path) 
     page.get_by_role("option", name="Magnitude").click()
     page.keyboard.press("Escape")
     expect(methods.locator("[data-tag]").filter(has_text="Magnitude")).to_be_visible()
-    page.get_by_role("link", name="Prune", exact=True).first.click()
+    page.get_by_role("link", name="Explore", exact=True).first.click()
     expect(page.locator(".instrument .tag")).to_have_text("measured")
 
 

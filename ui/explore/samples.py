@@ -12,11 +12,11 @@ from explorer.evaluation import Sample
 from explorer.execution import Job, ModelSummary
 from explorer.masks import NONE
 from ui.browser import read, read_scripts
+from ui.explore.prompts import MOST, choose_prompts
+from ui.explore.recoveries import ask_recovery
+from ui.explore.text_diff import mark_differences
 from ui.live import describe_progress, get_engine, get_owner, watch
 from ui.parts import describe_perplexity
-from ui.prune.prompts import MOST, choose_prompts
-from ui.prune.recoveries import ask_recovery
-from ui.prune.text_diff import mark_differences
 from ui.view import get_view
 
 #: Side by side: the sides in their order, with the jobs that write them.

@@ -17,7 +17,7 @@ from .layers import (
 from .pairs import draw_pairs as draw_pairs
 from .points import SIZES as SIZES, draw_points as draw_points
 from .sparsity import draw_errors as draw_errors, draw_scores as draw_scores, draw_zeros as draw_zeros
-from .style import UNIT_LABELS as UNIT_LABELS, shade as shade
+from .style import UNIT_LABELS as UNIT_LABELS, sample_scale as sample_scale, shade as shade
 from .training import TextCurves as TextCurves, draw_training as draw_training
 from .triangle import (
     TOKEN_LABELS as TOKEN_LABELS,

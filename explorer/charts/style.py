@@ -44,6 +44,11 @@ def mark(number: int) -> dict:
     }
 
 
+def sample_scale(number: int) -> list[str]:
+    """Colours of the sequential map as CSS, in equal steps from the brightest."""
+    return sample_colorscale(SCALE, list(np.linspace(0, 1, number)))
+
+
 def shade(values: Float[np.ndarray, " values"]) -> list[str | None]:
     """Colour values from the lowest, the brightest, as CSS colours; None for what is not finite.
 

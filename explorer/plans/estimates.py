@@ -31,24 +31,46 @@ def interpolate_steps(known: Sequence[float | None], step: int) -> float | None:
     return low * (1 - part) + high * part
 
 
-def add_damages(baseline: float | None, damages: Mapping[Site, float | None], mask: Mask) -> float | None:
-    """Estimate a mask by the sum of what its sites cost one at a time, as if they did not depend on each other.
+def add_damages(
+    known: Mapping[Mask, float | None],
+    damages: Mapping[Site, float | None],
+    influence: Mapping[Site, float | None],
+    mask: Mask,
+) -> float | None:
+    """Estimate a mask from the measured one that differs in the fewest sites, as if damages were independent.
 
     Args:
-        baseline: nats a token of the unpruned model.
+        known: measured masks, nats a token, None where the arithmetic overflowed; of equally near ones the first
+            is taken.
         damages: by site, nats a token that are lost without it alone; None or missing where that is not known.
+        influence: by site its block influence, which stands in for what is not known, see `find_rate`.
         mask: what is off.
 
     Returns:
-        Nats a token; None where something of it is not known.
+        Nats a token; None where nothing is measured, or a site has neither damage nor influence.
     """
-    total = baseline
-    for site in sorted(mask.sites):
-        damage = damages.get(site)
-        if total is None or damage is None:
+    measured = [(len(mask.sites ^ other.sites), nll, other) for other, nll in known.items() if nll is not None]
+    if not measured:
+        return None
+    _, total, nearest = min(measured, key=lambda each: each[0])
+    rate = find_rate(damages, influence)
+    for site in sorted(mask.sites ^ nearest.sites):
+        damage, share = damages.get(site), influence.get(site)
+        if damage is None and share is None:
             return None
-        total += damage
+        cost = damage if damage is not None else rate * (share or 0.0)
+        total += cost if site in mask.sites else -cost
     return total
+
+
+def find_rate(damages: Mapping[Site, float | None], influence: Mapping[Site, float | None]) -> float:
+    """Nats lost a unit of block influence: the upper median over sites whose damage is known, 1 while none is."""
+    rates = sorted(
+        damage / share
+        for site, damage in damages.items()
+        if damage is not None and (share := influence.get(site)) and damage / share > 0
+    )
+    return rates[len(rates) // 2] if rates else 1.0
 
 
 def share_won_back(baseline: float | None, pruned: float | None, recovered: float | None) -> float | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -14,7 +12,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import find_plot, serve, wait_for_plot
-from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
+from tests.support.command_line import ask
+from tests.support.tiny_models import WINDOW, Tiny
 
 TOKENS = {"tokens": str(4 * WINDOW), "window": str(WINDOW), "dtype": "float32", "device": "cpu"}
 
@@ -52,9 +51,7 @@ def click_cell(page: Page, name: str, layer_inputs: int, index: int) -> None:
 
 
 def run_cli(model: Path, *words: str) -> dict:
-    options = [f"--{name}={value}" for name, value in {**TOKENS, "model": str(model)}.items()]
-    command = [sys.executable, "-m", "explorer", *words, "--json", "--no-cache", *options]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout)
+    return ask({**TOKENS, "model": model}, *words)
 
 
 def test_a_block_that_is_clicked_goes_to_explore(page: Page, url: str, model: Path) -> None:

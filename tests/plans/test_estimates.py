@@ -11,8 +11,8 @@ import playwright
 import pytest
 from hypothesis import given, settings, strategies
 
-from explorer.masks.mask import PARTS, Mask, Site
-from explorer.plans.estimates import add_damages, interpolate_steps, share_won_back
+from explorer.masks.mask import NONE, PARTS, Mask, Site
+from explorer.plans.estimates import add_damages, find_rate, interpolate_steps, share_won_back
 from tests.support.tiny_models import REPOSITORY
 
 NODE = Path(playwright.__file__).parent / "driver" / "node"
@@ -39,11 +39,28 @@ def test_a_step_lies_on_the_line_between_its_neighbours(
 
 def test_damages_add_up() -> None:
     damages = {Site(0, "attention"): 0.25, Site(1, "mlp"): -0.125, Site(2, "mlp"): None}
-    assert add_damages(3.0, damages, Mask.parse("a0,m1")) == 3.125
-    assert add_damages(3.0, damages, Mask()) == 3.0
-    assert add_damages(3.0, damages, Mask.parse("m2")) is None
-    assert add_damages(3.0, damages, Mask.parse("m0")) is None
-    assert add_damages(None, damages, Mask.parse("a0")) is None
+    whole = {NONE: 3.0}
+    assert add_damages(whole, damages, {}, Mask.parse("a0,m1")) == 3.125
+    assert add_damages(whole, damages, {}, NONE) == 3.0
+    assert add_damages(whole, damages, {}, Mask.parse("m2")) is None
+    assert add_damages(whole, damages, {}, Mask.parse("m0")) is None
+    assert add_damages({NONE: None}, damages, {}, Mask.parse("a0")) is None
+
+
+def test_a_mask_is_estimated_from_the_nearest_measured_one() -> None:
+    damages = {Site(0, "attention"): 0.25, Site(1, "mlp"): 0.5}
+    known = {NONE: 3.0, Mask.parse("a0,m1,a2"): 5.0}
+    assert add_damages(known, damages, {}, Mask.parse("m1,a2")) == 4.75  # what comes back is taken off
+    assert add_damages(known, damages, {}, Mask.parse("a0")) == 3.25
+
+
+def test_influence_stands_in_for_what_is_not_measured() -> None:
+    sites = [Site(layer, "mlp") for layer in range(4)]
+    influence = dict(zip(sites, (0.1, 0.2, 0.4, 0.5), strict=True))
+    assert find_rate({}, influence) == 1.0
+    damages = {sites[0]: 0.2, sites[1]: 0.8, sites[2]: -1.0}  # rates 2 and 4; what helps says nothing
+    assert find_rate(damages, influence) == 4.0
+    assert add_damages({NONE: 1.0}, damages, influence, Mask.parse("m0,m3")) == 1.0 + 0.2 + 4 * 0.5
 
 
 def _in_the_browser(calls: list[tuple[str, list[Any]]]) -> list[float | None]:
@@ -70,14 +87,37 @@ def test_the_browser_draws_the_same_line(known: list[float | None]) -> None:
         assert found == (None if expected is None else pytest.approx(expected, rel=1e-12))
 
 
+_MASKS = strategies.sets(strategies.integers(0, 2 * LAYERS - 1)).map(frozenset)
+
+
 @settings(max_examples=15, deadline=None)
-@given(nll, strategies.lists(nll, min_size=2 * LAYERS, max_size=2 * LAYERS), strategies.sets(strategies.integers(0, 9)))
-def test_the_browser_adds_the_same_damages(baseline: float | None, damages: list[float | None], off: set[int]) -> None:
+@given(
+    nll,
+    strategies.dictionaries(_MASKS, nll, max_size=4),
+    *(strategies.lists(each, min_size=2 * LAYERS, max_size=2 * LAYERS) for each in (nll, nll)),
+    _MASKS,
+)
+def test_the_browser_adds_the_same_damages(
+    baseline: float | None,
+    known: dict[frozenset[int], float | None],
+    damages: list[float | None],
+    influence: list[float | None],
+    off: frozenset[int],
+) -> None:
     sites = [Site(layer, part) for part in PARTS for layer in range(LAYERS)]
-    data = {"baseline": [baseline], "leaveOneOut": [[0, 0, 0, each] for each in damages]}
-    key = "".join("1" if cell in off else "0" for cell in range(2 * LAYERS))
-    (found,) = _in_the_browser([("addDamages", [{"data": data}, key])])
-    expected = add_damages(baseline, dict(zip(sites, damages, strict=True)), Mask(frozenset(sites[i] for i in off)))
+    keys = {cells: "".join("1" if cell in cells else "0" for cell in range(2 * LAYERS)) for cells in (*known, off)}
+    data = {
+        "baseline": [baseline],
+        "known": {keys[cells]: [each] for cells, each in known.items()},
+        "leaveOneOut": [None if each is None else [0, 0, 0, each] for each in damages],
+        "influence": {"sites": influence},
+    }
+    (found,) = _in_the_browser([("addDamages", [{"data": data, "steps": []}, keys[off]])])
+    masks = {Mask(frozenset(sites[i] for i in cells)): each for cells, each in known.items()}
+    if masks.get(NONE) is None:
+        masks = {mask: each for mask, each in masks.items() if mask} | {NONE: baseline}
+    by_site = [dict(zip(sites, each, strict=True)) for each in (damages, influence)]
+    expected = add_damages(masks, *by_site, Mask(frozenset(sites[i] for i in off)))
     assert found == (None if expected is None else pytest.approx(expected, rel=1e-12))
 
 
@@ -112,8 +152,8 @@ def test_what_was_made_for_another_mask_is_stale_until_the_mask_is_back() -> Non
     made = {"known": {"0110": [2.5, 2.0, 3.0]}, "last": {"removed": "1", "score": [2.5, 2.0, 3.0]}}
     assert _recovered_of("0110", made) == ["measured", 2.5]
     assert _recovered_of("1110", made) == ["stale", 2.5]
-    assert _recovered_of("1110", made | {"live": {"off": "1110", "score": [2.75, None, None]}}) == ["estimate", 2.75]
+    assert _recovered_of("1110", made | {"live": {"off": "1110", "score": [2.75, None, None]}}) == ["estimated", 2.75]
     assert _recovered_of("1110", {}) == ["none", None]
     along = made | {"steps": [[2.0], None, [3.0]]}
-    assert _recovered_of("1110", along, 1) == ["estimate", 2.5]
+    assert _recovered_of("1110", along, 1) == ["estimated", 2.5]
     assert _recovered_of("1111", along, 2) == ["measured", 3.0]

@@ -5,7 +5,8 @@ function buildCells(it) {
   const { layers, grid } = it;
   grid.style.setProperty("--layers", layers);
   grid.dataset.density = layers > 64 ? "high" : layers > 36 ? "middle" : "low";
-  grid.replaceChildren();
+  it.gap = it.grid.dataset.density === "high" ? 1 : 2;
+  for (const element of grid.querySelectorAll(".cell, .number, .gutter.part")) element.remove();
   it.cells = [];
   it.numbers = [];
   PARTS.forEach((part, row) => {
@@ -27,7 +28,7 @@ function buildCells(it) {
 }
 
 function gutter(text) {
-  return Object.assign(document.createElement("span"), { className: "gutter", textContent: text });
+  return Object.assign(document.createElement("span"), { className: "gutter part", textContent: text });
 }
 
 function switchFor(kind, index, name) {

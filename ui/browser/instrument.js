@@ -1,4 +1,4 @@
-// The instrument: readout, meter, curve, slider and strip as one. Streamlit calls the default export again on every data
+// The instrument: triangle, strip, slider, curve, readout and meter as one. Streamlit calls the default export again on every data
 // or theme change, on the same root and with no clean-up between: state lives beside the root, and handlers are assigned,
 // never added. While a gesture lasts nothing is sent; its end is one message.
 const INSTRUMENTS = new WeakMap();
@@ -7,16 +7,17 @@ function build(root, layers) {
   const part = (name) => root.querySelector(`[data-part=${name}]`);
   const names = ["readouts", "name", "value", "tag", "interval", "detail", "whole", "legend", "live",
     "recoveredValue", "recoveredTag", "recoveredInterval", "recoveredDetail", "meter", "context", "speedBefore", "speedAfter", "speedNote",
-    "measureSpeed", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear"];
+    "measureSpeed", "blocks", "aim", "aimed", "sizes", "scale", "influence", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear"];
   const it = {
     root, layers, grid: part("strip"), parts: Object.fromEntries(names.map((name) => [name, part(name)])),
     off: new Array(2 * layers).fill(false), shown: [], revision: -1, gesture: null, anchor: null, undone: [], redone: [],
     committed: "", steps: [], stepOf: new Map(), scale: null, planId: null, said: "",
   };
   buildCells(it);
+  buildBlocks(it);
   listen(it);
   it.resized?.disconnect();
-  it.resized = new ResizeObserver(() => { if (it.data) { drawCurve(it); repaint(it); } });
+  it.resized = new ResizeObserver(() => { if (it.data) { drawBlocks(it); drawCurve(it); repaint(it); } });
   it.resized.observe(it.parts.curve);
   return it;
 }
@@ -70,6 +71,7 @@ function repaint(it) {
   const key = keyOf(it.off);
   const value = valueOf(it, key);
   drawCells(it);
+  drawRuns(it);
   drawReadout(it, value);
   const recovered = drawRecovered(it, value, key);
   drawMeter(it);
@@ -102,6 +104,7 @@ function drawLegend(it) {
 
 function take(it, data) {
   it.data = data;
+  it.rate = null;
   if (it.planId !== (data.plan?.id ?? null)) {
     it.planId = data.plan?.id ?? null;
     indexPlan(it, data.plan);
@@ -143,6 +146,8 @@ export default function ({ parentElement: root, data, setStateValue, setTriggerV
   write(it.parts.progress, data.progress);
   drawPace(it);
   drawHistory(it);
+  drawBlocks(it);
+  describeAim(it);
   drawCurve(it);
   drawLegend(it);
   write(it.parts.awaited, it.scale ? "" : data.progress || "No plan");

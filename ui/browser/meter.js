@@ -1,7 +1,7 @@
 // What the model needs, before and after. A row of the data is what the whole model needs and what each kind of layer
 // gives back without its attention, its MLP or both: a number for each context to choose from.
 
-const SCALES = { bytes: ["B", "kB", "MB", "GB", "TB"], flops: ["FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "TFLOPs", "PFLOPs"] };
+const SCALES = { bytes: ["B", "kB", "MB", "GB", "TB"], flops: ["", "k", "M", "G", "T", "P"] };
 
 function writeQuantity(value, unit) {
   if (unit === "count") return Math.round(value).toLocaleString("en-US");

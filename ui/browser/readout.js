@@ -2,10 +2,9 @@
 
 function drawReadout(it, value) {
   const { parts, data } = it;
-  const estimate = value.kind === "estimate";
-  write(parts.value, value.kind === "none" ? "…" : (estimate ? "≈ " : "") + writePerplexity(value.nll));
+  write(parts.value, value.kind === "none" ? "–" : markOf(value) + writePerplexity(value.nll));
   write(parts.tag, value.kind === "none" ? "waiting" : value.kind);
-  if (parts.tag.dataset.kind !== value.kind) parts.tag.dataset.kind = value.kind;
+  tell(parts.tag, value.kind);
   write(parts.interval, intervalOf(value));
   write(parts.detail, detailOf(value, data));
 }
@@ -19,14 +18,27 @@ function drawRecovered(it, pruned, key) {
   if (!shown) return null;
   const value = recoveredOf(it, key);
   const none = value.kind === "none";
-  write(parts.recoveredValue, none ? "–" : (value.kind === "estimate" ? "≈ " : "") + writePerplexity(value.nll));
+  write(parts.recoveredValue, none ? "–" : markOf(value) + writePerplexity(value.nll));
   write(parts.recoveredTag, none ? "waiting" : value.kind);
-  if (parts.recoveredTag.dataset.kind !== value.kind) parts.recoveredTag.dataset.kind = value.kind;
+  tell(parts.recoveredTag, value.kind);
   write(parts.recoveredInterval, value.kind === "stale" ? value.why : intervalOf(value));
   write(parts.recoveredDetail, shareOf(value, pruned, data));
   const whole = data.baseline;
   write(parts.whole, whole ? `Whole: ${writePerplexity(whole[0])}, measured, ${intervalOf({ kind: "measured", nll: whole[0], low: whole[1], high: whole[2], why: whole[6] })}` : "Whole: waiting");
   return value;
+}
+
+const KINDS = {
+  measured: "Scored on every held-out window, under this very mask.",
+  estimated: "From the held-out windows so far, or on the line between two measured steps of the plan.",
+  rough: "The nearest measured mask plus what each site costs alone; block influence stands in for what is not measured yet.",
+  stale: "Made for another mask than the one that is set.",
+};
+
+function tell(tag, kind) {
+  if (tag.dataset.kind === kind) return;
+  tag.dataset.kind = kind;
+  tag.title = KINDS[kind] ?? "";
 }
 
 function shareOf(value, pruned, data) {
@@ -43,15 +55,15 @@ function intervalOf(value) {
   if (value.kind === "none" || value.nll === null) return value.why;
   if (value.low !== null) {
     const words = `95% interval ${writePerplexity(value.low)} to ${writePerplexity(value.high)}`;
-    return value.kind === "estimate" ? `${words}, ${value.why}` : words;
+    return value.kind === "estimated" ? `${words}, ${value.why}` : words;
   }
-  return value.kind === "estimate" ? value.why : "no interval from a single window";
+  return markOf(value) ? value.why : "no interval from a single window";
 }
 
 function detailOf(value, data) {
   if (value.kind === "none" || value.nll === null || !data.baseline || data.baseline[0] === null) return "";
   const against = `against ${writePerplexity(data.baseline[0])}`;
-  if (value.kind === "estimate") return `${signed(value.nll - data.baseline[0])} nats a token ${against}`;
+  if (markOf(value)) return `${signed(value.nll - data.baseline[0])} nats a token ${against}`;
   const [, , , delta, low, high] = value.score;
   if (delta === null) return `${data.tokens.toLocaleString("en-US")} held-out tokens`;
   return `${signed(delta)} nats a token${low === null ? "" : ` [${signed(low)}, ${signed(high)}]`} ${against}`;

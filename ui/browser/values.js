@@ -1,5 +1,5 @@
-// What is known of a mask, best first: what was measured; the worker's estimate on the windows so far; between two
-// measured steps of the plan, a straight line in nats; the baseline plus the measured damages of single sites.
+// What is known of a mask, best first: what was measured; estimated, by the worker on the windows so far or, between two
+// measured steps of the plan, by a straight line in nats; rough, the nearest measured mask plus what single sites cost.
 // A score travels as [nll, low, high, difference, its low, its high, overflow], all in nats a token; where the model's
 // arithmetic overflowed there is no nll, and words that say so.
 
@@ -24,7 +24,7 @@ function valueOf(it, key) {
   const score = data.known[key] ?? (step === undefined ? null : data.plan.scores[step]) ?? single(data, key);
   if (score) return { kind: "measured", nll: score[0], low: score[1], high: score[2], score, why: score[6] ?? "measured" };
   if (data.live?.off === key) return estimated(data.live);
-  return interpolate(it, step) ?? addDamages(it, key) ?? { kind: "none", why: data.failed || "measuring" };
+  return interpolate(it, step) ?? addDamages(it, key) ?? { kind: "none", nll: null, why: data.failed || "measuring" };
 }
 
 // What is known of the recovered model under a mask. What was made for another mask is stale.
@@ -46,7 +46,7 @@ function wonBack(whole, pruned, recovered) {
 
 function estimated(live) {
   const [nll, low, high] = live.score;
-  return { kind: "estimate", nll, low, high, why: `from ${live.windows} of ${live.of} windows` };
+  return { kind: "estimated", nll, low, high, why: `from ${live.windows} of ${live.of} windows` };
 }
 
 function single(data, key) {
@@ -62,18 +62,51 @@ function interpolate(it, step, scores = it.data.plan?.scores) {
   if (below < 0 || above >= scores.length || scores[below][0] === null || scores[above][0] === null) return null;
   const part = above === below ? 0 : (step - below) / (above - below);
   const nll = scores[below][0] * (1 - part) + scores[above][0] * part;
-  return { kind: "estimate", nll, low: null, high: null, why: `between the measured steps ${below} and ${above}` };
+  return { kind: "estimated", nll, low: null, high: null, why: `between the measured steps ${below} and ${above}` };
 }
 
-function addDamages({ data: { baseline, leaveOneOut } }, key) {
-  if (!baseline || baseline[0] === null) return null;
-  let nll = baseline[0];
-  for (let cell = key.indexOf("1"); cell >= 0; cell = key.indexOf("1", cell + 1)) {
-    if (!leaveOneOut[cell] || leaveOneOut[cell][3] === null) return null;
-    nll += leaveOneOut[cell][3];
+// From the measured mask that differs in the fewest sites, the damages of those added or taken back.
+function addDamages(it, key) {
+  const nearest = findNearest(it, key);
+  if (!nearest) return null;
+  const rate = (it.rate ??= rateOf(it.data));
+  let nll = nearest.nll, guessed = false;
+  for (let cell = 0; cell < key.length; cell++) {
+    if (key[cell] === nearest.key[cell]) continue;
+    const damage = damageOf(it.data, cell), guess = rate * (it.data.influence?.sites[cell] ?? NaN);
+    if (damage === null && !Number.isFinite(guess)) return null;
+    guessed ||= damage === null;
+    nll += (key[cell] === "1" ? 1 : -1) * (damage ?? guess);
   }
-  return { kind: "estimate", nll, low: null, high: null, why: "sum of single damages" };
+  const by = guessed ? "block influence" : "single damages";
+  return { kind: "rough", nll, low: null, high: null, why: `from the nearest measured mask by ${by}` };
 }
+
+function findNearest(it, key) {
+  const { known, baseline, plan } = it.data;
+  const steps = it.steps.map((step, index) => [step.key, plan?.scores[index]]);
+  let best = null;
+  for (const [other, score] of [...Object.entries(known), ...steps, ["0".repeat(key.length), baseline]]) {
+    if (!score || score[0] === null) continue;
+    let apart = 0;
+    for (let cell = 0; cell < key.length; cell++) apart += other[cell] !== key[cell];
+    if (!best || apart < best.apart) best = { key: other, nll: score[0], apart };
+  }
+  return best;
+}
+
+const damageOf = (data, cell) => data.leaveOneOut[cell]?.[3] ?? null;
+
+// Nats lost for each unit of block influence: the median of the sites whose damage is measured, 1 while none is.
+function rateOf({ leaveOneOut, influence }) {
+  const rates = leaveOneOut
+    .map((score, cell) => score?.[3] / influence?.sites[cell])
+    .filter((rate) => rate > 0 && Number.isFinite(rate))
+    .sort((a, b) => a - b);
+  return rates.length ? rates[rates.length >> 1] : 1;
+}
+
+const markOf = ({ kind }) => ({ estimated: "≈ ", rough: "~ " })[kind] ?? "";
 
 function writePerplexity(nll) {
   if (nll === null) return "overflow";

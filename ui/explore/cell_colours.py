@@ -1,4 +1,4 @@
-"""What colours the cells of the strip: bright is redundant, by the measure that is chosen."""
+"""What colours the triangle and the cells of the strip: bright is redundant, by the measure that is chosen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float64
 
-from explorer.charts import shade
+from explorer.charts import TOKEN_LABELS, shade
 from explorer.evaluation import Score
 from explorer.execution import Job, ask_importance
 from explorer.masks import PARTS
@@ -20,9 +20,14 @@ from ui.view import get_view
 #: What scores of single sites say, on held-out text, where every other measure is taken on calibration text.
 _ALONE = "Damage alone, held-out"
 
-_LABELS = {name: measure.label for name, measure in MEASURES.items() if set(measure.units) & set(PARTS)} | {
-    _ALONE: _ALONE
-}
+#: What colours the cells where blocks are coloured by their angular distance, which is of layers only.
+_OF_SITES = "block-influence"
+
+_LABELS = (
+    {token: f"Angular distance, {label.lower()}" for token, label in TOKEN_LABELS.items()}
+    | {name: measure.label for name, measure in MEASURES.items() if set(measure.units) & set(PARTS)}
+    | {_ALONE: _ALONE}
+)
 
 
 def choose_measure() -> str:
@@ -30,11 +35,12 @@ def choose_measure() -> str:
     return st.selectbox(
         "Colour by",
         list(_LABELS),
-        list(_LABELS).index("block-influence"),
         format_func=_LABELS.__getitem__,
         key="measure",
         width=240,
-        help="Bright is redundant. Measured on calibration text when chosen, but for what says held-out.",
+        help="Bright is redundant: blocks in the triangle, cells in the strip. Angular distance is of blocks; cells "
+        "then have their block influence. By any other measure a block is the sum of its layers. Measured on "
+        "calibration text when chosen, but for what says held-out.",
     )
 
 
@@ -43,7 +49,8 @@ def ask_colours(name: str) -> Job | None:
     if name == _ALONE:
         get_engine().worker.release(get_owner(), ["colours"])
         return None
-    return watch(ask_importance(get_engine(), get_owner(), get_view(), name, "colours"))
+    of_sites = _OF_SITES if name in TOKEN_LABELS else name
+    return watch(ask_importance(get_engine(), get_owner(), get_view(), of_sites, "colours"))
 
 
 def describe_measure(name: str, job: Job | None, leave_one_out: Sequence[Score | None]) -> dict[str, Any] | None:
@@ -63,9 +70,30 @@ def describe_measure(name: str, job: Job | None, leave_one_out: Sequence[Score |
         return None
     else:
         values = _join(job.result)
-    redundant = "low" if name == _ALONE else MEASURES[name].redundant
-    notes = [_LABELS[name].lower() + f" {value:.4f}" if np.isfinite(value) else "" for value in values]
+    of_sites = _OF_SITES if name in TOKEN_LABELS else name
+    redundant = "low" if name == _ALONE else MEASURES[of_sites].redundant
+    notes = [_LABELS[of_sites].lower() + f" {value:.4f}" if np.isfinite(value) else "" for value in values]
     return {"colours": shade(-values if redundant == "high" else values), "notes": notes}
+
+
+def rank_layers(
+    name: str, job: Job | None, leave_one_out: Sequence[Score | None]
+) -> Float64[np.ndarray, " layers"] | None:
+    """What a measure says of each layer, the lower the more redundant; the sum of its sites where it is of these only.
+
+    Args:
+        name, job, leave_one_out: as of `describe_measure`.
+
+    Returns:
+        One number a layer; None where it is not measured yet.
+    """
+    if job is None:
+        damages = [score.delta_nll_per_token for score in leave_one_out if score is not None]
+        return np.array(damages).reshape(len(PARTS), -1).sum(axis=0) if len(damages) == len(leave_one_out) else None
+    if job.state != "done":
+        return None
+    ranked = {each.unit: each.ranked for each in job.result}
+    return ranked["layer"] if "layer" in ranked else np.sum([ranked[part] for part in PARTS if part in ranked], axis=0)
 
 
 def _join(found: Sequence[Importance]) -> Float64[np.ndarray, " units"]:

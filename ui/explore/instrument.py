@@ -10,7 +10,8 @@ from explorer.evaluation import Score
 from explorer.execution import Job, ModelSummary, View, list_single_sites
 from explorer.masks import Mask
 from explorer.plans import Plan
-from ui.explore.cell_colours import ask_colours, choose_measure, describe_measure
+from ui.explore.blocks import describe_blocks, describe_influence
+from ui.explore.cell_colours import ask_colours, choose_measure, describe_measure, rank_layers
 from ui.explore.mask_field import draw_mask_field
 from ui.explore.meter import describe_meter
 from ui.explore.plan_choice import choose_plan
@@ -33,7 +34,7 @@ _REMEMBERED = 32  # scores of masks that were set before; going back shows them 
 
 def draw_instrument(summary: ModelSummary) -> None:
     """Draw the choice of plan and measure, and the instrument; ask for all that it shows."""
-    with st.container(key="choices", horizontal=True, vertical_alignment="bottom", gap="large"):
+    with st.container(key="choices", horizontal=True, vertical_alignment="bottom", gap="medium"):
         choose_plan()
         measure = choose_measure()
         draw_mask_field(summary)
@@ -44,6 +45,7 @@ def draw_instrument(summary: ModelSummary) -> None:
     if plan_scores is None:
         engine.worker.release(owner, ["plan_scores"])  # that of the plan before
     recovered, steps = ask_recovery(view), ask_steps(view, plan)
+    similarity = watch(engine.redundancy(owner, view))
     colours = ask_colours(measure)
     leave_one_out = watch(engine.leave_one_out(owner, view, summary.n_layers))
     scored = leave_one_out.result or leave_one_out.partial or {}
@@ -62,13 +64,16 @@ def draw_instrument(summary: ModelSummary) -> None:
         "recovery": _describe_recovery(view, recovered, plan, whole, summary.n_layers) if view.modify else None,
         "plan": _describe_plan(plan, plan_scores, summary.n_layers),
         "measure": describe_measure(measure, colours, alone),
+        "blocks": describe_blocks(measure, similarity, rank_layers(measure, colours, alone)),
+        "awaitedBlocks": describe_progress(similarity) if similarity.active else "",
+        "influence": describe_influence(similarity),
         "meter": describe_meter(summary.cost_model, summary.window),
         "decodeSpeed": _describe_decode_speed(view),
-        "progress": _describe_progress([score, plan, plan_scores, colours, leave_one_out, steps]),
+        "progress": _describe_progress([score, similarity, plan, plan_scores, colours, leave_one_out, steps]),
     }
     draw_strip(summary.n_layers, view.mask, data, change_mask, _ask_decode_speed)
     said = steps if recovered is None or recovered.state != "failed" else None  # what fails for one mask may for all
-    for job in (score, plan, plan_scores, colours, leave_one_out, said):
+    for job in (score, similarity, plan, plan_scores, colours, leave_one_out, said):
         if job is not None:
             draw_end(job)
 

@@ -1,4 +1,4 @@
-"""The instrument in the browser: readout, meter, curve, slider and the strip of 2 x L switches as one component."""
+"""The instrument in the browser: triangle, strip of 2 x L switches, slider, curve, readout, meter as one component."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _instrument = st.components.v2.component(
     "instrument",
     html=read("instrument.html"),
     css=read("instrument.css"),
-    js=read_scripts("values", "cells", "readout", "meter", "curve", "history", "instrument"),
+    js=read_scripts("values", "cells", "blocks", "readout", "meter", "curve", "history", "instrument"),
 )
 
 

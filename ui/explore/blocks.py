@@ -1,0 +1,63 @@
+"""What colours the triangle of the instrument: a number for each block of layers, by the measure that is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from explorer.charts import TOKEN_LABELS, sample_scale
+from explorer.execution import Job
+from explorer.masks import PARTS
+from explorer.measures import MEASURES, SimilarityStats
+
+_DIGITS = 4  # significant ones that travel
+_COLOURS = 64
+
+
+def describe_blocks(name: str, similarity: Job, layers: Float64[np.ndarray, " layers"] | None) -> dict[str, Any] | None:
+    """Describe the triangle: by size and first layer, the lower the more redundant; None where it is not measured yet.
+
+    Args:
+        name: how tokens are taken together for the angular distance, or another measure.
+        similarity: the job that measures the residual stream.
+        layers: what another measure says of each layer, the lower the more redundant; a block is the sum of its layers.
+    """
+    if name in TOKEN_LABELS:
+        if similarity.state != "done":
+            return None
+        values = [list(row) for row in similarity.result.angular_distance(name)]
+        label, title = "angular distance", f"Angular distance, {TOKEN_LABELS[name].lower()}"
+    elif layers is None:
+        return None
+    else:
+        values = [list(row) for row in _sum_blocks(layers)]
+        label = MEASURES[name].label.lower() if name in MEASURES else "damage alone"
+        title, label = f"{label[:1].upper()}{label[1:]}, summed over layers", f"sum of {label}"
+    return {
+        "values": [[float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in row] for row in values],
+        "label": label,
+        "title": title,
+        "palette": sample_scale(_COLOURS),
+        "sign": -1 if name in MEASURES and MEASURES[name].redundant == "high" else 1,
+    }
+
+
+def describe_influence(similarity: Job) -> dict[str, list[float | None]] | None:
+    """Describe the block influence of each layer and each cell; None where it is not measured yet."""
+    if similarity.state != "done":
+        return None
+    found: SimilarityStats = similarity.result
+    sites = np.concatenate([found.block_influence(part) for part in PARTS])
+    return {"layers": _list_known(found.block_influence("layer")), "sites": _list_known(sites)}
+
+
+def _list_known(values: Float64[np.ndarray, " values"]) -> list[float | None]:
+    return [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in values]
+
+
+def _sum_blocks(layers: Float64[np.ndarray, " layers"]) -> Sequence[Float64[np.ndarray, " starts"]]:
+    sums = np.concatenate([[0.0], np.cumsum(layers)])
+    return [sums[size:] - sums[:-size] for size in range(1, len(sums))]

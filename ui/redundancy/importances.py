@@ -12,7 +12,7 @@ from explorer.execution import View, ask_attention, ask_importance
 from explorer.measures import MEASURES, Importance
 from explorer.numerics import correlate
 from ui.live import get_engine, get_owner, ready
-from ui.parts import Table, define, draw_plot
+from ui.parts import Table, define, draw_plot, explain_measure, explain_measures
 
 _AT_FIRST = ("block-influence", "angular-distance", "relative-l2")
 
@@ -44,6 +44,7 @@ def choose_measures(view: View) -> list[Importance]:
         format_func=lambda name: MEASURES[name].label,
         key="measures",
         placeholder="Choose what to measure",
+        help=explain_measures(st.session_state.get("measures") or _choose_at_first(view)),
     )
     found: list[Importance] = []
     for name in names:
@@ -82,7 +83,7 @@ def draw_layers(view: View) -> None:
     alt = f"{MEASURES[name].label} of every layer, attention and MLP; the table has the numbers."
     draw_plot(figure, f"strips-{name}", list_importances(shown, int(k)), alt)
     st.caption(
-        f"{MEANINGS.get(name, '')} {MEASURES[name].source}. Bars: 95% bootstrap intervals over windows. "
+        f"{explain_measure(name)} {MEANINGS.get(name, '')} Bars: 95% bootstrap intervals over windows. "
         + define("interval", "window")
     )
     if MEASURES[name].kind == "attention":

@@ -5,9 +5,16 @@ import streamlit as st
 from ui.live import draw_uncaught, get_engine
 from ui.serving import serving
 
+#: The name of the program as a picture, in a grey that can be read on light and on dark.
+NAME = """<svg xmlns="http://www.w3.org/2000/svg" width="190" height="20" role="img">
+<title>Layer Redundancy Explorer</title>
+<text y="15" font-family="Source Sans 3, Helvetica, Arial, sans-serif" font-size="14.5" font-weight="600"
+fill="#727a85">Layer Redundancy Explorer</text></svg>"""
+
 
 def draw() -> None:
     st.set_page_config(page_title="Layer Redundancy Explorer", layout="wide")
+    st.logo(NAME, size="small")
     st.session_state.in_app = True
     pages = {
         "overview": st.Page("pages/overview.py", title="Overview", default=True),
@@ -19,6 +26,7 @@ def draw() -> None:
         "evaluate": st.Page("pages/evaluate.py", title="Evaluate"),
         "compare": st.Page("pages/compare.py", title="Compare"),
         "export": st.Page("pages/export.py", title="Export"),
+        "docs": st.Page("pages/docs.py", title="Docs", visibility="hidden"),
     }
     page = st.navigation(list(pages.values()), position="top")
     if name := st.session_state.pop("go_to", None):

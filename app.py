@@ -8,13 +8,19 @@ from streamlit.navigation.page import StreamlitPage
 from ui.live import draw_uncaught, get_engine
 from ui.serving import serving
 
+#: The name of the program as a picture, in a grey that can be read on light and on dark.
+NAME = """<svg xmlns="http://www.w3.org/2000/svg" width="190" height="20" role="img">
+<title>Layer Redundancy Explorer</title>
+<text y="15" font-family="Source Sans 3, Helvetica, Arial, sans-serif" font-size="14.5" font-weight="600"
+fill="#727a85">Layer Redundancy Explorer</text></svg>"""
+
 
 def draw() -> None:
     st.set_page_config(page_title="Layer Redundancy Explorer", layout="wide")
+    st.logo(NAME, size="small")
     st.session_state.in_app = True
     pages = {
         "explore": st.Page("pages/explore.py", title="Explore", default=True),
-        "overview": st.Page("pages/overview.py", title="Overview"),
         "analyse": st.Page("pages/analyse.py", title="Analyse"),
         "plans": st.Page("pages/plans.py", title="Plans"),
         "heal": st.Page("pages/heal.py", title="Heal"),
@@ -22,6 +28,7 @@ def draw() -> None:
         "evaluate": st.Page("pages/evaluate.py", title="Evaluate"),
         "compare": st.Page("pages/compare.py", title="Compare"),
         "export": st.Page("pages/export.py", title="Export"),
+        "docs": st.Page("pages/docs.py", title="Docs", visibility="hidden"),
     }
     page = st.navigation([*pages.values(), *_list_former()], position="top")
     if name := st.session_state.pop("go_to", None):
@@ -39,7 +46,7 @@ def _list_former() -> list[StreamlitPage]:
 
         return go
 
-    former = {"prune": "explore", "redundancy": "analyse"}
+    former = {"prune": "explore", "overview": "explore", "redundancy": "analyse"}
     return [st.Page(lead(to), title=name, url_path=name, visibility="hidden") for name, to in former.items()]
 
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(DOCS.parent))
 
 from tests.support.browser import open_browser, serve  # noqa: E402
 
-PAGES = {"analyse": "", "explore": "?mask=12-15&modify=refit", "overview": "", "export": "?mask=25,a26", "plans": ""}
+PAGES = {"analyse": "", "explore": "?mask=12-15&modify=refit", "export": "?mask=25,a26", "plans": ""}
 PINNED = ("a25-26", "25,a26,m17", "10-12")
 _BUSY = "[data-testid=stProgress], [data-stale=true]"
 
@@ -20,7 +20,7 @@ def main() -> None:
     with serve() as url, open_browser() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1060})
         for name, query in PAGES.items():
-            page.goto(f"{url}/{'' if name == 'overview' else name}{query}")
+            page.goto(f"{url}/{'' if name == 'explore' else name}{query}")
             settle(page)
             page.screenshot(path=DOCS / f"{name}.png")
         for mask in PINNED:

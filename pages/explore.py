@@ -7,11 +7,17 @@ from ui.compare import draw_pinning
 from ui.explore import draw_instrument, draw_recovery, draw_samples
 from ui.frame import framed, require_summary
 from ui.live import panel
+from ui.parts import define
 
 
 def main(summary: ModelSummary) -> None:
     with st.container(key="instrument"):
         panel("instrument", lambda: draw_instrument(summary))
+    words = define(
+        "site", "residual stream", "block influence", "angular distance", "held-out", "interval", "nat", "bits per byte",
+        "KV cache bytes", "FLOPs per token", "budget",
+    )  # fmt: skip
+    st.caption("What the words mean", help=words, width="content")
     panel("recovery", lambda: draw_recovery(summary))
     panel("pins", lambda: draw_pinning(summary))
     with st.container(key="samples"):

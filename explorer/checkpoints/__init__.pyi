@@ -1,5 +1,16 @@
+from .at_hand import ModelAtHand as ModelAtHand, list_models as list_models
 from .config_schema import check_config as check_config
-from .gguf import convert as convert, convert_back as convert_back, write_folder as write_folder
+from .gguf import (
+    convert as convert,
+    convert_back as convert_back,
+    count_stored as count_stored,
+    write_folder as write_folder,
+)
 from .hub import FORMS as FORMS
-from .resolve import DEFAULT_MODEL as DEFAULT_MODEL, Checkpoint as Checkpoint, resolve_checkpoint as resolve_checkpoint
+from .resolve import (
+    DEFAULT_MODEL as DEFAULT_MODEL,
+    Checkpoint as Checkpoint,
+    find_packaged as find_packaged,
+    resolve_checkpoint as resolve_checkpoint,
+)
 from .spec import ModelSpec as ModelSpec

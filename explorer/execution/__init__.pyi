@@ -13,6 +13,7 @@ from .healing import (
     ask_step_time as ask_step_time,
 )
 from .job import Job as Job
+from .outlook import ask_memory as ask_memory
 from .recovery import Recovery as Recovery
 from .requests import (
     Passage as Passage,

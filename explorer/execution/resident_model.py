@@ -41,6 +41,11 @@ class Resident:
         """Tell whether this very model is in memory."""
         return self.loaded is not None and self.loaded.spec == spec and self._stamp == stamp(spec.model)
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the weights in memory."""
+        return 0 if self.loaded is None else sum(each.nbytes for each in self.loaded.model.parameters())
+
     def load(self, spec: ModelSpec, texts: Iterable[str], progress: Progress) -> LoadedModel:
         """Return the model. One that is in memory is let go for it only when model and texts were found.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -96,11 +97,16 @@ def _take(setting: MeasureSetting) -> list[Importance]:
     return measure_attention(setting.loaded, setting.corpus, setting.store, setting.progress).importances()
 
 
-def _define(name: str, label: str, source: str, unit_of: str = "") -> Measure:
-    return Measure(
-        name, label, "attention", source, _take, "attention weights", "one pass", ("attention",), None, unit_of
-    )
+_define = partial(
+    Measure, kind="attention", function=_take, needs="attention weights", cost="one pass", units=("attention",),
+    redundant=None,
+)  # fmt: skip
 
-
-ATTENTION_ENTROPY = _define("attention-entropy", "Attention entropy", "mean over heads", "nats")
-ATTENTION_SINK = _define("attention-sink", "Attention on the first token", "arXiv:2309.17453")
+ATTENTION_ENTROPY = _define(
+    name="attention-entropy", label="Attention entropy", source="Clark et al., arXiv:1906.04341", unit_of="nats",
+    formula=r"$-\sum_s a_{ts} \ln a_{ts}$, $a_{ts}$ the attention of token t on token s; mean over tokens and heads",
+)  # fmt: skip
+ATTENTION_SINK = _define(
+    name="attention-sink", label="Attention on the first token", source="Xiao et al., arXiv:2309.17453",
+    formula=r"$a_{t0}$, the attention of token t on the first one; mean over tokens and heads",
+)  # fmt: skip

@@ -64,9 +64,11 @@ _define = partial(Measure, kind="coalition", needs="logits", cost="a pass a mask
 
 COALITION = _define(
     name="coalition", label="Coalition influence", source="Siddiqui et al., arXiv:2407.16286",
+    formula=r"$\mathbb{E}[L_S \mid i \notin S] - \mathbb{E}[L_S \mid i \in S]$, $L_S$ the mean loss with the set S on",
     function=_take_coalition, options=("seed",),
 )  # fmt: skip
 SHAPLEY = _define(
-    name="shapley", label="Shapley value", source="Castro et al. 2009",
+    name="shapley", label="Shapley value", source="Castro et al., Computers & Operations Research 36, 2009",
+    formula=r"$\mathbb{E}_\pi [L_{S \setminus i} - L_S]$, S what is on when its turn comes in the random order $\pi$",
     function=_take_shapley, options=("permutations", "seed"),
 )  # fmt: skip

@@ -132,5 +132,6 @@ def _take(setting: MeasureSetting) -> list[Importance]:
 
 ENTROPY = Measure(
     "entropy", "Entropy increase", "entropy", "EntroDrop, arXiv:2504.03794",
+    r"$H(h + f) - H(h)$, h the residual stream before it, f what it adds, H the entropy of binned hidden states",
     _take, "hidden states", "one pass", unit_of="nats",
 )  # fmt: skip

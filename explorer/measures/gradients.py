@@ -230,5 +230,12 @@ def _take_taylor(setting: MeasureSetting) -> list[Importance]:
 
 _SHORTENED = "Shortened LLaMA, arXiv:2402.02834"
 
-TAYLOR = Measure("taylor", "Taylor", "gradient", _SHORTENED, _take_taylor, "gradients", "two passes")
-MAGNITUDE = Measure("magnitude", "Magnitude", "gradient", _SHORTENED, _take_magnitude, "weights", "no pass")
+TAYLOR = Measure(
+    "taylor", "Taylor", "gradient", _SHORTENED,
+    r"$\sum |W \, \partial L / \partial W|$ over its weights W, L the mean loss of a predicted token",
+    _take_taylor, "gradients", "two passes",
+)  # fmt: skip
+MAGNITUDE = Measure(
+    "magnitude", "Magnitude", "gradient", _SHORTENED, r"$\sum |W|$ over its weights W", _take_magnitude, "weights",
+    "no pass",
+)  # fmt: skip

@@ -63,14 +63,25 @@ def _from_windows(name: str, unit: str, rows: Float64[np.ndarray, "layers window
 _NATS = "nats a token"
 
 
-def _define(name: str, label: str, source: str, unit_of: str = "") -> Measure:
-    return Measure(name, label, "divergence", source, _take_divergence, "logits", "a pass a mask", unit_of=unit_of)
+def _define(name: str, label: str, source: str, formula: str, unit_of: str = "") -> Measure:
+    function = _take_divergence
+    return Measure(name, label, "divergence", source, formula, function, "logits", "a pass a mask", unit_of=unit_of)
 
 
 LOSS = Measure(
     "loss", "Loss without it", "damage", "Shortened LLaMA, arXiv:2402.02834; BlockPruner, arXiv:2406.10594",
+    r"$L_{-i} - L$, L the mean loss of a predicted token, $L_{-i}$ the same without it",
     _take_loss, "logits", "a pass a mask", unit_of=_NATS,
 )  # fmt: skip
-KL = _define("kl", "KL from the unpruned model", "KL(unpruned || without it)", _NATS)
-LOGIT_L2 = _define("logit-l2", "Logit distance", "Siddiqui et al., arXiv:2407.16286")
-DISAGREEMENT = _define("disagreement", "Top-1 disagreement", "share of other most likely tokens")
+KL = _define(
+    "kl", "KL from the unpruned model", "Kullback and Leibler, Annals of Mathematical Statistics 22, 1951",
+    r"$\mathbb{E} \sum p \ln (p / p_{-i})$, p the next-token distribution, $p_{-i}$ the same without it", _NATS,
+)  # fmt: skip
+LOGIT_L2 = _define(
+    "logit-l2", "Logit distance", "Siddiqui et al., arXiv:2407.16286",
+    r"$\mathbb{E} \, \lVert z - z_{-i} \rVert_2$, z the logits of a token, $z_{-i}$ the same without it",
+)  # fmt: skip
+DISAGREEMENT = _define(
+    "disagreement", "Top-1 disagreement", "no paper: a share of tokens",
+    r"$\mathbb{E} \, [\arg\max p \ne \arg\max p_{-i}]$, p the next-token distribution, $p_{-i}$ the same without it",
+)  # fmt: skip

@@ -130,5 +130,6 @@ def _take(setting: MeasureSetting) -> list[Importance]:
 
 REPLACEABILITY = Measure(
     "replaceability", "Linear replaceability", "linear", "ReplaceMe, arXiv:2505.02819",
+    r"$1 - \sum \lVert f - (Bx + b) \rVert^2 / \sum \lVert f \rVert^2$ on held-out windows, f what it adds to x",
     _take, "hidden states", "one pass", redundant="high",
 )  # fmt: skip

@@ -81,6 +81,7 @@ class Measure:
         label: its name on a figure.
         kind: what has to be done for it.
         source: where it is defined.
+        formula: what it is, in LaTeX between dollar signs, and what the symbols are.
         function: takes it. Measures that come from one pass share one function, which gives all of them.
         needs: what it reads of the model.
         cost: what it takes.
@@ -94,6 +95,7 @@ class Measure:
     label: str
     kind: str
     source: str
+    formula: str
     function: Callable[[MeasureSetting], list[Importance]]
     needs: Need
     cost: Cost

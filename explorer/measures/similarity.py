@@ -7,6 +7,7 @@ Gram matrix of its L+1 boundary states, and for each layer that of its input and
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -282,13 +283,15 @@ _SIDDIQUI = "Siddiqui et al., arXiv:2407.16286"
 _INFLUENCE = "ShortGPT, arXiv:2403.03853; LLM-Drop, arXiv:2406.15786"
 
 
-def _define(name: str, label: str, source: str, units: tuple[str, ...] = UNITS) -> Measure:
-    return Measure(name, label, "similarity", source, _take, "hidden states", "one pass", units)
-
+_WHERE = "h the residual stream before it, f what it adds"
+_define = partial(Measure, kind="similarity", function=_take, needs="hidden states", cost="one pass")
 
 ANGULAR_DISTANCE = _define(
-    "angular-distance", "Angular distance, last token", "Gromov et al., arXiv:2403.17887", ("layer",)
-)
-BLOCK_INFLUENCE = _define("block-influence", "Block influence", _INFLUENCE)
-RELATIVE_L1 = _define("relative-l1", "Relative L1 of the update", _SIDDIQUI)
-RELATIVE_L2 = _define("relative-l2", "Relative L2 of the update", _SIDDIQUI)
+    "angular-distance", "Angular distance, last token", source="Gromov et al., arXiv:2403.17887", units=("layer",),
+    formula=r"$\arccos(\cos(x_l, x_{l+1})) / \pi$, $x_l$ the input of layer l at a window's last token",
+)  # fmt: skip
+_FORMULAS = [rf"$\mathbb{{E}} \, \lVert f \rVert_{p} / \lVert h \rVert_{p}$, {_WHERE}" for p in (1, 2)]
+_COSINE = rf"$1 - \mathbb{{E}} \cos(h, h + f)$, {_WHERE}"
+BLOCK_INFLUENCE = _define("block-influence", "Block influence", source=_INFLUENCE, formula=_COSINE)
+RELATIVE_L1 = _define("relative-l1", "Relative L1 of the update", source=_SIDDIQUI, formula=_FORMULAS[0])
+RELATIVE_L2 = _define("relative-l2", "Relative L2 of the update", source=_SIDDIQUI, formula=_FORMULAS[1])

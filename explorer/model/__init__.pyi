@@ -21,6 +21,7 @@ from .loading import (
     quieten_libraries as quieten_libraries,
 )
 from .memory import free_bytes as free_bytes
+from .memory_outlook import MemoryOutlook as MemoryOutlook, estimate_memory as estimate_memory
 from .module_calls import refusing_failures as refusing_failures
 from .parameter_counts import count_parameters as count_parameters
 from .piece_policies import LayerInputs as LayerInputs

@@ -86,7 +86,7 @@ def test_measures_are_shown_beside_each_other(page: Page, url: str, model: Path)
     visit(page, url, "analyse", model)
     page.get_by_text("Layers", exact=True).click()
     find_plot(page, "strips-block-influence")
-    page.get_by_label("Measures").click()
+    page.get_by_label("Measures", exact=True).click()
     page.get_by_role("option", name="Loss without it").click()
     page.keyboard.press("Escape")
     page.get_by_text("Measures", exact=True).first.click()  # at once, while the page is drawn anew

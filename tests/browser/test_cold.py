@@ -12,7 +12,7 @@ from tests.support.many_users import TEXT
 from tests.support.tiny_models import REPOSITORY, Tiny
 from tests.support.visitors import Visitor
 
-PAGES = ("plans", "evaluate", "analyse", "overview", "", "compare", "export")  # the empty one is Explore
+PAGES = ("plans", "evaluate", "analyse", "heal", "sparsity", "", "compare", "export")  # the empty one is Explore
 
 
 async def visit_all(url: str, model: str, pages: tuple[str, ...]) -> list[tuple[str, list[str]]]:

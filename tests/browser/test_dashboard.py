@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import serve
+from tests.support.browser import open_choice, serve
 
-READOUT = ".st-key-readout [data-testid=stMetricValue], .instrument .value"
+READOUT = ".instrument .value"
 MEASURED = re.compile(r"^[0-9.,]+$")  # an estimate begins with a sign of its own
 
 
@@ -35,10 +35,12 @@ def run_cli(*words: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_overview_shows_the_model_and_its_perplexity(page: Page, url: str) -> None:
+def test_explore_shows_the_model_and_its_perplexity(page: Page, url: str) -> None:
     page.goto(url)
     assert 5 < readout(page) < 100
-    expect(page.get_by_text("Next")).to_be_visible()
+    expect(page.locator("[data-part=bits]")).to_have_text(
+        re.compile(r"^1\.\d{4} bits per byte, 2,040 held-out tokens$")
+    )
     expect(page).to_have_url(re.compile(r"model=SmolLM2-135M-Instruct&text=python-docs&mask=none"))
 
 
@@ -122,9 +124,12 @@ def test_the_invalid_parts_of_a_link_are_reported_and_skipped(page: Page, url: s
 def test_a_model_that_does_not_exist_is_one_line_and_loses_nothing(page: Page, url: str) -> None:
     page.goto(f"{url}/?mask=4")
     readout(page)
-    page.get_by_label("Model", exact=True).fill("./no/<b>such</b>/model")
-    page.get_by_role("button", name="Load", exact=True).click()
-    expect(page.get_by_text("No such model: ./no/<b>such</b>/model").first).to_be_visible()
+    choice = open_choice(page)
+    choice.get_by_label("Model", exact=True).fill("./no/<b>such</b>/model")
+    choice.get_by_role("button", name="Load", exact=True).click()
+    expect(choice.get_by_text("No such model: ./no/<b>such</b>/model").first).to_be_visible()
+    choice.get_by_role("button", name="Close").click()
+    expect(choice).to_have_count(0)
     removed(page, "4")
     expect(page.locator(".st-key-queue")).to_contain_text("Queue")
     expect(page.locator(".st-key-queue")).not_to_contain_text("such")  # nobody waits for it
@@ -142,25 +147,30 @@ def test_the_view_stays_until_another_has_loaded(page: Page, url: str, tmp_path:
     (damaged / "model.safetensors").write_bytes(b"no tensors")
     page.goto(f"{url}/?mask=4")
     before = readout(page)
-    page.get_by_label("Text", exact=True).fill("./none.txt")
-    page.get_by_label("Device", exact=True).fill("tpu")
-    page.get_by_role("button", name="Load", exact=True).click()
-    expect(page.get_by_text("No such text")).to_be_visible()
-    expect(page.get_by_text("Unknown device")).to_be_visible()
-    page.get_by_label("Text", exact=True).fill("python-docs")
-    page.get_by_label("Device", exact=True).fill("auto")
-    page.get_by_label("Model", exact=True).fill(str(damaged))
-    page.get_by_role("button", name="Load", exact=True).click()
-    expect(page.get_by_text("Unknown device")).to_have_count(0)
-    expect(page.get_by_test_id("stForm").get_by_role("alert")).to_be_visible()  # it could not be loaded after all
+    choice = open_choice(page)
+    choice.get_by_label("Text", exact=True).fill("./none.txt")
+    choice.get_by_label("Device", exact=True).fill("tpu")
+    choice.get_by_label("Device", exact=True).press("Enter")
+    expect(choice.get_by_text("No such text")).to_be_visible()
+    expect(choice.get_by_text("Unknown device")).to_be_visible()
+    choice.get_by_label("Text", exact=True).fill("python-docs")
+    choice.get_by_label("Device", exact=True).fill("auto")
+    choice.get_by_label("Model", exact=True).fill(str(damaged))
+    choice.get_by_label("Model", exact=True).press("Enter")
+    expect(choice.get_by_text("Unknown device")).to_have_count(0)
+    choice.get_by_role("button", name="Load", exact=True).click()
+    expect(choice).to_have_count(0)
+    expect(choice.get_by_role("alert")).to_be_visible()  # it could not be loaded after all
+    expect(choice.get_by_label("Model", exact=True)).to_have_value(str(damaged))
+    choice.get_by_role("button", name="Close").click()
     removed(page, "4")
     assert readout(page) == before
     expect(page).to_have_url(re.compile("model=SmolLM2-135M-Instruct"))
     page.goto(f"{url}/?model={damaged}&mask=4")
-    expect(page.get_by_role("link", name="Load another model or text")).to_be_visible()
-    page.get_by_role("link", name="Overview", exact=True).click()
-    page.get_by_label("Model", exact=True).fill("SmolLM2-135M-Instruct")
-    page.get_by_role("button", name="Load", exact=True).click()
+    page.get_by_role("button", name="Load another model or text").click()
+    choice.get_by_role("button", name="SmolLM2-135M-Instruct").click()
+    expect(choice.get_by_label("Model", exact=True)).to_have_value("SmolLM2-135M-Instruct")
+    choice.get_by_role("button", name="Load", exact=True).click()
     assert readout(page) == before
 
 

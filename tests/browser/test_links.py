@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import serve
+from tests.support.browser import open_choice, serve
 from tests.support.tiny_models import Tiny
 
 QUICK = {"tokens": "240", "window": "24", "dtype": "float32", "device": "cpu"}
@@ -100,8 +100,9 @@ def test_a_link_that_was_agreed_to_is_read_and_stays_so(page: Page, url: str, ho
 
 def test_what_is_typed_on_the_page_is_agreed_to(page: Page, url: str, house: Path) -> None:
     received = open_link(page, url, model=str(house / "models/llama"))
-    page.get_by_label("Model", exact=True).fill(str(house / "secret/llama"))
-    page.get_by_role("button", name="Load", exact=True).click()
+    choice = open_choice(page)
+    choice.get_by_label("Model", exact=True).fill(str(house / "secret/llama"))
+    choice.get_by_role("button", name="Load", exact=True).click()
     expect(page).to_have_url(re.compile("secret"))
     expect(page.get_by_text("LlamaForCausalLM").first).to_be_attached()
     assert not any(SECRET.encode() in frame or b"54321" in frame for frame in received)

@@ -1,4 +1,4 @@
-"""The README tells the truth: its Python runs, its tree is the house."""
+"""The README and the documents tell the truth: their Python runs, docs/files.md is the house."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import explorer
 from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
 
 PYTHON = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
+FILES = (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
@@ -67,31 +68,30 @@ def test_the_pages_use_the_names_of_the_package_alone(page: str) -> None:
     assert page == README or named == set(dir(explorer))
 
 
-def _tree() -> dict[str, str]:
-    tree = README.split("## The tree")[1]
-    return dict(re.findall(r"^ {4}((?:explorer|ui|pages|app)[\w/]*(?:\.py|/)) +(.+)$", tree, re.MULTILINE))
+def _rooms() -> dict[str, str]:
+    """The sections of docs/files.md that have a sign: the room, and its first line."""
+    return dict(re.findall(r"^## ([\w/]+/)\n\n(?!- )(.+)$", FILES, re.MULTILINE))
 
 
-def test_the_tree_has_a_line_for_every_room() -> None:
+def test_every_room_has_its_section() -> None:
     rooms = {
         f"{root}/{p.parent.name}/" for root in ("explorer", "ui") for p in (REPOSITORY / root).glob("*/__init__.py")
     }
     assert len(rooms) > 20
-    assert set(_tree()) == rooms | {"app.py", "pages/"}
+    assert set(_rooms()) == rooms
 
 
-def test_a_line_of_the_tree_is_the_sign_on_the_door() -> None:
-    for room, line in _tree().items():
-        if (door := REPOSITORY / room / "__init__.py").is_file():
-            sign = ast.get_docstring(ast.parse(door.read_text(encoding="utf-8")))
-            assert sign is not None
-            assert sign.splitlines()[0] == line
+def test_the_sign_of_a_section_is_that_on_the_door() -> None:
+    for room, line in _rooms().items():
+        sign = ast.get_docstring(ast.parse((REPOSITORY / room / "__init__.py").read_text(encoding="utf-8")))
+        assert sign is not None
+        assert sign.splitlines()[0] == line
 
 
 def test_every_file_has_its_line() -> None:
     listed: set[str] = set()
     folder = ""
-    for line in (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8").splitlines():
+    for line in FILES.splitlines():
         if line.startswith("## "):
             folder = line[3:]
         elif line.startswith("- `"):

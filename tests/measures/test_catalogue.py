@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import get_args
@@ -12,6 +13,7 @@ from explorer.measures.catalogue import CRITERIA, MEASURES
 from explorer.measures.measure_type import UNITS, Cost, MeasureSetting, Need
 from tests.support.tables import table
 from tests.support.tiny_models import REPOSITORY
+from ui.parts.measure_help import explain_measure
 
 
 @pytest.mark.parametrize("name", list(MEASURES))
@@ -24,6 +26,29 @@ def test_a_measure_is_found_by_its_name(name: str) -> None:
     assert set(found.options) <= set(MeasureSetting.__dataclass_fields__)
     assert found.label
     assert found.source
+
+
+@pytest.mark.parametrize("name", list(MEASURES))
+def test_a_measure_has_a_formula_a_source_and_a_direction(name: str) -> None:
+    found = MEASURES[name]
+    assert re.match(r"\$[^$]+\$", found.formula)
+    assert found.formula.count("$") % 2 == 0
+    assert re.search(r"arXiv:\d{4}\.\d{5}|\d{4}$|^no paper", found.source)
+    assert found.redundant in ("low", "high", None)
+    assert (found.redundant is None) == (found.kind == "attention")
+    method = " ".join((REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8").split())
+    for cited in re.findall(r"arXiv:\d{4}\.\d{5}|\w+ \d+, \d{4}$", found.source):
+        assert cited in method
+
+
+@pytest.mark.parametrize("name", list(MEASURES))
+def test_a_measure_is_explained_with_all_of_these(name: str) -> None:
+    found, said = MEASURES[name], explain_measure(name)
+    assert found.label in said
+    assert found.formula in said
+    assert {"low": "Low is redundant", "high": "High is redundant", None: "ranks nothing"}[found.redundant] in said
+    for number in re.findall(r"arXiv:(\S{10})", found.source):
+        assert f"(https://arxiv.org/abs/{number})" in said
 
 
 @pytest.mark.parametrize("name", list(CRITERIA))

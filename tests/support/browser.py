@@ -96,6 +96,16 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(500)
 
 
+def open_choice(page: Page) -> Locator:
+    """Open the dialog of model and text; return it."""
+    button = page.locator(".st-key-choose_model button:visible")  # one for each width of screen is there
+    expect(button).to_have_count(1)
+    button.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Model", exact=True)).to_be_visible()
+    return dialog
+
+
 def find_plot(page: Page, name: str) -> Locator:
     """Return a figure of `draw_plot` as soon as it is there, alone: what a run replaces stays until the run ends."""
     found = page.locator(f".st-key-plot-{name} .js-plotly-plot")

@@ -53,7 +53,7 @@ def test_a_panel_that_breaks_leaves_the_others_alone(app: AppTest, capsys: pytes
     assert texts(app) == ["whole", "the other", "behind"]
     (said,) = app.error
     assert said.value.replace("\\", "") == "It broke: a *reason*. Mend it."
-    assert [each.value for each in app.caption] == ["to pages/overview.py"]
+    assert [each.value for each in app.caption] == ["to pages/explore.py"]
     assert "first: It broke" in capsys.readouterr().err
     assert not app.exception
 

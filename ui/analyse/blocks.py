@@ -9,7 +9,7 @@ from explorer.execution import ModelSummary, View
 from explorer.masks import Mask
 from explorer.measures import SimilarityStats
 from ui.live import get_engine, get_owner, ready
-from ui.parts import Table, define, draw_plot
+from ui.parts import Table, define, draw_plot, kept
 from ui.view import take_to_explore
 
 
@@ -23,9 +23,9 @@ def draw_blocks(view: View, summary: ModelSummary) -> None:
             format_func=TOKEN_LABELS.__getitem__,
             default="last_token",
             required=True,
-            key="token",
+            **kept("token"),
         )
-        rescaled = st.toggle("Rescale each row", key="rescaled", help="From 0 to 1, as Gromov et al. draw it")
+        rescaled = st.toggle("Rescale each row", **kept("rescaled"), help="From 0 to 1, as Gromov et al. draw it")
     with st.container(key="heatmap"):
         if not ready(job):
             return

@@ -12,7 +12,7 @@ from explorer.execution import View, ask_attention, ask_importance
 from explorer.measures import MEASURES, Importance
 from explorer.numerics import correlate
 from ui.live import get_engine, get_owner, ready
-from ui.parts import Table, define, draw_plot
+from ui.parts import Table, define, draw_plot, explain_measure, explain_measures, kept
 
 _AT_FIRST = ("block-influence", "angular-distance", "relative-l2")
 
@@ -42,8 +42,9 @@ def choose_measures(view: View) -> list[Importance]:
         list(MEASURES),
         default=_choose_at_first(view),
         format_func=lambda name: MEASURES[name].label,
-        key="measures",
+        **kept("measures"),
         placeholder="Choose what to measure",
+        help=explain_measures(st.session_state.get("measures") or _choose_at_first(view)),
     )
     found: list[Importance] = []
     for name in names:
@@ -70,11 +71,11 @@ def draw_layers(view: View) -> None:
         return
     names = list(dict.fromkeys(each.measure for each in found))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        name = st.selectbox("Shown", names, format_func=lambda n: MEASURES[n].label, key="shown")
+        name = st.selectbox("Shown", names, format_func=lambda n: MEASURES[n].label, **kept("shown"))
         n_layers = len(found[0].values)
         k = st.number_input(
             "Rank stability: among the k most redundant, k =", 1, n_layers, max(1, n_layers // 4),
-            help=define("rank stability"),
+            help=define("rank stability"), **kept("k"),
         )  # fmt: skip
     shown = [each for each in found if each.measure == name]
     others = [each for each in found if each.measure != name]
@@ -82,7 +83,7 @@ def draw_layers(view: View) -> None:
     alt = f"{MEASURES[name].label} of every layer, attention and MLP; the table has the numbers."
     draw_plot(figure, f"strips-{name}", list_importances(shown, int(k)), alt)
     st.caption(
-        f"{MEANINGS.get(name, '')} {MEASURES[name].source}. Bars: 95% bootstrap intervals over windows. "
+        f"{explain_measure(name)} {MEANINGS.get(name, '')} Bars: 95% bootstrap intervals over windows. "
         + define("interval", "window")
     )
     if MEASURES[name].kind == "attention":
@@ -139,20 +140,20 @@ def draw_measures(view: View) -> None:
         format_func=UNIT_LABELS.__getitem__,
         default="layer",
         required=True,
-        key="unit",
+        **kept("unit"),
     )
     shown = [each for each in found if each.unit == unit]
     if len(shown) < 2:
         st.caption("Choose two measures or more that can be taken of this unit.")
         return
-    kendall = st.toggle("Kendall's τ", key="kendall", help="Spearman's ρ if off")
+    kendall = st.toggle("Kendall's τ", **kept("kendall"), help="Spearman's ρ if off")
     labels, agreement = [MEASURES[each.measure].label for each in shown], correlate([each.ranked for each in shown])
     matrix = agreement.kendall if kendall else agreement.spearman
     table = {"measure": labels} | {label: matrix[:, i].tolist() for i, label in enumerate(labels)}
     draw_plot(draw_agreement(agreement, labels, kendall), "rank-correlation", table, "Rank correlations of measures.")
     with st.container(horizontal=True):
-        across = st.selectbox("Across", range(len(shown)), format_func=labels.__getitem__, key="across")
-        up = st.selectbox("Up", range(len(shown)), 1, format_func=labels.__getitem__, key="up")
+        across = st.selectbox("Across", range(len(shown)), format_func=labels.__getitem__, **kept("across"))
+        up = st.selectbox("Up", range(len(shown)), 1, format_func=labels.__getitem__, **kept("up"))
     pair = {
         "layer": list(range(len(shown[across].values))),
         labels[across]: shown[across].values.tolist(),

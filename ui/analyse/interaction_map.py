@@ -10,7 +10,7 @@ from explorer.charts import draw_pairs
 from explorer.execution import Job, View, ask_interactions
 from explorer.measures import Interactions
 from ui.live import draw_state, follow, get_engine, get_owner
-from ui.parts import Table, define, draw_plot
+from ui.parts import Table, define, draw_plot, kept
 
 _UNITS = {"layer": "Layers", "site": "Attention and MLPs"}
 
@@ -23,7 +23,7 @@ def draw_interactions(view: View, n_layers: int) -> None:
         format_func=_UNITS.__getitem__,
         default="layer",
         required=True,
-        key="pairs unit",
+        **kept("pairs unit"),
     )
     wanted: set[str] = st.session_state.setdefault("pairs", set())
     this = f"{view.source} {unit}"

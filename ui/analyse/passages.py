@@ -9,7 +9,7 @@ import streamlit as st
 
 from explorer.execution import ModelSummary, Passage, View, ask_passage
 from ui.live import get_engine, get_owner, ready
-from ui.parts import define
+from ui.parts import define, kept
 
 _WORSE, _BETTER = "213, 94, 0", "0, 114, 178"  # Okabe and Ito's vermilion and blue
 _FULL = 4.0  # nats at which a colour is full
@@ -23,7 +23,9 @@ def draw_passage(view: View, summary: ModelSummary) -> None:
         st.page_link("pages/explore.py", label="Explore")
         return
     windows = summary.held_out_tokens // summary.window
-    number = st.number_input("Held-out window", 1, windows, 1, key="window number", help=define("held-out", "window"))
+    number = st.number_input(
+        "Held-out window", 1, windows, 1, help=define("held-out", "window"), **kept("window number")
+    )
     job = ask_passage(get_engine(), get_owner(), view, int(number) - 1)
     if not ready(job):
         return

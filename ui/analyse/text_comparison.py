@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,7 @@ from explorer.masks import NONE
 from explorer.measures import MEASURES, Importance, SimilarityStats, read_similarity
 from explorer.numerics import correlate
 from ui.live import get_engine, get_owner, ready
-from ui.parts import Table, define, draw_plot, upload
-
-_KINDS = ["txt", "md", "jsonl", "parquet"]
+from ui.parts import TEXT_KINDS, Table, define, draw_plot, explain_measures, keep_upload, kept, upload
 
 
 def draw_beside(view: View) -> None:
@@ -38,7 +35,7 @@ def draw_beside(view: View) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         token = st.segmented_control(
             "Angular distance of", list(TOKEN_LABELS), format_func=TOKEN_LABELS.__getitem__, default="last_token",
-            required=True, key="beside token",
+            required=True, **kept("beside token"),
         )  # fmt: skip
         second = 1
         if len(found) > 2:
@@ -60,29 +57,19 @@ def _choose(view: View) -> list[View]:
         left, right = st.columns(2)
         texts = left.text_area(
             "Texts beside it, one a line",
-            key="beside texts",
+            **kept("beside texts"),
             placeholder="wikitext2\n~/notes.md",
         )
-        model = right.text_input("Model beside it", key="beside model", placeholder=view.model)
+        model = right.text_input("Model beside it", **kept("beside model"), placeholder=view.model)
         with right:
-            files = upload("Texts of your own", _KINDS, "beside files", megabytes=64)
+            files = upload("Texts of your own", TEXT_KINDS, "beside files", megabytes=64)
         st.form_submit_button("Compare", type="primary")
     named = [line.strip() for line in texts.splitlines() if line.strip()]
-    named += [str(_keep(file.name, file.getvalue())) for file in files]
+    named += [str(keep_upload(file.name, file.getvalue(), get_engine().cache)) for file in files]
     chosen = [replace(view, mask=NONE, text=text) for text in dict.fromkeys(named) if text != view.text]
     if model.strip() and model.strip() != view.model:
         chosen.append(replace(view, mask=NONE, model=model.strip()))
     return chosen
-
-
-def _keep(name: str, content: bytes) -> Path:
-    """Keep an uploaded text in the cache, under its name and a digest of its content."""
-    folder = get_engine().cache / "uploads" / hashlib.sha256(content).hexdigest()[:12]
-    path = folder / Path(name).name
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return path
 
 
 def _name(views: Sequence[View]) -> list[str]:
@@ -98,7 +85,10 @@ def _draw_agreement(found: Sequence[SimilarityStats], names: Sequence[str]) -> N
     """Draw how far the rankings of all texts agree, by one measure."""
     read = [read_similarity(each) for each in found]
     labels = [f"{MEASURES[each.measure].label}, {UNIT_LABELS[each.unit]}" for each in read[0]]
-    chosen = st.selectbox("Rankings by", range(len(labels)), 1, format_func=labels.__getitem__, key="beside measure")
+    chosen = st.selectbox(
+        "Rankings by", range(len(labels)), 1, format_func=labels.__getitem__, **kept("beside measure"),
+        help=explain_measures(dict.fromkeys(each.measure for each in read[0])),
+    )  # fmt: skip
     agreement = correlate([each[chosen].ranked for each in read])
     table = {"": list(names)} | {name: agreement.spearman[:, i].tolist() for i, name in enumerate(names)}
     figure = draw_agreement(agreement, [_escape(name) for name in names])

@@ -5,7 +5,7 @@ const INSTRUMENTS = new WeakMap();
 
 function build(root, layers) {
   const part = (name) => root.querySelector(`[data-part=${name}]`);
-  const names = ["readouts", "name", "value", "tag", "interval", "detail", "whole", "legend", "live",
+  const names = ["readouts", "name", "value", "tag", "interval", "detail", "bits", "whole", "legend", "live",
     "recoveredValue", "recoveredTag", "recoveredInterval", "recoveredDetail", "meter", "context", "speedBefore", "speedAfter", "speedNote",
     "measureSpeed", "blocks", "aim", "aimed", "sizes", "scale", "influence", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear"];
   const it = {

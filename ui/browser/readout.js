@@ -7,6 +7,7 @@ function drawReadout(it, value) {
   tell(parts.tag, value.kind);
   write(parts.interval, intervalOf(value));
   write(parts.detail, detailOf(value, data));
+  write(parts.bits, value.nll === null || !data.tokens ? "" : bitsOf(value.nll, data));
 }
 
 // The recovered number beside the pruned one, and the whole model's; all three only while something is recovered.
@@ -51,6 +52,12 @@ function shareOf(value, pruned, data) {
   return `${measured ? "" : "≈ "}${percent(share)}${interval} of the lost nats won back`;
 }
 
+// The measure that models of different tokenizers can be compared by; there is none where tokens stand for no text.
+function bitsOf(nll, { tokens, bytes }) {
+  const measured = `${tokens.toLocaleString("en-US")} held-out tokens`;
+  return bytes ? `${((nll * tokens) / Math.LN2 / bytes).toFixed(4)} bits per byte, ${measured}` : measured;
+}
+
 function intervalOf(value) {
   if (value.kind === "none" || value.nll === null) return value.why;
   if (value.low !== null) {
@@ -65,7 +72,7 @@ function detailOf(value, data) {
   const against = `against ${writePerplexity(data.baseline[0])}`;
   if (markOf(value)) return `${signed(value.nll - data.baseline[0])} nats a token ${against}`;
   const [, , , delta, low, high] = value.score;
-  if (delta === null) return `${data.tokens.toLocaleString("en-US")} held-out tokens`;
+  if (delta === null) return "nothing is off";
   return `${signed(delta)} nats a token${low === null ? "" : ` [${signed(low)}, ${signed(high)}]`} ${against}`;
 }
 

@@ -14,7 +14,7 @@ from explorer.execution import Job, ModelSummary
 from explorer.plans import METHODS, Abilities
 from ui.evaluate.flipped_items import draw_flipped_items
 from ui.live import draw_state, follow
-from ui.parts import define, draw_plot, escape_markdown
+from ui.parts import define, draw_plot, escape_markdown, kept
 
 _AT_FIRST = ("copying", "recall", "comparison", "cloze")
 #: Names of the harness' own tasks; not files, which could bring code.
@@ -27,12 +27,12 @@ def choose_tasks() -> tuple[tuple[str, ...], int]:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         probes = st.multiselect(
             "Probes", list(PROBES), _AT_FIRST, format_func=lambda name: PROBES[name].label,
-            key="evaluate probes", placeholder="Tick probes", help=define("probe"),
+            **kept("evaluate probes"), placeholder="Tick probes", help=define("probe"),
         )  # fmt: skip
         written = st.text_input(
-            "Tasks", "", key="evaluate tasks", placeholder="arc_easy, hellaswag", help=define("task")
+            "Tasks", "", **kept("evaluate tasks"), placeholder="arc_easy, hellaswag", help=define("task")
         )
-        items = st.number_input("Items of each", 1, _MOST_ITEMS, 50, key="evaluate items", help=define("item"))
+        items = st.number_input("Items of each", 1, _MOST_ITEMS, 50, **kept("evaluate items"), help=define("item"))
     tasks = [name.strip() for name in written.split(",") if name.strip()]
     if strange := [name for name in tasks if not _TASK.fullmatch(name)]:
         st.error(escape_markdown(f"{strange[0]} is not the name of a task."))
@@ -71,7 +71,7 @@ def _draw_progress(jobs: Mapping[str, Job], shown: int) -> None:
 
 def _draw(summary: ModelSummary, found: Mapping[str, Abilities]) -> None:
     of = st.segmented_control(
-        "Against", list(AXES), format_func=AXES.__getitem__, default="layers", required=True, key="evaluate axis"
+        "Against", list(AXES), format_func=AXES.__getitem__, default="layers", required=True, **kept("evaluate axis")
     )
     shares = Shares(of, summary.n_layers, lambda mask: summary.cost_model.costs(mask, summary.window))
     names, every = [METHODS[each.curve.plan.spec.method].label for each in found.values()], list(found.values())

@@ -12,7 +12,7 @@ from explorer.execution import ModelSummary, View, ask_choices
 from explorer.measures import CRITERIA
 from explorer.plans import OBJECTIVES, Choices
 from ui.live import get_engine, get_owner, ready
-from ui.parts import define, draw_plot
+from ui.parts import define, draw_plot, kept
 
 
 def draw_choice_matrix(view: View, summary: ModelSummary) -> None:
@@ -20,13 +20,15 @@ def draw_choice_matrix(view: View, summary: ModelSummary) -> None:
     with st.form("choices", border=True):
         left, right = st.columns(2)
         written = left.text_area(
-            "Texts, one a line", view.text, key="choices texts", placeholder="wikitext2\nc4\n~/notes.md"
+            "Texts, one a line", view.text, **kept("choices texts"), placeholder="wikitext2\nc4\n~/notes.md"
         )
         objectives = right.multiselect(
-            "Objectives", [*CRITERIA, *(PROBE + name for name in PROBES)], OBJECTIVES, key="choices objectives",
+            "Objectives", [*CRITERIA, *(PROBE + name for name in PROBES)], OBJECTIVES, **kept("choices objectives"),
             help=define("criterion", "probe"),
         )  # fmt: skip
-        number = right.number_input("Layers to remove", 1, summary.n_layers - 1, min(4, summary.n_layers - 1))
+        number = right.number_input(
+            "Layers to remove", 1, summary.n_layers - 1, min(4, summary.n_layers - 1), **kept("choices number")
+        )
         asked = st.form_submit_button("Compare them", type="primary")
     texts = tuple(dict.fromkeys(line.strip() for line in written.splitlines() if line.strip()))
     chosen = (view.source, texts, tuple(objectives), int(number))

@@ -9,7 +9,7 @@ import streamlit as st
 
 from explorer.benchmarks import Evaluation, Question
 from explorer.plans import Abilities
-from ui.parts import define
+from ui.parts import define, kept
 
 _MOST = 300  # characters of a question that are shown, its end
 
@@ -18,12 +18,12 @@ def draw_flipped_items(found: Mapping[str, Abilities]) -> None:
     """Draw the questions whose answers differ between two steps."""
     st.subheader("Questions that flip", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        abilities = found[st.selectbox("Plan", list(found), key="flips plan")]
+        abilities = found[st.selectbox("Plan", list(found), **kept("flips plan"))]
         tasks = {each.task: each for each in abilities.evaluations}
-        evaluation = tasks[st.selectbox("Task", list(tasks), key="flips task")]
+        evaluation = tasks[st.selectbox("Task", list(tasks), **kept("flips task"))]
         masks = {step: str(abilities.curve.plan.at(step)) for step in abilities.steps}
         one, other = (
-            st.selectbox(label, list(masks), index, format_func=masks.__getitem__, key=f"flips {label}")
+            st.selectbox(label, list(masks), index, format_func=masks.__getitem__, **kept(f"flips {label}"))
             for label, index in (("Between", 0), ("And", len(masks) - 1))
         )
     numbers = abilities.find(evaluation, one), abilities.find(evaluation, other)

@@ -15,6 +15,7 @@ from explorer.execution import Job, ask_importance
 from explorer.masks import PARTS
 from explorer.measures import MEASURES, Importance
 from ui.live import get_engine, get_owner, watch
+from ui.parts import explain_measure, kept
 from ui.view import get_view
 
 #: What scores of single sites say, on held-out text, where every other measure is taken on calibration text.
@@ -29,18 +30,23 @@ _LABELS = (
     | {_ALONE: _ALONE}
 )
 
+_HELP = (
+    "Bright is redundant: blocks in the triangle, cells in the strip. Angular distance is of blocks; cells then have "
+    "their block influence. By any other measure a block is the sum of its layers. Measured on calibration text when "
+    "chosen, but for what says held-out."
+)
+
 
 def choose_measure() -> str:
     """Draw the choice; return the measure's name."""
+    chosen = st.session_state.get("measure", "block-influence")
     return st.selectbox(
         "Colour by",
         list(_LABELS),
         format_func=_LABELS.__getitem__,
-        key="measure",
+        **kept("measure"),
         width=240,
-        help="Bright is redundant: blocks in the triangle, cells in the strip. Angular distance is of blocks; cells "
-        "then have their block influence. By any other measure a block is the sum of its layers. Measured on "
-        "calibration text when chosen, but for what says held-out.",
+        help=_HELP + (f"\n\n{explain_measure(chosen)}" if chosen in MEASURES else ""),
     )
 
 

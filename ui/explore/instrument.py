@@ -61,6 +61,7 @@ def draw_instrument(summary: ModelSummary) -> None:
         "live": write_live(view.mask, score, summary.n_layers),
         "failed": str(score.error) if score.state == "failed" else "",
         "tokens": some.n_tokens if some else 0,
+        "bytes": int(some.text_bytes.sum()) if some else 0,
         "recovery": _describe_recovery(view, recovered, plan, whole, summary.n_layers) if view.modify else None,
         "plan": _describe_plan(plan, plan_scores, summary.n_layers),
         "measure": describe_measure(measure, colours, alone),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from ui.parts import kept
+
 PRESETS = {
     "Facts": "The capital of France is",
     "Code": "To sort a list of numbers in Python,",
@@ -32,13 +34,10 @@ class Prompts:
 
 def choose_prompts(has_template: bool) -> Prompts:
     """Draw the choice; what was chosen outlives a change of page."""
-    state = st.session_state
-    kept = state.setdefault("prompts_kept", {"presets": list(_FIRST), "own": "", "tokens": 32, "chat": False})
     left, own_place, middle, right = st.columns([5, 4, 2, 2], vertical_alignment="bottom")
-    presets = left.pills("Prompts", list(PRESETS), selection_mode="multi", default=kept["presets"], key="presets")
-    tokens = middle.selectbox("New tokens", _LENGTHS, _LENGTHS.index(kept["tokens"]), key="new_tokens")
-    chat = right.toggle("Chat template", kept["chat"], key="chat", disabled=not has_template)
-    own = own_place.text_input("Your own prompt", kept["own"], key="own_prompt", max_chars=4000)
-    state.prompts_kept = {"presets": presets, "own": own, "tokens": tokens, "chat": chat}
+    presets = left.pills("Prompts", list(PRESETS), selection_mode="multi", default=_FIRST, **kept("presets"))
+    tokens = middle.selectbox("New tokens", _LENGTHS, _LENGTHS.index(32), **kept("new_tokens"))
+    chat = right.toggle("Chat template", disabled=not has_template, **kept("chat"))
+    own = own_place.text_input("Your own prompt", max_chars=4000, **kept("own_prompt"))
     texts = tuple(PRESETS[name] for name in presets) + ((own,) if own.strip() else ())
     return Prompts(texts, tokens, chat and has_template)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from explorer.execution import ExportPreview
 from explorer.export import FORMATS, WRITTEN_AS_TEXT, Drafting, Exported, describe_timings, make_commands
-from ui.parts import define, describe_bytes, escape_markdown
+from ui.parts import define, describe_bytes, escape_markdown, kept
 
 #: What one may want, and the formats for it: the first that takes the mask is offered, the others beside it.
 PURPOSES = {
@@ -30,7 +30,7 @@ def choose_target(outlooks: dict[str, ExportPreview]) -> str:
     purposes = list(PURPOSES)
     first = next(i for i, purpose in enumerate(purposes) if _fitting(PURPOSES[purpose], outlooks))
     captions = [_describe(PURPOSES[purpose], outlooks) for purpose in purposes]
-    chosen = st.radio("What for?", purposes, first, captions=captions, key="export purpose")
+    chosen = st.radio("What for?", purposes, first, captions=captions, **kept("export purpose"))
     formats = PURPOSES[chosen]
     if len(formats) == 1:
         return formats[0]

@@ -1,6 +1,1 @@
-from .frame import (
-    Frame as Frame,
-    framed as framed,
-    offer_way_back as offer_way_back,
-    require_summary as require_summary,
-)
+from .frame import Frame as Frame, enter as enter, framed as framed, require_summary as require_summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from explorer.deltas import write_modifiers
 from explorer.execution import Job, ModelSummary, View
 from explorer.masks import Mask
 from ui.live import draw_broken, draw_queue, forget_panels, get_engine, get_owner, panel, ready, watch
+from ui.model_choice import draw_choice, draw_model_button, open_choice
 from ui.parts import define, describe_score, draw_skeleton, escape_markdown
 from ui.view import (
     copy_link,
@@ -40,9 +42,8 @@ class Frame:
         return self.facts_job.result
 
 
-@contextmanager
-def framed(page: str) -> Iterator[Frame]:
-    """Draw the frame around a page's content.
+def enter(page: str) -> None:
+    """Begin a page that may have nothing to do with a model.
 
     A cold link runs the page's file without app.py; then app.py is run first and comes back here.
     """
@@ -51,6 +52,12 @@ def framed(page: str) -> Iterator[Frame]:
         st.switch_page("app.py", query_params=dict(st.query_params))
     forget_panels(page)
     st.html(_STYLE)
+
+
+@contextmanager
+def framed(page: str) -> Iterator[Frame]:
+    """Draw the frame around a page's content."""
+    enter(page)
     view = get_view()
     if (question := get_question()) is not None:
         draw_question(question)
@@ -61,8 +68,9 @@ def framed(page: str) -> Iterator[Frame]:
     facts_job = engine.summary(owner, view)
     if facts_job.state == "done":
         view = st.session_state.view_loaded = _fit_mask(view, facts_job.result)
-    draw_loading_view(page)
+    draw_loading_view()
     frame = Frame(page, view, facts_job)
+    draw_choice(facts_job)
     panel("header", lambda: _draw_header(page, facts_job))
     try:
         yield frame
@@ -81,8 +89,8 @@ def require_summary(frame: Frame) -> ModelSummary:
     """Return the facts, or draw how far the loading is and end the page here."""
     if not ready(frame.facts_job):
         if frame.facts_job.state == "failed":
-            offer_way_back()
-            st.page_link("pages/overview.py", label="Load another model or text")
+            _offer_way_back()
+            st.button("Load another model or text", on_click=open_choice)
         elif frame.facts_job.active:
             draw_skeleton(frame.page)
         _end_page()
@@ -90,7 +98,7 @@ def require_summary(frame: Frame) -> ModelSummary:
     return frame.summary
 
 
-def offer_way_back() -> None:
+def _offer_way_back() -> None:
     """Offer the last view that loaded."""
     before = st.session_state.get("view_loaded")
     if before is not None and st.button(escape_markdown(f"Back to {before.model}, {before.text}")):
@@ -117,21 +125,34 @@ _STYLE = """<style>
 /* What is on its way replaces what is there; until then nothing fades. */
 .stMain [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 /* Streamlit's captions are too faint to read by the common measure of contrast. */
-.stMain [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
+:is(.stMain, .stDialog) [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
 /* Nor can white be read on the dark theme's bright buttons. */
-.stMain [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
+:is(.stMain, .stDialog) [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
 .skeleton > div { display: flex; gap: 1rem; margin-bottom: 1rem; }
 .skeleton span { flex: 1; display: grid; place-items: center; border-radius: .5rem; font-size: .875rem; opacity: .75;
   background: color-mix(in srgb, currentColor 6%, transparent); }
-.st-key-frame { font-variant-numeric: tabular-nums; }
+/* Values may change, the places where they stand do not; what is too long has its whole text in a title. */
+.st-key-frame { font-variant-numeric: tabular-nums; row-gap: .25rem; }
+.st-key-frame .value { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.st-key-model_button { width: 14rem; max-width: 100%; }
+.st-key-model_button button, .st-key-model_button button > div { max-width: 100%; min-height: 0; padding: 0; }
+.st-key-model_button button p { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-size: 1rem; }
+.st-key-at_hand { max-height: 30rem; overflow-y: auto; }
+@media (max-width: 640px) { .st-key-at_hand { max-height: 10rem; } }
+.st-key-at_hand button { padding: 0; min-height: 0; max-width: 100%; }
+.st-key-at_hand button p { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 </style>"""
+
+
+#: Pixels that the header keeps for each value.
+_WIDTHS = {"Precision": 150, "Text": 150, "Removed": 190, "Perplexity": 110, "Recovered by": 150}
 
 
 def _draw_header(page: str, facts_job: Job) -> None:
     view, summary = get_view(), watch(facts_job).result
     score = watch(get_engine().score(get_owner(), view))
-    with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="large"):
-        _draw_entry("Model", view.model)
+    with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="medium"):
+        draw_model_button(view)
         _draw_entry("Precision", f"{summary.precision} on {summary.device}" if summary else "…")
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
@@ -139,14 +160,16 @@ def _draw_header(page: str, facts_job: Job) -> None:
         if view.modify:
             _draw_entry("Recovered by", write_modifiers(view.modify), define("recovered", "modifier"))
         copy_link()
+        st.link_button("Docs", "docs?page=glossary", type="tertiary", help="Glossary, method, findings, in a new tab")
     for notice in read_notices(page):
         st.warning(escape_markdown(notice))
 
 
 def _draw_entry(label: str, value: str, meaning: str | None = None) -> None:
-    with st.container(width="content", gap=None):
+    with st.container(width=_WIDTHS[label], gap=None):
         st.caption(label, help=meaning)
-        st.text(value)
+        shown = html.escape(value.encode(errors="replace").decode())
+        st.html(f'<span class="value" title="{shown}">{shown}</span>')
 
 
 def _describe_score(job: Job) -> str:

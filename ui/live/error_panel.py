@@ -12,7 +12,7 @@ from ui.parts import escape_markdown
 
 
 def draw_broken(error: BaseException, name: str) -> None:
-    """Say what broke, log it, and offer to draw it again or to go where another model can be loaded.
+    """Say what broke, log it, and offer to draw it again or to go to Explore.
 
     Args:
         name: of what broke, unique on the page.
@@ -22,7 +22,7 @@ def draw_broken(error: BaseException, name: str) -> None:
     st.error(escape_markdown(str(explain(error))))
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Try again", key=f"try {name}")
-        st.page_link("pages/overview.py", label="Overview")
+        st.page_link("pages/explore.py", label="Explore")
 
 
 def draw_uncaught(error: Exception) -> bool:

@@ -1,5 +1,7 @@
 from .definitions import define as define
+from .kept import kept as kept
 from .markdown import escape_markdown as escape_markdown
+from .measure_help import explain_measure as explain_measure, explain_measures as explain_measures
 from .number_format import (
     describe_bytes as describe_bytes,
     describe_flops as describe_flops,
@@ -11,4 +13,4 @@ from .number_format import (
 )
 from .plots import Table as Table, draw_plot as draw_plot
 from .skeleton import draw_skeleton as draw_skeleton
-from .uploads import upload as upload
+from .uploads import TEXT_KINDS as TEXT_KINDS, keep_upload as keep_upload, upload as upload

@@ -6,12 +6,10 @@ import streamlit as st
 
 #: Page -> its rows: height in pixels, and what will be beside each other in it.
 OUTLINES: dict[str, tuple[tuple[int, tuple[str, ...]], ...]] = {
-    "overview": ((110, ("Perplexity of the whole model",)), (300, ("What it costs, on which text",))),
     "analyse": ((420, ("Angular distance over every block of layers",)), (110, ("Block influence",))),
     "explore": (
-        (230, ("Perplexity", "Parameters, bytes, KV cache, FLOPs")),
-        (110, ("Perplexity along the plan, and the slider",)),
-        (110, ("Attention and MLPs, layer by layer",)),
+        (300, ("Blocks of layers, attention and MLPs, layer by layer", "Perplexity, and what is saved")),
+        (140, ("Perplexity along the plan, and the slider",)),
         (160, ("Original text", "Pruned text")),
     ),
     "plans": (

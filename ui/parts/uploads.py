@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import streamlit as st
@@ -10,6 +12,9 @@ import streamlit as st
 from ui.parts.markdown import escape_markdown
 
 MOST_FILES = 8
+
+#: Endings of files that are texts.
+TEXT_KINDS = ["txt", "md", "jsonl", "parquet"]
 
 
 class Uploaded(Protocol):
@@ -47,3 +52,13 @@ def sort_out(files: Sequence[Uploaded], megabytes: int) -> tuple[list[Uploaded],
         else:
             taken.append(file)
     return taken, left_out
+
+
+def keep_upload(name: str, content: bytes, cache: Path) -> Path:
+    """Keep an uploaded text in the cache, under its name and a digest of its content."""
+    folder = cache / "uploads" / hashlib.sha256(content).hexdigest()[:12]
+    path = folder / Path(name).name
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return path

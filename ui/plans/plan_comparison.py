@@ -24,6 +24,7 @@ from ui.parts import (
     describe_speed,
     draw_plot,
     escape_markdown,
+    kept,
     upload,
 )
 from ui.view import get_view, take_to_explore
@@ -38,20 +39,20 @@ def choose_specs() -> list[PlanSpec]:
     """Let the user tick methods and set what they share; return what is valid, and say what is not."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
         unit = st.segmented_control(
-            "Remove", UNITS, default="layer", required=True, key="plans unit", help=define("site")
+            "Remove", UNITS, default="layer", required=True, **kept("plans unit"), help=define("site")
         )
         offered = [name for name, method in METHODS.items() if unit in method.units]
         chosen = st.multiselect(
             "Methods", offered, _choose_at_first(unit, offered),
-            format_func=lambda name: METHODS[name].label, key=f"methods {unit}", placeholder="Tick methods",
+            format_func=lambda name: METHODS[name].label, **kept(f"methods {unit}"), placeholder="Tick methods",
         )  # fmt: skip
     with st.expander("Options"):
         left, middle, right = st.columns(3)
-        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, key="plans steps")
-        protect = middle.text_input("Layers that stay", "none", key="plans protect", help="0-3,28 or first,last")
-        budget = right.text_input("Budget", "", key="plans budget", help=_BUDGET_HELP)
-        iterative = left.toggle("Measure again after each removal, where the method can", key="plans iterative")
-        criterion = middle.selectbox("Searches lower", list(CRITERIA), key="plans criterion", help=_CRITERION_HELP)
+        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, **kept("plans steps"))
+        protect = middle.text_input("Layers that stay", "none", **kept("plans protect"), help="0-3,28 or first,last")
+        budget = right.text_input("Budget", "", **kept("plans budget"), help=_BUDGET_HELP)
+        iterative = left.toggle("Measure again after each removal, where the method can", **kept("plans iterative"))
+        criterion = middle.selectbox("Searches lower", list(CRITERIA), **kept("plans criterion"), help=_CRITERION_HELP)
     specs = []
     for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
         try:
@@ -142,7 +143,7 @@ def _draw_progress(jobs: Mapping[str, Job], shown: int) -> None:
 def _draw(view: View, summary: ModelSummary, curves: Mapping[str, Curve]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         of = st.segmented_control(
-            "Against", list(AXES), format_func=AXES.__getitem__, default="layers", required=True, key="plans axis"
+            "Against", list(AXES), format_func=AXES.__getitem__, default="layers", required=True, **kept("plans axis")
         )
     names, found = [_name(curve.plan.spec) for curve in curves.values()], list(curves.values())
     shares = Shares(of, summary.n_layers, lambda mask: summary.cost_model.costs(mask, summary.window))
@@ -230,7 +231,7 @@ def _draw_comparison(view: View, summary: ModelSummary, curves: Sequence[Curve],
         "Percent of layers",
         _SHARES,
         (10, 20, 30),
-        key="plans shares",
+        **kept("plans shares"),
         placeholder="Choose shares",
         width=400,
     )

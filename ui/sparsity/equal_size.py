@@ -13,7 +13,7 @@ from explorer.execution import ask_points
 from explorer.masks import Mask
 from explorer.plans import Point
 from ui.live import draw_state, get_engine, get_owner, watch
-from ui.parts import define, draw_plot, escape_markdown
+from ui.parts import define, draw_plot, escape_markdown, kept
 from ui.view import get_view, take_to_explore
 
 
@@ -23,7 +23,7 @@ def draw_equal_size() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         of = st.segmented_control(
             "Against", list(SIZES), format_func=lambda name: SIZES[name][0], default="bytes", required=True,
-            key="sparsity size",
+            **kept("sparsity size"),
         )  # fmt: skip
         st.session_state.setdefault("sparsity looked", 0)
         st.session_state["sparsity looked"] += st.button("Look again")

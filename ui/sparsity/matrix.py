@@ -10,15 +10,15 @@ from explorer.charts import draw_scores, draw_zeros
 from explorer.execution import View, ask_picture, ask_scores
 from explorer.sparsity import LayerErrors, ScoreCounts, ZerosPicture
 from ui.live import draw_state, get_engine, get_owner, watch
-from ui.parts import draw_plot
+from ui.parts import draw_plot, kept
 
 
 def draw_matrix(asked: View, errors: Sequence[LayerErrors]) -> None:
     """Let the user choose a matrix of those that are pruned; draw its zeros and its scores."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         known = {each.layer: each.matrices for each in errors}
-        layer = st.selectbox("Layer", list(known), key="sparsity layer", width=110)
-        name = st.selectbox("Matrix", known[layer], key="sparsity matrix", width=260)
+        layer = st.selectbox("Layer", list(known), **kept("sparsity layer"), width=110)
+        name = st.selectbox("Matrix", known[layer], **kept("sparsity matrix"), width=260)
     engine, owner = get_engine(), get_owner()
     picture = watch(ask_picture(engine, owner, asked, layer, name))
     scores = watch(ask_scores(engine, owner, asked, layer, name))

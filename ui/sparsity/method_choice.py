@@ -11,7 +11,7 @@ from explorer.errors import ExplorerError
 from explorer.execution import View
 from explorer.modifiers import MODIFIERS, find_modifier
 from explorer.sparsity import METHODS, Sparsity
-from ui.parts import define, escape_markdown
+from ui.parts import define, escape_markdown, kept
 
 _KINDS = {"sparsity": "Share", "pattern": "N:M"}
 _AT_FIRST = {"sparsity": "50%", "pattern": "2:4"}
@@ -25,19 +25,19 @@ def choose_method(view: View) -> View | None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         name = st.selectbox(
             "Method", METHODS, METHODS.index("wanda"), format_func=lambda name: MODIFIERS[name].label,
-            key="sparsity method", width=160,
+            **kept("sparsity method"), width=160,
             help="\n\n".join(f"{MODIFIERS[name].label}: {MODIFIERS[name].what}" for name in METHODS),
         )  # fmt: skip
         kind = st.segmented_control(
             "Zeros", list(_KINDS), format_func=_KINDS.__getitem__, default="sparsity", required=True,
-            key="sparsity kind", help=define("sparsity", "pattern"),
+            **kept("sparsity kind"), help=define("sparsity", "pattern"),
         )  # fmt: skip
-        amount = st.text_input(_KINDS[kind], _AT_FIRST[kind], key=f"sparsity {kind}", width=90)
+        amount = st.text_input(_KINDS[kind], _AT_FIRST[kind], **kept(f"sparsity {kind}"), width=90)
         given = {kind: amount.strip()}
         known = {option.name: option for option in MODIFIERS[name].options}
         if "allocation" in known and kind == "sparsity":
             given["allocation"] = st.selectbox(
-                "Allocation", known["allocation"].choices, key="sparsity allocation", width=140,
+                "Allocation", known["allocation"].choices, **kept("sparsity allocation"), width=140,
                 help=define("allocation"),
             )  # fmt: skip
     changed = (f"{option}={value}" for option, value in sorted(given.items()) if value != known[option].default)

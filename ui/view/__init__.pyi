@@ -1,9 +1,8 @@
 from .link_button import copy_link as copy_link
 from .link_question import draw_question as draw_question
 from .loading_view import (
-    draw_fault as draw_fault,
     draw_loading_view as draw_loading_view,
-    refuse as refuse,
+    read_faults as read_faults,
     request_view as request_view,
 )
 from .permissions import TEXTS as TEXTS

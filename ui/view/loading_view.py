@@ -10,32 +10,27 @@ import streamlit as st
 from explorer.errors import DeviceError, ExplorerError, ModelError, TextError
 from explorer.execution import Job, View
 from ui.live import draw_progress, get_engine, get_owner, panel, watch
-from ui.parts import escape_markdown
 from ui.view.session import get_view, notify, set_view, write_url
 
 _FIELDS: Mapping[type[ExplorerError], str] = {ModelError: "model", TextError: "text", DeviceError: "device"}
 
 
-def request_view(view: View) -> None:
-    """Load a view; the one that is there stays until that is done."""
-    st.session_state.coming = view
+def request_view(view: View, choice: bool = False) -> None:
+    """Load a view; the one that is there stays until that is done.
+
+    Args:
+        choice: whether it was asked for where model and text are chosen; there is said what was wrong with it.
+    """
+    st.session_state.coming, st.session_state.chosen = view, choice
     st.session_state.faults = {}
 
 
-def refuse(faults: Mapping[str, ExplorerError]) -> None:
-    """Have it said under the fields of the form what is wrong with what was asked for."""
-    st.session_state.coming = None
-    st.session_state.faults = {field: str(error) for field, error in faults.items()}
+def read_faults() -> dict[str, str]:
+    """Return what was wrong with the view that was chosen last, by its field."""
+    return st.session_state.get("faults", {})
 
 
-def draw_fault(*fields: str) -> None:
-    """Draw what is wrong with a field of the form, if anything is."""
-    for field in fields:
-        if said := st.session_state.get("faults", {}).get(field):
-            st.error(escape_markdown(said))
-
-
-def draw_loading_view(page: str) -> None:
+def draw_loading_view() -> None:
     """Draw how far the view that was asked for has loaded; show it when it has, or say why it has not."""
     coming: View | None = st.session_state.get("coming")
     if coming is None:
@@ -52,8 +47,10 @@ def draw_loading_view(page: str) -> None:
         write_url(coming)
         st.rerun()
     if job.error is not None:
-        refuse({_find_field(job.error): job.error})
-        if page != "overview":
+        if st.session_state.pop("chosen", False):
+            st.session_state.faults = {_find_field(job.error, coming): str(job.error)}
+            st.session_state.refused, st.session_state.reopen_choice = coming, True
+        else:
             notify([str(job.error)])
 
 
@@ -64,8 +61,9 @@ def _fit(coming: View, shown: View) -> View:
     return replace(shown, calibration=coming.calibration, calibration_tokens=coming.calibration_tokens)
 
 
-def _find_field(error: ExplorerError) -> str:
-    return next((field for kind, field in _FIELDS.items() if isinstance(error, kind)), "model")
+def _find_field(error: ExplorerError, coming: View) -> str:
+    field = next((field for kind, field in _FIELDS.items() if isinstance(error, kind)), "model")
+    return "calibration" if field == "text" and coming.calibration and coming.calibration in str(error) else field
 
 
 def _draw_loading(job: Job) -> None:

@@ -124,6 +124,13 @@ def read_file(path: Path) -> GgufFile:
     return GgufFile(paths[0], tuple(paths), fields, tensors)
 
 
+def count_stored(path: Path) -> tuple[int, int]:
+    """Count the numbers in a model's file: all, and those of its layers. Raises ModelError: see `read_file`."""
+    tensors = read_file(path).tensors.values()
+    sizes = [(math.prod(tensor.shape), tensor.name.startswith("blk.")) for tensor in tensors]
+    return sum(size for size, _ in sizes), sum(size for size, inside in sizes if inside)
+
+
 def _read_header(path: Path) -> tuple[dict[str, Any], list[Stored]]:
     try:
         size = path.stat().st_size

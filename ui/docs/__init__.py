@@ -1,4 +1,4 @@
-"""The Overview page: the key number and its intervals."""
+"""The Docs page: the Markdown files of docs/, read without a network."""
 
 import lazy_loader
 

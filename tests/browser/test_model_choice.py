@@ -1,0 +1,84 @@
+"""Model and text are chosen on any page, without leaving it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copytree
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import open_choice, serve, settle
+from tests.support.tiny_models import Tiny
+
+QUICK = {"tokens": "240", "window": "24", "dtype": "float32", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def house(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models at hand")
+    for family in ("llama", "gpt2"):
+        copytree(tiny.folder(family), root / family)
+    return root
+
+
+@pytest.fixture(scope="module")
+def url(house: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    cache = tmp_path_factory.mktemp("cache")
+    with serve(OMP_NUM_THREADS="1", EXPLORER_MODELS=str(house), EXPLORER_CACHE=str(cache)) as address:
+        yield address
+
+
+def visit(page: Page, url: str, name: str, model: Path) -> None:
+    page.goto(f"{url}/{name}?{urlencode({**QUICK, 'model': str(model)})}")
+    expect(page.get_by_role("button", name=re.compile(f"{model.name}"))).to_be_visible()
+
+
+def test_a_model_at_hand_is_chosen_where_one_is(page: Page, url: str, house: Path) -> None:
+    visit(page, url, "compare", house / "llama")
+    settle(page)
+    where = page.locator(".st-key-frame").bounding_box()
+    choice = open_choice(page)
+    expect(choice.get_by_text(re.compile("parameters, 4 layers .*: fits.$"))).to_be_visible()
+    choice.get_by_role("tab", name="Facts").click()
+    expect(choice.get_by_text("LlamaForCausalLM").first).to_be_attached()
+    choice.get_by_role("tab", name="Choose").click()
+    choice.get_by_role("button", name=str(house / "gpt2")).click()
+    expect(choice.get_by_label("Model", exact=True)).to_have_value(str(house / "gpt2"))
+    expect(choice.get_by_text(re.compile("GPT2LMHeadModel"))).to_be_visible()
+    choice.get_by_role("button", name="Load", exact=True).click()
+    expect(page).to_have_url(re.compile(r"/compare\?model=[^&]*gpt2"))
+    expect(choice).to_have_count(0)
+    settle(page)
+    assert page.locator(".st-key-frame").bounding_box() == where  # the header stays as high and wide as it was
+    again = open_choice(page)
+    expect(again.get_by_text("this session")).to_have_count(2)
+
+
+def test_a_text_is_pasted_and_measured(page: Page, url: str, house: Path) -> None:
+    visit(page, url, "", house / "llama")
+    choice = open_choice(page)
+    choice.get_by_text("A text of your own").click()
+    choice.get_by_label("Pasted text", exact=True).fill("Every good boy deserves fudge. " * 200)
+    choice.get_by_label("Pasted text", exact=True).press("Control+Enter")
+    expect(choice.get_by_label("Text", exact=True)).to_have_value(re.compile(r"uploads/\w+/pasted\.txt$"))
+    choice.get_by_label("Calibration text", exact=True).fill("python-docs")
+    choice.get_by_role("button", name="Load", exact=True).click()
+    expect(page).to_have_url(re.compile(r"pasted\.txt.*calibration=python-docs"))
+    expect(page.locator(".st-key-frame [title$='pasted.txt']")).to_be_visible()
+
+
+def test_the_docs_are_a_click_away_and_need_no_model(page: Page, url: str, house: Path) -> None:
+    visit(page, url, "compare", house / "llama")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Docs").click()
+    docs = opened.value
+    expect(docs.get_by_role("heading", name="Glossary")).to_be_visible()
+    docs.get_by_role("radio", name="Method").click()
+    expect(docs.get_by_role("heading", name="What off means")).to_be_visible()
+    expect(docs).to_have_url(re.compile(r"docs\?page=method"))
+    for each in (page, docs):
+        expect(each.get_by_test_id("stHeaderLogo")).to_be_visible()

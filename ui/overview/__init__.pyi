@@ -1,1 +1,0 @@
-from .readout import draw_readout as draw_readout

@@ -49,6 +49,7 @@ def framed(page: str) -> Iterator[Frame]:
     if not st.session_state.get("in_app"):
         st.session_state.go_to = page
         st.switch_page("app.py", query_params=dict(st.query_params))
+    st.session_state.shown_page = page
     forget_panels(page)
     st.html(_STYLE)
     view = get_view()

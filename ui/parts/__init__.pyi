@@ -9,6 +9,6 @@ from .number_format import (
     describe_seconds as describe_seconds,
     describe_speed as describe_speed,
 )
-from .plots import Table as Table, draw_plot as draw_plot
+from .plots import Table as Table, draw_plot as draw_plot, write_csv as write_csv
 from .skeleton import draw_skeleton as draw_skeleton
 from .uploads import upload as upload

@@ -40,7 +40,7 @@ def find_values(page: Page) -> Locator:
 
 def click_cell(page: Page, row: int, column: int) -> None:
     """Click into the table, which is a picture: the columns are set, star, compare, name, and so on."""
-    table = page.locator(".st-key-history-table canvas").first
+    table = page.locator(".st-key-history-table .dvn-scroller")
     expect(table).to_be_visible()
     settle(page)
     table.click(position={"x": (50, 137, 227, 345)[column], "y": 35 + 35 * row + 17})

@@ -167,7 +167,6 @@ def _draw_table(
     def open_variant() -> None:
         tried = columns[int(st.session_state["comparison"]["open"])].tried
         take_to_prune(tried.mask, tried.modify)
-        st.rerun()
 
     with place:
         _comparison(

@@ -17,6 +17,8 @@ VIEWS = {"History": draw_tried, "Side by side": draw_comparison}
 def draw_compare(summary: ModelSummary) -> None:
     """Draw the view that is chosen; a link that says what is compared chooses the second until the user does."""
     state = st.session_state
+    if "go_to" in state:  # a row was set: app.py goes there, and this run is of the panel alone
+        st.rerun()
     keep_pins(summary)
     first = "Side by side" if get_compared() is not None else "History"
     kept = state.setdefault("compare_view", first)

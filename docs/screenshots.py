@@ -11,7 +11,7 @@ sys.path.insert(0, str(DOCS.parent))
 from tests.support.browser import open_browser, serve  # noqa: E402
 
 PAGES = {"analyse": "", "explore": "?mask=12-15&modify=refit", "export": "?mask=25,a26", "plans": ""}
-PINNED = ("a25-26", "25,a26,m17", "10-12")
+COMPARED = ("a25-26", "25,a26,m17", "10-12")
 _BUSY = "[data-testid=stProgress], [data-stale=true]"
 
 
@@ -23,12 +23,7 @@ def main() -> None:
             page.goto(f"{url}/{'' if name == 'explore' else name}{query}")
             settle(page)
             page.screenshot(path=DOCS / f"{name}.png")
-        for mask in PINNED:
-            page.goto(f"{url}/?mask={mask}")
-            settle(page)
-            page.get_by_role("button", name="Pin this").click()
-            page.wait_for_timeout(1000)
-        page.goto(f"{url}/compare")
+        page.goto(f"{url}/compare?of={'~'.join(COMPARED)}")
         page.locator(".comparison table").wait_for(timeout=60_000)
         settle(page)
         page.screenshot(path=DOCS / "compare.png")

@@ -14,8 +14,8 @@ def main(summary: ModelSummary) -> None:
     with st.container(key="instrument"):
         panel("instrument", lambda: draw_instrument(summary))
     words = define(
-        "site", "residual stream", "block influence", "angular distance", "held-out", "interval", "nat", "bits per byte",
-        "KV cache bytes", "FLOPs per token", "budget",
+        "site", "residual stream", "block influence", "angular distance", "held-out", "interval", "nat",
+        "bits per byte", "KV cache bytes", "FLOPs per token", "budget",
     )  # fmt: skip
     st.caption("What the words mean", help=words, width="content")
     panel("recovery", lambda: draw_recovery(summary))

@@ -7,6 +7,7 @@ from .curves import (
     draw_divergences as draw_divergences,
     draw_orders as draw_orders,
 )
+from .history import COSTS as COSTS, draw_beside as draw_beside, draw_history as draw_history
 from .layers import (
     draw_agreement as draw_agreement,
     draw_heads as draw_heads,

@@ -47,6 +47,8 @@ class ModelSummary:
     calibration_tokens: int
     calibration_text: str
     notices: tuple[str, ...] = ()
+    digest: str = ""  # of the model's files
+    held_out_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Engine:
         title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
         return self.ask(owner, "score", view.pruned, title, READOUT, work, slot=slot)
 
-    def recover(self, owner: str, view: View) -> Job:
+    def recover(self, owner: str, view: View, slot: str = "recover") -> Job:
         """Ask for what the view's modifiers win back: a Recovery, and while it is scored an Estimate."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Recovery:
@@ -107,7 +109,7 @@ class Engine:
             return recover(loaded, corpus, *how)
 
         title = f"Recovering {view.mask} by {write_modifiers(view.modify)}"
-        return self.ask(owner, "recover", view, title, SAMPLE, work, patience=LASTING)
+        return self.ask(owner, "recover", view, title, SAMPLE, work, slot=slot, patience=LASTING)
 
     def redundancy(self, owner: str, view: View, slot: str = "redundancy") -> Job:
         """Ask for the Redundancy of the view's model on the calibration windows."""
@@ -283,4 +285,6 @@ def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> ModelSummary:
         calibration_tokens=corpus.calibration.ids.size,
         calibration_text=corpus.calibration_name,
         notices=loaded.notices,
+        digest=loaded.digest,
+        held_out_digest=corpus.held_out.digest,
     )

@@ -31,5 +31,6 @@ from .points import (
     find_front as find_front,
     find_half as find_half,
     list_points as list_points,
+    make_measured_point as make_measured_point,
     make_point as make_point,
 )

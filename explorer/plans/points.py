@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from explorer.deltas import ModifierSpec
-from explorer.evaluation import list_measured
+from explorer.evaluation import Measured, Score, list_measured
 from explorer.masks import NONE, Mask
-from explorer.model import CostModel, LoadedModel, count_parameters
+from explorer.model import CostModel, Costs, LoadedModel, count_parameters
 from explorer.sparsity import read_layers
 from explorer.storage import Store
 from explorer.text import Corpus
@@ -28,6 +28,9 @@ class Point:
         bytes: of the weights, were zeros not stored, scales of a quantization left out.
         multiplications: for one more token at the end of a window, were those by zero not made.
         perplexity: on held-out windows; None where it was not measured.
+        quantize: how the model was loaded when it was.
+        score: that perplexity with all that belongs to it.
+        costs: of the variant, numbers that stand in among its parameters, zeros counted as any other.
     """
 
     mask: Mask
@@ -36,6 +39,9 @@ class Point:
     bytes: float
     multiplications: float
     perplexity: float | None
+    quantize: str = "none"
+    score: Score | None = field(default=None, compare=False, repr=False)
+    costs: Costs | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return " + ".join([str(self.mask), *map(str, self.modifiers), f"{self.bits:g} bits"])
@@ -84,6 +90,30 @@ def find_bits(modifiers: Sequence[ModifierSpec], mask: Mask, n_layers: int, own:
     return sum(bits.values()) / len(bits) if bits else own
 
 
+def make_measured_point(cost_model: CostModel, context: int, measured: Measured, own: float) -> Point:
+    """Calculate what a variant takes that was measured.
+
+    Args:
+        cost_model: of the model.
+        context: tokens before the next one.
+        measured: the variant, with its score.
+        own: bits of a weight that no modifier rounds.
+    """
+    mask, modifiers, added = measured.score.mask, measured.modifiers, measured.added
+    bits = find_bits(modifiers, mask, len(cost_model.layers), own)
+    point = make_point(
+        cost_model, context, bits, mask, modifiers, measured.zeros, added, measured.score.perplexity
+    )  # fmt: skip
+    costs = cost_model.costs(mask, context)
+    costs = replace(
+        costs,
+        parameters=costs.parameters + added,
+        bytes=costs.bytes + round(added * cost_model.total_bytes / cost_model.total),
+        flops_per_token=costs.flops_per_token + 2 * added,
+    )
+    return replace(point, quantize=measured.quantize, score=measured.score, costs=costs)
+
+
 def list_points(loaded: LoadedModel, corpus: Corpus, store: Store) -> list[Point]:
     """List every variant that was measured on the held-out windows.
 
@@ -93,13 +123,9 @@ def list_points(loaded: LoadedModel, corpus: Corpus, store: Store) -> list[Point
     cost_model = count_parameters(loaded.model, loaded.architecture)
     own = 8 * loaded.model.dtype.itemsize
     known = [
-        make_point(
-            cost_model, corpus.window,
-            find_bits(each.modifiers, each.score.mask, loaded.n_layers, _BITS.get(each.quantize, own)),
-            each.score.mask, each.modifiers, each.zeros, each.added, each.score.perplexity,
-        )
+        make_measured_point(cost_model, corpus.window, each, _BITS.get(each.quantize, own))
         for each in list_measured(loaded, corpus, ("none", *_BITS), store)
-    ]  # fmt: skip
+    ]
     named = [(NONE, 8), (NONE, 4), (find_half(loaded.n_layers), 4)]
     have = {(each.mask, each.bits) for each in known if not each.modifiers}
     return known + [

@@ -14,4 +14,5 @@ from .keys import (
     make_key as make_key,
 )
 from .partial_files import make_partial as make_partial, remove_leftovers as remove_leftovers
+from .stars import Star as Star
 from .store import Store as Store

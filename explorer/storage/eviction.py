@@ -20,7 +20,10 @@ from explorer.storage.deltas import FOLDER
 from explorer.storage.partial_files import make_partial
 
 _AGES = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
-_TABLES = ("nll", "divergences")
+_TABLES = ("nll", "divergences", "stars")
+
+#: What nobody can compute anew: it stays where scores go.
+_KEPT = ("stars",)
 
 
 Kind = Literal["model", "arrays", "delta", "training", "scores", "set aside"]
@@ -65,7 +68,9 @@ def count_rows(cache: Path) -> dict[str, int]:
     if not os.path.isfile(path):
         return dict.fromkeys(_TABLES, 0)
     with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=10)) as db:
-        return {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _TABLES}
+        there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        count = "SELECT count(*) FROM {}"
+        return {name: db.execute(count.format(name)).fetchone()[0] if name in there else 0 for name in _TABLES}
     return {}
 
 
@@ -158,9 +163,10 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _empty(database: Path) -> None:
-    """Empty the tables; the file itself stays, for other processes may have it open."""
+    """Empty the tables but for those that are kept; the file itself stays, other processes may have it open."""
     with closing(sqlite3.connect(database, timeout=10, isolation_level=None)) as db:
         for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-            db.execute(f'DELETE FROM "{table}"')
+            if table not in _KEPT:
+                db.execute(f'DELETE FROM "{table}"')
         db.execute("VACUUM")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

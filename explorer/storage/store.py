@@ -24,6 +24,7 @@ from jaxtyping import Shaped
 from explorer.errors import ExplorerError
 from explorer.storage.deltas import FOLDER, DeltaFiles
 from explorer.storage.partial_files import remove_leftovers, written_whole
+from explorer.storage.stars import Stars
 from explorer.storage.tables import LAYOUT, OtherLayout, lay_out
 
 _Array = Shaped[np.ndarray, " ..."]
@@ -47,7 +48,7 @@ class Store:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._lock = threading.RLock()
-        self.deltas = DeltaFiles(folder)
+        self.deltas, self.stars = DeltaFiles(folder), Stars(self._read, self._transaction)
         self._arrays: dict[str, dict[str, _Array]] = {}
         if folder is not None:
             try:
@@ -75,9 +76,8 @@ class Store:
                 os.close(os.open(target, os.O_CREAT | os.O_RDWR, 0o666))
             db = sqlite3.connect(target, timeout=60, check_same_thread=False, isolation_level=None)
         except (OSError, sqlite3.OperationalError) as error:
-            raise CacheError(
-                "Cannot open the cache", f"{target} ({error})", "Name another folder with --cache"
-            ) from None
+            found = f"{target} ({error})"
+            raise CacheError("Cannot open the cache", found, "Name another folder with --cache") from None
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")

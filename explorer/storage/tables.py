@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-#: Raised when the tables below change; a database of another layout is brought to this one, or set aside.
+#: Raised when a table below changes; a database of another layout is brought to this one, or set aside. One more table
+#: needs no other layout: whoever does not know it leaves it alone.
 LAYOUT = 3
 
 #: What is not finite is NULL.
@@ -14,6 +15,8 @@ _TABLES = (
     "divergences (context TEXT, window TEXT, mask TEXT, kl REAL, logit_l2 REAL, "
     "top1_matches REAL, PRIMARY KEY (context, window, mask))",
     "variants (variant TEXT PRIMARY KEY, modifiers TEXT NOT NULL, zeros INTEGER NOT NULL, added INTEGER NOT NULL)",
+    "stars (model TEXT, text TEXT, variant TEXT, starred INTEGER NOT NULL, name TEXT NOT NULL, "
+    "PRIMARY KEY (model, text, variant))",
     "files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL)",
 )
 

@@ -1,4 +1,4 @@
-"""Around the instrument: samples, pins, what a stranger may write, and who cannot see or point."""
+"""Around the instrument: samples, what a stranger may write, and who cannot see or point."""
 
 from __future__ import annotations
 
@@ -68,34 +68,6 @@ def test_samples_are_the_librarys_and_differences_are_marked(page: Page, url: st
     page.get_by_text("Chat template").click()
     chat = generate(loaded, NONE, "The quick brown fox", 32, chat=True).text
     expect(last.locator(".text").first).to_have_text(chat)
-
-
-def test_pins_are_compared_kept_and_removed(page: Page, url: str, strange: Path) -> None:
-    shown = Instrument(page, url, strange, mask="1")
-    write_prompt(page, MARKUP)
-    page.get_by_role("button", name="Pin this").click()
-    expect(page.get_by_text("1 of 8 pinned")).to_be_visible()
-    first = shown.value.inner_text()
-    shown.switch("attention of layer 3").click()
-    shown.removes("1,a3")
-    expect(page.get_by_role("button", name="Pin this")).to_be_enabled()
-    page.get_by_role("button", name="Pin this").click()
-    expect(page.get_by_text("2 of 8 pinned")).to_be_visible()
-    second = shown.value.inner_text()
-    page.get_by_role("link", name="Compare").first.click()
-    values = page.locator(".comparison .value td")
-    expect(values).to_have_text([first, second])
-    page.reload()
-    expect(values).to_have_count(2)
-    expect(page.locator(".comparison .thumbnail").nth(1)).to_have_attribute("aria-label", "Removed: 1,a3")
-    assert page.locator(".comparison .thumbnail").nth(1).locator(".off").count() == 3
-    expect(page.locator(".comparison .sample th").last).to_have_text(MARKUP)
-    assert page.evaluate(ALIVE) == page.evaluate(DEEP_ALIVE) == 0
-    page.get_by_role("button", name="Remove pin 1").click()
-    expect(values).to_have_count(1)
-    page.get_by_role("button", name="Open pin 1").click()
-    shown.removes("1,a3")
-    expect(page.get_by_role("slider", name="Pruned along the plan")).to_be_visible()
 
 
 def test_another_plan_leads_the_slider_elsewhere(page: Page, url: str, strange: Path) -> None:
@@ -233,9 +205,8 @@ def test_no_serious_barrier_to_those_who_cannot_see_or_point(
         expect(page.locator("[data-part=recoveredTag]")).to_have_text("stale")
         barriers["stale"] = find_barriers(page)
         page.get_by_role("button", name="Undo").click()
-        expect(page.get_by_role("button", name="Pin this")).to_be_enabled()
-        page.get_by_role("button", name="Pin this").click()
-        for name in ("Overview", "Analyse", "Plans", "Compare", "Export"):
+        page.get_by_role("button", name="Star this").click()
+        for name in ("Analyse", "Plans", "Compare", "Export"):
             page.get_by_role("link", name=name, exact=True).first.click()
             expect(page).to_have_url(re.compile("/(" + name.lower() + r")?\?"))
             expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")

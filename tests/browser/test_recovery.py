@@ -114,15 +114,15 @@ def test_the_second_curve_fills_and_samples_stand_three_abreast(page: Page, url:
     expect(steps).to_have_count(0)
 
 
-def test_a_recovered_pin_has_the_recovered_numbers_and_leads_back(page: Page, url: str, small: Path) -> None:
+def test_a_starred_recovery_has_the_recovered_numbers_and_leads_back(page: Page, url: str, small: Path) -> None:
     shown, found = Instrument(page, url, small, mask=str(MASK), modify="mean"), Recovered(page)
     expect(found.tag).to_have_text("measured")
-    page.get_by_role("button", name="Pin this").click()
+    page.get_by_role("button", name="Star this").click()
     value = found.value.inner_text()
     page.get_by_role("link", name="Compare").first.click()
-    row = page.locator(".comparison tr", has=page.get_by_text("Perplexity, recovered", exact=True))
-    expect(row.locator("td")).to_have_text(value)
-    page.get_by_role("button", name="Open pin 1").click()
+    page.get_by_role("radio", name="Side by side").click()
+    expect(page.locator(".comparison .value td").nth(1)).to_have_text(value)
+    page.get_by_role("button", name=f"Set this: {MASK} + mean").click()
     shown.removes(str(MASK))
     expect(found.value).to_have_text(value)
     expect(page).to_have_url(re.compile("modify=mean"))

@@ -78,7 +78,7 @@ def test_what_it_holds(cache: Path, run: Any) -> None:
     assert {entry["kind"]: entry["count"] for entry in answer["holds"]} == {
         "model": 1, "arrays": 2, "delta": 1, "training": 1, "scores": 1, "set aside": 1,
     }  # fmt: skip
-    assert answer["rows"] == {"nll": 2, "divergences": 0}
+    assert answer["rows"] == {"nll": 2, "divergences": 0, "stars": 0}
     assert [(model["name"], model["bytes"]) for model in answer["models"]] == [("some-model", 5000)]
     files = [path for path in cache.rglob("*") if path.is_file()]
     assert answer["bytes"] == sum(path.stat().st_size for path in files)

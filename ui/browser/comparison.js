@@ -1,4 +1,4 @@
-// Pins as the columns of a table. All that is written here was somebody's text: it goes in as text, never as markup.
+// Variants as the columns of a table. All that is written here was somebody's text: it goes in as text, never as markup.
 
 function put(parent, name, text, attributes = {}) {
   const made = document.createElement(name);
@@ -7,11 +7,10 @@ function put(parent, name, text, attributes = {}) {
   return parent.appendChild(made);
 }
 
-function thumbnail(cell, pin) {
-  const layers = pin.cells.length / 2;
-  const picture = put(cell, "div", undefined, { class: "thumbnail", role: "img", "aria-label": `Removed: ${pin.rows[0][1]}` });
-  picture.style.setProperty("--layers", layers);
-  for (const state of pin.cells) put(picture, "i", undefined, state === "1" ? { class: "off" } : {});
+function thumbnail(cell, variant) {
+  const picture = put(cell, "div", undefined, { class: "thumbnail", role: "img", "aria-label": `Variant: ${variant.title}` });
+  picture.style.setProperty("--layers", variant.cells.length / 2);
+  for (const state of variant.cells) put(picture, "i", undefined, state === "1" ? { class: "off" } : {});
 }
 
 export default function ({ parentElement: root, data, setTriggerValue }) {
@@ -20,23 +19,26 @@ export default function ({ parentElement: root, data, setTriggerValue }) {
   const table = put(box, "table");
   const head = put(put(table, "thead"), "tr");
   put(head, "td");
-  data.pins.forEach((pin, index) => {
+  data.variants.forEach((variant) => {
     const cell = put(head, "th", undefined, { scope: "col" });
-    put(cell, "span", `Pin ${index + 1}`, { class: "name" });
-    thumbnail(cell, pin);
+    put(cell, "span", variant.name, { class: "name" });
+    if (variant.name !== variant.title) put(cell, "div", variant.title, { class: "title" });
+    thumbnail(cell, variant);
   });
   const body = put(table, "tbody");
   const row = (label, fill, kind = "") => {
     const line = put(body, "tr", undefined, { class: kind });
     put(line, "th", label, { scope: "row" });
-    data.pins.forEach((pin, index) => fill(put(line, "td"), pin, index));
+    data.variants.forEach((variant, index) => fill(put(line, "td"), variant, index));
   };
-  row(data.label, (cell, pin) => { cell.textContent = pin.perplexity; }, "value");
-  data.pins[0].rows.forEach(([label], place) => row(label, (cell, pin) => { cell.textContent = pin.rows[place][1]; }));
-  data.prompts.forEach((prompt, place) => row(prompt, (cell, pin) => { cell.textContent = pin.texts[place]; }, "sample"));
-  row("", (cell, pin, index) => {
-    for (const [word, trigger] of [["Open", "open"], ["Remove", "remove"]]) {
-      put(cell, "button", word, { type: "button", "aria-label": `${word} pin ${index + 1}` }).onclick = () => setTriggerValue(trigger, index);
+  data.labels.forEach((label, place) => row(label, (cell, variant) => {
+    put(cell, variant.values[place].best ? "b" : "span", variant.values[place].text);
+  }, place ? "" : "value"));
+  data.prompts.forEach((prompt, place) => row(prompt, (cell, variant) => { cell.textContent = variant.texts[place]; }, "sample"));
+  row("", (cell, variant, index) => {
+    const words = variant.chosen ? [["Set this", "open"], ["Remove", "remove"]] : [["Set this", "open"]];
+    for (const [word, trigger] of words) {
+      put(cell, "button", word, { type: "button", "aria-label": `${word}: ${variant.name}` }).onclick = () => setTriggerValue(trigger, index);
     }
   });
 }

@@ -1,4 +1,4 @@
-"""The Compare page: pinned configurations side by side."""
+"""The Compare page: what was tried of a model on a text, starred, and side by side."""
 
 import lazy_loader
 

@@ -1,2 +1,3 @@
-from .comparison import draw_comparison as draw_comparison
-from .pins import draw_pinning as draw_pinning
+from .points import look_again as look_again
+from .starring import draw_pinning as draw_pinning
+from .views import draw_compare as draw_compare

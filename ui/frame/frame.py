@@ -50,6 +50,7 @@ def enter(page: str) -> None:
     if not st.session_state.get("in_app"):
         st.session_state.go_to = page
         st.switch_page("app.py", query_params=dict(st.query_params))
+    st.session_state.shown_page = page
     forget_panels(page)
     st.html(_STYLE)
 

@@ -11,6 +11,6 @@ from .number_format import (
     describe_seconds as describe_seconds,
     describe_speed as describe_speed,
 )
-from .plots import Table as Table, draw_plot as draw_plot
+from .plots import Table as Table, draw_plot as draw_plot, write_csv as write_csv
 from .skeleton import draw_skeleton as draw_skeleton
 from .uploads import TEXT_KINDS as TEXT_KINDS, keep_upload as keep_upload, upload as upload

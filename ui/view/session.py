@@ -52,6 +52,8 @@ def get_view() -> View:
         parameters = {name: st.query_params[name] for name in st.query_params}
         if parameters and parameters != state.get("written"):
             state.written = parameters
+            if "of" in parameters:
+                compare_variants(parameters["of"])
             show_linked(*read_view(parameters))
     return state.view
 
@@ -163,9 +165,27 @@ def take_to_explore(mask: Mask, modify: tuple[ModifierSpec, ...] | None = None) 
 def write_url(view: View) -> None:
     """Put the view into the URL, so that a copy of it restores the view anywhere."""
     parameters = describe_view(view)
+    if st.session_state.get("shown_page") == "compare" and (compared := st.session_state.get("compared_now")):
+        parameters["of"] = compared
     if parameters != dict(st.query_params):
         st.query_params.from_dict(parameters)
     st.session_state.written = parameters
+
+
+def compare_variants(variants: str | None) -> None:
+    """Choose what the Compare page shows, as the text of its link; None for all that is starred."""
+    st.session_state.compared = st.session_state.compared_now = variants
+
+
+def get_compared() -> str | None:
+    """Return what was chosen for the Compare page; None where that is all that is starred."""
+    return st.session_state.get("compared")
+
+
+def note_compared(variants: str) -> None:
+    """Take note of what the Compare page shows now, for its link."""
+    st.session_state.compared_now = variants
+    write_url(get_view())
 
 
 def describe_view(view: View) -> dict[str, str]:

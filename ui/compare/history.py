@@ -212,7 +212,7 @@ def _draw_table(summary: ModelSummary, tried: Sequence[Tried], rows: dict[str, l
         st.download_button(
             "Table as CSV", lambda: write_csv(content), "history.csv", "text/csv", key="history csv", on_click="ignore"
         )
-        st.caption(escape_markdown(f"{len(tried)} variants"))
+        st.caption(escape_markdown(f"Variants: {len(tried)}"))
 
 
 def take_edits(summary: ModelSummary, tried: Sequence[Tried], edits: Mapping[int, Mapping[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from .layers import (
     draw_strips as draw_strips,
 )
 from .pairs import draw_pairs as draw_pairs
+from .paper import DPI as DPI, WIDTHS as WIDTHS, fit_to_paper as fit_to_paper
 from .points import SIZES as SIZES, draw_points as draw_points
 from .sparsity import draw_errors as draw_errors, draw_scores as draw_scores, draw_zeros as draw_zeros
 from .style import UNIT_LABELS as UNIT_LABELS, sample_scale as sample_scale, shade as shade

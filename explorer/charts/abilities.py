@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from explorer.benchmarks import Evaluation
 from explorer.charts.curves import AXES, Shares
-from explorer.charts.style import lay_out, mark
+from explorer.charts.style import WHISKERS, lay_out, mark
 from explorer.plans import Abilities
 
 _ACROSS = 4  # tasks beside each other
@@ -48,7 +48,7 @@ def draw_abilities(found: Sequence[Abilities], names: Sequence[str], shares: Sha
             )  # fmt: skip
     figure.update_xaxes(tickformat=".0%")
     figure.update_xaxes(title=AXES[shares.of], row=rows)
-    return lay_out(figure, _HEIGHT * rows + 80).update_layout(hovermode="closest", margin={"t": 30})
+    return lay_out(figure, _HEIGHT * rows + 80).update_layout(hovermode="closest", margin={"t": 60})
 
 
 def find_metric(evaluation: Evaluation) -> str:
@@ -66,11 +66,8 @@ def _make_line(abilities: Abilities, evaluation: Evaluation, shares: Shares) -> 
         "y": [each.value for each in measured],
         "customdata": [str(mask) for mask in masks],
         "error_y": {
-            "type": "data",
-            "symmetric": False,
+            **WHISKERS,
             "array": [high - each.value for each, (_, high) in zip(measured, ends, strict=True)],
             "arrayminus": [each.value - low for each, (low, _) in zip(measured, ends, strict=True)],
-            "thickness": 1,
-            "width": 2,
         },
     }

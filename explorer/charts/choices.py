@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from explorer.charts.style import COLOURS, SCALE, lay_out
+from explorer.charts.style import COLOURS, SCALE, WHISKERS, lay_out
 from explorer.plans import Choices
 
 
@@ -33,14 +33,14 @@ def draw_variance(found: Choices) -> go.Figure:
     shares = list(found.variance.values())
     ends = [each.interval or (each.share, each.share) for each in shares]
     figure = go.Figure(
-        go.Bar(
+        go.Scatter(
             x=[each.share for each in shares],
             y=[name.capitalize() for name in found.variance],
-            orientation="h",
-            marker={"color": COLOURS[0]},
+            mode="markers",
+            marker={"color": COLOURS[0], "size": 7},
+            cliponaxis=False,
             error_x={
-                "type": "data",
-                "symmetric": False,
+                **WHISKERS,
                 "array": [high - each.share for each, (_, high) in zip(shares, ends, strict=True)],
                 "arrayminus": [each.share - low for each, (low, _) in zip(shares, ends, strict=True)],
             },

@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from explorer.charts.ranges import make_log_axis
 from explorer.charts.style import SCALE, lay_out, mark, tick_step
 from explorer.masks import NONE, PARTS, Mask, Site
 from explorer.model import Costs
@@ -56,7 +57,8 @@ class Shares:
 def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, most: float = 1e4) -> go.Figure:
     """Draw held-out perplexity, on a log axis with 95% intervals, against what is removed.
 
-    Every point can be clicked: it carries its mask. A cross marks where a plan collapses.
+    Every point can be clicked: it carries its mask. A cross marks where a plan collapses. A hollow marker at the upper
+    edge is a perplexity beyond the axis, or one that overflowed.
 
     Args:
         curves: plans and their scores.
@@ -65,7 +67,7 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
         most: the axis ends at this many times the unpruned perplexity.
     """
     figure = go.Figure()
-    styles = _style(names)
+    styles, (low, high) = _style(names), _find_ends(curves, most)
     for curve, name, style, first in zip(curves, names, styles, _first_of_name(names), strict=True):
         steps, colour = sorted(curve.scores), style["line"]["color"]
         x = [shares(curve.plan.at(step)) for step in steps]
@@ -83,23 +85,47 @@ def draw_curves(curves: Sequence[Curve], names: Sequence[str], shares: Shares, m
             hovertemplate=f"{name}<br>%{{customdata}}<br>perplexity %{{y:,.2f}}, %{{x:.1%}} removed<extra></extra>",
             **style,
         )
+        if beyond := [step for step in steps if not curve.scores[step].perplexity <= high]:
+            figure.add_trace(_mark_beyond(curve, beyond, shares, name, style, high))
         if curve.collapse is not None:
-            at = _finite(curve.scores[curve.collapse].perplexity)
+            perplexity = curve.scores[curve.collapse].perplexity
+            at = perplexity if perplexity <= high else high
             figure.add_scatter(
                 x=[shares(curve.plan.at(curve.collapse))], y=[at], mode="markers", legendgroup=name,
-                marker={"symbol": "x-thin", "size": 14, "line": {"width": 3, "color": colour}},
+                marker={"symbol": "x-thin", "size": 14, "line": {"width": 3, "color": colour}}, cliponaxis=False,
                 name=f"{name}: collapse", showlegend=False, hoverinfo="skip",
             )  # fmt: skip
-    found = [_finite(score.perplexity) for curve in curves for score in curve.scores.values()]
-    every = [perplexity for perplexity in found if perplexity is not None]
-    baseline = min(
-        (p for curve in curves if 0 in curve.scores and (p := _finite(curve.scores[0].perplexity))), default=1.0
-    )
-    low, high = min(every, default=baseline), max((p for p in every if p < most * baseline), default=baseline)
-    ends = [np.log10(low) - 0.03, np.log10(max(high, 10 * baseline)) + 0.05]
-    figure.update_yaxes(title="Held-out perplexity", type="log", range=ends)
+    figure.update_yaxes(title="Held-out perplexity", **make_log_axis(low, high))
     figure.update_xaxes(title=AXES[shares.of], tickformat=".0%")
     return lay_out(figure, 480).update_layout(hovermode="closest")
+
+
+def _find_ends(curves: Sequence[Curve], most: float) -> tuple[float, float]:
+    """The ends of the axis of perplexity: at the least a decade above the unpruned, at the most `most` times it."""
+    every = [p for curve in curves for score in curve.scores.values() if (p := _finite(score.perplexity)) is not None]
+    unpruned = [p for curve in curves if 0 in curve.scores and (p := _finite(curve.scores[0].perplexity)) is not None]
+    baseline = min(unpruned, default=1.0)
+    high = max((p for p in every if p < most * baseline), default=baseline)
+    return min(every, default=baseline) / 1.07, max(high, 10 * baseline) * 1.12
+
+
+def _mark_beyond(curve: Curve, steps: Sequence[int], shares: Shares, name: str, style: dict, edge: float) -> go.Scatter:
+    """Hollow markers at the edge, for what lies beyond it; pointed at, they tell the value."""
+    marker, values = style["marker"], [curve.scores[step].perplexity for step in steps]
+    return go.Scatter(
+        x=[shares(curve.plan.at(step)) for step in steps],
+        y=[edge] * len(steps),
+        mode="markers",
+        marker={**marker, "symbol": f"{marker['symbol']}-open", "size": 9, "line": {"width": 2}},
+        customdata=[str(curve.plan.at(step)) for step in steps],
+        text=[f"{value:,.4g}" if math.isfinite(value) else "overflowed" for value in values],
+        hovertemplate=f"{name}<br>%{{customdata}}<br>beyond the axis: perplexity %{{text}}, %{{x:.1%}} removed"
+        "<extra></extra>",
+        name=f"{name}: beyond the axis",
+        legendgroup=name,
+        showlegend=False,
+        cliponaxis=False,
+    )
 
 
 def _finite(perplexity: float) -> float | None:
@@ -125,7 +151,7 @@ def _band(curve: Curve, steps: Sequence[int], x: Sequence[float], colour: str) -
         mode="lines",
         fill="toself",
         fillcolor=colour,
-        opacity=0.12,
+        opacity=0.25,
         line={"width": 0},
         hoverinfo="skip",
         showlegend=False,

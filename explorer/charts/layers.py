@@ -9,9 +9,13 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from explorer.charts.style import COLOURS, DIVERGING, SYMBOLS, UNIT_LABELS, lay_out, mark, tick_step
+from explorer.charts.ranges import fit_log_axis
+from explorer.charts.style import COLOURS, DIVERGING, SYMBOLS, UNIT_LABELS, WHISKERS, lay_out, mark, tick_step
 from explorer.measures import MEASURES, Importance, SimilarityStats
 from explorer.numerics import Agreement
+
+_MOST_LABELS = 8
+_LABEL = (0.05, 0.06)  # width and height of a layer's number, as shares of the axes
 
 
 def draw_strips(shown: Sequence[Importance], others: Sequence[Importance], draws: int = 1000) -> go.Figure:
@@ -26,7 +30,9 @@ def draw_strips(shown: Sequence[Importance], others: Sequence[Importance], draws
     figure = make_subplots(rows=len(shown), shared_xaxes=True, vertical_spacing=0.05)
     for row, each in enumerate(shown, 1):
         figure.add_trace(_dots(each, [o for o in others if o.unit == each.unit], draws, row - 1), row, 1)
-        figure.update_yaxes(title=UNIT_LABELS[each.unit], type=_axis_type(each.values), row=row, col=1)
+        intervals = each.intervals(draws)
+        ends = each.values if intervals is None else np.concatenate([each.values, intervals.ravel()])
+        figure.update_yaxes(title=UNIT_LABELS[each.unit], **_fit_axis(each.values, ends), row=row, col=1)
     figure.update_xaxes(range=[-0.5, n_layers - 0.5], tickmode="linear", dtick=tick_step(n_layers), zeroline=False)
     figure.update_xaxes(title="Layer", row=len(shown), col=1)
     unit = f", {measure.unit_of}" if measure.unit_of else ""
@@ -35,24 +41,26 @@ def draw_strips(shown: Sequence[Importance], others: Sequence[Importance], draws
         text=f"{measure.label}{unit}{which}", x=0, y=1.02, xref="paper", yref="paper", xanchor="left",
         yanchor="bottom", showarrow=False,
     )  # fmt: skip
-    return lay_out(figure, 160 * len(shown) + 80).update_layout(showlegend=False, margin={"t": 30})
+    return lay_out(figure, 160 * len(shown) + 80).update_layout(showlegend=False, margin={"t": 60})
 
 
-def _axis_type(values: Float[np.ndarray, " layers"]) -> str:
-    return "log" if values.min() > 0 and values.max() > 30 * values.min() else "linear"
+def _fit_axis(values: Float[np.ndarray, " layers"], ends: Float[np.ndarray, " values"]) -> dict:
+    """A log axis for values of more than a decade and a half, with room for the ends of their intervals."""
+    known = values[np.isfinite(values)]
+    if known.size and known.min() > 0 and known.max() > 30 * known.min():
+        return fit_log_axis(ends.tolist())
+    return {"type": "linear"}
 
 
 def _dots(each: Importance, others: Sequence[Importance], draws: int, number: int) -> go.Scatter:
     intervals = each.intervals(draws)
-    error = None
+    error, size = None, 5 if len(each.values) <= 64 else 3.5  # pixels; whiskers are wider
     if intervals is not None:
         error = {
-            "type": "data",
-            "symmetric": False,
+            **WHISKERS,
             "array": intervals[:, 1] - each.values,
             "arrayminus": each.values - intervals[:, 0],
-            "thickness": 1,
-            "width": 0,
+            "width": size * 0.8,
         }
     notes = [
         "<br>".join(f"{MEASURES[o.measure].label}: {o.values[layer]:.4g}" for o in [each, *others])
@@ -63,7 +71,7 @@ def _dots(each: Importance, others: Sequence[Importance], draws: int, number: in
         y=each.values,
         error_y=error,
         mode="markers",
-        marker={"color": COLOURS[number], "symbol": SYMBOLS[number], "size": 7},
+        marker={"color": COLOURS[number], "symbol": SYMBOLS[number], "size": size},
         text=notes,
         hovertemplate=f"{UNIT_LABELS[each.unit]} %{{x}}<br>%{{text}}<extra></extra>",
         name=UNIT_LABELS[each.unit],
@@ -122,21 +130,51 @@ def draw_agreement(agreement: Agreement, names: Sequence[str], kendall: bool = F
 
 
 def draw_scatter(across: Importance, up: Importance) -> go.Figure:
-    """Draw one measure of every layer against another, each point with its layer's number."""
+    """Draw one measure of every layer against another; the extremes have their layer's number beside them."""
+    axes = _fit_axis(across.values, across.values), _fit_axis(up.values, up.values)
+    scaled = np.stack(
+        [_scale(each.values, axis["type"]) for each, axis in zip((across, up), axes, strict=True)], axis=1
+    )
+    labelled = _choose_labels(scaled)
+    layers = range(len(across.values))
     figure = go.Figure(
         go.Scatter(
             x=across.values,
             y=up.values,
             mode="markers+text",
-            text=[str(layer) for layer in range(len(across.values))],
+            text=[str(layer) if layer in labelled else "" for layer in layers],
+            customdata=list(layers),
             textposition="top center",
             marker={"color": COLOURS[0], "size": 7},
-            hovertemplate="layer %{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
+            cliponaxis=False,
+            hovertemplate="layer %{customdata}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
         )
     )
-    figure.update_xaxes(title=_title(across), type=_axis_type(across.values))
-    figure.update_yaxes(title=_title(up), type=_axis_type(up.values))
+    figure.update_xaxes(title=_title(across), **axes[0])
+    figure.update_yaxes(title=_title(up), **axes[1])
     return lay_out(figure, 460)
+
+
+def _scale(values: Float[np.ndarray, " layers"], axis: str) -> Float[np.ndarray, " layers"]:
+    """Where values stand on their axis, from 0 to 1."""
+    shown = np.log10(values) if axis == "log" else values
+    low = np.nanmin(shown)
+    return (shown - low) / max(float(np.nanmax(shown) - low), 1e-12)
+
+
+def _choose_labels(places: Float[np.ndarray, "layers 2"]) -> set[int]:
+    """The points furthest out whose labels, above them, meet no point and no other label."""
+    out = np.abs(places - np.nanmedian(places, axis=0)).max(axis=1)
+    labels: dict[int, np.ndarray] = {}
+    for layer in np.argsort(-out)[: 4 * _MOST_LABELS]:
+        if not np.isfinite(out[layer]) or len(labels) == _MOST_LABELS:
+            break
+        label = places[layer] + (0, _LABEL[1] / 2)
+        near = np.abs(np.delete(places, layer, axis=0) - label) < np.array(_LABEL) / 2 + 0.01
+        met = any((np.abs(other - label) < _LABEL).all() for other in labels.values())
+        if not met and not near.all(axis=1).any():
+            labels[int(layer)] = label
+    return set(labels)
 
 
 def _title(each: Importance) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
+from explorer.charts.ranges import fit_log_axis
 from explorer.charts.style import lay_out, mark
 from explorer.deltas import write_modifiers
 from explorer.plans import Point, find_front
@@ -49,7 +50,7 @@ def draw_points(points: Sequence[Point], of: str) -> go.Figure:
         hoverinfo="skip", line={"color": "gray", "width": 1, "shape": "hv"},
     )  # fmt: skip
     figure.update_xaxes(title_text=title, exponentformat="SI", rangemode="tozero")
-    figure.update_yaxes(title_text="Held-out perplexity", type="log")
+    figure.update_yaxes(title_text="Held-out perplexity", **fit_log_axis([best, *(value for _, value in known)]))
     return lay_out(figure, 460)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from explorer.charts.ranges import fit_log_axis
 from explorer.charts.style import COLOURS, SCALE, lay_out, mark, tick_step
 from explorer.charts.training import Points
 from explorer.sparsity import LayerErrors, ScoreCounts, ZerosPicture
@@ -48,7 +49,8 @@ def draw_errors(
             x=[-0.5, n_layers - 0.5], y=[unpruned] * 2, name="whole", mode="lines",
             line={"dash": "dot", "width": 1, "color": "gray"}, row=2, col=1,
         )  # fmt: skip
-        figure.update_yaxes(title_text="Held-out perplexity", type="log", row=2, col=1)
+        shown = [*(value for _, value in perplexities), unpruned]
+        figure.update_yaxes(title_text="Held-out perplexity", row=2, col=1, **fit_log_axis(shown))
     figure.update_xaxes(range=[-0.5, n_layers - 0.5], dtick=tick_step(n_layers))
     figure.update_xaxes(title_text="Layer", row=rows, col=1)
     figure.update_yaxes(title_text="Relative error of its output", rangemode="tozero", row=1, col=1)
@@ -78,7 +80,7 @@ def draw_zeros(picture: ZerosPicture, row: int, column: int) -> go.Figure:
     figure.update_yaxes(autorange="reversed", title_text="Output")
     figure.update_xaxes(title_text="Input")
     figure.update_layout(coloraxis={"colorscale": SCALE, "cmin": 0, "cmax": 1, "reversescale": True})
-    return lay_out(figure, _HEIGHT).update_layout(margin={"t": 30})
+    return lay_out(figure, _HEIGHT).update_layout(margin={"t": 60})
 
 
 def draw_scores(counts: ScoreCounts) -> go.Figure:

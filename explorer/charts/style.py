@@ -20,7 +20,10 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "triangle
 
 UNIT_LABELS = {"layer": "Layer", "attention": "Attention", "mlp": "MLP"}
 
-_MARGIN = {"l": 10, "r": 10, "t": 10, "b": 10}
+_MARGIN = {"l": 10, "r": 10, "t": 36, "b": 10}  # above: plotly's toolbar, which would cover colour bars
+
+#: Of intervals: their ends are wider than any marker, so that a short one shows beside its own.
+WHISKERS = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 5}
 
 
 def lay_out(figure: go.Figure, height: int) -> go.Figure:
@@ -40,7 +43,7 @@ def mark(number: int) -> dict:
     dash = DASHES[(number + number // len(COLOURS)) % len(DASHES)]
     return {
         "line": {"color": COLOURS[number % len(COLOURS)], "dash": dash, "width": 2},
-        "marker": {"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 6, "color": COLOURS[number % len(COLOURS)]},
+        "marker": {"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 5, "color": COLOURS[number % len(COLOURS)]},
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from explorer.charts.ranges import fit_log_axis
 from explorer.charts.style import lay_out, mark
 
 #: (step, value) pairs.
@@ -56,7 +57,8 @@ def draw_training(losses: Mapping[str, Points], texts: Sequence[TextCurves]) -> 
                 xanchor="right", yanchor="bottom",
             )  # fmt: skip
         title = "Held-out perplexity" + f"<br>{each.text.rpartition('/')[2]}" * (len(texts) > 1)
-        figure.update_yaxes(title_text=title, type="log", row=row, col=1)
+        shown = [*each.lines.values(), *(value for points in each.curves.values() for _, value in points)]
+        figure.update_yaxes(title_text=title, row=row, col=1, **fit_log_axis(shown))
     figure.update_xaxes(title_text="Step", row=rows, col=1)
     figure.update_yaxes(title_text="Training loss, nats", row=1, col=1)
     return lay_out(figure, _HEIGHT * rows)

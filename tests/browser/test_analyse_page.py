@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -69,17 +70,49 @@ def test_a_block_that_is_clicked_goes_to_explore(page: Page, url: str, model: Pa
 def test_figures_and_tables_can_be_taken_along(page: Page, url: str, model: Path) -> None:
     visit(page, url, "analyse", model)
     find_plot(page, "angular-distance")
+    page.get_by_role("button", name="Download", exact=True).click()
+    caption = re.compile(r"\(model .*; text .*; 96 tokens in windows of 24; Layer Redundancy Explorer ")
+    expect(page.get_by_test_id("stCode").first).to_contain_text(caption)
     contents = {}
-    for label in ("SVG", "PNG", "HTML", "CSV", "JSON"):
+    for label in ("SVG", "PNG", "PDF", "HTML", "CSV", "JSON"):
         with page.expect_download() as download:
             page.get_by_role("button", name=label, exact=True).click()
         assert download.value.suggested_filename == f"angular-distance.{label.lower()}"
         contents[label] = Path(download.value.path()).read_bytes()
     assert contents["SVG"].startswith(b"<svg")
     assert contents["PNG"].startswith(b"\x89PNG")
+    assert contents["PDF"].startswith(b"%PDF")
     assert b"plotly" in contents["HTML"]
     assert contents["CSV"].splitlines()[0] == b"start,size,angular distance,best start of its size"
     assert len(json.loads(contents["JSON"])["start"]) == 4 + 3 + 2 + 1
+
+
+@pytest.mark.parametrize(("width", "pixels"), [("One column", 975), ("Two columns", 2025)])
+def test_figures_are_as_wide_as_a_column_of_a_paper(page: Page, url: str, model: Path, width: str, pixels: int) -> None:
+    visit(page, url, "analyse", model)
+    drawn = find_plot(page, "angular-distance")
+    before = drawn.evaluate("p => [p.clientWidth, p.layout.width || 0, p._fullLayout.font.size]")
+    page.get_by_role("button", name="Download", exact=True).click()
+    page.get_by_label("Width").select_option(width)
+    contents = {}
+    for label in ("PNG", "PDF", "SVG"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=label, exact=True).click()
+        contents[label] = Path(download.value.path()).read_bytes()
+    png, pdf, svg = contents["PNG"], contents["PDF"], contents["SVG"].decode()
+    assert int.from_bytes(png[16:20]) == pixels
+    assert png[37:41] == b"pHYs"
+    assert int.from_bytes(png[41:45]) == 11811
+    found = re.search(rb"/Width (\d+) /Height (\d+) .*/Length (\d+) >>\nstream\n", pdf)
+    assert found
+    assert int(found[1]) == pixels
+    rows = zlib.decompress(pdf[found.end() : found.end() + int(found[3])])
+    assert len(rows) == 3 * pixels * int(found[2])
+    assert rows[:3] == b"\xff\xff\xff"
+    assert pdf[int(pdf.split()[-2]) :].startswith(b"xref")
+    assert f'width="{pixels / 300:g}in"' in svg
+    assert "font-size: 10.6" in svg
+    assert drawn.evaluate("p => [p.clientWidth, p.layout.width || 0, p._fullLayout.font.size]") == before
 
 
 def test_measures_are_shown_beside_each_other(page: Page, url: str, model: Path) -> None:

@@ -9,34 +9,15 @@ from explorer.charts import TOKEN_LABELS, draw_redundancy, shade
 from explorer.charts.curves import AXES, Shares, draw_curves, draw_divergences, draw_orders
 from explorer.charts.layers import draw_agreement, draw_heads, draw_scatter, draw_strips
 from explorer.charts.pairs import draw_pairs
+from explorer.charts.ranges import find_colours
 from explorer.charts.triangle import draw_side_by_side, tabulate
-from explorer.evaluation.divergence import Divergence
-from explorer.evaluation.scores import Score
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.importance import Importance
 from explorer.measures.interactions import Interactions
 from explorer.measures.similarity import read_similarity
 from explorer.measures.similarity_stats import SimilarityStats
-from explorer.model.cost_model import Costs
 from explorer.numerics.rank_correlation import correlate
-from explorer.plans.curve import Curve
-from explorer.plans.plan import Plan, PlanSpec
-
-LAYERS, UNITS = 5, ("layer", "attention", "mlp")
-
-
-def make(layers: int = LAYERS, seed: int = 0) -> SimilarityStats:
-    random = np.random.default_rng(seed)
-    return SimilarityStats(
-        {choice: random.random((3, layers + 1, layers + 1)) for choice in TOKEN_LABELS},
-        {unit: random.random((3, 4, layers)) for unit in UNITS},
-        {(power, unit): random.random((3, 4, layers)) for power in (1, 2) for unit in UNITS},
-        random.random((3, 4, layers + 1)),
-        tokens=12,
-        corpus="digest",
-        model="model",
-        dtype="float32",
-    )
+from tests.support.figures import LAYERS, UNITS, costs, curve_of, make
 
 
 @pytest.fixture
@@ -60,8 +41,13 @@ def test_the_triangle_has_start_across_and_size_down(found: SimilarityStats, tok
 def test_best_starts_are_outlined_and_every_block_can_be_clicked(found: SimilarityStats) -> None:
     _, _, outlines, targets = draw_redundancy(found, "mean").data
     rows = found.angular_distance("mean")
-    assert list(outlines.x) == [int(np.argmin(row)) for row in rows]
-    assert list(outlines.y) == list(range(1, LAYERS + 1))
+    corners = np.array([[outlines.x[k::6], outlines.y[k::6]] for k in range(4)], float)  # four corners of each cell
+    for size, row in enumerate(rows, 1):
+        best = int(np.argmin(row))
+        assert {tuple(each) for each in corners[:, :, size - 1]} == {
+            (best + across, size + down) for across in (-0.5, 0.5) for down in (-0.5, 0.5)
+        }
+    assert outlines.cliponaxis is False
     assert len(targets.x) == LAYERS * (LAYERS + 1) // 2
     for x, y, (start, size, distance) in zip(targets.x, targets.y, targets.customdata, strict=True):
         assert (x, y) == (start, size)
@@ -108,7 +94,7 @@ def test_side_by_side_has_one_scale_and_the_difference(found: SimilarityStats) -
     other = make(seed=1)
     left, right, difference = draw_side_by_side([found, other], ["a", "b"], "mean").data
     assert (left.zmin, left.zmax) == (right.zmin, right.zmax)
-    assert left.zmax == max(np.nanmax(left.z), np.nanmax(right.z))
+    assert left.zmax == find_colours(np.concatenate([left.z, right.z])).high
     np.testing.assert_array_equal(difference.z, tabulate(other, "mean") - tabulate(found, "mean"))
     assert len(draw_side_by_side([found, make(3)], ["a", "b"], "mean").data) == 2
 
@@ -135,7 +121,8 @@ def test_agreement_scatter_and_heads(found: SimilarityStats) -> None:
     points = draw_scatter(read[0], read[1]).data[0]
     np.testing.assert_array_equal(points.x, read[0].values)
     np.testing.assert_array_equal(points.y, read[1].values)
-    assert list(points.text) == list("01234")
+    assert list(points.customdata) == list(range(5))
+    assert set(points.text) <= {*"01234", ""}
     heads = np.arange(6.0).reshape(3, 2)
     np.testing.assert_array_equal(draw_heads(heads, "entropy").data[0].z, heads.T)
 
@@ -148,25 +135,6 @@ def test_pairs_leave_what_is_unknown_blank() -> None:
     np.testing.assert_array_equal(layer_inputs.z, pairs)
     assert layer_inputs.zmin == -layer_inputs.zmax
     assert tuple(layer_inputs.customdata[0, 1]) == (0.1, 0.2, 4)
-
-
-def curve_of(*perplexities: float, seed: int = 0) -> Curve:
-    plan = Plan(PlanSpec("random", seed=seed), tuple(Mask.of_layers(range(k)) for k in range(len(perplexities))), 4)
-    baseline = np.full(3, 10 * np.log(perplexities[0]))
-    scores = {
-        k: Score(mask, 10 * np.log(p) + np.array([0, 0.1, -0.1]), baseline, 10, np.full(3, 40))
-        for k, (mask, p) in enumerate(zip(plan.masks, perplexities, strict=True))
-    }
-    divergences = {
-        k: Divergence(mask, np.full(3, 10.0 * k), np.full(3, 1.0), np.full(3, 10.0 - k), 10)
-        for k, mask in enumerate(plan.masks)
-    }
-    return Curve(plan, scores, divergences)
-
-
-def costs(mask: Mask) -> Costs:
-    left = 8 - len(mask.sites)
-    return Costs(100 * left, 200 * left, 10 * sum(not mask.off(layer)[0] for layer in range(4)), 1000 * left)
 
 
 def test_curves_stand_where_the_shares_say_and_carry_their_masks() -> None:

@@ -1,4 +1,4 @@
-"""A figure with what belongs to it: clicks, downloads as PNG, SVG, HTML, CSV and JSON, and a table of its numbers."""
+"""A figure with what belongs to it: clicks, downloads, a caption to copy, and a table of its numbers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
+from plotly.utils import PlotlyJSONEncoder
 
+from explorer.charts import WIDTHS, fit_to_paper
 from explorer.jsonable import to_json
+from ui.parts.captions import write_caption
 
 Table = Mapping[str, Sequence[Any]]
 
@@ -22,18 +25,28 @@ button {
   font: inherit; color: inherit; background: transparent; cursor: pointer; padding: .25rem .6rem;
   border: 1px solid var(--st-border-color); border-radius: .5rem;
 }
+select {
+  font: inherit; color: inherit; background: var(--st-background-color); border: 1px solid var(--st-border-color);
+  border-radius: .5rem; padding: .25rem;
+}
 button:hover, button:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); }
 """
+_ON_PAGE = "As on the page"
 _images = st.components.v2.component(
     "figure_images",
-    html='<div><button type="button" data-format="png">PNG</button>'
-    '<button type="button" data-format="svg">SVG</button><span role="status"></span></div>',
+    html='<div><select aria-label="Width">'
+    + "".join(f"<option>{name}</option>" for name in (_ON_PAGE, *WIDTHS))
+    + "</select>"
+    + "".join(f'<button type="button" data-format="{each.lower()}">{each}</button>' for each in ("PNG", "SVG", "PDF"))
+    + '<span role="status"></span></div>',
     css=_CSS,
     js=(Path(__file__).parent / "downloads.js").read_text(encoding="utf-8"),
 )
 
 
-def draw_plot(figure: go.Figure, name: str, table: Table, alt: str, clickable: bool = False) -> Any | None:
+def draw_plot(
+    figure: go.Figure, name: str, table: Table, alt: str, clickable: bool = False, method: str = ""
+) -> Any | None:
     """Draw a figure and what belongs to it; return what the point that is selected carries, if any.
 
     Args:
@@ -42,6 +55,7 @@ def draw_plot(figure: go.Figure, name: str, table: Table, alt: str, clickable: b
         table: its numbers, column by column.
         alt: what it shows, in words, for those who cannot see it.
         clickable: whether a click on a point selects it.
+        method: by which it was made, for the caption.
     """
     with st.container(key=f"plot-{name}"):
         event: Any = st.plotly_chart(
@@ -52,12 +66,22 @@ def draw_plot(figure: go.Figure, name: str, table: Table, alt: str, clickable: b
             config={"displaylogo": False, "toImageButtonOptions": {"filename": name}},
             alt=alt,
         )
+    with st.popover("Download", type="tertiary", key=f"download {name}"):
+        _offer_files(figure, name, table)
+        st.caption("Caption")
+        st.code(write_caption(alt, st.session_state.get("view"), method), language=None, wrap_lines=True)
+    with st.expander("Table"):
+        st.dataframe(dict(table), hide_index=True, width="stretch")
+    points = event["selection"]["points"] if clickable else []
+    carried = points[0].get("customdata") if points else None
+    return list(carried.values()) if isinstance(carried, dict) else carried  # a row of an array comes as a dict
+
+
+def _offer_files(figure: go.Figure, name: str, table: Table) -> None:
+    layouts = {width: json.loads(json.dumps(fit_to_paper(figure, width), cls=PlotlyJSONEncoder)) for width in WIDTHS}
+    _images(key=f"images {name}", data={"plot": f"plot-{name}", "name": name, "layouts": layouts}, height="content")
+    st.caption("PNG and PDF for a paper: 300 dpi, 8 pt, white. The PDF holds one image; the SVG is drawn in lines.")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption("Download")
-        with st.container(width="content"):
-            _images(
-                key=f"images {name}", data={"plot": f"plot-{name}", "name": name}, width="content", height="content"
-            )
         for label, kind, content in (
             ("HTML", "text/html", lambda: figure.to_html(config={"displaylogo": False})),
             ("CSV", "text/csv", lambda: write_csv(table)),
@@ -72,11 +96,6 @@ def draw_plot(figure: go.Figure, name: str, table: Table, alt: str, clickable: b
                 on_click="ignore",
                 type="tertiary",
             )
-    with st.expander("Table"):
-        st.dataframe(dict(table), hide_index=True, width="stretch")
-    points = event["selection"]["points"] if clickable else []
-    carried = points[0].get("customdata") if points else None
-    return list(carried.values()) if isinstance(carried, dict) else carried  # a row of an array comes as a dict
 
 
 def write_csv(table: Table) -> str:

@@ -28,7 +28,7 @@ def draw() -> None:
         "evaluate": st.Page("pages/evaluate.py", title="Evaluate"),
         "compare": st.Page("pages/compare.py", title="Compare"),
         "export": st.Page("pages/export.py", title="Export"),
-        "docs": st.Page("pages/docs.py", title="Docs", visibility="hidden"),
+        "docs": st.Page("pages/docs.py", title="Docs"),
     }
     page = st.navigation([*pages.values(), *_list_former()], position="top")
     if name := st.session_state.pop("go_to", None):

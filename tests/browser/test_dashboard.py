@@ -208,7 +208,7 @@ def test_a_change_of_page_while_all_wait_leaves_nothing_of_the_old_page(page: Pa
         page.goto(f"{url}/?tokens=256&window=128")  # the default model is converted first: seconds
         cancel = page.get_by_role("button", name="Cancel")
         expect(cancel).to_be_visible(timeout=60_000)
-        for name in ("Analyse", "Overview", "Plans", "Explore"):
+        for name in ("Analyse", "Compare", "Plans", "Explore"):
             page.get_by_role("link", name=name, exact=True).first.click()
             page.wait_for_timeout(500)
             expect(page.locator(".skeleton")).to_be_visible()  # nothing is blank

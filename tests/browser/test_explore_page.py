@@ -135,7 +135,7 @@ def test_undo_outlives_a_change_of_page_and_a_reload(page: Page, url: str, stran
 def test_who_is_in_a_hurry_finds_the_page_whole(page: Page, url: str, strange: Path) -> None:
     shown, hurry, removed = Instrument(page, url, strange), random.Random(0), NONE
     for _ in range(8):
-        for name in hurry.sample(["Overview", "Analyse", "Plans", "Compare", "Export"], hurry.randint(0, 2)):
+        for name in hurry.sample(["Analyse", "Plans", "Compare", "Export"], hurry.randint(0, 2)):
             page.get_by_role("link", name=name, exact=True).first.click()
             page.wait_for_timeout(hurry.choice([0, 50, 200, 500]))
         page.get_by_role("link", name="Explore", exact=True).first.click()

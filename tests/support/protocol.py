@@ -129,7 +129,7 @@ class User:
             self.pages = {page.url_pathname: page.page_script_hash for page in message.navigation.app_pages}
         elif kind == "delta" and message.delta.WhichOneof("type") == "new_element":
             element = message.delta.new_element
-            if element.WhichOneof("type") == "text" and element.text.body == self.mask:
+            if element.WhichOneof("type") == "html" and element.html.body.endswith(f">{self.mask}</span>"):
                 self.shown = self.mask
             elif element.WhichOneof("type") == "bidi_component":
                 self._take_component(message.delta.fragment_id, element.bidi_component)

@@ -161,7 +161,6 @@ def _draw_header(page: str, facts_job: Job) -> None:
         if view.modify:
             _draw_entry("Recovered by", write_modifiers(view.modify), define("recovered", "modifier"))
         copy_link()
-        st.link_button("Docs", "docs?page=glossary", type="tertiary", help="Glossary, method, findings, in a new tab")
     for notice in read_notices(page):
         st.warning(escape_markdown(notice))
 

@@ -36,6 +36,7 @@ async function draw(plot, camera, layout) {
       const link = event.target.closest?.("a[download]");
       if (link?.download !== `${name}.svg`) return;
       event.preventDefault();
+      event.stopImmediatePropagation();
       document.removeEventListener("click", take, true);
       fetch(link.href).then((found) => found.text()).then(resolve, reject);
     };
@@ -49,7 +50,7 @@ async function draw(plot, camera, layout) {
   plot._context.toImageButtonOptions = { format: "svg", filename: name, scale: 1, ...size };
   try {
     if (layout) [plot.layout, plot.data] = [structuredClone(layout), plot.data.map(fitTrace)];
-    camera.click();
+    camera.dispatchEvent(new MouseEvent("click")); // unheard beyond it, for a popover closes at a click outside
   } finally {
     [plot.data, plot.layout, plot._context.toImageButtonOptions] = [kept.data, kept.layout, kept.options];
   }
@@ -155,8 +156,6 @@ async function writePdf(canvas, width, height) {
 
 function save(blob, name) {
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
+  link.click(); // outside the page, so that the popover stays open
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }

@@ -7,4 +7,4 @@ import re
 
 def escape_markdown(text: str) -> str:
     """Escape whatever Markdown, its colour and icon codes, or mathematics would read in a text."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-!|~$<>:])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]()#+\-!|~$<>:&])", r"\\\1", text)

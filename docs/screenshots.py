@@ -10,7 +10,15 @@ sys.path.insert(0, str(DOCS.parent))
 
 from tests.support.browser import open_browser, serve  # noqa: E402
 
-PAGES = {"analyse": "", "explore": "?mask=12-15&modify=refit", "export": "?mask=25,a26", "plans": ""}
+PAGES = {
+    "explore": "?mask=12-15&modify=refit",
+    "analyse": "",
+    "plans": "",
+    "heal": "?mask=12-15",
+    "sparsity": "",
+    "evaluate": "",
+    "export": "?mask=25,a26",
+}
 COMPARED = ("a25-26", "25,a26,m17", "10-12")
 _BUSY = "[data-testid=stProgress], [data-stale=true]"
 
@@ -33,7 +41,7 @@ def settle(page: Page) -> None:
     """Wait until the model is there and nothing waits."""
     frame = page.locator(".st-key-frame")
     frame.get_by_text("bfloat16").or_(page.get_by_text("float32 on")).first.wait_for(timeout=180_000)
-    page.locator(".st-key-queue").get_by_text("Queue: empty").wait_for(timeout=400_000)
+    page.locator(".st-key-queue").get_by_text("Queue: empty").wait_for(timeout=900_000)
     page.wait_for_function(
         f"!document.querySelector('{_BUSY}') && !document.body.innerText.match(/measuring|…/)", timeout=180_000
     )

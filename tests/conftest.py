@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark in _marks(item):
             item.add_marker(mark)
             if mark == "browser":
-                item.add_marker(pytest.mark.flaky(reruns=0))
+                item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(autouse=True)

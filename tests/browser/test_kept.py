@@ -48,13 +48,13 @@ def test_plans_keep_their_methods_and_options(page: Page, url: str) -> None:
     expect(page.get_by_label("Layers that stay", exact=True)).to_have_value("first")
 
 
-def test_redundancy_keeps_its_view_and_its_measures(page: Page, url: str) -> None:
-    page.goto(url.format("redundancy"))
+def test_analyse_keeps_its_view_and_its_measures(page: Page, url: str) -> None:
+    page.goto(url.format("analyse"))
     page.get_by_role("radio", name="Measures").click()
     page.get_by_role("radio", name="Attention").click()
     settle(page)
     page.get_by_text("Kendall's τ").click()
-    leave_and_return(page, "Redundancy")
+    leave_and_return(page, "Analyse")
     expect(page.get_by_role("radio", name="Measures")).to_be_checked()
     expect(page.get_by_role("radio", name="Attention")).to_be_checked()
     expect(page.get_by_label("Kendall's τ", exact=True)).to_be_checked()

@@ -17,7 +17,7 @@ from typing import Literal
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 #: Milliseconds that a test waits for what it expects to see, far longer than it takes on a machine that is free.
-WAIT = 40_000
+WAIT = 180_000
 
 _FOLDERS = os.pathsep.join([tempfile.gettempdir(), "."])
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")

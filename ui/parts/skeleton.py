@@ -17,6 +17,9 @@ OUTLINES: dict[str, tuple[tuple[int, tuple[str, ...]], ...]] = {
         (240, ("KL divergence and top-1 agreement",)),
         (160, ("What goes first",)),
     ),
+    "heal": ((120, ("How to train, on which text, for how long",)), (320, ("Loss and perplexity, step by step",))),
+    "sparsity": ((120, ("Which zeros",)), (320, ("Perplexity against bytes",))),
+    "compare": ((320, ("Perplexity against a cost, of all that was tried",)), (240, ("Variants",))),
     "evaluate": ((320, ("Accuracy against what each plan removes",)), (300, ("Perplexity on the same axis",))),
     "export": ((420, ("What for: targets, and what each saves",)), (110, ("Size, free disk, the proof",))),
 }

@@ -29,8 +29,10 @@ DEEP_ALIVE = "[...document.querySelectorAll('*')].filter((e) => e.shadowRoot?.qu
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serve(OMP_NUM_THREADS="1") as address:  # tiny layers lose by threads
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serve(
+        OMP_NUM_THREADS="1", EXPLORER_CACHE=str(tmp_path_factory.mktemp("cache"))
+    ) as address:  # tiny layers lose by threads
         yield address
 
 

@@ -9,7 +9,7 @@ from ui.live import draw_uncaught, get_engine
 from ui.serving import serving
 
 #: The name of the program as a picture, in a grey that can be read on light and on dark.
-NAME = """<svg xmlns="http://www.w3.org/2000/svg" width="190" height="20" role="img">
+NAME = """<svg xmlns="http://www.w3.org/2000/svg" width="205" height="20" role="img">
 <title>Layer Redundancy Explorer</title>
 <text y="15" font-family="Helvetica, Arial, sans-serif" font-size="14.5" font-weight="600"
 fill="#727a85">Layer Redundancy Explorer</text></svg>"""

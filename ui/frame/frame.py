@@ -146,7 +146,7 @@ _STYLE = """<style>
 
 
 #: Pixels that the header keeps for each value.
-_WIDTHS = {"Precision": 150, "Text": 150, "Removed": 190, "Perplexity": 110, "Recovered by": 150}
+_WIDTHS = {"Precision": 125, "Text": 125, "Removed": 150, "Perplexity": 110, "Recovered by": 130}
 
 
 def _draw_header(page: str, facts_job: Job) -> None:

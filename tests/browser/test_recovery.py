@@ -48,6 +48,7 @@ class Recovered:
 
 
 def choose(page: Page, name: str) -> None:
+    settle(page)  # a list that is open closes when its row is drawn anew
     page.get_by_role("combobox", name="Recover by").click()
     page.get_by_role("option", name=name, exact=True).click()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ui.model_choice.outlook import describe_outlook
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_estimate_is_what_a_loaded_model_takes(tiny: Tiny, store: Store, tmp_path: Path, dtype: str) -> None:
-    model = tiny.load("llama").model.to(getattr(torch, dtype))
+    model = deepcopy(tiny.load("llama").model).to(getattr(torch, dtype))
     found = estimate_memory(ModelSpec(str(tiny.folder("llama")), dtype, "cpu"), store, tmp_path)
     assert found.parameters == sum(each.numel() for each in model.parameters())
     assert found.bytes == sum(each.nbytes for each in model.parameters())

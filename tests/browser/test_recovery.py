@@ -48,8 +48,11 @@ class Recovered:
 
 
 def choose(page: Page, name: str) -> None:
-    settle(page)  # a list that is open closes when its row is drawn anew
-    page.get_by_role("combobox", name="Recover by").click()
+    settle(page)  # a list that is open closes when its row is drawn anew, and when the page is scrolled
+    box = page.get_by_role("combobox", name="Recover by")
+    box.evaluate("e => e.scrollIntoView({block: 'center'})")
+    page.wait_for_timeout(300)
+    box.click()
     page.get_by_role("option", name=name, exact=True).click()
 
 
@@ -111,6 +114,7 @@ def test_the_second_curve_fills_and_samples_stand_three_abreast(page: Page, url:
     expect(found.tag).to_have_text("measured")
     assert shown.sent == sent
     page.mouse.up()
+    shown.wait_for_plan()
     choose(page, "Nothing")
     expect(card.locator("h4")).to_have_text(["Original", "Pruned"])
     expect(found.value).to_be_hidden()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import plotly.graph_objects as go
 
-from explorer.charts.style import COLOURS, lay_out
+from explorer.charts.style import COLOURS, WHISKERS, lay_out
 from explorer.deltas import write_modifiers
 from explorer.model import Costs
 from explorer.plans import Point, find_front
@@ -97,4 +97,4 @@ def _find_errors(points: Sequence[Point]) -> dict:
         low, high = interval or (value, value)
         above.append(high - value)
         below.append(value - low)
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 3}
+    return {**WHISKERS, "array": above, "arrayminus": below}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
@@ -47,9 +49,10 @@ def mark(number: int) -> dict:
     }
 
 
-def sample_scale(number: int) -> list[str]:
+@cache
+def sample_scale(number: int) -> tuple[str, ...]:
     """Colours of the sequential map as CSS, in equal steps from the brightest."""
-    return sample_colorscale(SCALE, list(np.linspace(0, 1, number)))
+    return tuple(sample_colorscale(SCALE, list(np.linspace(0, 1, number))))
 
 
 def shade(values: Float[np.ndarray, " values"]) -> list[str | None]:

@@ -30,9 +30,7 @@ DEEP_ALIVE = "[...document.querySelectorAll('*')].filter((e) => e.shadowRoot?.qu
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve(
-        OMP_NUM_THREADS="1", EXPLORER_CACHE=str(tmp_path_factory.mktemp("cache"))
-    ) as address:  # tiny layers lose by threads
+    with serve(OMP_NUM_THREADS="1", EXPLORER_CACHE=str(tmp_path_factory.mktemp("cache"))) as address:
         yield address
 
 

@@ -10,6 +10,7 @@ function buildBlocks(it) {
   it.rowHeight = Math.min(HEIGHT[1], Math.max(HEIGHT[0], PER_SIZE * it.sizes)) / it.sizes;
   blocks.parentElement.style.height = `${it.sizes * it.rowHeight}px`;
   it.hovered = null;
+  it.gap = 0;
   blocks.onpointermove = (event) => aimAt(it, blockAt(it, event));
   blocks.onpointerleave = () => aimAt(it, null);
   blocks.onblur = () => aimAt(it, null);

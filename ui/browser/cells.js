@@ -5,7 +5,6 @@ function buildCells(it) {
   const { layers, grid } = it;
   grid.style.setProperty("--layers", layers);
   grid.dataset.density = layers > 64 ? "high" : layers > 36 ? "middle" : "low";
-  it.gap = it.grid.dataset.density === "high" ? 1 : 2;
   for (const element of grid.querySelectorAll(".cell, .number, .gutter.part")) element.remove();
   it.cells = [];
   it.numbers = [];

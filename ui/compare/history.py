@@ -16,7 +16,7 @@ from explorer.storage import Star
 from ui.compare.points import find_points
 from ui.compare.stars import compare, describe_titles, list_compared, list_stars, name, star
 from ui.compare.variants import MOST, Tried
-from ui.parts import define, draw_plot, escape_markdown, write_csv
+from ui.parts import define, draw_plot, escape_markdown, kept, write_csv
 from ui.view import take_to_explore
 
 SORTS = ("Perplexity", "Cost", "Starred")
@@ -77,30 +77,19 @@ def draw_tried(summary: ModelSummary) -> None:
 
 
 def _draw_filter() -> tuple[Filter, str]:
-    """Draw by what rows are chosen and sorted; what was set outlives a change of page."""
-    kept = st.session_state.setdefault("history_kept", {"filter": Filter(), "sort": "Perplexity"})
-    before: Filter = kept["filter"]
+    """Draw by what rows are chosen and sorted."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         of = st.segmented_control(
-            "Cost", list(COSTS), format_func=lambda each: COSTS[each][0], default=before.of, required=True,
-            key="history cost",
+            "Cost", list(COSTS), format_func=lambda each: COSTS[each][0], default=next(iter(COSTS)), required=True,
+            **kept("history cost"),
         )  # fmt: skip
         most = st.number_input(
-            "At most, % of it",
-            1,
-            100,
-            round(100 * before.most),
-            5,
-            key="history most",
-            width=130,
-            help="Of the unpruned model's",
+            "At most, % of it", 1, 100, 100, 5, **kept("history most"), width=130, help="Of the unpruned model's"
         )
-        words = st.text_input("With the words", before.words, key="history words", max_chars=200, width=150)
-        sort = st.selectbox("Sort by", SORTS, SORTS.index(kept["sort"]), key="history sort", width=130)
-        starred = st.toggle("Starred only", before.starred, key="history starred")
-    chosen = Filter(words, starred, of, most / 100)
-    st.session_state.history_kept = {"filter": chosen, "sort": sort}
-    return chosen, sort
+        words = st.text_input("With the words", **kept("history words"), max_chars=200, width=150)
+        sort = st.selectbox("Sort by", SORTS, **kept("history sort"), width=130)
+        starred = st.toggle("Starred only", **kept("history starred"))
+    return Filter(words, starred, of, most / 100), sort
 
 
 def _sort(
@@ -124,15 +113,15 @@ def list_rows(
     tried: Sequence[Tried], points: Sequence[Point | None], stars: Mapping[Tried, Star], compared: Sequence[Tried]
 ) -> dict[str, list[Any]]:
     """List variants, column by column; None where nothing was measured."""
-    kept = [stars.get(each, Star()) for each in tried]
+    held = [stars.get(each, Star()) for each in tried]
     scores = [None if point is None else point.score for point in points]
     intervals = [score and score.perplexity_ci95 for score in scores]
     costs = [None if point is None else point.costs for point in points]
     return {
         "set": [False] * len(tried),
-        "starred": [each.starred for each in kept],
+        "starred": [each.starred for each in held],
         "compare": [each in compared for each in tried],
-        "name": [each.name for each in kept],
+        "name": [each.name for each in held],
         "mask": [str(each.mask) for each in tried],
         "modifiers": [write_modifiers(each.modify) for each in tried],
         "perplexity": [score and score.perplexity for score in scores],

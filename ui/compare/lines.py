@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from explorer.charts import COSTS
 from explorer.evaluation import Score
-from explorer.model import Costs
 from explorer.plans import Point
 from ui.compare.tables import Line
 from ui.parts import describe_bytes, describe_flops, describe_perplexity, describe_score
 
-_COSTS: tuple[tuple[str, Callable[[Costs], float], Callable[[float], str]], ...] = (
-    ("Parameters", lambda costs: costs.parameters, lambda count: f"{count:,.0f}"),
-    ("Weights", lambda costs: costs.bytes, describe_bytes),
-    ("KV cache per token", lambda costs: costs.kv_bytes_per_token, describe_bytes),
-    ("FLOPs per token", lambda costs: costs.flops_per_token, describe_flops),
-)
+#: By name in `COSTS`: what a line is called, and how its numbers are written.
+_COST_LINES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "parameters": ("Parameters", lambda count: f"{count:,.0f}"),
+    "bytes": ("Weights", describe_bytes),
+    "kv_bytes": ("KV cache per token", describe_bytes),
+    "flops": ("FLOPs per token", describe_flops),
+}
 
 
 def list_lines(points: Sequence[Point | None], states: Sequence[str]) -> list[Line]:
@@ -38,8 +39,8 @@ def list_lines(points: Sequence[Point | None], states: Sequence[str]) -> list[Li
             (None, *(None if score is None else score.delta_nll_per_token for score in scores[1:])), True,
         ),
     ]  # fmt: skip
-    for label, read, describe in _COSTS:
-        counts = [None if each is None else float(read(each)) for each in costs]
+    for name, (label, describe) in _COST_LINES.items():
+        counts = [None if each is None else float(COSTS[name][1](each)) for each in costs]
         cells = tuple("" if count is None else describe(count) for count in counts)
         lines.append(Line(label, cells, tuple(counts), True))
     whole = costs[0]

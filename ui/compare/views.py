@@ -9,6 +9,7 @@ from ui.compare.comparison import draw_comparison
 from ui.compare.history import draw_tried
 from ui.compare.pins import get_pins
 from ui.compare.stars import keep_pins
+from ui.parts import kept
 from ui.view import get_compared
 
 VIEWS = {"History": draw_tried, "Side by side": draw_comparison}
@@ -16,14 +17,11 @@ VIEWS = {"History": draw_tried, "Side by side": draw_comparison}
 
 def draw_compare(summary: ModelSummary) -> None:
     """Draw the view that is chosen; a link that says what is compared chooses the second until the user does."""
-    state = st.session_state
-    if "go_to" in state:  # a row was set: app.py goes there, and this run is of the panel alone
+    if "go_to" in st.session_state:  # a row was set: app.py goes there, and this run is of the panel alone
         st.rerun()
     keep_pins(summary)
     first = "Side by side" if get_compared() is not None else "History"
-    kept = state.setdefault("compare_view", first)
-    chosen = st.segmented_control("View", list(VIEWS), default=kept, required=True, key="compare view")
-    state.compare_view = chosen
+    chosen = st.segmented_control("View", list(VIEWS), default=first, required=True, **kept("compare view"))
     VIEWS[chosen](summary)
     if waiting := get_pins():
         st.caption(f"{len(waiting)} pins of other models or texts wait in this browser until those are loaded.")

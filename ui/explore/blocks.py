@@ -28,16 +28,16 @@ def describe_blocks(name: str, similarity: Job, layers: Float64[np.ndarray, " la
     if name in TOKEN_LABELS:
         if similarity.state != "done":
             return None
-        values = [list(row) for row in similarity.result.angular_distance(name)]
+        values = similarity.result.angular_distance(name)
         label, title = "angular distance", f"Angular distance, {TOKEN_LABELS[name].lower()}"
     elif layers is None:
         return None
     else:
-        values = [list(row) for row in _sum_blocks(layers)]
+        values = _sum_blocks(layers)
         label = MEASURES[name].label.lower() if name in MEASURES else "damage alone"
         title, label = f"{label[:1].upper()}{label[1:]}, summed over layers", f"sum of {label}"
     return {
-        "values": [[float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in row] for row in values],
+        "values": [_list_known(row) for row in values],
         "label": label,
         "title": title,
         "palette": sample_scale(_COLOURS),

@@ -1,4 +1,4 @@
-"""What a figure was made of, in a sentence: model, text, tokens, method, version of the program."""
+"""What a figure was made of, in a sentence: model, text, tokens, version of the program."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from explorer import __version__
 from explorer.execution import View
 
 
-def write_caption(shows: str, view: View | None, method: str = "") -> str:
+def write_caption(shows: str, view: View | None) -> str:
     """Write the caption of a figure.
 
     Args:
         shows: what it shows, in words.
         view: what it was made of, if that is known.
-        method: by which, if there is more than one.
     """
     shown = shows.partition("; the table has")[0].rstrip(" .,;")
     made = [] if view is None else _list_sources(view)
-    made += [f"method {method}"] if method else []
     program = f"Layer Redundancy Explorer {__version__}" + (f", commit {commit}" if (commit := find_commit()) else "")
     return f"{shown} ({'; '.join([*made, program])})."
 

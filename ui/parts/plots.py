@@ -44,9 +44,7 @@ _images = st.components.v2.component(
 )
 
 
-def draw_plot(
-    figure: go.Figure, name: str, table: Table, alt: str, clickable: bool = False, method: str = ""
-) -> Any | None:
+def draw_plot(figure: go.Figure, name: str, table: Table, alt: str, clickable: bool = False) -> Any | None:
     """Draw a figure and what belongs to it; return what the point that is selected carries, if any.
 
     Args:
@@ -55,7 +53,6 @@ def draw_plot(
         table: its numbers, column by column.
         alt: what it shows, in words, for those who cannot see it.
         clickable: whether a click on a point selects it.
-        method: by which it was made, for the caption.
     """
     with st.container(key=f"plot-{name}"):
         event: Any = st.plotly_chart(
@@ -69,7 +66,7 @@ def draw_plot(
     with st.popover("Download", type="tertiary", key=f"download {name}"):
         _offer_files(figure, name, table)
         st.caption("Caption")
-        st.code(write_caption(alt, st.session_state.get("view"), method), language=None, wrap_lines=True)
+        st.code(write_caption(alt, st.session_state.get("view")), language=None, wrap_lines=True)
     with st.expander("Table"):
         st.dataframe(dict(table), hide_index=True, width="stretch")
     points = event["selection"]["points"] if clickable else []

@@ -14,6 +14,9 @@ from explorer.modifiers import Setting
 from explorer.storage import make_key
 from explorer.text import Windows
 
+#: Windows are written so many times as many at once as are read: of each one id goes through the model, not all.
+AT_ONCE = 16
+
 _Windows = Int[np.ndarray, "windows window"]
 
 
@@ -35,7 +38,7 @@ def find_own_text(setting: Setting, windows: _Windows, prompt: int, decoding: st
     if decoding == "greedy" and (kinds := len(np.unique(start, axis=0))) < count:
         found = f"{count} texts have {kinds} beginnings"
         raise ModifyError("Greedy texts that begin alike are one", found, "Use a longer prompt, or decoding=sampled")
-    rows = setting.run.fit_rows(window)
+    rows = 1 if loaded.batch_shape.one_window_at_a_time else AT_ONCE * setting.run.fit_rows(window)
     begun = Windows(start, np.zeros(count, np.int64)).digest
     key = make_key("own text", context=loaded.numerics_key(rows), start=begun, window=str(window), decoding=decoding)
     kept = setting.store.arrays(key)

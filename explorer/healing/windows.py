@@ -9,6 +9,8 @@ from jaxtyping import Int
 
 #: One window in so many is not trained on.
 APART = 8
+#: But no more of them: every checkpoint is judged by all.
+MOST_APART = 32
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,15 @@ class TrainingWindows:
 def deal_out(ids: Int[np.ndarray, "windows window"], count: int, seed: int) -> TrainingWindows:
     """Keep every eighth window apart, the last at least, and draw an order of the others anew each time they are seen.
 
-    A single window is trained on and judged by.
+    Of many windows 32 are kept apart, in equal steps. A single window is trained on and judged by.
 
     Args:
         ids: the windows.
         count: how many are trained on altogether, windows that come again counted again.
         seed: of the order.
     """
-    apart = np.arange(APART - 1, len(ids), APART) if len(ids) >= APART else np.array([len(ids) - 1])
+    step = max(APART, len(ids) // MOST_APART)
+    apart = np.arange(step - 1, len(ids), step)[:MOST_APART] if len(ids) >= APART else np.array([len(ids) - 1])
     trained = np.setdiff1d(np.arange(len(ids)), apart) if len(ids) > 1 else apart
     draw = np.random.default_rng(seed)
     epochs = [draw.permutation(trained) for _ in range(-(-count // len(trained)))]

@@ -23,8 +23,8 @@ EDITIONS = {
     "written": 1,
     "plan": 3,
     "delta": 2,
-    "training": 1,
-    "own text": 1,
+    "training": 2,
+    "own text": 2,
     "teacher": 1,
 }
 

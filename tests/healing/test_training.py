@@ -24,7 +24,7 @@ from explorer.healing.student import Student
 from explorer.healing.teacher import ask_teacher
 from explorer.healing.training_text import find_windows
 from explorer.healing.watcher import TrainingRecord, watching
-from explorer.healing.windows import APART, deal_out
+from explorer.healing.windows import APART, MOST_APART, deal_out
 from explorer.masks.mask import NONE, Mask
 from explorer.model.added_parameters import count_added
 from explorer.model.loading import LoadedModel
@@ -234,6 +234,11 @@ def test_windows_come_again_in_another_order() -> None:
     assert list(deal_out(ids, 10, 0).order) == list(first[:10])
     assert list(deal_out(ids, 10, 1).order) != list(first[:10])
     assert list(deal_out(ids[: APART - 1], 3, 0).apart) == [APART - 2]
+    for count in (255, 256, 300, 1000):
+        many = deal_out(np.zeros((count, 2), np.int64), 2000, 0)
+        assert len(many.apart) == min(count // APART, MOST_APART)
+        assert len(set(np.diff(many.apart))) == 1
+        assert len(set(many.order) | set(many.apart)) == count
     alone = deal_out(ids[:1], 3, 0)
     assert (list(alone.order), list(alone.apart)) == ([0, 0, 0], [0])
 

@@ -10,7 +10,7 @@ from .healing import (
     Judged as Judged,
     Watched as Watched,
     ask_healing as ask_healing,
-    ask_step_time as ask_step_time,
+    ask_pace as ask_pace,
 )
 from .job import Job as Job
 from .outlook import ask_memory as ask_memory

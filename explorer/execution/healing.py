@@ -12,14 +12,12 @@ from explorer.execution.job import IDLE, SWEEP, Job
 from explorer.execution.recovery import Recovery, recover
 from explorer.execution.resident_model import stamp
 from explorer.execution.view import View
-from explorer.healing import TrainingRecord, Watcher, read_history, watching
+from explorer.healing import Pace, TrainingRecord, Watcher, measure_pace, read_history, watching
 from explorer.masks import NONE, Mask
 from explorer.model import LoadedModel
 from explorer.modifiers import modify
 from explorer.storage import Store
 from explorer.text import Corpus
-
-_MEASURED = 3  # steps that are timed
 
 
 @dataclass(frozen=True)
@@ -192,20 +190,12 @@ def _find_records(loaded: LoadedModel, corpus: Corpus, variant: Variant, store: 
     )
 
 
-def ask_step_time(engine: Engine, owner: str, view: View) -> Job:
-    """Ask how many seconds a step of the view's last modifier takes, of three that are taken and let go."""
+def ask_pace(engine: Engine, owner: str, view: View) -> Job:
+    """Ask for the Pace of the view's last modifier, over those before it, from steps that are taken and let go."""
 
-    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> float:
-        seen = list[TrainingRecord]()
-
-        class Timer(Watcher):
-            def record(self, record: TrainingRecord) -> None:
-                seen.append(record)
-
+    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Pace:
         *below, last = view.modify
-        short = last.having(steps=str(_MEASURED), check=str(_MEASURED))
-        with watching(Timer()):
-            modify(loaded, corpus, view.mask, [*below, short], Store(None), job.progress)
-        return max(record.seconds for record in seen if record.loss is not None) / _MEASURED
+        variant = modify(loaded, corpus, view.mask, below, engine.store, job.progress)
+        return measure_pace(loaded, corpus, variant, last, job.progress)
 
-    return engine.ask(owner, "step time", view, "Timing three steps", SWEEP, work)
+    return engine.ask(owner, "pace", view, "Timing three steps", SWEEP, work)

@@ -16,12 +16,14 @@ from explorer.evaluation.generation import generate
 from explorer.evaluation.perplexity import score
 from explorer.execution import healing
 from explorer.execution.engine import Engine
-from explorer.execution.healing import Healing, Watched, ask_healing, ask_step_time
+from explorer.execution.healing import Healing, Watched, ask_healing, ask_pace
 from explorer.execution.job import Job
 from explorer.execution.view import View
+from explorer.healing.pace import Pace
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
 from explorer.modifiers.modify import modify
+from explorer.paths import TRAINING
 from explorer.storage.store import Store
 from tests.support.tiny_models import WINDOW, Tiny
 
@@ -152,5 +154,17 @@ def test_what_was_stopped_goes_on(engine: Engine, view: View) -> None:
     assert kept.score.perplexity != found.recovery.score.perplexity
 
 
-def test_a_step_is_timed(engine: Engine, view: View) -> None:
-    assert 0 < _result(ask_step_time(engine, "ann", view)) < WAIT
+def test_a_pace_is_of_what_trains_over_what_is_below(engine: Engine, view: View) -> None:
+    stacked = replace(view, modify=(ModifierSpec("refit"), *view.modify))
+    pace = _result(ask_pace(engine, "ann", stacked))
+    assert min(pace.setup, pace.step, pace.checkpoint) > 0
+    assert pace.parts == 1
+    assert not (engine.store.folder / TRAINING).exists()
+    local = replace(view, mask=Mask.parse("1,3"), modify=(ModifierSpec("distill-local"),))
+    assert _result(ask_pace(engine, "ann", local)).parts == 2
+
+
+def test_steps_fit_between_setup_and_checkpoints() -> None:
+    assert Pace(10, 2, 1).count_steps(60) == 20
+    assert Pace(10, 2, 1, parts=2).count_steps(60) == 7
+    assert Pace(10, 2, 1).count_steps(15) == 0

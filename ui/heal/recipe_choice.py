@@ -8,12 +8,23 @@ import streamlit as st
 
 from explorer.deltas import ModifierSpec
 from explorer.errors import ExplorerError
-from explorer.execution import View, ask_step_time
-from explorer.modifiers import MODIFIERS, find_modifier
+from explorer.execution import View, ask_pace
+from explorer.healing import PRESETS
+from explorer.modifiers import MODIFIERS, Modifier, find_modifier
+from ui.heal.option_fields import choose_options
 from ui.live import get_engine, get_owner, ready
 from ui.parts import define, describe_seconds, escape_markdown, kept
 
 _STARTS = {"": "The cut", "refit": "Refit", "linear": "Linear map"}
+_SHOWN = ("preset", "layers", "loss", "text", "lr")
+#: Options that mean something only where another has one of some values.
+_ONLY_WHERE = {
+    "teacher": ("loss", ("kl", "both")),
+    "share": ("text", ("self",)),
+    "prompt": ("text", ("self",)),
+    "decoding": ("text", ("self",)),
+}
+_STEPS, _NOT_HERE = "heal steps", ("steps", "until")
 
 
 def choose_recipe(view: View) -> View | None:
@@ -27,46 +38,58 @@ def choose_recipe(view: View) -> View | None:
             ),
         )  # fmt: skip
         start = st.selectbox(
-            "From",
-            list(_STARTS) if view.mask else [""],
-            format_func=_STARTS.__getitem__,
-            **kept("heal start"),
-            width=140,
-        )
-        known = {option.name: option for option in trained[name].options}
-        chosen: dict[str, str] = {
-            option: st.selectbox(
-                known[option].label.capitalize(), known[option].choices, **kept(f"heal {option}"), width=150
-            )
-            for option in ("preset", "layers", "loss", "text")
-            if option in known
-        }
-        steps = st.number_input("Steps", 1, 100_000, int(known["steps"].default), **kept("heal steps"), width=120)
-        lr = st.text_input("Learning rate", known["lr"].default, **kept(f"heal lr {name}"), width=110)
-    given: dict[str, str] = {option: value for option, value in chosen.items() if value != known[option].default}
-    given["steps"] = str(steps)
-    if lr.strip() != known["lr"].default:
-        given["lr"] = lr.strip()
-    try:
-        spec = ModifierSpec.parse(";".join([name, *(f"{key}={value}" for key, value in given.items())]))
-        find_modifier(spec)
-    except ExplorerError as error:
-        st.error(escape_markdown(str(error)))
-        return None
-    below = (ModifierSpec(start),) if start else ()
-    found = replace(view, modify=(*below, spec))
-    _offer_timing(found)
+            "From", list(_STARTS) if view.mask else [""], format_func=_STARTS.__getitem__, **kept("heal start"),
+            width=130,
+        )  # fmt: skip
+        given = _choose(trained[name], _SHOWN, {})
+    with st.expander("More options"), st.container(horizontal=True, gap="medium"):
+        others = [option.name for option in trained[name].options if option.name not in (*_SHOWN, *_NOT_HERE)]
+        given |= _choose(trained[name], others, given)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        default = next(option.default for option in trained[name].options if option.name == "steps")
+        steps = st.number_input("Steps", 1, 10_000_000, int(default), **kept(_STEPS), width=130)
+        try:
+            spec = ModifierSpec.parse(";".join([name, *(f"{key}={value}" for key, value in given.items())]))
+            found = replace(view, modify=(*((ModifierSpec(start),) if start else ()), spec.having(steps=str(steps))))
+            find_modifier(found.modify[-1])
+        except ExplorerError as error:
+            st.error(escape_markdown(str(error)))
+            return None
+        _offer_timing(found)
+    return found
+
+
+def _choose(modifier: Modifier, names: tuple[str, ...] | list[str], given: dict[str, str]) -> dict[str, str]:
+    """Draw the fields of some options of a modifier; a preset's own numbers stand in those that come after it."""
+    known = {option.name: option for option in modifier.options}
+    found = dict(given)
+    for name in names:
+        where, values = _ONLY_WHERE.get(name, ("", ()))
+        if name in known and (not where or found.get(where, known[where].default) in values):
+            found |= choose_options([known[name]], PRESETS[found.get("preset", "none")])
     return found
 
 
 def _offer_timing(view: View) -> None:
-    """Say how many steps fit into minutes, from three that are taken when that is asked for."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        minutes = st.number_input("Minutes", 1, 10_000, 10, **kept("heal minutes"), width=120)
-        if st.button("How many steps fit?", help="Takes three steps and lets them go."):
-            st.session_state.heal_timed = view
-        if st.session_state.get("heal_timed") != view:
-            return
-        job = ask_step_time(get_engine(), get_owner(), view)
-        if ready(job):
-            st.text(f"A step takes {describe_seconds(job.result)}: {int(60 * minutes / job.result):,} fit.")
+    """Say how many steps fit into minutes, from three that are taken when that is asked for; let them be taken."""
+    minutes = st.number_input("or as many as fit in minutes", 1, 10_000, 10, **kept("heal minutes"), width=190)
+    *below, last = view.modify
+    timed = replace(view, modify=(*below, last.having(steps="100")))  # the same question, whatever the steps are
+    if st.button("How many steps fit?", help="Takes three steps and lets them go."):
+        st.session_state.heal_timed = timed
+    if st.session_state.get("heal_timed") != timed:
+        return
+    job = ask_pace(get_engine(), get_owner(), timed)
+    if not ready(job):
+        return
+    pace, count = job.result, job.result.count_steps(60 * minutes)
+    st.text(
+        f"A step takes {describe_seconds(pace.step)}, a checkpoint {describe_seconds(pace.checkpoint)}, "
+        f"all else {describe_seconds(pace.setup)}: {count:,} fit."
+    )
+    if count:
+        st.button(f"Take {count:,} steps", on_click=_take, args=(count,))
+
+
+def _take(steps: int) -> None:
+    st.session_state[_STEPS] = steps

@@ -165,12 +165,15 @@ def test_what_is_written_is_removed(page: Page, url: str, small: Path) -> None:
         "12 laers": "Malformed mask: '12 laers'",
         "4": "Mask out of range: it names layer 4, the model has layers 0 to 3",
         "99% of parameters": "No step of the plan removes so much: '99% of parameters'",
+        "best block of 5": "There is no such block: 5 layers. Use 1 to 4",
     }
     for text, words in refused.items():
         write(text)
         expect(page.locator(".st-key-choices")).to_contain_text(words)
         shown.removes("1,a0,m3")
         expect(field).to_have_value(text)
+    write("best block of 2 layers")
+    expect(field).to_have_value(re.compile(r"^(0-1|1-2|2-3)$"))
     write("none")
     shown.removes("none")
     expect(page.locator(".st-key-choices")).not_to_contain_text(refused["4"])

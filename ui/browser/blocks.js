@@ -213,7 +213,7 @@ function ruleSizes(it, sizes) {
   const step = [1, 2, 5, 10, 20].find((each) => each * it.rowHeight >= 22) ?? 20;
   for (let size = step; size <= it.sizes; size += step) {
     const tick = Object.assign(document.createElement("span"), { textContent: size });
-    tick.style.top = `${topOf(it, { size }) + it.rowHeight / 2}px`;
+    tick.style.top = `max(.5em, ${topOf(it, { size }) + it.rowHeight / 2}px)`;
     sizes.append(tick);
   }
 }

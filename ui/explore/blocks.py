@@ -45,6 +45,13 @@ def describe_blocks(name: str, similarity: Job, layers: Float64[np.ndarray, " la
     }
 
 
+def find_best_block(blocks: dict[str, Any], size: int) -> int | None:
+    """Return the first layer of the most redundant block of a size in a described triangle; None if there is none."""
+    rows = blocks["values"][size - 1 : size] if size > 0 else []
+    known = [(value, start) for row in rows for start, value in enumerate(row) if value is not None]
+    return min(known)[1] if known else None
+
+
 def describe_influence(similarity: Job) -> dict[str, list[float | None]] | None:
     """Describe the block influence of each layer and each cell; None where it is not measured yet."""
     if similarity.state != "done":

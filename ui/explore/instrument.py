@@ -51,6 +51,8 @@ def draw_instrument(summary: ModelSummary) -> None:
     scored = leave_one_out.result or leave_one_out.partial or {}
     alone = [scored.get(mask) for mask in list_single_sites(summary.n_layers)]
     known = _remember(view, score)
+    blocks = describe_blocks(measure, similarity, rank_layers(measure, colours, alone))
+    st.session_state.triangle = blocks
     some = next((s for scores in (known, scored) for s in scores.values()), None)
     whole = None if some is None else some.unpruned
     data = {
@@ -65,7 +67,7 @@ def draw_instrument(summary: ModelSummary) -> None:
         "recovery": _describe_recovery(view, recovered, plan, whole, summary.n_layers) if view.modify else None,
         "plan": _describe_plan(plan, plan_scores, summary.n_layers),
         "measure": describe_measure(measure, colours, alone),
-        "blocks": describe_blocks(measure, similarity, rank_layers(measure, colours, alone)),
+        "blocks": blocks,
         "awaitedBlocks": describe_progress(similarity) if similarity.active else "",
         "influence": describe_influence(similarity),
         "meter": describe_meter(summary.cost_model, summary.window),

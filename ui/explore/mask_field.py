@@ -1,6 +1,9 @@
-"""A field for those who know what is to go: a mask as text, or how much the plan has to remove."""
+"""A field for those who know what is to go: a mask as text, how much the plan has to remove, or the size of a block."""
 
 from __future__ import annotations
+
+import re
+from typing import Any
 
 import streamlit as st
 
@@ -8,6 +11,7 @@ from explorer.errors import ExplorerError, PlanError
 from explorer.execution import ModelSummary, View
 from explorer.masks import Mask
 from explorer.plans import Budget, Plan
+from ui.explore.blocks import find_best_block
 from ui.live import get_engine, get_owner
 from ui.parts import escape_markdown
 from ui.view import change_mask, get_view
@@ -15,8 +19,9 @@ from ui.view import change_mask, get_view
 _HELP = (
     "Layers, attention (a) and MLPs (m): `12-15,a20,m3-4`, or `none`. Or how much has to go: `6 layers`, `12 sites`, "
     "`20% of parameters`, `30% of kv`, `25% of flops`, `4 GiB` to fit in. Then the first step of the plan that removes "
-    "so much is taken."
+    "so much is taken. `best block of 6` is the one outlined in the triangle."
 )
+_BLOCK = re.compile(r"(?:the +)?best +block +of +(\d{1,4})(?: +layers?)?", re.IGNORECASE)
 
 
 def draw_mask_field(summary: ModelSummary) -> None:
@@ -35,7 +40,7 @@ def draw_mask_field(summary: ModelSummary) -> None:
 def _take(summary: ModelSummary) -> None:
     state, view = st.session_state, get_view()
     try:
-        mask = find_mask(state.mask_text, view, summary)
+        mask = find_mask(state.mask_text, view, summary, state.get("triangle"))
     except ExplorerError as error:
         state.mask_field = view.mask, state.mask_text, str(error)
         return
@@ -43,13 +48,16 @@ def _take(summary: ModelSummary) -> None:
     change_mask(mask)
 
 
-def find_mask(text: str, view: View, summary: ModelSummary) -> Mask:
-    """Return the mask that a text means.
+def find_mask(text: str, view: View, summary: ModelSummary, triangle: dict[str, Any] | None) -> Mask:
+    """Return the mask that a text means, beside a triangle as `describe_blocks` describes it.
 
     Raises:
         MaskError: it is neither an amount nor a mask of this model.
-        PlanError: it is an amount that no step of the view's plan removes, or the plan is not there yet.
+        PlanError: it is an amount that no step of the view's plan removes, a block that there is not, or what it asks
+            for is not measured yet.
     """
+    if match := _BLOCK.fullmatch(text.strip()):
+        return _find_block(int(match[1]), triangle)
     try:
         budget = Budget.parse(text)
     except PlanError:
@@ -64,3 +72,14 @@ def find_mask(text: str, view: View, summary: ModelSummary) -> Mask:
     if found is None:
         raise PlanError("No step of the plan removes so much", repr(text), "Ask for less, or choose another plan")
     return found
+
+
+def _find_block(size: int, triangle: dict[str, Any] | None) -> Mask:
+    if triangle is None:
+        raise PlanError(
+            "Blocks are not measured yet", f"a block of {size}", "Enter it again when the triangle is there"
+        )
+    start = find_best_block(triangle, size)
+    if start is None:
+        raise PlanError("There is no such block", f"{size} layers", f"Use 1 to {len(triangle['values'])}")
+    return Mask.parse(f"{start}-{start + size - 1}")

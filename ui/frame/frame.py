@@ -122,7 +122,8 @@ def _fit_mask(view: View, summary: ModelSummary) -> View:
 
 
 _STYLE = """<style>
-.stMainBlockContainer { padding-top: 4.5rem; padding-bottom: 2rem; }
+/* The content begins where the navigation does. */
+.stMainBlockContainer { padding: 4.5rem 1rem 2rem; }
 /* What is on its way replaces what is there; until then nothing fades. */
 .stMain [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 /* Streamlit's captions are too faint to read by the common measure of contrast. */

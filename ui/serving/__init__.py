@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from ui.serving.arrivals import Arrivals
+from ui.serving.base_address import BaseAddress
 from ui.serving.connections import Connections, Seldom, raise_limit
 from ui.serving.door import Door
 from ui.serving.guard import Guard
@@ -45,7 +46,7 @@ def serving(start: Callable[[], object], health: Callable[[], Health]) -> dict[s
         tidying.cancel()
 
     return {
-        "middleware": [Middleware(Guard, door=door, connections=connections)],
+        "middleware": [Middleware(Guard, door=door, connections=connections), Middleware(BaseAddress)],
         "routes": [Route(path, tell_health, methods=["GET"]) for path in ("/healthz", "/api/health")],
         "lifespan": lifespan,
     }

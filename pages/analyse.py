@@ -5,7 +5,7 @@ import streamlit as st
 from explorer.execution import ModelSummary, View
 from ui.analyse import draw_beside, draw_blocks, draw_interactions, draw_layers, draw_measures, draw_passage
 from ui.frame import framed, require_summary
-from ui.parts import kept
+from ui.view import linked, one_of
 
 VIEWS = ("Blocks", "Layers", "Measures", "Pairs", "Tokens", "Side by side")
 
@@ -16,7 +16,7 @@ def main(view: View, summary: ModelSummary) -> None:
         VIEWS,
         default=VIEWS[0],
         required=True,
-        **kept("redundancy view"),
+        **linked("view", "redundancy view", VIEWS[0], one_of(VIEWS)),
         label_visibility="collapsed",
     )
     if shown == "Blocks":

@@ -6,8 +6,8 @@ from explorer.execution import ModelSummary, View, ask_abilities
 from ui.evaluate import choose_tasks, draw_choice_matrix, draw_curves_of_abilities
 from ui.frame import framed, require_summary
 from ui.live import get_engine, get_owner
-from ui.parts import kept
 from ui.plans import choose_specs
+from ui.view import linked, one_of
 
 VIEWS = ("Abilities", "Text and objective")
 
@@ -33,7 +33,12 @@ def draw_abilities(view: View, summary: ModelSummary) -> None:
 
 def main(view: View, summary: ModelSummary) -> None:
     shown = st.segmented_control(
-        "View", VIEWS, default=VIEWS[0], required=True, **kept("evaluate view"), label_visibility="collapsed"
+        "View",
+        VIEWS,
+        default=VIEWS[0],
+        required=True,
+        label_visibility="collapsed",
+        **linked("view", "evaluate view", VIEWS[0], one_of(VIEWS)),
     )
     if shown == VIEWS[0]:
         draw_abilities(view, summary)

@@ -9,8 +9,7 @@ from ui.compare.comparison import draw_comparison
 from ui.compare.history import draw_tried
 from ui.compare.pins import get_pins
 from ui.compare.stars import keep_pins
-from ui.parts import kept
-from ui.view import get_compared
+from ui.view import get_compared, linked, one_of
 
 VIEWS = {"History": draw_tried, "Side by side": draw_comparison}
 
@@ -21,7 +20,9 @@ def draw_compare(summary: ModelSummary) -> None:
         st.rerun()
     keep_pins(summary)
     first = "Side by side" if get_compared() is not None else "History"
-    chosen = st.segmented_control("View", list(VIEWS), default=first, required=True, **kept("compare view"))
+    chosen = st.segmented_control(
+        "View", list(VIEWS), default=first, required=True, **linked("view", "compare view", first, one_of(VIEWS))
+    )
     VIEWS[chosen](summary)
     if waiting := get_pins():
         st.caption(f"{len(waiting)} pins of other models or texts wait in this browser until those are loaded.")

@@ -15,8 +15,8 @@ from explorer.execution import Job, ask_importance
 from explorer.masks import PARTS
 from explorer.measures import MEASURES, Importance
 from ui.live import get_engine, get_owner, watch
-from ui.parts import explain_measure, kept
-from ui.view import get_view
+from ui.parts import explain_measure
+from ui.view import get_view, linked, one_of
 
 #: What scores of single sites say, on held-out text, where every other measure is taken on calibration text.
 _ALONE = "Damage alone, held-out"
@@ -44,7 +44,7 @@ def choose_measure() -> str:
         "Colour by",
         list(_LABELS),
         format_func=_LABELS.__getitem__,
-        **kept("measure"),
+        **linked("colour", "measure", next(iter(_LABELS)), one_of(_LABELS)),
         width=240,
         help=_HELP + (f"\n\n{explain_measure(chosen)}" if chosen in MEASURES else ""),
     )

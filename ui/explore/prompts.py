@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from ui.parts import kept
+from ui.view import linked, one_of, some_of, text_of
 
 PRESETS = {
     "Facts": "The capital of France is",
@@ -18,6 +18,7 @@ PRESETS = {
 }
 _FIRST = ("Facts", "Code")
 _LENGTHS = (16, 32, 64, 128)
+_MOST_CHARS = 4000
 
 #: Prompts at the most.
 MOST = len(PRESETS) + 1
@@ -35,9 +36,21 @@ class Prompts:
 def choose_prompts(has_template: bool) -> Prompts:
     """Draw the choice; what was chosen outlives a change of page."""
     left, own_place, middle, right = st.columns([5, 4, 2, 2], vertical_alignment="bottom")
-    presets = left.pills("Prompts", list(PRESETS), selection_mode="multi", default=_FIRST, **kept("presets"))
-    tokens = middle.selectbox("New tokens", _LENGTHS, _LENGTHS.index(32), **kept("new_tokens"))
-    chat = right.toggle("Chat template", disabled=not has_template, **kept("chat"))
-    own = own_place.text_input("Your own prompt", max_chars=4000, **kept("own_prompt"))
+    presets = left.pills(
+        "Prompts",
+        list(PRESETS),
+        selection_mode="multi",
+        default=_FIRST,
+        **linked("prompts", "presets", list(_FIRST), some_of(PRESETS)),
+    )
+    tokens = middle.selectbox(
+        "New tokens", _LENGTHS, _LENGTHS.index(32), **linked("new_tokens", "new_tokens", 32, one_of(_LENGTHS))
+    )
+    chat = right.toggle(
+        "Chat template", disabled=not has_template, **linked("chat", "chat", False, one_of((True, False)))
+    )
+    own = own_place.text_input(
+        "Your own prompt", max_chars=_MOST_CHARS, **linked("prompt", "own_prompt", "", text_of(_MOST_CHARS))
+    )
     texts = tuple(PRESETS[name] for name in presets) + ((own,) if own.strip() else ())
     return Prompts(texts, tokens, chat and has_template)

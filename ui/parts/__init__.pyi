@@ -1,5 +1,5 @@
 from .definitions import define as define
-from .kept import kept as kept
+from .kept import Kept as Kept, kept as kept
 from .markdown import escape_markdown as escape_markdown
 from .measure_help import explain_measure as explain_measure, explain_measures as explain_measures
 from .number_format import (

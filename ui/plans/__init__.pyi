@@ -1,1 +1,2 @@
-from .plan_comparison import choose_specs as choose_specs, draw_contest as draw_contest, read_plans as read_plans
+from .plan_choice import choose_specs as choose_specs, read_plans as read_plans
+from .plan_comparison import draw_contest as draw_contest

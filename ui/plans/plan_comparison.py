@@ -1,4 +1,4 @@
-"""Plans compared: which are ticked, their curves, how far predictions move, which sites go first, a table."""
+"""Plans compared: their curves, how far predictions move, which sites go first, a table."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 import streamlit as st
 
 from explorer.charts import AXES, Shares, draw_curves, draw_divergences, draw_orders
-from explorer.errors import ExplorerError, PlanError
 from explorer.evaluation import TokenRate
 from explorer.execution import Job, ModelSummary, View, ask_decode_speeds
 from explorer.masks import Mask
-from explorer.measures import CRITERIA
-from explorer.plans import METHODS, SEEDS, UNITS, Curve, Effort, Plan, PlanSpec
+from explorer.plans import METHODS, Curve, Effort, Plan, PlanSpec
 from ui.live import draw_state, follow, get_engine, get_owner, ready
 from ui.parts import (
     define,
@@ -23,82 +21,11 @@ from ui.parts import (
     describe_seconds,
     describe_speed,
     draw_plot,
-    escape_markdown,
     kept,
-    upload,
 )
-from ui.view import get_view, take_to_explore
+from ui.view import take_to_explore
 
-_AT_FIRST = ("deepest", "similarity-block", "block-influence")
 _SHARES = tuple(range(5, 95, 5))  # percent
-_CRITERION_HELP = define("criterion", "perplexity", "KL", "logit L2")
-_BUDGET_HELP = "parameters=20%, layers=8, bytes=6GiB … " + define("budget")
-
-
-def choose_specs() -> list[PlanSpec]:
-    """Let the user tick methods and set what they share; return what is valid, and say what is not."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        unit = st.segmented_control(
-            "Remove", UNITS, default="layer", required=True, **kept("plans unit"), help=define("site")
-        )
-        offered = [name for name, method in METHODS.items() if unit in method.units]
-        chosen = st.multiselect(
-            "Methods", offered, _choose_at_first(unit, offered),
-            format_func=lambda name: METHODS[name].label, **kept(f"methods {unit}"), placeholder="Tick methods",
-        )  # fmt: skip
-    with st.expander("Options"):
-        left, middle, right = st.columns(3)
-        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, **kept("plans steps"))
-        protect = middle.text_input("Layers that stay", "none", **kept("plans protect"), help="0-3,28 or first,last")
-        budget = right.text_input("Budget", "", **kept("plans budget"), help=_BUDGET_HELP)
-        iterative = left.toggle("Measure again after each removal, where the method can", **kept("plans iterative"))
-        criterion = middle.selectbox("Searches lower", list(CRITERIA), **kept("plans criterion"), help=_CRITERION_HELP)
-    specs = []
-    for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
-        try:
-            specs.append(
-                PlanSpec(
-                    name,
-                    unit,
-                    iterative and METHODS[name].iterative,
-                    protect.replace(" ", "") or "none",
-                    criterion if METHODS[name].search else "perplexity",
-                    seed,
-                    steps=int(steps),
-                    budget=budget.strip(),
-                )
-            )
-        except ExplorerError as error:
-            st.error(escape_markdown(str(error)))
-            return []
-    return specs
-
-
-def _choose_at_first(unit: str, offered: Sequence[str]) -> list[str]:
-    """Methods that a session begins with: a few, and those that are being planned, as by a page that was reloaded."""
-    at_first: dict[str, list[str]] = st.session_state.setdefault("methods at first", {})
-    if unit not in at_first:
-        source, runs = get_view().source, get_engine().runs
-        at_first[unit] = [
-            name for name in offered if name in _AT_FIRST or runs("curve", source, (str(PlanSpec(name, unit)),))
-        ]
-    return at_first[unit]
-
-
-def read_plans(n_layers: int) -> list[Plan]:
-    """Let the user add plan files; return those that fit, and say what is wrong with the others."""
-    plans = []
-    for file in upload("Plan files beside them", "json", "plan files", megabytes=8):
-        try:
-            plan = Plan.read(json.loads(file.getvalue()))
-            if plan.n_layers != n_layers:
-                raise PlanError("The plan is for another model", f"{plan.n_layers} layers", f"This one has {n_layers}")
-            plans.append(plan)
-        except ExplorerError as error:
-            st.error(escape_markdown(f"{file.name}: {error}"))
-        except (ValueError, RecursionError):
-            st.error(escape_markdown(f"{file.name} is not a file of JSON."))
-    return plans
 
 
 def draw_contest(view: View, summary: ModelSummary, jobs: Mapping[str, Job]) -> None:

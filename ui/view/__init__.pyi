@@ -1,5 +1,6 @@
 from .link_button import copy_link as copy_link
 from .link_question import draw_question as draw_question
+from .linked import linked as linked, one_of as one_of, some_of as some_of, text_of as text_of
 from .loading_view import (
     draw_loading_view as draw_loading_view,
     read_faults as read_faults,

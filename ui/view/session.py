@@ -18,6 +18,7 @@ from explorer.modifiers import find_modifier
 from explorer.plans import PlanSpec
 from explorer.text import DEFAULT_TEXT
 from ui.live import came_through_history, rerun_panels
+from ui.view.linked import describe_choices, take_choices
 from ui.view.permissions import Kind, NoName, Permissions
 
 MOST_TOKENS = 2**31 - 1
@@ -54,6 +55,7 @@ def get_view() -> View:
             state.written = parameters
             if "of" in parameters:
                 compare_variants(parameters["of"])
+            take_choices(parameters, {*describe_view(DEFAULT_VIEW), *_RARE, "of"})
             show_linked(*read_view(parameters))
     return state.view
 
@@ -167,6 +169,7 @@ def write_url(view: View) -> None:
     parameters = describe_view(view)
     if st.session_state.get("shown_page") == "compare" and (compared := st.session_state.get("compared_now")):
         parameters["of"] = compared
+    parameters |= describe_choices()
     if parameters != dict(st.query_params):
         st.query_params.from_dict(parameters)
     st.session_state.written = parameters
@@ -191,11 +194,12 @@ def note_compared(variants: str) -> None:
 def describe_view(view: View) -> dict[str, str]:
     """Write a view as URL parameters: model, text and mask always, the rest where it is not the default."""
     always = {"model": view.model, "text": view.text, "mask": str(view.mask)}
-    names = ("tokens", "window", "dtype", "device", "quantize", "plan", "modify", "calibration", "calibration_tokens")
-    rest = {name: getattr(view, name) for name in names if getattr(view, name) != getattr(DEFAULT_VIEW, name)}
+    rest = {name: getattr(view, name) for name in _RARE if getattr(view, name) != getattr(DEFAULT_VIEW, name)}
     return always | {name: write_modifiers(value) if name == "modify" else str(value) for name, value in rest.items()}
 
 
+#: What a link has of a view where it is not the default.
+_RARE = ("tokens", "window", "dtype", "device", "quantize", "plan", "modify", "calibration", "calibration_tokens")
 _NAMES = ("model", "text", "calibration", "dtype", "device", "quantize")
 
 

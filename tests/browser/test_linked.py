@@ -1,0 +1,86 @@
+"""A link holds what was chosen on its page: the tab, what colours, prompts, ticked methods."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.browser import open_page, serve, settle
+from tests.support.instrument import TOKENS
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serve(OMP_NUM_THREADS="1", EXPLORER_CACHE=str(tmp_path_factory.mktemp("cache"))) as address:
+        yield address
+
+
+def visit(page: Page, url: str, small: Path, name: str, **more: str) -> None:
+    page.goto(f"{url}/{name}?{urlencode({**TOKENS, 'model': str(small), **more})}")
+    expect(page.locator(".st-key-queue")).to_be_visible()
+    settle(page)
+
+
+def read(page: Page) -> dict[str, str]:
+    settle(page)
+    return {name: values[0] for name, values in parse_qs(urlsplit(page.url).query).items()}
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option", name=option, exact=True).click()
+    settle(page)
+
+
+def test_prompts_and_colours(page: Page, browser: Browser, url: str, small: Path) -> None:
+    visit(page, url, small, "")
+    assert not {"colour", "prompts", "prompt"} & set(read(page))
+    choose(page, "Colour by", "Magnitude")
+    page.get_by_role("button", name="Facts", exact=True).click()
+    settle(page)
+    page.get_by_label("Your own prompt").fill("One & two, three")
+    page.get_by_label("Your own prompt").press("Enter")
+    expect(page).to_have_url(re.compile("prompt=One"))
+    found = read(page)
+    assert (found["colour"], found["prompts"], found["prompt"]) == ("magnitude", "Code", "One & two, three")
+    with open_page(browser) as other:
+        other.goto(page.url)
+        expect(other.get_by_label("Your own prompt")).to_have_value("One & two, three")
+        expect(other.get_by_role("button", name="Facts", exact=True)).to_have_attribute("aria-pressed", "false")
+        expect(other.get_by_role("button", name="Code", exact=True)).to_have_attribute("aria-pressed", "true")
+        expect(other.get_by_role("combobox", name="Colour by")).to_have_value("Magnitude")
+        other.get_by_role("link", name="Heal", exact=True).first.click()
+        expect(other.get_by_role("button", name="Heal this")).to_be_visible()
+        assert not {"colour", "view"} & set(read(other))
+
+
+@pytest.mark.parametrize(("name", "view"), [("analyse", "Pairs"), ("evaluate", "Text and objective")])
+def test_the_view(page: Page, browser: Browser, url: str, small: Path, name: str, view: str) -> None:
+    visit(page, url, small, name)
+    page.get_by_role("radio", name=view).click()
+    expect(page).to_have_url(re.compile("view="))
+    assert read(page)["view"] == view
+    with open_page(browser) as other:
+        other.goto(page.url)
+        expect(other.get_by_role("radio", name=view)).to_be_checked()
+
+
+def test_ticked_methods(page: Page, url: str, small: Path) -> None:
+    visit(page, url, small, "plans", remove="attention", methods="attention-drop,greedy,no-such")
+    chosen = page.get_by_role("grid").or_(page.locator("[data-tag]"))
+    expect(chosen.filter(has_text="Greedy").first).to_be_visible()
+    expect(page.get_by_role("radio", name="attention")).to_be_checked()
+    found = read(page)
+    assert (found["remove"], found["methods"]) == ("attention", "attention-drop,greedy")
+
+
+@pytest.mark.parametrize("strange", ["nothing", "<b>Pairs</b>", ""])
+def test_what_there_is_not_is_left_out(page: Page, url: str, small: Path, strange: str) -> None:
+    visit(page, url, small, "analyse", view=strange)
+    expect(page.get_by_role("radio", name="Blocks")).to_be_checked()
+    assert "view" not in read(page)

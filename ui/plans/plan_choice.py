@@ -1,0 +1,91 @@
+"""Which plans are compared: ticked methods and what they share, and plan files beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import streamlit as st
+
+from explorer.errors import ExplorerError, PlanError
+from explorer.measures import CRITERIA
+from explorer.plans import METHODS, SEEDS, UNITS, Plan, PlanSpec
+from ui.live import get_engine
+from ui.parts import define, escape_markdown, kept, upload
+from ui.view import get_view, linked, one_of, some_of
+
+_AT_FIRST = ("deepest", "similarity-block", "block-influence")
+_CRITERION_HELP = define("criterion", "perplexity", "KL", "logit L2")
+_BUDGET_HELP = "parameters=20%, layers=8, bytes=6GiB … " + define("budget")
+
+
+def choose_specs() -> list[PlanSpec]:
+    """Let the user tick methods and set what they share; return what is valid, and say what is not."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
+        unit = st.segmented_control(
+            "Remove",
+            UNITS,
+            default="layer",
+            required=True,
+            help=define("site"),
+            **linked("remove", "plans unit", "layer", one_of(UNITS)),
+        )
+        offered = [name for name, method in METHODS.items() if unit in method.units]
+        at_first = _choose_at_first(unit, offered)
+        chosen = st.multiselect(
+            "Methods", offered, at_first, format_func=lambda name: METHODS[name].label, placeholder="Tick methods",
+            **linked("methods", f"methods {unit}", at_first, some_of(offered)),
+        )  # fmt: skip
+    with st.expander("Options"):
+        left, middle, right = st.columns(3)
+        steps = left.number_input("Steps at the most (0: all)", 0, 1000, 0, **kept("plans steps"))
+        protect = middle.text_input("Layers that stay", "none", **kept("plans protect"), help="0-3,28 or first,last")
+        budget = right.text_input("Budget", "", **kept("plans budget"), help=_BUDGET_HELP)
+        iterative = left.toggle("Measure again after each removal, where the method can", **kept("plans iterative"))
+        criterion = middle.selectbox("Searches lower", list(CRITERIA), **kept("plans criterion"), help=_CRITERION_HELP)
+    specs = []
+    for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
+        try:
+            specs.append(
+                PlanSpec(
+                    name,
+                    unit,
+                    iterative and METHODS[name].iterative,
+                    protect.replace(" ", "") or "none",
+                    criterion if METHODS[name].search else "perplexity",
+                    seed,
+                    steps=int(steps),
+                    budget=budget.strip(),
+                )
+            )
+        except ExplorerError as error:
+            st.error(escape_markdown(str(error)))
+            return []
+    return specs
+
+
+def _choose_at_first(unit: str, offered: Sequence[str]) -> list[str]:
+    """Methods that a session begins with: a few, and those that are being planned, as by a page that was reloaded."""
+    at_first: dict[str, list[str]] = st.session_state.setdefault("methods at first", {})
+    if unit not in at_first:
+        source, runs = get_view().source, get_engine().runs
+        at_first[unit] = [
+            name for name in offered if name in _AT_FIRST or runs("curve", source, (str(PlanSpec(name, unit)),))
+        ]
+    return at_first[unit]
+
+
+def read_plans(n_layers: int) -> list[Plan]:
+    """Let the user add plan files; return those that fit, and say what is wrong with the others."""
+    plans = []
+    for file in upload("Plan files beside them", "json", "plan files", megabytes=8):
+        try:
+            plan = Plan.read(json.loads(file.getvalue()))
+            if plan.n_layers != n_layers:
+                raise PlanError("The plan is for another model", f"{plan.n_layers} layers", f"This one has {n_layers}")
+            plans.append(plan)
+        except ExplorerError as error:
+            st.error(escape_markdown(f"{file.name}: {error}"))
+        except (ValueError, RecursionError):
+            st.error(escape_markdown(f"{file.name} is not a file of JSON."))
+    return plans

@@ -1,0 +1,84 @@
+"""Choices on a page that its link holds beside the view: which tab, what colours, prompts, ticked methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import streamlit as st
+
+from ui.parts import Kept, kept
+
+_Read = Callable[[str], Any]
+
+
+def one_of(options: Collection[Any]) -> _Read:
+    """Return what reads one of some options, None where a link's is none of them."""
+    known = {str(option): option for option in options}
+    return known.get
+
+
+def some_of(options: Collection[str]) -> _Read:
+    """Return what reads several of some options with commas between them; those that there are not are left out."""
+    return lambda text: [option for option in text.split(",") if option in options]
+
+
+def text_of(most: int) -> _Read:
+    """Return what reads a text of no more characters."""
+    return lambda text: text if len(text) <= most else None
+
+
+def linked(name: str, key: str, default: Any, read: _Read) -> Kept:
+    """Return the arguments by which a widget's value is kept for the session, and in the link of its page.
+
+    Args:
+        name: of the URL's parameter.
+        key: of the widget.
+        default: its value that is not written.
+        read: gives the widget's value from the link's, None if it is none.
+    """
+    state = st.session_state
+    given = state.get("from_link", {}).pop(name, None)
+    if given is not None and (value := read(given)) is not None:
+        state[key] = value
+    fields = state.setdefault("link_fields", {})
+    page, known = fields.get("page"), fields.setdefault("known", {})
+    if page != state.get("shown_page"):
+        fields["page"] = state.get("shown_page")
+        known.clear()
+    known[name] = key, default
+    wanted = _write(state.get(key, default), default)
+    if wanted != st.query_params.get(name):
+        _put(name, wanted)
+    return kept(key)
+
+
+def describe_choices() -> dict[str, str]:
+    """Write what was chosen on the page that is shown, where it is not the default."""
+    fields = st.session_state.get("link_fields", {})
+    if fields.get("page") != st.session_state.get("shown_page"):
+        return {}
+    written = {
+        name: _write(st.session_state.get(key, default), default) for name, (key, default) in fields["known"].items()
+    }
+    return {name: value for name, value in written.items() if value is not None}
+
+
+def take_choices(parameters: dict[str, str], known: Collection[str]) -> None:
+    """Take what a link holds beside the view, until the widgets ask for it."""
+    st.session_state.from_link = {name: value for name, value in parameters.items() if name not in known}
+
+
+def _put(name: str, value: str | None) -> None:
+    if value is None:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = value
+    st.session_state.written = dict(st.query_params)
+
+
+def _write(value: Any, default: Any) -> str | None:
+    """Return how a value stands in a link; None for the default."""
+    if value is None or value == default:
+        return None
+    return ",".join(value) if isinstance(value, (list, tuple)) else str(value)

@@ -21,7 +21,12 @@ from explorer.text.windows import Corpus
 from tests.support import variants
 from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
 
-TOGETHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ALONE = ["-m", "explorer"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "explorer"]
+#: Its way for several GPUs; several processes on a CPU it leaves to MPI.
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+              "--main_process_port", "0", "--dynamo_backend", "no", "--mixed_precision", "no",
+              "-m", "explorer"]  # fmt: skip
 
 
 def _modify(launcher: list[str], tiny: Tiny, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +34,7 @@ def _modify(launcher: list[str], tiny: Tiny, folder: Path, *more: str) -> subpro
     words += ["--calibration-tokens", str(20 * WINDOW), "--dtype", "float32", "--device", "cpu", "--json"]
     words += ["--log", str(folder / "steps.jsonl"), "--cache", str(folder / "cache"), *more]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launcher, "-m", *["--"] * bool(launcher), "explorer", "modify", *words]
+    command = [sys.executable, *launcher, "modify", *words]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -38,7 +43,7 @@ def _modify(launcher: list[str], tiny: Tiny, folder: Path, *more: str) -> subpro
 @pytest.mark.parametrize("spec", ["lora;loss=both;teacher=top16", "distill-local"])
 def test_two_processes_give_the_losses_of_one(tiny: Tiny, tmp_path: Path, spec: str, more: list[str]) -> None:
     found = []
-    for name, launcher in (("one", []), ("two", TOGETHER)):
+    for name, launcher in (("one", ALONE), ("two", ACCELERATE if more else TORCHRUN)):
         folder = tmp_path / name
         folder.mkdir()
         done = _modify(launcher, tiny, folder, "--modify", f"{spec};check=3;lr=1e-2;steps=6;warmup=0", *more)
@@ -59,7 +64,7 @@ def test_two_processes_give_the_losses_of_one(tiny: Tiny, tmp_path: Path, spec: 
 
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_out_is_refused(tiny: Tiny, tmp_path: Path) -> None:
-    done = _modify(TOGETHER, tiny, tmp_path, "--modify", "lora;batch=3;steps=2")
+    done = _modify(TORCHRUN, tiny, tmp_path, "--modify", "lora;batch=3;steps=2")
     assert done.returncode != 0
     assert "cannot be shared out to processes: batch=3 for 2 of them" in done.stderr
     assert not done.stdout

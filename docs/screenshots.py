@@ -1,14 +1,23 @@
-"""Make the pictures of the README: the pages of the dashboard on the default model."""
+"""Make the pictures of the README, and below screenshots/ one of every page and view to look at.
+
+Those are of the default model, light, dark and 390 pixels wide; and of Explore and Analyse on a model of 126 layers.
+"""
+
+from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
+from urllib.parse import urlencode
 
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
+from transformers import LlamaConfig
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
-from tests.support.browser import open_browser, serve  # noqa: E402
+from tests.support.browser import VIEWS, open_browser, serve  # noqa: E402
+from tests.support.tiny_models import FAMILIES, make_model, save  # noqa: E402
 
 PAGES = {
     "explore": "?mask=12-15&modify=refit",
@@ -20,32 +29,74 @@ PAGES = {
     "export": "?mask=25,a26",
 }
 COMPARED = ("a25-26", "25,a26,m17", "10-12")
+FORMS: dict[str, dict] = {
+    "light": {"viewport": {"width": 1440, "height": 900}},
+    "dark": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "dark"},
+    "narrow": {"viewport": {"width": 390, "height": 844}},
+}
 _BUSY = "[data-testid=stProgress], [data-stale=true]"
+_NO_TOUR = "localStorage.setItem('explorer-tour', 'seen')"
 
 
 def main() -> None:
-    """Open each page, wait until nothing is on its way, and take its picture."""
+    """Take the pictures."""
     with serve() as url, open_browser() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 1060})
-        for name, query in PAGES.items():
-            page.goto(f"{url}/{'' if name == 'explore' else name}{query}")
-            settle(page)
-            page.screenshot(path=DOCS / f"{name}.png")
-        page.goto(f"{url}/compare?of={'~'.join(COMPARED)}")
-        page.locator(".comparison table").wait_for(timeout=60_000)
+        show_readme(open_page(browser, {"viewport": {"width": 1280, "height": 1060}}), url)
+        for form, options in FORMS.items():
+            page = open_page(browser, options)
+            for name, views in VIEWS.items():
+                for view in views or ("",):
+                    query = {"mask": "12-15", **({"page" if name == "docs" else "view": view} if view else {})}
+                    take(page, f"{url}/{name}?{urlencode(query)}", f"{form}-{name or 'explore'}-{view}")
+    with tempfile.TemporaryDirectory() as folder, serve(OMP_NUM_THREADS="1") as url, open_browser() as browser:
+        config = {**FAMILIES["llama"]().to_dict(), "num_hidden_layers": 126, "initializer_range": 0.1}
+        model = save(make_model(LlamaConfig(**config)), Path(folder))
+        query = urlencode({"model": model, "mask": "40-52,a70", "tokens": 240, "window": 24})
+        page = open_page(browser, FORMS["light"])
+        for name in ("", "analyse"):
+            take(page, f"{url}/{name}?{query}", f"126-{name or 'explore'}")
+
+
+def show_readme(page: Page, url: str) -> None:
+    """Take the pictures that the README and its pages show."""
+    for name, query in PAGES.items():
+        page.goto(f"{url}/{'' if name == 'explore' else name}{query}")
         settle(page)
-        page.screenshot(path=DOCS / "compare.png")
+        page.screenshot(path=DOCS / f"{name}.png")
+    page.goto(f"{url}/compare?of={'~'.join(COMPARED)}")
+    page.locator(".comparison table").wait_for(timeout=60_000)
+    settle(page)
+    page.screenshot(path=DOCS / "compare.png")
+
+
+def open_page(browser: Browser, options: dict) -> Page:
+    """Open a page as somebody does who was here before."""
+    page = browser.new_page(**options)
+    page.add_init_script(_NO_TOUR)
+    return page
+
+
+def take(page: Page, address: str, name: str) -> None:
+    """Take a picture of all of a page."""
+    page.goto(address)
+    settle(page)
+    name = name.rstrip("-").replace(" ", "-").lower()
+    page.screenshot(path=DOCS.parent / "screenshots" / f"{name}.png", full_page=True)
 
 
 def settle(page: Page) -> None:
-    """Wait until the model is there and nothing waits."""
-    frame = page.locator(".st-key-frame")
-    frame.get_by_text("bfloat16").or_(page.get_by_text("float32 on")).first.wait_for(timeout=180_000)
-    page.locator(".st-key-queue").get_by_text("Queue: empty").wait_for(timeout=900_000)
-    page.wait_for_function(
-        f"!document.querySelector('{_BUSY}') && !document.body.innerText.match(/measuring|…/)", timeout=180_000
-    )
+    """Wait until the model is there and nothing waits; a page of documentation has neither."""
+    if "/docs" in page.url:
+        page.locator(".st-key-text-of-document").wait_for(timeout=60_000)
+    else:
+        frame = page.locator(".st-key-frame")
+        frame.get_by_text("bfloat16").or_(page.get_by_text("float32 on")).first.wait_for(timeout=180_000)
+        page.locator(".st-key-queue").get_by_text("Queue: empty").wait_for(timeout=900_000)
+        page.wait_for_function(
+            f"!document.querySelector('{_BUSY}') && !document.body.innerText.match(/measuring|…/)", timeout=180_000
+        )
     page.wait_for_timeout(1500)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -11,20 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.barriers import find_barriers
-from tests.support.browser import open_page, serve, settle
+from tests.support.browser import VIEWS, open_page, serve, settle
 from tests.support.instrument import TOKENS
 
-VIEWS: dict[str, tuple[str, ...]] = {
-    "": (),
-    "analyse": ("Blocks", "Layers", "Measures", "Pairs", "Tokens", "Side by side"),
-    "plans": (),
-    "heal": (),
-    "sparsity": (),
-    "evaluate": ("Abilities", "Text and objective"),
-    "compare": ("History", "Side by side"),
-    "export": (),
-    "docs": (),
-}
 #: Marks what has the focus, inside of components too; tells whether it is the page itself.
 MARK = """() => {
     let found = document.activeElement;

@@ -20,7 +20,7 @@ from explorer.measures.measure import measure_importance
 from explorer.storage.store import Store
 from tests.support.barriers import find_barriers
 from tests.support.browser import open_page, serve
-from tests.support.instrument import TOKENS, Instrument
+from tests.support.instrument import TOKENS, Instrument, drag
 from tests.support.tiny_models import Tiny, load_folder
 
 MARKUP = "<img src=x onerror=window.hit=1><b>bold</b> **stars** :red[x] $y$ [l](http://x)"
@@ -196,3 +196,31 @@ def test_no_serious_barrier_to_those_who_cannot_see_or_point(
         expect(page.locator("[data-part=recoveredTag]")).to_have_text("stale")
         barriers["stale"] = find_barriers(page)
     assert {name: found for name, found in barriers.items() if found} == {}
+
+
+def test_a_tour_of_three_steps_comes_once(page: Page, url: str, small: Path) -> None:
+    shown = Instrument(page, url, small)
+    tour = page.get_by_role("complementary", name="Tour")
+    for step, part in (("1 of 3: See", "blocks"), ("2 of 3: Remove", "slider"), ("3 of 3: Keep", "value")):
+        expect(tour).to_contain_text(step)
+        expect(page.locator("[data-toured]")).to_have_attribute("data-part", part)
+        if part == "slider":
+            shown.wait_for_plan()
+            drag(page, shown.slider, 0.6)  # nothing of it is in the way
+            expect(shown.value).not_to_have_text("–")
+        tour.get_by_role("button", name=re.compile("Next|Done")).click()
+    expect(tour).to_have_count(0)
+    expect(page.locator("[data-toured]")).to_have_count(0)
+    page.reload()
+    expect(shown.tag).to_have_text("measured")
+    expect(tour).to_have_count(0)
+
+
+def test_a_tour_is_skipped(page: Page, url: str, small: Path) -> None:
+    Instrument(page, url, small)
+    page.get_by_role("button", name="Skip the tour").click()
+    expect(page.get_by_role("complementary", name="Tour")).to_have_count(0)
+    page.get_by_role("link", name="Plans", exact=True).first.click()
+    page.get_by_role("link", name="Explore", exact=True).first.click()
+    expect(page.locator(".instrument .tag")).to_have_text("measured")
+    expect(page.get_by_role("complementary", name="Tour")).to_have_count(0)

@@ -19,6 +19,18 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 #: Milliseconds that a test waits for what it expects to see, far longer than it takes on a machine that is free.
 WAIT = 180_000
 
+#: The pages by their address, and the views of each.
+VIEWS: dict[str, tuple[str, ...]] = {
+    "": (),
+    "analyse": ("Blocks", "Layers", "Measures", "Pairs", "Tokens", "Side by side"),
+    "plans": (),
+    "heal": (),
+    "sparsity": (),
+    "evaluate": ("Abilities", "Text and objective"),
+    "compare": ("History", "Side by side"),
+    "export": (),
+    "docs": (),
+}
 _FOLDERS = os.pathsep.join([tempfile.gettempdir(), "."])
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 _FLAGS = [

@@ -7,7 +7,8 @@ function build(root, layers) {
   const part = (name) => root.querySelector(`[data-part=${name}]`);
   const names = ["readouts", "name", "value", "tag", "interval", "detail", "bits", "whole", "legend", "live",
     "recoveredValue", "recoveredTag", "recoveredInterval", "recoveredDetail", "meter", "context", "speedBefore", "speedAfter", "speedNote",
-    "measureSpeed", "blocks", "aim", "aimed", "sizes", "scale", "influence", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear"];
+    "measureSpeed", "blocks", "aim", "aimed", "sizes", "scale", "influence", "curve", "ticks", "awaited", "slider", "step", "progress", "undo", "redo", "clear",
+    "tour", "tourTitle", "tourText", "tourNext", "tourSkip"];
   const it = {
     root, layers, grid: part("strip"), parts: Object.fromEntries(names.map((name) => [name, part(name)])),
     off: new Array(2 * layers).fill(false), shown: [], revision: -1, gesture: null, anchor: null, undone: [], redone: [],
@@ -16,6 +17,7 @@ function build(root, layers) {
   buildCells(it);
   buildBlocks(it);
   listen(it);
+  beginTour(it);
   it.resized?.disconnect();
   it.resized = new ResizeObserver(() => { if (it.data) { drawBlocks(it); drawCurve(it); repaint(it); } });
   it.resized.observe(it.parts.curve);

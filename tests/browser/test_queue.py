@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,11 +53,12 @@ def test_a_job_says_where_it_was_asked_for_and_how_long_it_takes(
     while plan.seconds_left is None:
         time.sleep(0.001)
     said = waiting.describe_queued(plan)
-    assert said.startswith("Plan greedy/site · from Plans · ")
-    assert said.endswith(" left")
-    assert waiting.describe_queued(queued) == "All pairs · queued"
+    assert re.fullmatch(r"Plan greedy/site: \d+ of \d+, for somebody else, on Plans, .* left", said)
+    assert waiting.describe_queued(queued) == "All pairs, for somebody else, waits behind 1"
+    monkeypatch.setattr(waiting, "get_owner", lambda: "ann")
+    assert "for you, on Plans" in waiting.describe_queued(plan)
     server.there.discard("ann")
-    assert " · its browser has left · " in waiting.describe_queued(plan)
+    assert ", for a browser that has left, on Plans, " in waiting.describe_queued(plan)
     steps.open.set()
     wait(plan)
 
@@ -119,15 +121,14 @@ def test_a_plan_goes_on_when_its_browser_has_gone_and_is_found_by_the_next(tiny:
             await stay(first, "Curve of")
         async with Visitor(url, **how) as second:
             await second._ask("")
-            await stay(second, "its browser has left")
-            assert "from Plans" in second.queue
+            await stay(second, "for a browser that has left, on Plans")
             await asyncio.sleep(3)
             assert "Curve of" in second.queue, "it was to take longer than the browser was away"
             left = second.queue
             await second._ask("plans")
             await asyncio.sleep(1)
             await stay(second, "Curve of")
-            assert "its browser has left" not in second.queue, "it has another one now"
+            assert "a browser that has left" not in second.queue, "it has another one now"
             return [left, *second.errors]
 
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:

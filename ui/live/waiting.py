@@ -106,16 +106,25 @@ def describe_progress(job: Job) -> str:
 
 
 def describe_queued(job: Job) -> str:
-    """Say in a few words what a job of anybody's is, where it was asked for, and when it will be there."""
-    words = [job.title, *([f"from {job.page.capitalize()}"] if job.page else [])]
-    if get_engine().worker.is_orphan(job):
-        words.append("its browser has left")
-    left = job.seconds_left
-    if job.state == "running" and left is not None:
-        words.append(f"{describe_seconds(left)} left")
+    """Say of anybody's job how far it is, for whom and where it was asked for, and when it will be there."""
+    worker, total = get_engine().worker, job.total
+    words = [f"{job.title}: {job.done:,} of {total:,}" if total and job.state != "queued" else job.title]
+    if worker.is_orphan(job):
+        whose = "for a browser that has left"
+    elif any(owner == get_owner() for owner, _ in list(job.owners)):
+        whose = "for you"
     else:
-        words.append(job.state)
-    return " · ".join(words)
+        whose = "for somebody else"
+    words.append(f"{whose}, on {job.page.capitalize()}" if job.page else whose)
+    left = job.seconds_left
+    if job.state == "queued":
+        ahead = worker.ahead(job)
+        words.append(f"waits behind {ahead}" if ahead else "next")
+    elif left is not None:
+        words.append(f"{describe_seconds(left)} left")
+    if job.state == "paused":
+        words.append("lets others go first")
+    return ", ".join(words)
 
 
 def draw_queue(most: int = 6) -> None:

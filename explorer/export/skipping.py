@@ -23,7 +23,7 @@ _TINY: dict[str, Any] = {
 def check_obeyed() -> None:
     """Raise ExportError unless transformers, as it is installed, leaves out what a config lets it skip."""
     if not _is_obeyed():
-        found = f"transformers {transformers.__version__} gives the same logits with `skip` in {_KEY} and without"
+        found = f"transformers {transformers.__version__} gives the same logits with skip in {_KEY} and without"
         raise ExportError("What is skipped would be run all the same", found, "Use --format pruned-remote-code")
 
 

@@ -15,7 +15,34 @@ from explorer.progress import Progress
 
 #: What a model may be given as.
 FORMS = "Give a hub id, a folder with config.json and .safetensors files, or a .gguf file"
+_PATIENCE = 5.0  # seconds
 _LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
+
+
+def can_ask_hub() -> bool:
+    """Tell whether the hub may be asked at all."""
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_OFFLINE
+
+
+def search_hub(words: str, most: int = 8) -> list[str]:
+    """Return names of text-generating models on the hub that a search finds, those fetched most often first.
+
+    Raises ModelError: the hub does not answer within seconds, or with something else.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers, get_session
+
+    asked: dict[str, str | int] = {"search": words, "filter": "text-generation", "sort": "downloads", "limit": most}
+    try:
+        answer = get_session().get(
+            f"{constants.ENDPOINT}/api/models", params=asked, headers=build_hf_headers(), timeout=_PATIENCE
+        )
+        answer.raise_for_status()
+        return [str(model["id"]) for model in answer.json()][:most]
+    except Exception as error:  # the client's, the network's, and those of an answer that is something else
+        raise ModelError("Cannot search the hub", first_line(error).rstrip("."), "Write the model's name") from error
 
 
 def download(name: str, trust_remote_code: bool, progress: Progress) -> Path:

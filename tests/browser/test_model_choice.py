@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import open_choice, serve, settle
+from tests.support.hub_search import play_hub
 from tests.support.tiny_models import Tiny
 
 QUICK = {"tokens": "240", "window": "24", "dtype": "float32", "device": "cpu"}
@@ -81,3 +82,26 @@ def test_the_docs_are_a_click_away_and_need_no_model(page: Page, url: str, house
     expect(page).to_have_url(re.compile(r"docs\?page=method"))
     page.get_by_role("link", name="Compare", exact=True).click()
     expect(page.locator(".st-key-frame")).to_contain_text("/llama")
+
+
+def test_the_hub_is_searched_where_there_is_one(page: Page, house: Path, tmp_path: Path) -> None:
+    where = {"EXPLORER_MODELS": str(house), "EXPLORER_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with play_hub() as hub, serve(**where, HF_ENDPOINT=hub, HF_HUB_OFFLINE="0") as address:
+        visit(page, address, "", house / "llama")
+        choice = open_choice(page)
+        words = choice.get_by_label("Search the hub")
+        words.fill("<b>")
+        words.press("Enter")
+        expect(choice.get_by_role("button", name="lab/<b>gpt</b>")).to_be_visible()
+        words.fill("down")
+        words.press("Enter")
+        expect(choice.get_by_text("Cannot search the hub")).to_be_visible()
+        words.fill("llama")
+        words.press("Enter")
+        choice.get_by_role("button", name="lab/large-llama").click()
+        expect(choice.get_by_label("Model", exact=True)).to_have_value("lab/large-llama")
+
+
+def test_no_hub_is_searched_where_there_is_none(page: Page, url: str, house: Path) -> None:
+    visit(page, url, "", house / "llama")
+    expect(open_choice(page).get_by_label("Search the hub")).to_have_count(0)

@@ -15,6 +15,7 @@ from explorer.model import check_text, find_faults
 from ui.live import draw_progress, get_engine, get_owner, panel, watch
 from ui.model_choice.at_hand import draw_models, remember_model
 from ui.model_choice.facts import draw_facts
+from ui.model_choice.hub_search import draw_hub
 from ui.model_choice.outlook import describe_outlook
 from ui.parts import TEXT_KINDS, define, escape_markdown, keep_upload, upload
 from ui.view import MOST_TOKENS, get_permissions, get_view, read_faults, request_view
@@ -70,6 +71,7 @@ def _draw(facts_job: Job) -> None:
         left, right = st.columns([2, 3], gap="medium")
         with left:
             draw_models(_choose)
+            draw_hub(_choose)
         with right:
             _draw_fields()
     with facts:

@@ -55,6 +55,7 @@ findings: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare
 	$(BIN)/python -m tests.performance.findings
 	$(BIN)/python -m tests.performance.healed_curves
+	$(BIN)/python -m tests.performance.healing_methods
 
 screenshots: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare

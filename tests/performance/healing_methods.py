@@ -7,16 +7,16 @@ learnt in them does not depend on what else runs. Texts may be named: the one tr
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
-from statistics import median
 from time import perf_counter
 
 from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.checkpoints.spec import ModelSpec
+from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.variant import Variant
 from explorer.evaluation.perplexity import score
-from explorer.healing.watcher import TrainingRecord, Watcher, watching
+from explorer.healing.pace import CHECKPOINTS as CHECKS, measure_pace
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.modifiers.modify import modify
@@ -27,8 +27,6 @@ from tests.performance.engine import CACHE
 MASK = Mask.parse("12-17")
 WINDOW, HELD_OUT, FITTED, TRAINED = 256, 8192, 32768, 393216
 MINUTES = (2, 5, 10)
-CHECKS = 10  # of a training: at MINUTES of the longest there is one
-TIMED = 4
 #: Ids that the model writes in the ten minutes, and for the timing.
 OWN, OWN_TIMED = 65536, 8192
 
@@ -41,9 +39,9 @@ class Method:
     below: tuple[str, ...] = ()
     own: bool = False
 
-    def spell(self, steps: int, check: int, until: int = 0) -> str:
-        """Its spec for a training of so many steps."""
-        return f"{self.spec};steps={steps};check={check};until={until}"
+    def spell(self, steps: int, until: int) -> str:
+        """Its spec for a training of so many steps, as far as one of them."""
+        return f"{self.spec};steps={steps};check={steps // CHECKS};until={until}"
 
     def __str__(self) -> str:
         return " + ".join((*self.below, self.spec))
@@ -60,30 +58,12 @@ METHODS = (
 )
 
 
-class _Times(Watcher):
-    """Keeps when each step ended, and when the checkpoint behind them did."""
-
-    def __init__(self) -> None:
-        self.ended: list[float] = []
-        self.checked = 0.0
-
-    def record(self, record: TrainingRecord) -> None:
-        if record.loss is None:
-            self.checked = perf_counter()
-        else:
-            self.ended.append(perf_counter())
-
-
 def _count_steps(loaded: LoadedModel, text: str, method: Method, below: float) -> int:
-    """Return how many steps the longest training has, which is begun after so many seconds."""
+    """Return the steps of the longest training, which is begun after so many seconds: a multiple of its checks."""
     corpus = loaded.tokenize(text, HELD_OUT, WINDOW, calibration_tokens=OWN_TIMED if method.own else TRAINED)
-    times, start = _Times(), perf_counter()
-    with watching(times):
-        modify(loaded, corpus, MASK, [method.spell(TIMED, TIMED)], Store(None))
-    step = median(later - before for before, later in zip(times.ended, times.ended[1:], strict=False))
-    setup = (times.ended[0] - start - step) * (OWN / OWN_TIMED if method.own else 1)
-    left = 60 * max(MINUTES) - below - setup - CHECKS * (times.checked - times.ended[-1])
-    return int(left / step) // CHECKS * CHECKS
+    pace = measure_pace(loaded, corpus, MASK, ModifierSpec.parse(method.spec))
+    setup = pace.setup * (OWN / OWN_TIMED if method.own else 1)
+    return replace(pace, setup=setup + below).count_steps(60 * max(MINUTES)) // CHECKS * CHECKS
 
 
 def main() -> None:
@@ -110,8 +90,7 @@ def main() -> None:
         variant = modify(loaded, fitted, MASK, method.below, store)
         for minutes in MINUTES:
             until = count * minutes // max(MINUTES)
-            spec = method.spell(count, count // CHECKS, until)
-            healed = modify(loaded, own if method.own else corpus, variant, [spec], store)
+            healed = modify(loaded, own if method.own else corpus, variant, [method.spell(count, until)], store)
             cells = [
                 f"{exp(nll):.2f}, {(before - nll) / (before - best):.0%}"
                 for nll, before, best in zip(_judge(loaded, judges, healed, store), pruned, whole, strict=True)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import find_plot, serve
+from tests.support.browser import find_plot, serve, settle
 from tests.support.tiny_models import WINDOW
 
 WAIT = 60_000
@@ -60,7 +60,46 @@ def test_a_training_is_live_stopped_gone_on_with_and_kept(page: Page, url: str, 
     expect(page).to_have_url(re.compile("modify=lora"))
 
 
-def test_it_says_how_many_steps_fit(page: Page, url: str, small: Path) -> None:
+def test_it_says_how_many_steps_fit_and_takes_them(page: Page, url: str, small: Path) -> None:
     visit(page, url, small)
     page.get_by_role("button", name="How many steps fit?").click()
     expect(page.get_by_text(re.compile(r"A step takes .*: [\d,]+ fit"))).to_be_visible(timeout=WAIT)
+    take = page.get_by_role("button", name=re.compile(r"Take [\d,]+ steps"))
+    steps = re.sub(r"\D", "", take.inner_text())
+    take.click()
+    expect(page.get_by_role("spinbutton", name="Steps", exact=True)).to_have_value(steps)
+    expect(take).to_be_visible()
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_role("combobox", name=label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+    settle(page)
+
+
+def test_options_show_where_they_mean_something_and_a_preset_shows_its_numbers(
+    page: Page, url: str, small: Path
+) -> None:
+    visit(page, url, small)
+    rate = page.get_by_role("textbox", name="Learning rate")
+    expect(rate).to_have_value("1e-3")
+    choose(page, "Preset", "gromov")
+    expect(rate).to_have_value("3e-4")
+    page.get_by_text("More options").click()
+    expect(page.get_by_role("textbox", name="Rank")).to_have_value("64")
+    expect(page.get_by_role("textbox", name="Teacher")).to_have_count(0)
+    choose(page, "Loss", "unpruned predictions")
+    page.get_by_role("textbox", name="Teacher").fill("top8")
+    page.get_by_role("textbox", name="Teacher").press("Enter")
+    settle(page)
+    choose(page, "Text", "its own writing")
+    expect(page.get_by_role("textbox", name="Share")).to_have_value("1")
+    set_steps(page, 4)
+    page.get_by_role("button", name="Heal this").click()
+    expect(page.get_by_role("button", name="Keep it")).to_be_visible(timeout=WAIT)
+    page.get_by_role("button", name="Keep it").click()
+    expect(page).to_have_url(re.compile("loss%3Dkl%2Cpreset%3Dgromov%2Csteps%3D4%2Cteacher%3Dtop8%2Ctext%3Dself"))
+    page.get_by_role("textbox", name="Rank").fill("many")
+    page.get_by_role("textbox", name="Rank").press("Enter")
+    expect(page.get_by_text("rank has no such value: many")).to_be_visible()
+    expect(page.get_by_role("button", name="Heal this")).to_be_disabled()

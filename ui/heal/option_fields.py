@@ -1,8 +1,6 @@
-"""A field for each option of what trains, by the option's name, with what it means one hover away."""
+"""The field of an option of what trains: under the option's name, with what it means one hover away."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Mapping
 
 import streamlit as st
 
@@ -22,29 +20,16 @@ _WORDS = {
 _WIDTHS = {"loss": 190, "text": 160, "layers": 180, "check": 200}
 
 
-def choose_options(options: Iterable[Option], defaults: Mapping[str, str]) -> dict[str, str]:
-    """Draw the fields of some options; return what differs from what they are where nothing is given.
+def choose_option(option: Option, default: str) -> str:
+    """Draw the field of an option; return its value.
 
     Args:
-        options: the options.
-        defaults: values that take the place of an option's own default.
+        option: the option.
+        default: its value where nothing is given; fields of other defaults, as a preset's, are other fields.
     """
-    given = {}
-    for option in options:
-        default = defaults.get(option.name, option.default)
-        value = _draw(option, default)
-        if value != default:
-            given[option.name] = value
-    return given
-
-
-def _draw(option: Option, default: str) -> str:
     label = _LABELS.get(option.name, option.name.capitalize())
     meaning = f"{option.label[0].upper()}{option.label[1:]}."
-    width, place = (
-        _WIDTHS.get(option.name, 130),
-        kept(f"heal {option.name} {default}"),
-    )  # a preset's own is another field
+    place, width = kept(f"heal {option.name} {default}"), _WIDTHS.get(option.name, 130)
     if not option.choices:
         return st.text_input(label, default, help=meaning, width=width, **place).strip() or default
     first = option.choices.index(default)

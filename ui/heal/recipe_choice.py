@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -11,7 +12,7 @@ from explorer.errors import ExplorerError
 from explorer.execution import View, ask_pace
 from explorer.healing import PRESETS
 from explorer.modifiers import MODIFIERS, Modifier, find_modifier
-from ui.heal.option_fields import choose_options
+from ui.heal.option_fields import choose_option
 from ui.live import get_engine, get_owner, ready
 from ui.parts import define, describe_seconds, escape_markdown, kept
 
@@ -59,14 +60,17 @@ def choose_recipe(view: View) -> View | None:
     return found
 
 
-def _choose(modifier: Modifier, names: tuple[str, ...] | list[str], given: dict[str, str]) -> dict[str, str]:
-    """Draw the fields of some options of a modifier; a preset's own numbers stand in those that come after it."""
+def _choose(modifier: Modifier, names: Sequence[str], given: dict[str, str]) -> dict[str, str]:
+    """Draw the fields of some options of a modifier; return what is given, a preset's own numbers left out."""
     known = {option.name: option for option in modifier.options}
     found = dict(given)
     for name in names:
         where, values = _ONLY_WHERE.get(name, ("", ()))
-        if name in known and (not where or found.get(where, known[where].default) in values):
-            found |= choose_options([known[name]], PRESETS[found.get("preset", "none")])
+        if name not in known or (where and found.get(where, known[where].default) not in values):
+            continue
+        default = PRESETS[found.get("preset", "none")].get(name, known[name].default)
+        if (value := choose_option(known[name], default)) != default:
+            found[name] = value
     return found
 
 

@@ -171,7 +171,7 @@ def test_the_view_stays_until_another_has_loaded(page: Page, url: str, tmp_path:
     expect(page).to_have_url(re.compile("model=SmolLM2-135M-Instruct"))
     page.goto(f"{url}/?model={damaged}&mask=4")
     page.get_by_role("button", name="Load another model or text").click()
-    choice.get_by_role("button", name="SmolLM2-135M-Instruct").click()
+    choice.get_by_role("button", name="SmolLM2-135M-Instruct", exact=True).click()
     expect(choice.get_by_label("Model", exact=True)).to_have_value("SmolLM2-135M-Instruct")
     choice.get_by_role("button", name="Load", exact=True).click()
     removed(page, "none")

@@ -6,6 +6,7 @@ Their two strategies: the deepest layers but the last, and the block over which 
 from __future__ import annotations
 
 import sys
+from math import log10
 
 import plotly.graph_objects as go
 
@@ -67,7 +68,9 @@ def _draw(rows: dict[str, list[tuple[float, float, float]]], whole: float) -> No
         style = mark(number)
         figure.add_scatter(x=shares, y=pruned, name=name, mode="lines+markers", opacity=0.5, **style)
         figure.add_scatter(x=shares, y=healed, name=f"{name}, healed", mode="lines+markers", **style)
-    figure.add_hline(whole, line_dash="dot", annotation_text="whole")
+    figure.add_hline(whole, line_dash="dot")
+    place = {"x": 0, "xref": "paper", "xanchor": "left", "y": log10(whole), "yanchor": "bottom"}  # of a log axis
+    figure.add_annotation(text="whole", showarrow=False, **place)
     figure.update_xaxes(title_text="Share of layers removed", tickformat=".0%")
     figure.update_yaxes(title_text="Held-out perplexity", type="log")
     lay_out(figure, 560).update_layout(template="plotly_white", width=1000)

@@ -11,13 +11,12 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, Page
-from transformers import LlamaConfig
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 from tests.support.browser import VIEWS, open_browser, serve  # noqa: E402
-from tests.support.tiny_models import FAMILIES, make_model, save  # noqa: E402
+from tests.support.tiny_models import save_deep  # noqa: E402
 
 PAGES = {
     "explore": "?mask=12-15&modify=refit",
@@ -49,8 +48,7 @@ def main() -> None:
                     query = {"mask": "12-15", **({"page" if name == "docs" else "view": view} if view else {})}
                     take(page, f"{url}/{name}?{urlencode(query)}", f"{form}-{name or 'explore'}-{view}")
     with tempfile.TemporaryDirectory() as folder, serve(OMP_NUM_THREADS="1") as url, open_browser() as browser:
-        config = {**FAMILIES["llama"]().to_dict(), "num_hidden_layers": 126, "initializer_range": 0.1}
-        model = save(make_model(LlamaConfig(**config)), Path(folder))
+        model = save_deep(126, Path(folder))
         query = urlencode({"model": model, "mask": "40-52,a70", "tokens": 240, "window": 24})
         page = open_page(browser, FORMS["light"])
         for name in ("", "analyse"):

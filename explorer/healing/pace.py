@@ -1,10 +1,11 @@
-"""How long a training takes, from a few steps that are taken and let go. Knows no torch."""
+"""How long a training takes, from a few steps that are taken and let go."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from explorer.deltas import ModifierSpec, Variant
+from explorer.healing.recipe import CHECKPOINTS
 from explorer.healing.watcher import TrainingRecord, Watcher, watching
 from explorer.masks import Mask
 from explorer.model import LoadedModel
@@ -15,8 +16,6 @@ from explorer.storage import Store
 from explorer.text import Corpus
 
 TIMED = 3  # steps
-#: Checkpoints of a training, see `recipe.read_recipe`.
-CHECKPOINTS = 10
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from explorer.errors import ModifyError
 from explorer.modifiers import Option, Setting
 
+#: Checkpoints of a training where `check` is auto.
+CHECKPOINTS = 10
+
 #: What each preset says, where the spec does not: Gromov et al., arXiv:2403.17887; Kim et al., arXiv:2402.02834.
 PRESETS: dict[str, dict[str, str]] = {
     "none": {},
@@ -87,7 +90,7 @@ def read_whole(options: Mapping[str, str], name: str) -> int:
 def read_recipe(options: Mapping[str, str]) -> Recipe:
     """Return how a training goes. Raises ModifyError: it is to stop where there is no checkpoint."""
     steps, until = read_whole(options, "steps"), read_whole(options, "until")
-    check = max(1, steps // 10) if options["check"] == "auto" else read_whole(options, "check")
+    check = max(1, steps // CHECKPOINTS) if options["check"] == "auto" else read_whole(options, "check")
     if until > steps or (until % check and until < steps):
         raise ModifyError("There is no checkpoint to stop at", f"step {until} of {steps}", f"Use a multiple of {check}")
     return Recipe(

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
-from transformers import LlamaConfig
 
 from tests.support.browser import serve, settle
 from tests.support.command_line import score_by_command_line
 from tests.support.instrument import TOKENS, Instrument, drag
-from tests.support.tiny_models import FAMILIES, REPOSITORY, WINDOW, make_model, save
+from tests.support.tiny_models import REPOSITORY, WINDOW, save_deep
 from ui.parts.number_format import describe_bytes
 
 
@@ -30,8 +29,7 @@ def url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 80 layers."""
-    config = {**FAMILIES["llama"]().to_dict(), "num_hidden_layers": 80, "initializer_range": 0.1}
-    return save(make_model(LlamaConfig(**config)), tmp_path_factory.mktemp("deep"))
+    return save_deep(80, tmp_path_factory.mktemp("deep"))
 
 
 def ask_command_line(model: Path, *masks: str) -> dict[str, Any]:

@@ -12,12 +12,11 @@ from pathlib import Path
 from statistics import median
 
 from playwright.sync_api import Browser, Page, expect
-from transformers import LlamaConfig
 
 from tests.performance.engine import Row
 from tests.support.browser import open_browser, open_page, serve
 from tests.support.instrument import Instrument, drag
-from tests.support.tiny_models import FAMILIES, make_model, save
+from tests.support.tiny_models import save_deep
 
 VALUE, TAG = ".instrument .value", ".instrument .tag"
 _WATCH = """box => {
@@ -119,8 +118,7 @@ def _reload(page: Page, url: str, mask: str) -> float:
 
 def _time_paints(browser: Browser, url: str, layers: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        config = {**FAMILIES["llama"]().to_dict(), "num_hidden_layers": layers, "initializer_range": 0.1}
-        model = save(make_model(LlamaConfig(**config)), Path(folder))
+        model = save_deep(layers, Path(folder))
         with open_page(browser) as page:
             shown = Instrument(page, url, model)
             shown.wait_for_plan()

@@ -16,7 +16,8 @@ from explorer.checkpoints.spec import ModelSpec
 from explorer.deltas.modifier_spec import ModifierSpec
 from explorer.deltas.variant import Variant
 from explorer.evaluation.perplexity import score
-from explorer.healing.pace import CHECKPOINTS as CHECKS, measure_pace
+from explorer.healing.pace import measure_pace
+from explorer.healing.recipe import CHECKPOINTS
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.modifiers.modify import modify
@@ -41,7 +42,7 @@ class Method:
 
     def spell(self, steps: int, until: int) -> str:
         """Its spec for a training of so many steps, as far as one of them."""
-        return f"{self.spec};steps={steps};check={steps // CHECKS};until={until}"
+        return f"{self.spec};steps={steps};check={steps // CHECKPOINTS};until={until}"
 
     def __str__(self) -> str:
         return " + ".join((*self.below, self.spec))
@@ -63,7 +64,7 @@ def _count_steps(loaded: LoadedModel, text: str, method: Method, below: float) -
     corpus = loaded.tokenize(text, HELD_OUT, WINDOW, calibration_tokens=OWN_TIMED if method.own else TRAINED)
     pace = measure_pace(loaded, corpus, MASK, ModifierSpec.parse(method.spec))
     setup = pace.setup * (OWN / OWN_TIMED if method.own else 1)
-    return replace(pace, setup=setup + below).count_steps(60 * max(MINUTES)) // CHECKS * CHECKS
+    return replace(pace, setup=setup + below).count_steps(60 * max(MINUTES)) // CHECKPOINTS * CHECKPOINTS
 
 
 def main() -> None:

@@ -164,3 +164,9 @@ class Tiny:
             self._loaded[key] = load_folder(self.folder(family), stream=stream)
             self._loaded[key].batch_shape.tokens = 4 * WINDOW
         return self._loaded[key]
+
+
+def save_deep(layers: int, folder: Path) -> Path:
+    """Write a Llama of so many tiny layers; return its folder."""
+    config = {**FAMILIES["llama"]().to_dict(), "num_hidden_layers": layers, "initializer_range": 0.1}
+    return save(make_model(LlamaConfig(**config)), folder)

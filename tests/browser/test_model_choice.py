@@ -38,6 +38,21 @@ def visit(page: Page, url: str, name: str, model: Path) -> None:
     expect(page.get_by_role("button", name=re.compile(f"{model.name}"))).to_be_visible()
 
 
+def test_what_is_being_typed_stays_while_the_page_behind_gets_on(page: Page, tmp_path: Path) -> None:
+    with serve(EXPLORER_CACHE=str(tmp_path)) as address:
+        page.goto(address)  # the packaged model, of which nothing is known yet
+        choice = open_choice(page)
+        field = choice.get_by_label("Text", exact=True)
+        field.fill("./being-typ")
+        page.wait_for_timeout(5000)
+        expect(field).to_have_value("./being-typ")
+        expect(field).to_be_focused()
+        choice.get_by_role("tab", name="Facts").click()
+        expect(choice.get_by_text("LlamaForCausalLM").first).to_be_attached()
+        choice.get_by_role("button", name="Close").click()
+        expect(page.locator(".st-key-frame").get_by_text("…", exact=True)).to_have_count(0)
+
+
 def test_a_model_at_hand_is_chosen_where_one_is(page: Page, url: str, house: Path) -> None:
     visit(page, url, "compare", house / "llama")
     settle(page)

@@ -1,6 +1,12 @@
 from .engine import get_engine as get_engine, get_owner as get_owner
 from .error_panel import draw_broken as draw_broken, draw_uncaught as draw_uncaught
-from .live_panels import forget_panels as forget_panels, panel as panel, rerun_panels as rerun_panels, watch as watch
+from .live_panels import (
+    forget_panels as forget_panels,
+    open_dialog as open_dialog,
+    panel as panel,
+    rerun_panels as rerun_panels,
+    watch as watch,
+)
 from .streamlit_internals import came_through_history as came_through_history
 from .waiting import (
     describe_progress as describe_progress,

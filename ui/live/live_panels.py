@@ -38,6 +38,7 @@ class Watchers:
         self._due: dict[str, set[str]] = defaultdict(set)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._ran: dict[str, float] = {}
+        self._dialogs: dict[str, frozenset[str]] = {}  # session -> names of the panels in its open dialog
         self._pages: dict[str, tuple[str, float]] = {}  # session -> its page, and when its browser surely shows it
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -69,6 +70,14 @@ class Watchers:
         If it hears at once of another page and of a panel's run, it takes the second for another page and clears all.
         """
         return time.monotonic() < self._pages.get(session, ("", 0))[1]
+
+    def open_dialog(self, session: str, names: Iterable[str]) -> None:
+        """Run nothing of a session by itself but these panels of its dialog, until its page is drawn anew.
+
+        While a page runs, the browser takes its dialog away, with what is being typed into it.
+        """
+        with self._lock:
+            self._dialogs[session] = frozenset(names)
 
     def watch(self, session: str, panel: str, job: Job, states_only: bool, slowly: bool = False) -> None:
         """Run the panel again when the job gets on, or only when its state changes, or at leisure."""
@@ -133,9 +142,12 @@ class Watchers:
         else:
             self._ran[session] = time.monotonic()
             with self._lock:
+                dialog = self._dialogs.get(session)
                 shown = set(self._shown.get(session, ()))
+                if dialog is not None:
+                    shown &= {panel for (who, name), panel in self._named.items() if who == session and name in dialog}
             panels = [panel for panel in self._due.pop(session, set()) if panel in shown]
-            if panels and self._is_new(session):
+            if panels and dialog is None and self._is_new(session):
                 found.run_page()
             else:
                 found.run_panels(panels)
@@ -148,6 +160,7 @@ class Watchers:
             self._drop(session)
 
     def _drop(self, session: str) -> None:
+        self._dialogs.pop(session, None)
         self._shown.pop(session, None)
         self._states.pop(session, None)
         self._slowly.pop(session, None)
@@ -198,6 +211,12 @@ def rerun_panels(*names: str) -> None:
     """Have other panels of this session run again, once the script that runs now is through."""
     if (context := get_script_run_ctx()) is not None:
         get_watchers().rerun_panels(context.session_id, names)
+
+
+def open_dialog(*names: str) -> None:
+    """Let nothing run by itself but these panels, which a dialog holds, until the page is drawn anew."""
+    if (context := get_script_run_ctx()) is not None:
+        get_watchers().open_dialog(context.session_id, names)
 
 
 def forget_panels(page: str) -> None:

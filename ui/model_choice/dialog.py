@@ -12,7 +12,7 @@ from explorer.errors import ExplorerError
 from explorer.execution import Job, View, ask_memory
 from explorer.masks import NONE
 from explorer.model import check_text, find_faults
-from ui.live import draw_progress, get_engine, get_owner, panel, watch
+from ui.live import draw_progress, get_engine, get_owner, open_dialog, panel, watch
 from ui.model_choice.at_hand import draw_models, remember_model
 from ui.model_choice.facts import draw_facts
 from ui.model_choice.hub_search import draw_hub
@@ -62,6 +62,7 @@ def draw_choice(facts_job: Job) -> None:
     if st.session_state.pop("reopen_choice", False):
         open_choice()
     if st.session_state.get("choosing"):
+        open_dialog("memory", "facts")
         st.dialog("Model and text", width="large", on_dismiss=_close)(lambda: _draw(facts_job))()
 
 
@@ -75,10 +76,14 @@ def _draw(facts_job: Job) -> None:
         with right:
             _draw_fields()
     with facts:
-        if facts_job.state == "done":
-            draw_facts(facts_job.result)
-        else:
-            st.caption("They are known when the model is loaded.")
+        panel("facts", lambda: _draw_facts(facts_job))
+
+
+def _draw_facts(facts_job: Job) -> None:
+    if watch(facts_job).state == "done":
+        draw_facts(facts_job.result)
+    else:
+        st.caption("They are known when the model is loaded.")
 
 
 def _choose(name: str) -> None:

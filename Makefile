@@ -56,6 +56,7 @@ findings: .venv/.installed-dev
 	$(BIN)/python -m tests.performance.findings
 	$(BIN)/python -m tests.performance.healed_curves
 	$(BIN)/python -m tests.performance.healing_methods
+	$(BIN)/python -m tests.performance.abilities
 
 screenshots: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare

@@ -14,7 +14,7 @@ from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.storage.store import Store
 from tests.performance.engine import CACHE, seconds
-from tests.support.browser import open_browser
+from tests.support.browser import write_picture
 
 Curve = list[tuple[int, float]]
 
@@ -35,12 +35,7 @@ def draw() -> None:
         figure.update_xaxes(title=name, rangemode="tozero", row=1, col=column)
         figure.update_yaxes(title="seconds" if column == 1 else None, rangemode="tozero", row=1, col=column)
         print(f"{name}: " + ", ".join(f"{count} {time:.2f} s" for count, time in curve))
-    figure.update_layout(template="plotly_white", showlegend=False, width=1000, height=320, margin={"t": 20, "b": 50})
-    with open_browser() as browser:
-        page = browser.new_page(viewport={"width": 1000, "height": 320})
-        page.set_content(figure.to_html(config={"staticPlot": True}))
-        page.locator(".main-svg").first.wait_for()
-        page.screenshot(path=FIGURE)
+    write_picture(figure.update_layout(showlegend=False, height=320, margin={"t": 20, "b": 50}), FIGURE)
 
 
 def _time(loaded: LoadedModel, masks: list[Mask], tokens: int, repeats: int = 3) -> float:

@@ -17,7 +17,7 @@ from explorer.plans.plan import PlanSpec
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.performance.engine import CACHE
-from tests.support.browser import open_browser
+from tests.support.browser import write_picture
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 SHARES = (0.1, 0.2, 0.3)
@@ -88,12 +88,7 @@ def _draw(loaded: LoadedModel, corpus: Corpus, curves: list[Curve], path: Path) 
     shares = Shares("layers", loaded.n_layers, lambda mask: cost_model.costs(mask, corpus.window))
     shown = [curve for curve in curves if curve.plan.spec.seed == 0]
     figure = draw_curves(shown, [_name(curve.plan.spec) for curve in shown], shares, most=300)
-    figure.update_layout(template="plotly_white", width=1000, height=560)
-    with open_browser() as browser:
-        page = browser.new_page(viewport={"width": 1000, "height": 560})
-        page.set_content(figure.to_html(config={"staticPlot": True}))
-        page.locator(".main-svg").first.wait_for()
-        page.screenshot(path=path)
+    write_picture(figure.update_layout(height=560), path)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.performance.engine import CACHE
 from tests.performance.findings import DOCS
-from tests.support.browser import open_browser
+from tests.support.browser import write_picture
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 STRATEGIES = {"simple": "deepest/layer", "similarity-informed": "similarity-block/layer"}
@@ -73,12 +73,7 @@ def _draw(rows: dict[str, list[tuple[float, float, float]]], whole: float) -> No
     figure.add_annotation(text="whole", showarrow=False, **place)
     figure.update_xaxes(title_text="Share of layers removed", tickformat=".0%")
     figure.update_yaxes(title_text="Held-out perplexity", type="log")
-    lay_out(figure, 560).update_layout(template="plotly_white", width=1000)
-    with open_browser() as browser:
-        page = browser.new_page(viewport={"width": 1000, "height": 560})
-        page.set_content(figure.to_html(config={"staticPlot": True}))
-        page.locator(".main-svg").first.wait_for()
-        page.screenshot(path=DOCS / "healing.png")
+    write_picture(lay_out(figure, 560), DOCS / "healing.png")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from plotly.graph_objects import Figure
 
 #: Milliseconds that a test waits for what it expects to see, far longer than it takes on a machine that is free.
 WAIT = 180_000
@@ -100,6 +101,17 @@ def open_page(browser: Browser, scheme: Literal["light", "dark"] = "light") -> I
     context.set_default_timeout(WAIT)
     yield context.new_page()
     context.close()
+
+
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG, on white, a thousand pixels wide unless it says otherwise."""
+    figure.update_layout(template="plotly_white", width=figure.layout.width or 1000)
+    size = {"width": int(figure.layout.width), "height": int(figure.layout.height)}
+    with open_browser() as browser:
+        page = browser.new_page(viewport=size)
+        page.set_content(figure.to_html(config={"staticPlot": True}))
+        page.locator(".main-svg").first.wait_for()
+        page.screenshot(path=path)
 
 
 def settle(page: Page) -> None:

@@ -11,6 +11,7 @@ from .healing import (
     Watched as Watched,
     ask_healing as ask_healing,
     ask_pace as ask_pace,
+    list_healings as list_healings,
 )
 from .job import Job as Job
 from .outlook import ask_memory as ask_memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from explorer.errors import ExportError
 from explorer.evaluation import LiveScoring, Sample, Score, TokenRate, generate, measure_decode_speed, score
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
+from explorer.execution.recent_work import RecentWork
 from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
 from explorer.execution.resident_model import Resident, stamp
 from explorer.execution.view import View
@@ -81,7 +81,7 @@ class Engine:
         quieten_libraries()
         self.cache, self.store, self.worker = cache, Store(cache), Worker(alive, changed, default_modes)
         self.resident = Resident(self.store, cache)
-        self._exports: OrderedDict[View, Job] = OrderedDict()
+        self.recent = RecentWork()
 
     def health(self) -> dict[str, Any]:
         """Tell whether jobs are worked on: ok, busy, queued, and beats_ago in seconds."""
@@ -192,22 +192,24 @@ class Engine:
 
         more = (format, str(out), overwrite, benchmark)
         job = self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, more, anew=True)
-        self._exports[_without_plan(view)] = job
-        while len(self._exports) > 64:
-            self._exports.popitem(last=False)
+        self.recent.note(("export", _without_plan(view)), "last", job)
         return job
 
     def find_export(self, owner: str, view: View) -> Job | None:
         """Find and hold a view's last export that runs, or ended lately: its browser may have been reloaded."""
-        job = self._exports.get(_without_plan(view))
-        if job is None or job.state == "cancelled" or job.cancelling or time.monotonic() - job.ended > LASTING:
-            return None
-        return self.worker.hold(owner, "export", job)
+        for _, job in self.recent.list(("export", _without_plan(view))):
+            if job.state != "cancelled" and not job.cancelling and time.monotonic() - job.ended <= LASTING:
+                return self.worker.hold(owner, "export", job)
+        return None
 
-    def runs(self, kind: str, view: View, more: Part = ()) -> bool:
-        """Tell whether such work is on its way, whoever asked for it: a page that was reloaded can show it again."""
+    def runs(self, kind: str, view: View, more: Part = (), or_done: bool = False) -> bool:
+        """Tell whether such work is on its way, whoever asked for it: a page that was reloaded can show it again.
+
+        Args:
+            or_done: or through, so that its result is there at once.
+        """
         job = self.worker.find(_make_key(kind, _without_plan(view), more))
-        return job is not None and job.active and not job.cancelling
+        return job is not None and (job.active or (or_done and job.state == "done")) and not job.cancelling
 
     def ask(
         self,

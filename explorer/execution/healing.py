@@ -16,6 +16,7 @@ from explorer.healing import Pace, TrainingRecord, Watcher, measure_pace, read_h
 from explorer.masks import NONE, Mask
 from explorer.model import LoadedModel
 from explorer.modifiers import modify
+from explorer.plans import PlanSpec
 from explorer.storage import Store
 from explorer.text import Corpus
 
@@ -180,7 +181,23 @@ def ask_healing(engine: Engine, owner: str, view: View, slot: str, watched: Watc
 
     title = f"Healing {view.mask} by {write_modifiers(view.modify)}"
     more = (*astuple(watched), stamp(watched.text))
-    return engine.ask(owner, "healing", view, title, IDLE, work, more, slot=slot, patience=LASTING)
+    job = engine.ask(owner, "healing", view, title, IDLE, work, more, slot=slot, patience=LASTING)
+    engine.recent.note(_find_ground(view), (replace(view, plan=PlanSpec()), watched), job)
+    return job
+
+
+def list_healings(engine: Engine, view: View) -> list[tuple[View, Watched]]:
+    """List what was asked to train the view's model after its mask on its text, whoever did, the last one at the end.
+
+    What has failed and what the worker has forgotten is left out: to ask for it would begin it anew.
+    """
+    begun = engine.recent.list(_find_ground(view))
+    return [asked for asked, job in begun if job.state != "failed" and engine.worker.find(job.key) is job]
+
+
+def _find_ground(view: View) -> tuple[str, View]:
+    """What a training stands on, whatever trains."""
+    return "healing", replace(view, modify=(), plan=PlanSpec())
 
 
 def _find_records(loaded: LoadedModel, corpus: Corpus, variant: Variant, store: Store) -> tuple[TrainingRecord, ...]:

@@ -28,8 +28,9 @@ def small(small: Path) -> Path:
     return small
 
 
-def visit(page: Page, url: str, small: Path) -> None:
-    named = {"model": str(small), "tokens": str(5 * WINDOW), "window": str(WINDOW), "mask": "2"}
+def visit(page: Page, url: str, small: Path, mask: str = "2") -> None:
+    """Open the page; what was started on a mask is there for every browser, so that each test has its own."""
+    named = {"model": str(small), "tokens": str(5 * WINDOW), "window": str(WINDOW), "mask": mask}
     page.goto(f"{url}/heal?{urlencode(named)}")
     expect(page.get_by_role("button", name="Heal this")).to_be_visible(timeout=WAIT)
 
@@ -48,10 +49,13 @@ def test_a_training_is_live_stopped_gone_on_with_and_kept(page: Page, url: str, 
     runs = page.locator(".st-key-heal")
     expect(runs.get_by_text("tokens a second")).to_be_visible(timeout=WAIT)
     expect(runs.locator(".js-plotly-plot").first).to_be_visible(timeout=WAIT)
+    page.reload()  # a browser that comes back finds it
     page.get_by_role("button", name=re.compile("^Stop$")).first.click()
     expect(page.get_by_role("button", name="Go on")).to_be_visible(timeout=WAIT)
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("button", name="Keep it")).to_be_visible(timeout=2 * WAIT)
+    expect(runs.get_by_text("won back in")).to_be_visible()
+    page.reload()
     expect(runs.get_by_text("won back in")).to_be_visible()
     expect(find_plot(page, "healing").locator(".y3title")).to_contain_text("other.txt")
     sides = page.get_by_label("Sample 1").get_by_role("heading", level=4)
@@ -61,7 +65,7 @@ def test_a_training_is_live_stopped_gone_on_with_and_kept(page: Page, url: str, 
 
 
 def test_it_says_how_many_steps_fit_and_takes_them(page: Page, url: str, small: Path) -> None:
-    visit(page, url, small)
+    visit(page, url, small, "1")
     page.get_by_role("button", name="How many steps fit?").click()
     expect(page.get_by_text(re.compile(r"A step takes .*: [\d,]+ fit"))).to_be_visible(timeout=WAIT)
     take = page.get_by_role("button", name=re.compile(r"Take [\d,]+ steps"))
@@ -80,7 +84,7 @@ def choose(page: Page, label: str, option: str) -> None:
 def test_options_show_where_they_mean_something_and_a_preset_shows_its_numbers(
     page: Page, url: str, small: Path
 ) -> None:
-    visit(page, url, small)
+    visit(page, url, small, "0")
     rate = page.get_by_role("textbox", name="Learning rate")
     expect(rate).to_have_value("1e-3")
     choose(page, "Preset", "gromov")

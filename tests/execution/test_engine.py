@@ -195,6 +195,15 @@ def test_an_export_is_found_again_by_who_comes_back(engine: Engine, view: View, 
     assert engine.find_export("bob", view) is second
 
 
+def test_work_is_told_apart_from_work_that_is_done(engine: Engine, view: View) -> None:
+    assert not engine.runs("interactions", view.source, ("layer",), or_done=True)
+    job = wait(ask_interactions(engine, "ann", view, "layer"))
+    assert job.state == "done"
+    assert not engine.runs("interactions", view.source, ("layer",))
+    assert engine.runs("interactions", view.source, ("layer",), or_done=True)
+    assert not engine.runs("interactions", view.source, ("site",), or_done=True)
+
+
 def test_long_work_has_patience_and_what_is_soon_done_has_little(engine: Engine, view: View) -> None:
     long = [engine.redundancy("ann", view), engine.plan("ann", view), ask_interactions(engine, "ann", view, "layer")]
     brief = [engine.score("ann", view), engine.sample("ann", "s", view, "x", 1, False), engine.summary("ann", view)]

@@ -16,7 +16,7 @@ from explorer.evaluation.generation import generate
 from explorer.evaluation.perplexity import score
 from explorer.execution import healing
 from explorer.execution.engine import Engine
-from explorer.execution.healing import Healing, Watched, ask_healing, ask_pace
+from explorer.execution.healing import Healing, Watched, ask_healing, ask_pace, list_healings
 from explorer.execution.job import Job
 from explorer.execution.view import View
 from explorer.healing.pace import Pace
@@ -24,6 +24,7 @@ from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
 from explorer.modifiers.modify import modify
 from explorer.paths import TRAINING
+from explorer.plans.plan import PlanSpec
 from explorer.storage.store import Store
 from tests.support.tiny_models import WINDOW, Tiny
 
@@ -168,3 +169,31 @@ def test_steps_fit_between_setup_and_checkpoints() -> None:
     assert Pace(10, 2, 1).count_steps(60) == 20
     assert Pace(10, 2, 1, parts=2).count_steps(60) == 7
     assert Pace(10, 2, 1).count_steps(15) == 0
+
+
+def test_a_browser_that_comes_back_finds_what_was_asked_for_on_the_same_mask(engine: Engine, view: View) -> None:
+    assert list_healings(engine, view) == []
+    watched = Watched("", ("Once",), 4)
+    shorter = replace(view, modify=(ModifierSpec.parse("lora;check=10;steps=20"),))
+    jobs = [ask_healing(engine, "ann", view, "healing 0", watched), ask_healing(engine, "ann", shorter, "healing 1")]
+    elsewhere = replace(view, modify=(), plan=PlanSpec("magnitude"))  # where nothing was chosen yet
+    assert list_healings(engine, elsewhere) == [(view, watched), (shorter, Watched())]
+    engine.worker.cancel_for("ann", jobs[0])
+    _result(jobs[1])
+    assert list_healings(engine, elsewhere) == [(view, watched), (shorter, Watched())]
+    assert ask_healing(engine, "bob", shorter, "healing 0") is jobs[1]
+    for other in ({"mask": NONE}, {"calibration": "c4"}, {"text": "c4"}):
+        assert list_healings(engine, replace(view, **other)) == []
+
+
+def test_what_failed_or_was_forgotten_is_not_begun_anew(engine: Engine, view: View, tmp_path: Path) -> None:
+    broken = replace(view, model=str(tmp_path / "none"))
+    job = ask_healing(engine, "ann", broken, "healing")
+    while job.active:
+        time.sleep(0.005)
+    assert job.state == "failed"
+    assert list_healings(engine, broken) == []
+    job = ask_healing(engine, "ann", view, "healing")
+    _result(job)
+    del engine.worker._jobs[job.key]
+    assert list_healings(engine, view) == []

@@ -27,7 +27,7 @@ def draw_interactions(view: View, n_layers: int) -> None:
     )
     wanted: set[str] = st.session_state.setdefault("pairs", set())
     this = f"{view.source} {unit}"
-    if this not in wanted and get_engine().runs("interactions", view.source, (unit,)):
+    if this not in wanted and get_engine().runs("interactions", view.source, (unit,), or_done=True):
         wanted.add(this)
     if this not in wanted:
         count = n_layers if unit == "layer" else 2 * n_layers

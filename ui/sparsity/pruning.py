@@ -21,7 +21,8 @@ def draw_pruning(asked: View | None, n_layers: int) -> None:
     if st.button("Prune inside the blocks", type="primary", disabled=asked is None):
         get_engine().worker.forget_failed()
         st.session_state.sparsity_begun = asked
-    if asked is None or not (st.session_state.get("sparsity_begun") == asked or get_engine().runs("pruning", asked)):
+    begun = st.session_state.get("sparsity_begun") == asked
+    if asked is None or not (begun or get_engine().runs("pruning", asked, or_done=True)):
         st.caption(
             "Block after block gets its zeros, each judged on what the pruned ones before it give. "
             + define("sparsity", "calibration", "window")

@@ -214,4 +214,12 @@ def test_plan_files_stand_beside_what_they_were_made_of(page: Page, url: str, mo
     expect(page.get_by_text(re.compile(r"bad\.json: Not a plan"))).to_be_visible()
     for number in (1, 2, 3):
         expect(page.get_by_role("button", name=f"Block influence {number}", exact=True)).to_be_visible()
+    page.get_by_role("link", name="Explore", exact=True).first.click()
+    expect(page.locator(".instrument .tag")).to_have_text("measured")
+    page.get_by_role("link", name="Plans", exact=True).first.click()
+    expect(page.get_by_role("button", name="Block influence 3", exact=True)).to_be_visible()
+    page.get_by_text("Plan files", exact=True).first.click()
+    page.get_by_role("button", name="one.json").click()
+    expect(page.get_by_role("button", name="Block influence 3", exact=True)).to_have_count(0)
+    expect(page.get_by_role("button", name="two.json")).to_be_visible()
     assert page.locator("[data-testid=stException]").count() == 0

@@ -13,4 +13,4 @@ from .number_format import (
 )
 from .plots import Table as Table, draw_plot as draw_plot, write_csv as write_csv
 from .skeleton import draw_skeleton as draw_skeleton
-from .uploads import TEXT_KINDS as TEXT_KINDS, keep_upload as keep_upload, upload as upload
+from .uploads import TEXT_KINDS as TEXT_KINDS, Uploaded as Uploaded, keep_upload as keep_upload, upload as upload

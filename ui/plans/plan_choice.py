@@ -11,7 +11,7 @@ from explorer.errors import ExplorerError, PlanError
 from explorer.measures import CRITERIA
 from explorer.plans import METHODS, SEEDS, UNITS, Plan, PlanSpec
 from ui.live import get_engine
-from ui.parts import define, escape_markdown, kept, upload
+from ui.parts import Uploaded, define, escape_markdown, kept, upload
 from ui.view import get_view, linked, one_of, some_of
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
@@ -76,16 +76,37 @@ def _choose_at_first(unit: str, offered: Sequence[str]) -> list[str]:
 
 
 def read_plans(n_layers: int) -> list[Plan]:
-    """Let the user add plan files; return those that fit, and say what is wrong with the others."""
-    plans = []
-    for file in upload("Plan files beside them", "json", "plan files", megabytes=8):
-        try:
-            plan = Plan.read(json.loads(file.getvalue()))
-            if plan.n_layers != n_layers:
-                raise PlanError("The plan is for another model", f"{plan.n_layers} layers", f"This one has {n_layers}")
-            plans.append(plan)
-        except ExplorerError as error:
-            st.error(escape_markdown(f"{file.name}: {error}"))
-        except (ValueError, RecursionError):
-            st.error(escape_markdown(f"{file.name} is not a file of JSON."))
-    return plans
+    """Let the user add plan files; return those that fit, and say what is wrong with the others.
+
+    What was read stays with the session, whatever page is shown meanwhile, until it is taken out.
+    """
+    state = st.session_state
+    taken: dict[str, Plan] = state.setdefault("plans of files", {})
+    turn: int = state.setdefault("plan files turn", 0)
+    if files := upload("Plan files beside them", "json", f"plan files {turn}", megabytes=8):
+        state["plan files refused"] = [said for file in files if (said := _take(file, taken, n_layers))]
+        state["plan files turn"] = turn + 1  # an empty field takes the place of the one that has been read
+        st.rerun()
+    for said in state.get("plan files refused", ()):
+        st.error(escape_markdown(said))
+    fitting = {name: plan for name, plan in taken.items() if plan.n_layers == n_layers}
+    for name in fitting:
+        st.button(
+            escape_markdown(name), key=f"take out {name}", icon=":material/close:", type="tertiary",
+            help="Take this plan out", on_click=taken.__delitem__, args=(name,),
+        )  # fmt: skip
+    return list(fitting.values())
+
+
+def _take(file: Uploaded, taken: dict[str, Plan], n_layers: int) -> str:
+    """Read a plan file; return what is wrong with it, if anything."""
+    try:
+        plan = Plan.read(json.loads(file.getvalue()))
+        if plan.n_layers != n_layers:
+            raise PlanError("The plan is for another model", f"{plan.n_layers} layers", f"This one has {n_layers}")
+    except ExplorerError as error:
+        return f"{file.name}: {error}"
+    except (ValueError, RecursionError):
+        return f"{file.name} is not a file of JSON."
+    taken[file.name] = plan
+    return ""

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 
 import plotly.graph_objects as go
 
+from explorer.charts.front import draw_front
 from explorer.charts.style import COLOURS, WHISKERS, lay_out
 from explorer.deltas import write_modifiers
 from explorer.model import Costs
-from explorer.plans import Point, find_front
+from explorer.plans import Point
 
 #: What was tried can be drawn against.
 COSTS: dict[str, tuple[str, Callable[[Costs], float]]] = {
@@ -36,11 +37,7 @@ def draw_history(points: Sequence[Point], names: Sequence[str], starred: Collect
     sizes = [cost(point.costs) for point in points if point.costs is not None]
     values = [point.perplexity for point in points if point.perplexity is not None]
     figure = go.Figure()
-    front = find_front(sizes, values)
-    figure.add_scatter(
-        x=[sizes[place] for place in front], y=[values[place] for place in front], mode="lines", name="front",
-        hoverinfo="skip", line={"color": "gray", "width": 1, "shape": "hv"},
-    )  # fmt: skip
+    draw_front(figure, sizes, values, names)
     for number, (name, symbol, size) in enumerate((("measured", "circle", 8), ("starred", "star", 13))):
         places = [place for place in range(len(points)) if (place in starred) == bool(number)]
         if places:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 
+from explorer.charts.front import draw_front
 from explorer.charts.ranges import fit_log_axis
 from explorer.charts.style import lay_out, mark
 from explorer.deltas import write_modifiers
-from explorer.plans import Point, find_front
+from explorer.plans import Point
 from explorer.sparsity import METHODS
 
 #: What points can be drawn against.
@@ -44,11 +45,9 @@ def draw_points(points: Sequence[Point], of: str) -> go.Figure:
                 hovertemplate="%{text}<br>" + _describe(kind) + "%{x:.4s}<extra></extra>",
                 marker={**mark(number)["marker"], "size": 9},
             )  # fmt: skip
-    front = [known[place] for place in find_front([size(each) for each, _ in known], [value for _, value in known])]
-    figure.add_scatter(
-        x=[size(point) for point, _ in front], y=[value for _, value in front], mode="lines", name="front",
-        hoverinfo="skip", line={"color": "gray", "width": 1, "shape": "hv"},
-    )  # fmt: skip
+    draw_front(
+        figure, [size(each) for each, _ in known], [value for _, value in known], [str(each) for each, _ in known]
+    )
     figure.update_xaxes(title_text=title, exponentformat="SI", rangemode="tozero")
     figure.update_yaxes(title_text="Held-out perplexity", **fit_log_axis([best, *(value for _, value in known)]))
     return lay_out(figure, 460)

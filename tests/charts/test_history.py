@@ -40,6 +40,15 @@ def test_the_front_is_what_none_beats_in_both(points: list[Point], of: str) -> N
     assert figure.layout.xaxis.title.text == COSTS[of][0]
 
 
+def test_the_ends_of_the_front_are_named(points: list[Point]) -> None:
+    figure = draw_history(points, [f"<{'long ' * 9}{place}>" for place in range(len(points))], {4}, "bytes")
+    (front,) = [trace for trace in figure.data if trace.name == "front"]
+    ends = [(note.x, 10**note.y) for note in figure.layout.annotations]
+    assert ends == [pytest.approx((front.x[place], front.y[place])) for place in (0, -1)]
+    for note in figure.layout.annotations:
+        assert note.text == f"&lt;{('long ' * 9)[:26]}…"
+
+
 def test_every_dot_has_its_interval_and_carries_its_variant(points: list[Point]) -> None:
     figure = draw_history(points, [f"<{place}>" for place in range(len(points))], {4}, "parameters")
     traces = {trace.name: trace for trace in figure.data}

@@ -23,6 +23,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 def test_the_python_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     cache = Path(os.environ.get("EXPLORER_CACHE", REPOSITORY / "cache")).resolve()
+    (cache / "models").mkdir(parents=True, exist_ok=True)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "models").symlink_to(cache / "models")
     done = subprocess.run(

@@ -99,8 +99,10 @@ def export(
     if (draft := made.evidence.draft) is not None:
         words += f"\nAs a draft: expected acceptance {draft.acceptance:.1%}, {draft.drafted} tokens at once"
         words += "" if draft.speed_up is None else f", predicted speed-up {draft.speed_up:.2f}"
-        measured = draft.assisted and draft.assisted.speed_up
-        words += "" if measured is None else f", measured {measured:.2f}"
+        if (measured := draft.measured) is None:
+            words += f"; assisted generation was not measured: {draft.assisted}"
+        else:
+            words += "" if measured.speed_up is None else f", measured {measured.speed_up:.2f}"
     return answer, f"{words}\nUploaded to {answer['hub']}" if destination else words
 
 

@@ -36,17 +36,22 @@ class Drafting:
         acceptance: expected share of drafted tokens that the original takes when it samples, on the held-out windows.
         drafted: tokens at once with which it helps most.
         speed_up: how many times faster the original then writes, by acceptance and measured speeds; None without those.
-        assisted: what transformers' assisted generation measured; None where it does not take the model, or the file.
+        assisted: what transformers' assisted generation measured, or in words why it did not.
     """
 
     acceptance: float
     drafted: int
     speed_up: float | None
-    assisted: AssistedSpeed | None
+    assisted: AssistedSpeed | str
+
+    @property
+    def measured(self) -> AssistedSpeed | None:
+        """What was measured, if anything."""
+        return None if isinstance(self.assisted, str) else self.assisted
 
     def describe(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
-        measured = self.assisted
+        measured = self.measured
         return {
             "acceptance": self.acceptance,
             "drafted": self.drafted,
@@ -117,11 +122,11 @@ def measure_draft(
     before, after = find_likelihoods(loaded, items, [NONE, variant], store, progress)
     acceptance = find_acceptance(before, after) or 0.0
     drafted, speed_up = find_best_draft(acceptance, 0.5 if cost is None else cost)
-    assisted = None
+    assisted: AssistedSpeed | str = "transformers does not read the file"
     if planned.reload is not None and planned.format.written_in != "gguf":
         prompts = [window[:_PROMPT] for window in windows]
         try:
             assisted = measure_assisted(loaded, planned.reload(loaded, folder), prompts, drafted, progress)
-        except UnsupportedModel:
-            assisted = None
+        except UnsupportedModel as error:
+            assisted = f"{error.what}: {error.found}"
     return Drafting(acceptance, drafted, None if cost is None else speed_up, assisted)

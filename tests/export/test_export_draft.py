@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from explorer.errors import ExportError
+from explorer.errors import ExportError, UnsupportedModel
 from explorer.evaluation import assisted, decode_speed
-from explorer.export import Exported, export, plan_export
+from explorer.export import Exported, draft, export, plan_export
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel
 from explorer.storage.store import Store
@@ -57,7 +57,7 @@ def test_the_best_number_of_tokens_is_that_of_the_best_speed_up(drafts: Exported
 
 
 def test_text_with_its_help_is_the_originals_own(drafts: Exported, llama: LoadedModel) -> None:
-    measured = drafts.evidence.draft and drafts.evidence.draft.assisted
+    measured = drafts.evidence.draft and drafts.evidence.draft.measured
     assert measured is not None
     assert measured.same == measured.tokens == assisted.TOKENS * (measured.tokens // assisted.TOKENS)
     assert measured.per_pass >= 1
@@ -114,5 +114,21 @@ def test_llama_cpp_gets_a_gguf_file(llama: LoadedModel, llama_corpus: Corpus, st
     made = export(llama, Mask.parse("1"), tmp_path / "out", llama_corpus, store, format="draft-gguf")
     assert (made.out / "model.gguf").is_file()
     assert made.evidence.draft is not None
-    assert made.evidence.draft.assisted is None
-    assert "llama-server -m " in (made.out / "README.md").read_text()
+    assert made.evidence.draft.measured is None
+    card = (made.out / "README.md").read_text()
+    assert "assisted generation was not measured: transformers does not read the file." in card
+    assert "llama-server -m " in card
+
+
+def test_what_assisted_generation_refuses_is_said(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UnsupportedModel("It cannot draft", "its cache is not cut", "Use another format")
+
+    monkeypatch.setattr(draft, "measure_assisted", refuse)
+    made = export(llama, Mask.parse("1"), tmp_path / "out", llama_corpus, store, format="draft")
+    assert made.evidence.draft is not None
+    assert made.evidence.draft.describe()["assisted"] is None
+    said = "assisted generation was not measured: It cannot draft: its cache is not cut."
+    assert said in (made.out / "README.md").read_text()

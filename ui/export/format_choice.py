@@ -102,9 +102,11 @@ def _draw_draft(draft: Drafting) -> None:
     left, middle, right = st.columns(3)
     left.metric("Expected acceptance", f"{draft.acceptance:.0%}")
     middle.metric("Speed-up, predicted", _describe_times(draft.speed_up))
-    right.metric("Speed-up, measured", _describe_times(None if draft.assisted is None else draft.assisted.speed_up))
+    right.metric("Speed-up, measured", _describe_times(None if draft.measured is None else draft.measured.speed_up))
     words = f"With {draft.drafted} tokens drafted at once. " + define("expected acceptance")
-    if (measured := draft.assisted) is not None:
+    if (measured := draft.measured) is None:
+        words += f" Assisted generation was not measured: {draft.assisted}."
+    else:
         words += f" Of {measured.tokens} tokens written with its help {measured.same} are the original's own."
     st.caption(escape_markdown(words))
 

@@ -158,8 +158,8 @@ def _describe_draft(draft: Drafting | None) -> list[str]:
         f"windows, when the original samples; {draft.drafted} at once is best"
     )
     words += "." if draft.speed_up is None else f", predicted to write {draft.speed_up:.2f} times as fast."
-    if (measured := draft.assisted) is None:
-        return [f"{words} transformers' assisted generation was not measured."]
+    if (measured := draft.measured) is None:
+        return [f"{words} transformers' assisted generation was not measured: {draft.assisted}."]
     same = "the same as" if measured.same == measured.tokens else f"for {measured.same} tokens the same as"
     fast = "" if measured.speed_up is None else f"{measured.speed_up:.2f} times as fast as the original alone, "
     return [

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from explorer import __version__
+from explorer.deltas import write_modifiers
 from explorer.execution import View
 
 
@@ -28,6 +29,7 @@ def _list_sources(view: View) -> list[str]:
     kept += [f"quantized to {view.quantize}"] if view.quantize != "none" else []
     kept += [f"calibrated on {view.calibration}"] if view.calibration else []
     kept += [f"without {view.mask}"] if view.mask else []
+    kept += [f"recovered by {write_modifiers(view.modify)}"] if view.recovers else []
     return kept
 
 

@@ -189,10 +189,11 @@ def ask_healing(engine: Engine, owner: str, view: View, slot: str, watched: Watc
 def list_healings(engine: Engine, view: View) -> list[tuple[View, Watched]]:
     """List what was asked to train the view's model after its mask on its text, whoever did, the last one at the end.
 
-    What has failed and what the worker has forgotten is left out: to ask for it would begin it anew.
+    What has failed or was stopped, and what the worker has forgotten, is left out: to ask for it would begin it anew.
     """
     begun = engine.recent.list(_find_ground(view))
-    return [asked for asked, job in begun if job.state != "failed" and engine.worker.find(job.key) is job]
+    kept = [(asked, job) for asked, job in begun if engine.worker.find(job.key) is job and not job.cancelling]
+    return [asked for asked, job in kept if job.active or job.state == "done"]
 
 
 def _find_ground(view: View) -> tuple[str, View]:

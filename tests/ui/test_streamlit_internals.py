@@ -98,17 +98,20 @@ def test_a_click_for_a_run_that_did_not_begin_is_told_to_the_run_in_its_place(wa
 
 
 def test_what_is_asked_of_a_page_that_was_left_is_ignored() -> None:
-    session = SimpleNamespace(_client_state=ClientState(page_script_hash="export"))
+    main = SimpleNamespace(main_script_hash="app")
+    session = SimpleNamespace(_client_state=ClientState(page_script_hash="app"), _pages_manager=main)
     taken: list[tuple[str, str]] = []
 
     def take(session: Any, asked: ClientState | None) -> None:
         taken.append((asked.page_script_hash, asked.fragment_id) if asked else ("", ""))
 
     request = streamlit_internals.stay_on_page(take)
-    for page, fragment in [("export", "a"), ("prune", ""), ("export", "a"), ("prune", "b"), ("", "")]:
+    request(session, ClientState(page_script_hash="export", fragment_id="first"))  # type: ignore[arg-type]
+    for page, fragment in [("export", ""), ("export", "a"), ("prune", ""), ("export", "a"), ("prune", "b"), ("", "")]:
         request(session, ClientState(page_script_hash=page, fragment_id=fragment))  # type: ignore[arg-type]
     request(session, None)  # type: ignore[arg-type]
-    assert taken == [("export", "a"), ("prune", ""), ("prune", "b"), ("", ""), ("", "")]
+    asked = [("export", "first"), ("export", ""), ("export", "a"), ("prune", ""), ("prune", "b"), ("", ""), ("", "")]
+    assert taken == asked
 
 
 def test_the_corrections_are_made_once() -> None:

@@ -168,14 +168,16 @@ def _copy(asked: ClientState) -> ClientState:
 def stay_on_page(request: Callable[[AppSession, Any], None]) -> Callable[[AppSession, Any], None]:
     """Ignore what a browser still asks for on a page after it has asked for another one.
 
-    Until it hears from the new page it names the old one, and Streamlit would lead the session back there.
+    Until it hears from the new page it names the old one, and Streamlit would lead the session back there. A page that
+    was opened by its address goes by the name of the main script until its first run is through.
     """
 
     def request_rerun(session: AppSession, asked: ClientState | None) -> None:
         page = asked.page_script_hash if asked else ""
         if asked and page and not asked.fragment_id:
             session._client_state.page_script_hash = page
-        elif asked and page and page != session._client_state.page_script_hash:
+        here = (page, session._pages_manager.main_script_hash)
+        if asked and page and session._client_state.page_script_hash not in here:
             return
         request(session, asked)
 

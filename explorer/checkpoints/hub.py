@@ -16,7 +16,7 @@ from explorer.progress import Progress
 #: What a model may be given as.
 FORMS = "Give a hub id, a folder with config.json and .safetensors files, or a .gguf file"
 _PATIENCE = 5.0  # seconds
-_LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
+_LOG_IN = "Log in with 'hf auth login', or set HF_TOKEN"
 
 
 def can_ask_hub() -> bool:

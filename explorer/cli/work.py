@@ -144,7 +144,7 @@ class Work:
             if is_file(given) or given.endswith(".safetensors"):
                 delta = read_delta(Path(given))
                 if delta.origin.base != self.loaded.digest:
-                    raise ModifyError("The delta is of another model", given, "Make it again with `modify --out`")
+                    raise ModifyError("The delta is of another model", given, "Make it again with 'modify --out'")
                 variant = Variant(mask, (*variant.deltas, delta))
             else:
                 specs = read_modifiers(given)
@@ -157,7 +157,7 @@ class Work:
         """Return a plan. Raises PlanError if it is for a model of another number of layers."""
         if found.n_layers != self.loaded.n_layers:
             layers = f"{found.n_layers} layers; this one has {self.loaded.n_layers}"
-            raise PlanError("The plan is for another model", layers, "Make one for this model with `plan`")
+            raise PlanError("The plan is for another model", layers, "Make one for this model with 'plan'")
         return found
 
     @cached_property

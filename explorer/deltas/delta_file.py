@@ -16,7 +16,7 @@ from explorer.errors import ExplorerError, ModifyError, first_line
 from explorer.masks import Mask
 
 FORMAT = 1
-_REMEDY = "Make it again with `modify --out`"
+_REMEDY = "Make it again with 'modify --out'"
 
 
 def write_delta(path: Path, delta: Delta) -> None:

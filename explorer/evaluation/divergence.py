@@ -18,8 +18,10 @@ from torch.nn import functional as F
 
 from explorer.deltas import Variant
 from explorer.evaluation.breadth_first import Branch, run_breadth_first
+from explorer.evaluation.hidden_state_cache import HiddenStateCache
+from explorer.evaluation.last_token_turn import find_turn, make_turn_context
 from explorer.evaluation.nll import slice_positions
-from explorer.evaluation.prefix_tree import run_prefix_tree
+from explorer.evaluation.prefix_tree import BatchStates, run_prefix_tree
 from explorer.masks import NONE, Mask
 from explorer.model import BatchedWindows, Hidden, Ids, LoadedModel, ModelWrappers
 from explorer.numerics import Interval, t_interval
@@ -31,8 +33,8 @@ from explorer.text import Corpus, Split
 _WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}
 
 _Ended = tuple[list[Mask | Variant], Hidden]  # variants, and their last layer's output
-#: Windows, a variant, and (nll, KL, logit L2, top-1 matches) of each window.
-_Compared = tuple[slice, Mask | Variant, Float64[np.ndarray, "batch 4"]]
+#: Windows, a variant, and (nll, KL, logit L2, top-1 matches, turn of the last token) of each window.
+_Compared = tuple[slice, Mask | Variant, Float64[np.ndarray, "batch 5"]]
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,15 @@ def measure_divergence(
     progress: Progress = unreported,
     rows: slice = slice(None),
     baseline: Mask | Variant = NONE,
+    state_cache: HiddenStateCache | None = None,
 ) -> list[Divergence]:
     """Compare variants with the unpruned model on one split, in the order given. What is stored is not computed again.
 
-    With a baseline they are compared with that variant.
+    With a baseline they are compared with that variant. Its states are kept in the cache, if there is one, for the next
+    call on the same windows.
 
-    The nats of the same variants are stored along the way, for `score`.
+    The nats of the same variants are stored along the way, for `score`, and how far the state of each window's last
+    token turns from the unpruned model's, for searches by it.
 
     KL divergence from the unpruned model, top-1 agreement, and the logit distance of Siddiqui et al.
     (arXiv:2407.16286): the mean over tokens of the L2 norm of the difference of pre-softmax logits.
@@ -109,6 +114,7 @@ def measure_divergence(
 
     def work(size: int) -> list[Divergence]:
         context = loaded.numerics_key(size)
+        of_turns = make_turn_context(context)
         keys = {variant: f"{variant.key} from {baseline.key}" if baseline else variant.key for variant in asked}
         known = {variant: store.divergences(context, windows.digests, key) for variant, key in keys.items()}
         total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
@@ -118,19 +124,20 @@ def measure_divergence(
 
         cut = BatchedWindows(loaded.wrappers, windows.ids, size, store.folder)
         if loaded.wrappers.stream is None:
-            compared = _compare(cut, baseline, lambda part: missing(windows.digests[part]))
+            compared = _compare(cut, baseline, lambda part: missing(windows.digests[part]), state_cache)
         else:
             compared = _compare_by_layers(cut, baseline, missing(windows.digests), progress)
         for part, variant, batch in compared:
             digests = windows.digests[part]
             found = batch[: len(digests)]
-            values = dict(zip(digests, map(tuple, found[:, 1:].tolist()), strict=True))
+            values = dict(zip(digests, map(tuple, found[:, 1:4].tolist()), strict=True))
             if variant in keys:
                 store.add_divergences(context, [(digest, keys[variant], *each) for digest, each in values.items()])
-            scored = store.nll(context, digests, variant.key)
-            nll = dict(zip(digests, found[:, 0].tolist(), strict=True))
-            sound = {digest: n for digest, n in nll.items() if digest not in scored and math.isfinite(n)}
-            store.add_nll(context, [(digest, variant.key, n) for digest, n in sound.items()])
+            for of, column in ((context, 0), (of_turns, 4)) if not baseline else ((context, 0),):
+                stored = store.nll(of, digests, variant.key)
+                new = dict(zip(digests, found[:, column].tolist(), strict=True))
+                sound = [(d, variant.key, n) for d, n in new.items() if d not in stored and math.isfinite(n)]
+                store.add_nll(of, sound)
             if variant not in known:  # the baseline, which came along
                 continue
             known[variant].update(values)
@@ -150,13 +157,17 @@ def _assemble(
 
 @torch.inference_mode()
 def _compare(
-    windows: BatchedWindows, baseline: Mask | Variant, missing: Callable[[slice], list[Mask | Variant]]
+    windows: BatchedWindows,
+    baseline: Mask | Variant,
+    missing: Callable[[slice], list[Mask | Variant]],
+    state_cache: HiddenStateCache | None,
 ) -> Iterator[_Compared]:
     """Compare what is missing, batch by batch, and the baseline with itself."""
     for rows, ids in windows.batches():
         if variants := missing(rows):
             layer_inputs = windows.wrappers.layer_inputs(ids)
-            (ended,) = run_prefix_tree(windows.wrappers, layer_inputs, [baseline], None)
+            kept = BatchStates(state_cache, ids) if state_cache else None
+            (ended,) = run_prefix_tree(windows.wrappers, layer_inputs, [baseline], kept)
             others = [each for each in variants if each != baseline]
             found = chain([ended], run_prefix_tree(windows.wrappers, layer_inputs, others, None))
             yield from _compare_batch(windows.wrappers, ended, found, rows, ids)
@@ -192,22 +203,28 @@ def _compare_batch(
 
 def _read(
     wrappers: ModelWrappers, baseline: _Ended, waiting: Sequence[_Ended], ids: Ids
-) -> Iterator[tuple[Mask | Variant, Float64[np.ndarray, "batch 4"]]]:
+) -> Iterator[tuple[Mask | Variant, Float64[np.ndarray, "batch 5"]]]:
     """Compare last hidden states with the baseline's, block by block of positions."""
-    first, *others = [wrappers.finish(hidden)[:, :-1] for _, hidden in (baseline, *waiting)]
+    finished = [wrappers.finish(hidden) for _, hidden in (baseline, *waiting)]
+    first, *others = [each[:, :-1] for each in finished]
+    before, *after = [each[:, -1].double().cpu() for each in finished]
     targets = ids[:, 1:].to(first.device)
     found = torch.zeros((len(waiting), 4, *targets.shape), dtype=torch.float64)
     for block in slice_positions(wrappers, targets.shape, first.device.type):
         logits = wrappers.logits(first[block].flatten(0, 1), baseline[0][0]).float()
-        logs, shape = logits.log_softmax(-1), targets[block].shape
+        logs, shape, likeliest = logits.log_softmax(-1), targets[block].shape, logits.argmax(-1)
+        probabilities = logs.exp()
         for values, other, (group, _) in zip(found, others, waiting, strict=True):
             moved = wrappers.logits(other[block].flatten(0, 1), group[0]).float()
-            nll = F.cross_entropy(moved, targets[block].flatten().to(moved.device), reduction="none")
-            kl = F.kl_div(moved.log_softmax(-1), logs, reduction="none", log_target=True).sum(-1)
-            same = moved.argmax(-1) == logits.argmax(-1)
-            of_tokens = torch.stack([x.double() for x in (nll, kl, (moved - logits).norm(dim=-1), same)])
+            moved_logs, same = moved.log_softmax(-1), moved.argmax(-1) == likeliest
+            nll = F.nll_loss(moved_logs, targets[block].flatten().to(moved.device), reduction="none")
+            # in place: each new tensor of this size costs more than what is reckoned in it
+            kl = moved_logs.sub_(logs).mul_(probabilities).sum(-1).neg_()
+            distance = moved.sub_(logits).norm(dim=-1)
+            of_tokens = torch.stack([x.double() for x in (nll, kl, distance, same)])
             values[:, *block] = of_tokens.view(4, *shape).cpu()
-    for (group, _), values in zip(waiting, found, strict=True):
-        sums = torch.stack([each.sum(1) for each in values], dim=1).numpy()  # each as `score` sums it, to the last bit
+    for (group, _), values, last in zip(waiting, found, after, strict=True):
+        columns = [each.sum(1) for each in values]  # each as `score` sums it, to the last bit
+        sums = torch.stack([*columns, find_turn(before, last)], dim=1).numpy()
         sums[~np.isfinite(sums).all(axis=1)] = np.inf
         yield from ((variant, sums) for variant in group)

@@ -99,7 +99,7 @@ class Changes:
         if self.beside:
             raise ExportError(
                 "An adapter over quantized weights is not merged", self.beside[0],
-                "Use --format adapter, or --quantize none and --modify with the file of `modify --out`",
+                "Use --format adapter, or --quantize none and --modify with the file of 'modify --out'",
             )  # fmt: skip
 
     def refuse_untied(self, target: Format) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from explorer.benchmarks import TASK, is_item_criterion, make_calibration_items
 from explorer.deltas import Variant
 from explorer.errors import TaskError
-from explorer.evaluation import Divergence, measure_divergence, score
+from explorer.evaluation import Divergence, HiddenStateCache, measure_divergence, score
 from explorer.masks import NONE, Mask
 from explorer.measures.catalogue import CRITERIA
 from explorer.measures.criterion import Criterion, VariantLosses, WindowLosses
@@ -20,6 +20,7 @@ from explorer.storage import Store
 from explorer.text import Corpus
 
 _Losses = Float64[np.ndarray, "masks windows"]
+_STATE_BYTES = 2**26  # of the unpruned model's hidden states, kept from call to call
 _ITEMS = 8  # of a task or probe that stand for one calibration window
 
 
@@ -41,10 +42,10 @@ def make_loss_function(
     """
     if is_item_criterion(criterion):
         return _make_item_losses(loaded, corpus, store, criterion, progress, base)
-    function = CRITERIA[criterion].function
+    function, state_cache = CRITERIA[criterion].function, HiddenStateCache(_STATE_BYTES)
 
     def losses(masks: Sequence[Mask | Variant], rows: slice) -> _Losses:
-        return function(loaded, corpus, _turn_off(masks, base), store, progress, rows)
+        return function(loaded, corpus, _turn_off(masks, base), store, progress, rows, state_cache)
 
     return losses
 
@@ -90,7 +91,13 @@ def _make_item_losses(
 
 
 def _find_nll(
-    loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
+    loaded: LoadedModel,
+    corpus: Corpus,
+    masks: list[Mask | Variant],
+    store: Store,
+    progress: Progress,
+    rows: slice,
+    state_cache: HiddenStateCache,
 ) -> _Losses:
     scores = score(loaded, corpus, masks, store, "calibration", progress, rows=rows)
     return np.stack([found.nll for found in scores])
@@ -100,9 +107,15 @@ def _read_divergence(read: Callable[[Divergence], Float64[np.ndarray, " windows"
     """Return what gives one of the numbers of a divergence."""
 
     def losses(
-        loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
+        loaded: LoadedModel,
+        corpus: Corpus,
+        masks: list[Mask | Variant],
+        store: Store,
+        progress: Progress,
+        rows: slice,
+        state_cache: HiddenStateCache,
     ) -> _Losses:
-        found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows)
+        found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows, NONE, state_cache)
         return np.stack([read(each) for each in found])
 
     return losses

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from explorer.deltas import Variant
+from explorer.evaluation import HiddenStateCache
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.progress import Progress
@@ -31,8 +32,12 @@ class WindowLosses(Protocol):
         store: Store,
         progress: Progress,
         rows: slice,
+        state_cache: HiddenStateCache,
     ) -> Float64[np.ndarray, "masks windows"]:
-        """Return losses, infinite where the arithmetic overflowed. What is stored comes at once."""
+        """Return losses, infinite where the arithmetic overflowed. What is stored comes at once.
+
+        The cache is for what one call leaves to the next.
+        """
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,30 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from explorer.deltas import Variant
-from explorer.evaluation import run_breadth_first, run_prefix_tree
+from explorer.evaluation import (
+    BatchStates,
+    HiddenStateCache,
+    find_turn,
+    make_turn_context,
+    run_breadth_first,
+    run_prefix_tree,
+)
 from explorer.masks import NONE, Mask
 from explorer.measures.criterion import Criterion
 from explorer.model import BatchedWindows, Hidden, LoadedModel, ModelWrappers, slice_rows
 from explorer.progress import Progress
-from explorer.storage import Store, make_key
+from explorer.storage import Store
 from explorer.text import Corpus
 
 
 def measure_last_token_cosine(
-    loaded: LoadedModel, corpus: Corpus, masks: list[Mask | Variant], store: Store, progress: Progress, rows: slice
+    loaded: LoadedModel,
+    corpus: Corpus,
+    masks: list[Mask | Variant],
+    store: Store,
+    progress: Progress,
+    rows: slice,
+    state_cache: HiddenStateCache | None = None,
 ) -> Float64[np.ndarray, "masks windows"]:
     """1 - cos(y, y') of each mask on each of some calibration windows.
 
@@ -38,7 +51,7 @@ def measure_last_token_cosine(
     asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in masks))
 
     def work(size: int) -> Float64[np.ndarray, "masks windows"]:
-        context = make_key("last-token-cosine", context=loaded.numerics_key(size))  # beside the nats of other contexts
+        context = make_turn_context(loaded.numerics_key(size))
         known = {mask: store.nll(context, windows.digests, mask.key) for mask in asked}
         for part in slice_rows(len(windows), size if loaded.wrappers.stream is None else len(windows)):
             digests = windows.digests[part]
@@ -47,7 +60,7 @@ def measure_last_token_cosine(
                 continue
             progress(part.start, len(windows), f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
             cut = BatchedWindows(loaded.wrappers, windows.ids[part], size, store.folder)
-            found = _compare(cut, list(dict.fromkeys([NONE, *missing])))
+            found = _compare(cut, list(dict.fromkeys([NONE, *missing])), state_cache)
             for mask, losses in ((mask, found[mask]) for mask in missing):
                 values = dict(zip(digests, losses[: len(digests)].tolist(), strict=True))
                 known[mask].update(values)
@@ -59,13 +72,18 @@ def measure_last_token_cosine(
 
 
 @torch.inference_mode()
-def _compare(windows: BatchedWindows, masks: list[Mask | Variant]) -> dict[Mask | Variant, Float64[Tensor, " windows"]]:
+def _compare(
+    windows: BatchedWindows, masks: list[Mask | Variant], state_cache: HiddenStateCache | None
+) -> dict[Mask | Variant, Float64[Tensor, " windows"]]:
     """Return for each mask, the empty one among them, how far it turns each window's last state."""
     wrappers = windows.wrappers
     parts: dict[Mask | Variant, list[Tensor]] = {mask: [] for mask in masks}
     if wrappers.stream is None:
         for _, ids in windows.batches():
-            for group, hidden in run_prefix_tree(wrappers, wrappers.layer_inputs(ids), masks, None):
+            layer_inputs, kept = wrappers.layer_inputs(ids), BatchStates(state_cache, ids) if state_cache else None
+            unpruned = run_prefix_tree(wrappers, layer_inputs, [NONE], kept)
+            others = run_prefix_tree(wrappers, layer_inputs, [mask for mask in masks if mask != NONE], None)
+            for group, hidden in chain(unpruned, others):
                 for mask in group:
                     parts[mask].append(_finish(wrappers, hidden))
     else:
@@ -74,21 +92,12 @@ def _compare(windows: BatchedWindows, masks: list[Mask | Variant]) -> dict[Mask 
                 for mask in branch.variants:
                     parts[mask].append(_finish(wrappers, windows.fill(branch.states[rows])))
     states = {mask: torch.cat(found)[: len(windows.ids)] for mask, found in parts.items()}
-    return {mask: _turn(states[NONE], found) for mask, found in states.items()}
+    return {mask: find_turn(states[NONE], found) for mask, found in states.items()}
 
 
 def _finish(wrappers: ModelWrappers, hidden: Hidden) -> Float64[Tensor, "batch width"]:
     """Last token's state after the final norm."""
     return wrappers.finish(hidden)[:, -1].double().cpu()
-
-
-def _turn(
-    before: Float64[Tensor, "windows width"], after: Float64[Tensor, "windows width"]
-) -> Float64[Tensor, " windows"]:
-    """1 - cos of rows, as half the square of the distance of unit vectors: exact near 0."""
-    unit = [torch.nn.functional.normalize(each, dim=-1, eps=1e-300) for each in (before, after)]
-    found = (unit[0] - unit[1]).square().sum(-1) / 2
-    return torch.where(found.isfinite(), found, math.inf)
 
 
 LAST_TOKEN_COSINE = Criterion(

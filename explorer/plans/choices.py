@@ -19,7 +19,7 @@ from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
 
-#: How the units are chosen: ranked once by the loss without each, or one after another beside those already off.
+#: How units are chosen: ranked once by the loss without each, or (lazily) greedily, beside those that are already off.
 SEARCHES = ("one-shot", "greedy")
 #: The factors of a choice, in the order of its axes.
 FACTORS = ("text", "objective", "search")
@@ -69,6 +69,11 @@ class Choices:
         return Mask(frozenset().union(*(unit.sites for unit, off in zip(self.units, chosen, strict=True) if off)))
 
 
+def _brings_nothing_along(objective: str) -> bool:
+    """Tell whether a measurement of an objective says nothing of the others; one that does goes first."""
+    return objective not in ("kl", "logit-l2")
+
+
 def compare_choices(
     loaded: LoadedModel,
     corpora: Sequence[Corpus],
@@ -103,11 +108,11 @@ def compare_choices(
             "There is nothing to compare", found, f"Remove 1 to {len(units) - 1} units, by one text at least"
         )
     removed = np.zeros((len(corpora), len(objectives), len(SEARCHES), len(units)), dtype=bool)
-    for row, corpus in enumerate(corpora):
-        for column, objective in enumerate(objectives):
-            listener(row * len(objectives) + column, len(corpora) * len(objectives))
-            losses = make_loss_function(loaded, corpus, store, objective)
-            search = Search(units, losses, len(corpus.calibration), number, 1.0, progress=progress).greedy()
-            once, last = search.rankings[1][:number], search.masks[-1]
-            removed[row, column] = [[each in once for each in units], [each <= last for each in units]]
+    cells = [(row, name) for row in range(len(corpora)) for name in sorted(objectives, key=_brings_nothing_along)]
+    for done, (row, objective) in enumerate(cells):
+        listener(done, len(cells))
+        losses = make_loss_function(loaded, corpora[row], store, objective)
+        search = Search(units, losses, len(corpora[row].calibration), number, progress=progress).greedy_lazily()
+        once, last = search.rankings[1][:number], search.masks[-1]
+        removed[row, objectives.index(objective)] = [[each in once for each in units], [each <= last for each in units]]
     return Choices(tuple(corpus.name for corpus in corpora), tuple(objectives), tuple(units), removed)

@@ -239,18 +239,18 @@ class Plan:
             spec = PlanSpec.parse(file.plan)
             masks = _read_masks([step.mask for step in file.steps], file.layers)
         except ValueError as error:
-            raise PlanError("Not a plan", str(error), "Use a file that `plan` wrote") from None
+            raise PlanError("Not a plan", str(error), "Use a file that 'plan' wrote") from None
         except MaskError as error:
-            raise PlanError("Not a plan", f"{error.what}, {error.found}", "Use a file that `plan` wrote") from None
+            raise PlanError("Not a plan", f"{error.what}, {error.found}", "Use a file that 'plan' wrote") from None
         if not masks or masks[0] != NONE:
-            raise PlanError("Not a plan", "its first step removes something", "Use a file that `plan` wrote")
+            raise PlanError("Not a plan", "its first step removes something", "Use a file that 'plan' wrote")
         effort = Effort(file.cost.layer_evaluations, file.cost.seconds)
         return cls(spec, masks, file.layers, file.model, file.text, effort)
 
     @classmethod
     def load(cls, path: Path) -> Plan:
         """Read a plan file. Raises PlanError."""
-        return cls.read(read_json(path, PlanError, "Cannot read the plan", "Name a file that `plan` wrote"))
+        return cls.read(read_json(path, PlanError, "Cannot read the plan", "Name a file that 'plan' wrote"))
 
 
 def _check_length(found: Any) -> None:

@@ -7,9 +7,11 @@ on from there.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from explorer.masks import NONE, Mask
 from explorer.numerics import LossFunction, Race, race
@@ -19,6 +21,7 @@ from explorer.progress import Progress, unreported
 Enough = Callable[[Mask], bool]
 
 _CHILDREN = 4  # of each of the `width` parents that a generation stands for
+_AT_ONCE = 2  # candidates that a lazy step asks for together
 _STALE = 3  # generations without a better one, after which evolution goes on to the next size
 
 
@@ -89,6 +92,34 @@ class Search:
             self.listener(found)
         return found
 
+    def greedy_lazily(self) -> SearchResult:
+        """Remove the same as `greedy`, if only a neighbour of what is off costs less beside more that is off.
+
+        After Minoux, "Accelerated greedy algorithms", 1978. What a unit cost beside fewer is then the least that it can
+        cost now: a step asks for the neighbours of what is off and for others in the order of those costs, some at a
+        time, until none that is left can win. It runs no races.
+        """
+        found, all_windows = SearchResult(), slice(0, self.n_windows)
+        total = math.fsum(self.losses([NONE], all_windows)[0])
+        least = dict.fromkeys(self.units, -math.inf)  # that the removal of each can cost
+        while self._goes_on(found):
+            last, losses = found.masks[-1], dict[Mask, float]()
+            waiting = sorted((unit for unit in self.units if not unit <= last), key=least.__getitem__)
+            some = self._find_likely(last, waiting) if last else waiting
+            while some:
+                rows = self.losses([last | unit for unit in some], all_windows)
+                losses |= {unit: math.fsum(row) for unit, row in zip(some, rows, strict=True)}
+                waiting = [unit for unit in waiting if unit not in losses]
+                some = [unit for unit in waiting if total + least[unit] <= min(losses.values())][:_AT_ONCE]
+                self._tell(found, len(losses), len(losses) + len(waiting), f"{len(waiting)} candidates left")
+            best = min((unit for unit in self.units if unit in losses), key=losses.__getitem__)
+            least |= {unit: loss - total if math.isfinite(total) else -math.inf for unit, loss in losses.items()}
+            ranking = sorted([*losses, *waiting], key=lambda unit: (losses.get(unit, math.inf), least[unit]))
+            total = losses[best]
+            found = found.then(last | best, total, len(losses) * self.n_windows, tuple(ranking))
+            self.listener(found)
+        return found
+
     def beam(self, width: int) -> SearchResult:
         """Keep the best `width` masks of each size, and grow all of them; never worse than greedy at any size."""
         greedy, found = self.greedy(), SearchResult()
@@ -147,12 +178,17 @@ class Search:
         return once if step < len(greedy.masks) - 1 else [mask for mask in once if self.enough(mask)] or once
 
     def _race(self, candidates: Sequence[Mask], found: SearchResult, keep: int = 1) -> Race:
-        step = len(found.masks)
-
-        def progress(done: int, total: int, what: str) -> None:
-            self.progress(done, total, f"Step {step} of at most {min(self.steps, len(self.units))}: {what}")
-
+        progress = partial(self._tell, found)
         return race(candidates, self.losses, self.n_windows, self.confidence, keep, progress, self.together)
+
+    def _tell(self, found: SearchResult, done: int, total: int, what: str) -> None:
+        self.progress(done, total, f"Step {len(found.masks)} of at most {min(self.steps, len(self.units))}: {what}")
+
+    def _find_likely(self, mask: Mask, waiting: Sequence[Mask]) -> list[Mask]:
+        """Units next to one that is off, and the first of the others that wait."""
+        near = {place + step for place, unit in enumerate(self.units) if unit <= mask for step in (-1, 1)}
+        neighbours = [unit for place, unit in enumerate(self.units) if place in near and not unit <= mask]
+        return neighbours + [unit for unit in waiting if unit not in neighbours][:_AT_ONCE]
 
     def _grown(self, masks: Sequence[Mask]) -> list[Mask]:
         """Masks with one unit more off, each once."""

@@ -9,8 +9,11 @@ import torch
 from explorer.errors import Cancelled, MaskError
 from explorer.evaluation import divergence, nll, perplexity
 from explorer.evaluation.divergence import Divergence, measure_divergence
+from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.masks.mask import NONE, Mask
+from explorer.measures.last_token_cosine import measure_last_token_cosine
 from explorer.model.loading import LoadedModel
+from explorer.progress import unreported
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force
@@ -112,3 +115,35 @@ def test_nats_come_along_and_are_those_of_score(llama: LoadedModel, llama_corpus
     assert count.evaluations == 0
     for mine, own in zip(found, perplexity.score(llama, llama_corpus, MASKS, Store(None)), strict=True):
         np.testing.assert_array_equal(mine.nll, own.nll)
+
+
+def test_turns_of_the_last_token_come_along_and_are_those_of_their_measure(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store
+) -> None:
+    measure_divergence(llama, llama_corpus, MASKS, store, "calibration")
+    given = llama, llama_corpus, MASKS
+    with llama.wrappers.counting() as count:
+        found = measure_last_token_cosine(*given, store, unreported, slice(None))
+    assert count.evaluations == 0
+    own = measure_last_token_cosine(*given, Store(None), unreported, slice(None))
+    np.testing.assert_array_equal(found, own)
+
+
+def test_turns_from_another_variant_are_not_taken_for_those_from_the_model(
+    llama: LoadedModel, llama_corpus: Corpus, store: Store
+) -> None:
+    measure_divergence(llama, llama_corpus, MASKS, store, "calibration", baseline=Mask.parse("1"))
+    found = measure_last_token_cosine(llama, llama_corpus, MASKS, store, unreported, slice(None))
+    own = measure_last_token_cosine(llama, llama_corpus, MASKS, Store(None), unreported, slice(None))
+    np.testing.assert_array_equal(found, own)
+
+
+def test_the_states_it_is_compared_with_are_kept_for_the_next_call(llama: LoadedModel, llama_corpus: Corpus) -> None:
+    states, asked = HiddenStateCache(2**24), Mask.parse("a1")
+    first = measure_divergence(llama, llama_corpus, [asked], Store(None), state_cache=states)
+    with llama.wrappers.counting() as count:
+        again = measure_divergence(llama, llama_corpus, [asked], Store(None), state_cache=states)
+    with llama.wrappers.counting() as own:
+        measure_divergence(llama, llama_corpus, [asked], Store(None))
+    assert 0 < count.evaluations == own.evaluations / 2
+    np.testing.assert_array_equal(first[0].kl, again[0].kl)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from explorer.errors import Cancelled
+from explorer.evaluation.last_token_turn import find_turn
 from explorer.masks.mask import NONE, Mask
 from explorer.masks.units import find_units
-from explorer.measures import last_token_cosine
 from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.catalogue import CRITERIA
 from explorer.model.loading import LoadedModel
@@ -84,7 +84,7 @@ def test_a_cancelled_search_keeps_what_it_has(llama: LoadedModel, llama_corpus: 
 def test_turns_that_are_known() -> None:
     before = torch.tensor([[1.0, 0], [1, 0], [1, 0], [1, 0], [1, 0]]).double()
     after = torch.tensor([[2.0, 0], [0, 3], [-1, 0], [math.inf, 0], [1, 1e-9]]).double()
-    found = last_token_cosine._turn(before, after).tolist()
+    found = find_turn(before, after).tolist()
     assert found[:4] == pytest.approx([0, 1, 2, math.inf])
     assert found[4] == pytest.approx(5e-19)
 

@@ -10,8 +10,7 @@ from explorer.masks.units import find_units
 from explorer.measures.built_in_criteria import make_loss_function
 from explorer.model.loading import LoadedModel
 from explorer.plans.choices import OBJECTIVES, SEARCHES, compare_choices
-from explorer.plans.make import make_plan
-from explorer.plans.plan import PlanSpec
+from explorer.plans.search import Search
 from explorer.storage.store import Store
 from tests.support.tiny_models import WINDOW
 
@@ -31,10 +30,9 @@ def test_every_choice_is_what_its_text_and_objective_say(llama: LoadedModel, sto
             losses = make_loss_function(llama, corpus, Store(None), objective)(units, slice(None)).sum(axis=1)
             once = {units[place] for place in losses.argsort(kind="stable")[:2]}
             assert {unit for unit in units if unit <= found.find(row, column, 0)} == once
-            plan = make_plan(
-                llama, corpus, PlanSpec("greedy", "layer", criterion=objective, confidence=1.0, steps=2), store
-            )
-            assert found.find(row, column, 1) == plan.masks[2]
+            own = make_loss_function(llama, corpus, Store(None), objective)
+            searched = Search(units, own, len(corpus.calibration), 2).greedy_lazily()
+            assert found.find(row, column, 1) == searched.masks[2]
 
 
 def test_agreement_is_the_share_in_common(llama: LoadedModel, store: Store) -> None:

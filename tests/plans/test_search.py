@@ -86,6 +86,51 @@ def test_greedy_is_what_the_definition_says(table: Table) -> None:
         assert len(each.asked) == sum(found.evaluations)
 
 
+def growing(seed: int) -> Table:
+    """A game in which no removal costs less beside more that is off."""
+    rng = np.random.default_rng(seed)
+    single, pair = rng.exponential(5, 6), rng.exponential(1, (6, 6))
+    costs = {}
+    for size in range(7):
+        for chosen in combinations(range(6), size):
+            extra = sum(pair[i, j] for i, j in combinations(chosen, 2))
+            costs[Mask.of_layers(chosen)] = 100 + single[list(chosen)].sum() + extra + np.zeros(N_WINDOWS)
+    return Table(costs)
+
+
+def test_lazily_it_is_greedy_for_less_where_costs_only_grow() -> None:
+    asked = []
+    for each in map(growing, range(20)):
+        expected, found = each.search().greedy(), each.search().greedy_lazily()
+        assert found.masks == expected.masks
+        assert found.losses == expected.losses
+        assert found.rankings[1] == expected.rankings[1]
+        assert all(one <= other for one, other in zip(found.evaluations, expected.evaluations, strict=True))
+        assert [set(ranking) for ranking in found.rankings] == [set(ranking) for ranking in expected.rankings]
+        asked.append(sum(found.evaluations[2:]) / sum(expected.evaluations[2:]))
+    assert np.mean(asked) < 0.9
+
+
+def test_lazily_it_is_greedy_where_neighbours_cost_less_together() -> None:
+    costs = {}
+    for mask in subsets():
+        off = sorted({site.layer for site in mask.sites})
+        beside = sum(layer + 1 in off for layer in off)
+        costs[mask] = np.full(N_WINDOWS, 100 + sum(10 + (layer - 2) ** 2 for layer in off) - 9 * beside)
+    each = Table(costs)
+    assert each.search().greedy_lazily().masks == each.search().greedy().masks
+
+
+def test_lazily_what_overflows_is_asked_for_last() -> None:
+    """All overflows but for one unit in the first step, and all with it off: the units go in their order."""
+    costs = {mask: np.full(N_WINDOWS, np.inf if len(mask.sites) > 2 else 100.0) for mask in subsets()}
+    for unit in LAYERS:
+        costs[unit] = np.full(N_WINDOWS, 101.0 if unit == LAYERS[4] else np.inf)
+    found = Table(costs).search(steps=3).greedy_lazily()
+    assert found.masks[1:] == (Mask.parse("4"), Mask.parse("0,4"), Mask.parse("0-1,4"))
+    assert found.losses[1:] == (101.0 * N_WINDOWS, np.inf, np.inf)
+
+
 def test_a_beam_of_everything_finds_the_best_of_each_size(table: Table) -> None:
     for each in (table, *map(rough, range(5))):
         found = each.search().beam(100)

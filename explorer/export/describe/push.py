@@ -10,7 +10,7 @@ from explorer.errors import ExportError, first_line
 #: Of an export before, these would be loaded instead.
 _WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "*.gguf"]
 
-_LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
+_LOG_IN = "Log in with 'hf auth login', or set HF_TOKEN"
 
 
 class Destination:

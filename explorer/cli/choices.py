@@ -42,6 +42,6 @@ def choices(
             name: {"share": found.variance[name].share, "ci95": found.variance[name].interval} for name in FACTORS
         },
     }
-    lines = [f"{each['text']:<20}{each['objective']:<20}{each['search']:<10}{each['removed']}" for each in cells]
+    lines = [f"{each['text']:<19} {each['objective']:<19} {each['search']:<9} {each['removed']}" for each in cells]
     lines += [f"due to {name}: {found.variance[name].share:.1%}" for name in FACTORS]
     return answer, "\n".join(lines)

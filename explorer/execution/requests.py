@@ -127,11 +127,7 @@ def ask_choices(
 
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Choices:
         corpora = [engine.resident.cut(loaded, text, view.tokens, view.window) for text in texts]
-
-        def tell(done: int, total: int) -> None:
-            job.progress(done, total, "Texts and objectives")
-
-        return compare_choices(loaded, corpora, objectives, number, engine.store, progress=job.progress, listener=tell)
+        return compare_choices(loaded, corpora, objectives, number, engine.store, progress=job.progress)
 
     more = (texts, objectives, number)
     return engine.ask(owner, "choices", view.source, "What texts and objectives remove first", SWEEP, work, more)

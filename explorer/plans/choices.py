@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from explorer.measures import make_loss_function
 from explorer.model import LoadedModel
 from explorer.numerics import VarianceShare, share_variance
 from explorer.plans.search import Search
-from explorer.progress import Progress, unreported
+from explorer.progress import Count, Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
 
@@ -82,7 +82,6 @@ def compare_choices(
     store: Store,
     unit: str = "layer",
     progress: Progress = unreported,
-    listener: Callable[[int, int], None] = lambda done, total: None,
 ) -> Choices:
     """Choose what to remove by every text's calibration windows, objective and search. What is stored comes at once.
 
@@ -93,13 +92,12 @@ def compare_choices(
         number: of units to remove.
         store: where losses are kept.
         unit: what is removed at once.
-        progress: told the candidates of each search.
-        listener: told how many of the texts' objectives are done.
+        progress: told how many of the texts' objectives are done.
 
     Raises:
         PlanError: no text or objective, or too many units to remove.
         TaskError: see `make_calibration_items`.
-        Cancelled: `progress` or the listener raised it; what was finished stays stored.
+        Cancelled: `progress` raised it; what was finished stays stored.
     """
     units = [each for each in find_units(loaded.n_layers, unit) if not each <= loaded.absent]
     if not corpora or not objectives or not 0 < number < len(units):
@@ -109,10 +107,11 @@ def compare_choices(
         )
     removed = np.zeros((len(corpora), len(objectives), len(SEARCHES), len(units)), dtype=bool)
     cells = [(row, name) for row in range(len(corpora)) for name in sorted(objectives, key=_brings_nothing_along)]
+    count = Count(progress, len(cells), "Texts and objectives")
     for done, (row, objective) in enumerate(cells):
-        listener(done, len(cells))
+        count.done = done
         losses = make_loss_function(loaded, corpora[row], store, objective)
-        search = Search(units, losses, len(corpora[row].calibration), number, progress=progress).greedy_lazily()
+        search = Search(units, losses, len(corpora[row].calibration), number, progress=count.tell).greedy_lazily()
         once, last = search.rankings[1][:number], search.masks[-1]
         removed[row, objectives.index(objective)] = [[each in once for each in units], [each <= last for each in units]]
     return Choices(tuple(corpus.name for corpus in corpora), tuple(objectives), tuple(units), removed)

@@ -19,9 +19,9 @@ CHOSEN = ("perplexity", "kl", "probe:copying")
 
 def test_every_choice_is_what_its_text_and_objective_say(llama: LoadedModel, store: Store) -> None:
     corpora = [llama.tokenize("python-docs", n * WINDOW, WINDOW) for n in (3, 4)]
-    told: list[tuple[int, int]] = []
-    found = compare_choices(llama, corpora, CHOSEN, 2, store, listener=lambda *each: told.append(each))
-    assert told == [(done, 6) for done in range(6)]
+    told: list[tuple[int, int, str]] = []
+    found = compare_choices(llama, corpora, CHOSEN, 2, store, progress=lambda *each: told.append(each))
+    assert list(dict.fromkeys(told)) == [(done, 6, "Texts and objectives") for done in range(6)]
     assert found.removed.shape == (2, 3, 2, 4)
     assert (found.removed.sum(axis=-1) == 2).all()
     units = find_units(llama.n_layers, "layer")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from explorer.errors import ExportError
 from explorer.export.changes import ChangedTensors
-from explorer.model import Naming, find_converted, find_naming
+from explorer.model import Naming, find_converted, find_naming, find_parts
 
 _REMEDY = "Use a modifier that adds what stands in, such as linear, and --format pruned-remote-code"
 
@@ -34,6 +34,7 @@ class Merge:
     def __post_init__(self) -> None:
         self._naming: Naming = find_naming(self.model)
         self._converted = find_converted(self.model) if self.weights else None
+        self._parts: dict[str, dict[str, Tensor]] = {}  # of one parameter, that were not met
 
     def take(self, name: str, shape: tuple[int, ...], written: bool) -> Float[Tensor, " *weight"] | None:
         """Return what takes the place of a tensor of the files; None if it is as it was, or not written.
@@ -43,23 +44,31 @@ class Merge:
             shape: in its file.
             written: whether it is written, and not as zeros.
 
-        Raises ExportError: the parameter and the tensor are not one-to-one.
+        Raises ExportError: the tensor is neither the parameter nor a part of it.
         """
         own = self._naming(name) if self.weights else name
         if own not in self.weights:
             return None
-        tensor = self.weights[own]
+        if own in self.met:
+            raise ExportError("A changed weight is in the files twice", f"{own} is {name} too", _REMEDY)
         assert self._converted is not None
+        parts: dict[str, Tensor] = {}
+        tensor: Tensor | None
         if self._converted(name):
-            raise ExportError("A changed weight is in the files in another form", f"{own} is made of {name}", _REMEDY)
-        if own in self.met or tuple(tensor.shape) != shape:
-            found = f"{own} is {' x '.join(map(str, tensor.shape))}, {name} {' x '.join(map(str, shape))}"
+            if own not in self._parts:
+                self._parts[own] = find_parts(self.model, own, self.weights[own])
+            parts = self._parts[own]
+            tensor = parts.pop(name, None)
+        else:
+            tensor = self.weights[own]
+        if tensor is None or tuple(tensor.shape) != shape:
+            found = f"{own} is {' x '.join(map(str, self.weights[own].shape))}, {name} {' x '.join(map(str, shape))}"
             raise ExportError("A changed weight is in the files in another form", found, _REMEDY)
-        self.met.add(own)
-        if not written:
+        if not parts:
+            self.met.add(own)
+        if not written and own not in self.gone:
             self.gone.append(own)
-            return None
-        return tensor
+        return tensor if written else None
 
     def pick(self, own: str) -> Float[Tensor, " *weight"] | None:
         """Return what takes the place of a parameter that a tensor alone holds; None if it is as it was."""

@@ -28,7 +28,12 @@ from .piece_policies import LayerInputs as LayerInputs
 from .placement import DTYPES as DTYPES, Placement as Placement
 from .preflight import check_text as check_text, find_faults as find_faults
 from .states import States as States
-from .tensor_names import Naming as Naming, find_converted as find_converted, find_naming as find_naming
+from .tensor_names import (
+    Naming as Naming,
+    find_converted as find_converted,
+    find_naming as find_naming,
+    find_parts as find_parts,
+)
 from .torch_modes import default_modes as default_modes
 from .twin import Twin as Twin, make_twin as make_twin
 from .weights import read_weights as read_weights

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 #: A tensor's name in a file -> its name in the model.
 Naming = Callable[[str], str]
 
@@ -19,6 +21,13 @@ def find_converted(model: Any) -> Callable[[str], bool]:
     """Return what tells whether a tensor of the files is split, fused, or turned when it is loaded."""
     rename = _find_renaming(model)
     return lambda name: rename(name)[1] is not None
+
+
+def find_parts(model: Any, name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """Return what a parameter that `find_converted` tells of is in the files, by names there: experts one by one."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    return dict(revert_weight_conversion(model, {name: tensor}))
 
 
 def _find_renaming(model: Any) -> Callable[[str], tuple[str, str | None]]:

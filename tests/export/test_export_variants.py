@@ -229,12 +229,19 @@ def test_deltas_that_do_not_fit_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_that_files_have_in_another_form_are_refused(tiny: Tiny, tmp_path: Path, delta: Delta) -> None:
+def test_weights_that_files_have_in_another_form_are_refused(tiny: Tiny) -> None:
     loaded = tiny.load("mixtral")  # whose experts are apart in the files, and one tensor in memory
-    name = next(n for n, _ in loaded.wrappers.layers[0].named_parameters() if n.endswith("experts.down_proj"))
-    tensor = loaded.wrappers.layers[0].get_parameter(name).detach() * 2
+    own = "model.layers.0.mlp.experts.down_proj"
+    merge = Merge({own: loaded.model.get_parameter(own).detach() * 2}, loaded.model)
+    part = "model.layers.0.block_sparse_moe.experts.0.w2.weight"
+    width, hidden = loaded.model.get_parameter(own).shape[1:]
+    assert merge.take(part, (width, hidden), True) is not None
     with pytest.raises(ExportError, match=r"A changed weight is in the files in another form: model\.layers\.0\.mlp"):
-        plan_export(loaded, _with_weights(loaded, delta, 0, name, tensor))
+        merge.take(part, (width, hidden), True)  # a second time
+    with pytest.raises(ExportError, match=r"in another form: .*experts\.1\.w2"):
+        merge.take(part.replace("experts.0", "experts.1"), (hidden, width), True)
+    with pytest.raises(ExportError, match="in no tensor of the files"):
+        merge.check()
 
 
 def test_a_change_that_no_file_takes_is_not_lost_in_silence(llama: LoadedModel) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from explorer.masks.mask import NONE
+from explorer.deltas.variant import Variant
+from explorer.evaluation import decode_speed
+from explorer.export import export
+from explorer.masks.mask import NONE, Mask
 from explorer.model.layerwise import LayerwisePass
 from explorer.model.loading import LoadedModel
 from explorer.modifiers.expert_maps import ExpertMaps, list_expert_maps
@@ -127,3 +132,24 @@ def test_experts_are_counted_and_looked_at(loaded: LoadedModel, corpus: Corpus) 
     picture = take_picture(loaded, variant, 1, MAPS[1])
     zeros = variants.overwritten(loaded.checkpoint.folder, variant).model.layers[1].mlp.experts.down_proj == 0
     assert (picture.cut(0, 0, 10_000) == zeros.flatten(0, 1).numpy()).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe", "gpt_oss"])
+def test_an_export_has_the_experts_as_they_were_measured(
+    tiny: Tiny, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, method: str
+) -> None:
+    monkeypatch.setattr(decode_speed, "TOKENS", 2)
+    loaded = load_folder(tiny.folder(family), "float32")
+    corpus = loaded.tokenize("python-docs", 5 * WINDOW, WINDOW, calibration_tokens=6 * WINDOW)
+    variant = modify(loaded, corpus, Mask.parse("1"), [f"{method};pattern=2:4"], store)
+    assert isinstance(variant, Variant)
+    made = export(loaded, variant, tmp_path / "out", corpus, store, format="transformers")
+    zeros = json.loads((made.out / "recipe.json").read_text())["measured"]["verify"]["zeros"]
+    counts = count_zeros(list_zeros(loaded, variant))
+    assert counts is not None
+    assert (zeros["matrices"], zeros["holding"], zeros["share"]) == (counts.matrices, counts.matrices, 0.5)
+    expected = brute_force.logits(variants.overwritten(loaded.checkpoint.folder, variant), corpus.held_out.ids)
+    found = brute_force.logits(brute_force.plain(made.out), corpus.held_out.ids)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))

@@ -114,7 +114,7 @@ def measure_divergence(
 
     def work(size: int) -> list[Divergence]:
         context = loaded.numerics_key(size)
-        of_turns = make_turn_context(context)
+        beside = {context: 0} if baseline else {context: 0, make_turn_context(context): 4}  # and in which column
         keys = {variant: f"{variant.key} from {baseline.key}" if baseline else variant.key for variant in asked}
         known = {variant: store.divergences(context, windows.digests, key) for variant, key in keys.items()}
         total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
@@ -133,7 +133,7 @@ def measure_divergence(
             values = dict(zip(digests, map(tuple, found[:, 1:4].tolist()), strict=True))
             if variant in keys:
                 store.add_divergences(context, [(digest, keys[variant], *each) for digest, each in values.items()])
-            for of, column in ((context, 0), (of_turns, 4)) if not baseline else ((context, 0),):
+            for of, column in beside.items():
                 stored = store.nll(of, digests, variant.key)
                 new = dict(zip(digests, found[:, column].tolist(), strict=True))
                 sound = [(d, variant.key, n) for d, n in new.items() if d not in stored and math.isfinite(n)]

@@ -16,6 +16,7 @@ from explorer.modifiers.modify import modify
 from explorer.sparsity.allocation import find_outliers, spread_shares
 from explorer.sparsity.sparse_gpt import factor_inverse, prune_and_update
 from explorer.sparsity.sparsity import Sparsity
+from explorer.sparsity.stream import sum_products, sum_squares
 from explorer.sparsity.wanda import find_smallest_sums, score_wanda
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
@@ -241,3 +242,10 @@ def test_survivors_adapt_by_rmsprop(llama: LoadedModel, corpus: Corpus) -> None:
     found = weights_of(llama, corpus, "wanda++;gradients=no;pattern=2:4;rounds=2;samples=3;lr=1e-3;seed=3")
     for name, weight in weights.items():
         np.testing.assert_allclose(found[f"0.{name}"], weight.double().numpy(), atol=2e-5)
+
+
+def test_statistics_of_more_windows_are_those_of_fewer_and_of_the_rest() -> None:
+    reads = torch.randn(60, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for find in (sum_squares, sum_products):
+        torch.testing.assert_close(find(reads), find(reads[:20]) + find(reads[20:]), rtol=1e-12, atol=1e-12)
+    assert (sum_squares(reads) >= sum_squares(reads[:20])).all()

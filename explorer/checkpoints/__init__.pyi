@@ -6,7 +6,7 @@ from .gguf import (
     count_stored as count_stored,
     write_folder as write_folder,
 )
-from .hub import FORMS as FORMS, can_ask_hub as can_ask_hub, search_hub as search_hub
+from .hub import FORMS as FORMS, LOG_IN as LOG_IN, can_ask_hub as can_ask_hub, search_hub as search_hub
 from .resolve import (
     DEFAULT_MODEL as DEFAULT_MODEL,
     Checkpoint as Checkpoint,

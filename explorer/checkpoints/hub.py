@@ -16,7 +16,8 @@ from explorer.progress import Progress
 #: What a model may be given as.
 FORMS = "Give a hub id, a folder with config.json and .safetensors files, or a .gguf file"
 _PATIENCE = 5.0  # seconds
-_LOG_IN = "Log in with 'hf auth login', or set HF_TOKEN"
+#: What to do where the hub asks who one is.
+LOG_IN = "Log in with 'hf auth login', or set HF_TOKEN"
 
 
 def can_ask_hub() -> bool:
@@ -70,11 +71,11 @@ def download(name: str, trust_remote_code: bool, progress: Progress) -> Path:
         raise
     except GatedRepoError:
         raise ModelError(
-            f"The model {name!r} is gated", "the hub gives it to those who were granted access", _LOG_IN
+            f"The model {name!r} is gated", "the hub gives it to those who were granted access", LOG_IN
         ) from None
     except RepositoryNotFoundError:
         found = "no such folder here, and on the hub no such repository, or a private one"
-        raise ModelError(f"Cannot get the model {name!r}", found, f"{FORMS}. {_LOG_IN}") from None
+        raise ModelError(f"Cannot get the model {name!r}", found, f"{FORMS}. {LOG_IN}") from None
     except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
         raise ModelError(
             f"Cannot get the model {name!r}",

@@ -8,10 +8,7 @@ from .decode_times import DecodeTimes as DecodeTimes
 from .divergence import Divergence as Divergence, measure_divergence as measure_divergence
 from .generation import generate as generate, write_exactly as write_exactly, write_until as write_until
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache
-from .last_token_turn import (
-    find_turn as find_turn,
-    make_turn_context as make_turn_context,
-)
+from .last_token_turn import find_turn as find_turn, make_turn_context as make_turn_context
 from .measured import Measured as Measured, list_measured as list_measured, note_variant as note_variant
 from .nll import find_nll as find_nll, slice_positions as slice_positions, token_nll as token_nll
 from .perplexity import (
@@ -20,7 +17,7 @@ from .perplexity import (
     score as score,
     score_tokens as score_tokens,
 )
-from .prefix_tree import BatchStates as BatchStates, run_prefix_tree as run_prefix_tree
+from .prefix_tree import run_beside as run_beside, run_prefix_tree as run_prefix_tree
 from .recovered import Recovered as Recovered, find_recovered as find_recovered
 from .samples import Sample as Sample
 from .scores import Estimate as Estimate, Score as Score

@@ -21,7 +21,7 @@ from explorer.evaluation.breadth_first import Branch, run_breadth_first
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.last_token_turn import find_turn, make_turn_context
 from explorer.evaluation.nll import slice_positions
-from explorer.evaluation.prefix_tree import BatchStates, run_prefix_tree
+from explorer.evaluation.prefix_tree import run_beside
 from explorer.masks import NONE, Mask
 from explorer.model import BatchedWindows, Hidden, Ids, LoadedModel, ModelWrappers
 from explorer.numerics import Interval, t_interval
@@ -98,8 +98,8 @@ def measure_divergence(
     With a baseline they are compared with that variant. Its states are kept in the cache, if there is one, for the next
     call on the same windows.
 
-    The nats of the same variants are stored along the way, for `score`, and how far the state of each window's last
-    token turns from the unpruned model's, for searches by it.
+    The nats of the same variants are stored along the way, for `score`, and of calibration windows how far the last
+    token's state turns from the unpruned model's, for searches by it.
 
     KL divergence from the unpruned model, top-1 agreement, and the logit distance of Siddiqui et al.
     (arXiv:2407.16286): the mean over tokens of the L2 norm of the difference of pre-softmax logits.
@@ -114,7 +114,9 @@ def measure_divergence(
 
     def work(size: int) -> list[Divergence]:
         context = loaded.numerics_key(size)
-        beside = {context: 0} if baseline else {context: 0, make_turn_context(context): 4}  # and in which column
+        beside = {context: 0}  # what is stored beside, and its column
+        if split == "calibration" and not baseline:
+            beside[make_turn_context(context)] = 4
         keys = {variant: f"{variant.key} from {baseline.key}" if baseline else variant.key for variant in asked}
         known = {variant: store.divergences(context, windows.digests, key) for variant, key in keys.items()}
         total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
@@ -165,12 +167,9 @@ def _compare(
     """Compare what is missing, batch by batch, and the baseline with itself."""
     for rows, ids in windows.batches():
         if variants := missing(rows):
-            layer_inputs = windows.wrappers.layer_inputs(ids)
-            kept = BatchStates(state_cache, ids) if state_cache else None
-            (ended,) = run_prefix_tree(windows.wrappers, layer_inputs, [baseline], kept)
-            others = [each for each in variants if each != baseline]
-            found = chain([ended], run_prefix_tree(windows.wrappers, layer_inputs, others, None))
-            yield from _compare_batch(windows.wrappers, ended, found, rows, ids)
+            found = run_beside(windows.wrappers, ids, baseline, variants, state_cache)
+            ended = next(found)
+            yield from _compare_batch(windows.wrappers, ended, chain([ended], found), rows, ids)
 
 
 @torch.inference_mode()

@@ -241,9 +241,7 @@ def score_batch(
     And, for windows that overflowed, by place: the first layer whose output is not finite, or L.
     """
     layer_inputs = wrappers.layer_inputs(ids)
-    for group, hidden in run_prefix_tree(
-        wrappers, layer_inputs, variants, BatchStates(state_cache, ids) if state_cache else None
-    ):
+    for group, hidden in run_prefix_tree(wrappers, layer_inputs, variants, BatchStates.of(state_cache, ids)):
         nll = window_nll(wrappers, hidden, ids, group[0])
         overflows = {} if np.isfinite(nll).all() else _find_overflows(wrappers, layer_inputs, group[0], np.isinf(nll))
         for variant in group:

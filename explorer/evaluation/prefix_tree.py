@@ -19,6 +19,11 @@ class BatchStates:
         self.state_cache = state_cache
         self.windows = hashlib.sha256(ids.cpu().numpy().tobytes() + str(tuple(ids.shape)).encode()).hexdigest()
 
+    @classmethod
+    def of(cls, state_cache: HiddenStateCache | None, ids: Ids) -> BatchStates | None:
+        """Return those of a cache, if there is one."""
+        return cls(state_cache, ids) if state_cache else None
+
     def starts(
         self, variants: Sequence[Mask | Variant], n_layers: int
     ) -> list[tuple[int, Hidden, list[Mask | Variant]]]:
@@ -55,6 +60,19 @@ def run_prefix_tree(
             if kept:
                 kept.keep(layer, group[0], hidden)
         yield from ((alike, hidden) for alike in fork(group, n_layers))
+
+
+def run_beside(
+    wrappers: ModelWrappers,
+    ids: Ids,
+    baseline: Mask | Variant,
+    variants: Sequence[Mask | Variant],
+    state_cache: HiddenStateCache | None,
+) -> Iterator[tuple[list[Mask | Variant], Hidden]]:
+    """Yield a baseline, whose states are kept in the cache if there is one, and after it the other variants."""
+    layer_inputs, others = wrappers.layer_inputs(ids), [each for each in variants if each != baseline]
+    yield from run_prefix_tree(wrappers, layer_inputs, [baseline], BatchStates.of(state_cache, ids))
+    yield from run_prefix_tree(wrappers, layer_inputs, others, None)
 
 
 def fork(variants: list[Mask | Variant], layer: int) -> list[list[Mask | Variant]]:

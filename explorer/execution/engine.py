@@ -209,7 +209,7 @@ class Engine:
             or_done: or through, so that its result is there at once.
         """
         job = self.worker.find(_make_key(kind, _without_plan(view), more))
-        return job is not None and (job.active or (or_done and job.state == "done")) and not job.cancelling
+        return job is not None and job.at_hand and (or_done or job.active)
 
     def ask(
         self,

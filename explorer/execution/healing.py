@@ -192,8 +192,7 @@ def list_healings(engine: Engine, view: View) -> list[tuple[View, Watched]]:
     What has failed or was stopped, and what the worker has forgotten, is left out: to ask for it would begin it anew.
     """
     begun = engine.recent.list(_find_ground(view))
-    kept = [(asked, job) for asked, job in begun if engine.worker.find(job.key) is job and not job.cancelling]
-    return [asked for asked, job in kept if job.active or job.state == "done"]
+    return [asked for asked, job in begun if job.at_hand and engine.worker.find(job.key) is job]
 
 
 def _find_ground(view: View) -> tuple[str, View]:

@@ -79,6 +79,11 @@ class Job:
         return self.state in ("queued", "running", "paused")
 
     @property
+    def at_hand(self) -> bool:
+        """Whether it goes on or is through, and was not stopped: to ask for it again begins nothing."""
+        return (self.active or self.state == "done") and not self.cancelling
+
+    @property
     def latest(self) -> Any:
         """The result if it is done, else the partial one."""
         return self.result if self.state == "done" else self.partial

@@ -13,7 +13,7 @@ from explorer.errors import TaskError
 from explorer.evaluation import Divergence, HiddenStateCache, measure_divergence, score
 from explorer.masks import NONE, Mask
 from explorer.measures.catalogue import CRITERIA
-from explorer.measures.criterion import Criterion, VariantLosses, WindowLosses
+from explorer.measures.criterion import Criterion, LossRequest, VariantLosses, WindowLosses
 from explorer.model import LoadedModel
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
@@ -45,7 +45,7 @@ def make_loss_function(
     function, state_cache = CRITERIA[criterion].function, HiddenStateCache(_STATE_BYTES)
 
     def losses(masks: Sequence[Mask | Variant], rows: slice) -> _Losses:
-        return function(loaded, corpus, _turn_off(masks, base), store, progress, rows, state_cache)
+        return function(LossRequest(loaded, corpus, _turn_off(masks, base), store, progress, rows, state_cache))
 
     return losses
 
@@ -90,32 +90,19 @@ def _make_item_losses(
     return losses
 
 
-def _find_nll(
-    loaded: LoadedModel,
-    corpus: Corpus,
-    masks: list[Mask | Variant],
-    store: Store,
-    progress: Progress,
-    rows: slice,
-    state_cache: HiddenStateCache,
-) -> _Losses:
-    scores = score(loaded, corpus, masks, store, "calibration", progress, rows=rows)
+def _find_nll(asked: LossRequest) -> _Losses:
+    scores = score(asked.loaded, asked.corpus, asked.masks, asked.store, "calibration", asked.progress, rows=asked.rows)
     return np.stack([found.nll for found in scores])
 
 
 def _read_divergence(read: Callable[[Divergence], Float64[np.ndarray, " windows"]]) -> WindowLosses:
     """Return what gives one of the numbers of a divergence."""
 
-    def losses(
-        loaded: LoadedModel,
-        corpus: Corpus,
-        masks: list[Mask | Variant],
-        store: Store,
-        progress: Progress,
-        rows: slice,
-        state_cache: HiddenStateCache,
-    ) -> _Losses:
-        found = measure_divergence(loaded, corpus, masks, store, "calibration", progress, rows, NONE, state_cache)
+    def losses(asked: LossRequest) -> _Losses:
+        found = measure_divergence(
+            asked.loaded, asked.corpus, asked.masks, asked.store, "calibration", asked.progress, asked.rows,
+            state_cache=asked.state_cache,
+        )  # fmt: skip
         return np.stack([read(each) for each in found])
 
     return losses

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float64
@@ -13,7 +12,7 @@ from explorer.deltas import Variant
 from explorer.evaluation import HiddenStateCache
 from explorer.masks import Mask
 from explorer.model import LoadedModel
-from explorer.progress import Progress
+from explorer.progress import Progress, unreported
 from explorer.storage import Store
 from explorer.text import Corpus
 
@@ -21,23 +20,31 @@ from explorer.text import Corpus
 VariantLosses = Callable[[Sequence[Mask | Variant], slice], Float64[np.ndarray, "masks windows"]]
 
 
-class WindowLosses(Protocol):
-    """Gives the losses of masks on a slice of the calibration windows."""
+@dataclass(frozen=True)
+class LossRequest:
+    """What the losses of a criterion are wanted of.
 
-    def __call__(
-        self,
-        loaded: LoadedModel,
-        corpus: Corpus,
-        masks: list[Mask | Variant],
-        store: Store,
-        progress: Progress,
-        rows: slice,
-        state_cache: HiddenStateCache,
-    ) -> Float64[np.ndarray, "masks windows"]:
-        """Return losses, infinite where the arithmetic overflowed. What is stored comes at once.
+    Args:
+        loaded: the model.
+        corpus: whose calibration windows.
+        masks: in their order.
+        store: where losses are kept; what it has is not computed again.
+        progress: told the windows.
+        rows: which of the windows.
+        state_cache: for what one request leaves to the next.
+    """
 
-        The cache is for what one call leaves to the next.
-        """
+    loaded: LoadedModel
+    corpus: Corpus
+    masks: Sequence[Mask | Variant]
+    store: Store
+    progress: Progress = unreported
+    rows: slice = field(default_factory=lambda: slice(None))
+    state_cache: HiddenStateCache | None = None
+
+
+#: Gives the losses of masks on windows, infinite where the arithmetic overflowed.
+WindowLosses = Callable[[LossRequest], Float64[np.ndarray, "masks windows"]]
 
 
 @dataclass(frozen=True)

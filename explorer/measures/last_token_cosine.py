@@ -11,31 +11,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from explorer.deltas import Variant
-from explorer.evaluation import (
-    BatchStates,
-    HiddenStateCache,
-    find_turn,
-    make_turn_context,
-    run_breadth_first,
-    run_prefix_tree,
-)
+from explorer.evaluation import HiddenStateCache, find_turn, make_turn_context, run_beside, run_breadth_first
 from explorer.masks import NONE, Mask
-from explorer.measures.criterion import Criterion
-from explorer.model import BatchedWindows, Hidden, LoadedModel, ModelWrappers, slice_rows
-from explorer.progress import Progress
-from explorer.storage import Store
-from explorer.text import Corpus
+from explorer.measures.criterion import Criterion, LossRequest
+from explorer.model import BatchedWindows, Hidden, ModelWrappers, slice_rows
 
 
-def measure_last_token_cosine(
-    loaded: LoadedModel,
-    corpus: Corpus,
-    masks: list[Mask | Variant],
-    store: Store,
-    progress: Progress,
-    rows: slice,
-    state_cache: HiddenStateCache | None = None,
-) -> Float64[np.ndarray, "masks windows"]:
+def measure_last_token_cosine(request: LossRequest) -> Float64[np.ndarray, "masks windows"]:
     """1 - cos(y, y') of each mask on each of some calibration windows.
 
     y is the hidden state of the window's last token after the final norm, in the unpruned model, y' the same under the
@@ -47,8 +29,9 @@ def measure_last_token_cosine(
         DeviceError: out of memory with a single window.
         Cancelled: `progress` raised it; what was finished stays stored.
     """
-    windows = corpus.calibration[rows]
-    asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in masks))
+    loaded, store = request.loaded, request.store
+    windows = request.corpus.calibration[request.rows]
+    asked = list(dict.fromkeys(mask.checked(loaded.n_layers) for mask in request.masks))
 
     def work(size: int) -> Float64[np.ndarray, "masks windows"]:
         context = make_turn_context(loaded.numerics_key(size))
@@ -58,17 +41,17 @@ def measure_last_token_cosine(
             missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
             if not missing:
                 continue
-            progress(part.start, len(windows), f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
+            request.progress(part.start, len(windows), f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
             cut = BatchedWindows(loaded.wrappers, windows.ids[part], size, store.folder)
-            found = _compare(cut, list(dict.fromkeys([NONE, *missing])), state_cache)
+            found = _compare(cut, list(dict.fromkeys([NONE, *missing])), request.state_cache)
             for mask, losses in ((mask, found[mask]) for mask in missing):
                 values = dict(zip(digests, losses[: len(digests)].tolist(), strict=True))
                 known[mask].update(values)
                 sound = [(digest, mask.key, loss) for digest, loss in values.items() if math.isfinite(loss)]
                 store.add_nll(context, sound)
-        return np.array([[known[mask][digest] for digest in windows.digests] for mask in masks])
+        return np.array([[known[mask][digest] for digest in windows.digests] for mask in request.masks])
 
-    return loaded.batch_shape.run(work, corpus.window)
+    return loaded.batch_shape.run(work, request.corpus.window)
 
 
 @torch.inference_mode()
@@ -80,10 +63,7 @@ def _compare(
     parts: dict[Mask | Variant, list[Tensor]] = {mask: [] for mask in masks}
     if wrappers.stream is None:
         for _, ids in windows.batches():
-            layer_inputs, kept = wrappers.layer_inputs(ids), BatchStates(state_cache, ids) if state_cache else None
-            unpruned = run_prefix_tree(wrappers, layer_inputs, [NONE], kept)
-            others = run_prefix_tree(wrappers, layer_inputs, [mask for mask in masks if mask != NONE], None)
-            for group, hidden in chain(unpruned, others):
+            for group, hidden in run_beside(wrappers, ids, NONE, masks, state_cache):
                 for mask in group:
                     parts[mask].append(_finish(wrappers, hidden))
     else:

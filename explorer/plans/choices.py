@@ -25,6 +25,7 @@ SEARCHES = ("one-shot", "greedy")
 FACTORS = ("text", "objective", "search")
 #: What is asked if nothing is named: loss, KL, logit L2, the last token's cosine, and a probe.
 OBJECTIVES = ("perplexity", "kl", "logit-l2", "last-token-cosine", "probe:copying")
+_BRING_OTHERS = ("kl", "logit-l2")  # perplexity and the last token's cosine come along: these go first
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,6 @@ class Choices:
         return Mask(frozenset().union(*(unit.sites for unit, off in zip(self.units, chosen, strict=True) if off)))
 
 
-def _brings_nothing_along(objective: str) -> bool:
-    """Tell whether a measurement of an objective says nothing of the others; one that does goes first."""
-    return objective not in ("kl", "logit-l2")
-
-
 def compare_choices(
     loaded: LoadedModel,
     corpora: Sequence[Corpus],
@@ -106,12 +102,13 @@ def compare_choices(
             "There is nothing to compare", found, f"Remove 1 to {len(units) - 1} units, by one text at least"
         )
     removed = np.zeros((len(corpora), len(objectives), len(SEARCHES), len(units)), dtype=bool)
-    cells = [(row, name) for row in range(len(corpora)) for name in sorted(objectives, key=_brings_nothing_along)]
+    columns = sorted(range(len(objectives)), key=lambda column: objectives[column] not in _BRING_OTHERS)
+    cells = [(row, column) for row in range(len(corpora)) for column in columns]
     count = Count(progress, len(cells), "Texts and objectives")
-    for done, (row, objective) in enumerate(cells):
+    for done, (row, column) in enumerate(cells):
         count.done = done
-        losses = make_loss_function(loaded, corpora[row], store, objective)
+        losses = make_loss_function(loaded, corpora[row], store, objectives[column])
         search = Search(units, losses, len(corpora[row].calibration), number, progress=count.tell).greedy_lazily()
         once, last = search.rankings[1][:number], search.masks[-1]
-        removed[row, objectives.index(objective)] = [[each in once for each in units], [each <= last for each in units]]
+        removed[row, column] = [[each in once for each in units], [each <= last for each in units]]
     return Choices(tuple(corpus.name for corpus in corpora), tuple(objectives), tuple(units), removed)

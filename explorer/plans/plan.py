@@ -30,6 +30,7 @@ _FORMAT = 1
 #: Sites that the masks of a plan file name, all together, at the most.
 _MOST_SITES = 1_000_000
 
+_FILE_REMEDY = "Use a file that 'plan' wrote"
 _REMEDY = "Write METHOD/UNIT[;option=value], such as block-influence/layer or greedy/site;criterion=kl"
 
 
@@ -239,11 +240,11 @@ class Plan:
             spec = PlanSpec.parse(file.plan)
             masks = _read_masks([step.mask for step in file.steps], file.layers)
         except ValueError as error:
-            raise PlanError("Not a plan", str(error), "Use a file that 'plan' wrote") from None
+            raise PlanError("Not a plan", str(error), _FILE_REMEDY) from None
         except MaskError as error:
-            raise PlanError("Not a plan", f"{error.what}, {error.found}", "Use a file that 'plan' wrote") from None
+            raise PlanError("Not a plan", f"{error.what}, {error.found}", _FILE_REMEDY) from None
         if not masks or masks[0] != NONE:
-            raise PlanError("Not a plan", "its first step removes something", "Use a file that 'plan' wrote")
+            raise PlanError("Not a plan", "its first step removes something", _FILE_REMEDY)
         effort = Effort(file.cost.layer_evaluations, file.cost.seconds)
         return cls(spec, masks, file.layers, file.model, file.text, effort)
 

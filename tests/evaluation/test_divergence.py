@@ -11,9 +11,9 @@ from explorer.evaluation import divergence, nll, perplexity
 from explorer.evaluation.divergence import Divergence, measure_divergence
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.masks.mask import NONE, Mask
+from explorer.measures.criterion import LossRequest
 from explorer.measures.last_token_cosine import measure_last_token_cosine
 from explorer.model.loading import LoadedModel
-from explorer.progress import unreported
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force
@@ -123,9 +123,9 @@ def test_turns_of_the_last_token_come_along_and_are_those_of_their_measure(
     measure_divergence(llama, llama_corpus, MASKS, store, "calibration")
     given = llama, llama_corpus, MASKS
     with llama.wrappers.counting() as count:
-        found = measure_last_token_cosine(*given, store, unreported, slice(None))
+        found = measure_last_token_cosine(LossRequest(*given, store))
     assert count.evaluations == 0
-    own = measure_last_token_cosine(*given, Store(None), unreported, slice(None))
+    own = measure_last_token_cosine(LossRequest(*given, Store(None)))
     np.testing.assert_array_equal(found, own)
 
 
@@ -133,8 +133,8 @@ def test_turns_from_another_variant_are_not_taken_for_those_from_the_model(
     llama: LoadedModel, llama_corpus: Corpus, store: Store
 ) -> None:
     measure_divergence(llama, llama_corpus, MASKS, store, "calibration", baseline=Mask.parse("1"))
-    found = measure_last_token_cosine(llama, llama_corpus, MASKS, store, unreported, slice(None))
-    own = measure_last_token_cosine(llama, llama_corpus, MASKS, Store(None), unreported, slice(None))
+    found = measure_last_token_cosine(LossRequest(llama, llama_corpus, MASKS, store))
+    own = measure_last_token_cosine(LossRequest(llama, llama_corpus, MASKS, Store(None)))
     np.testing.assert_array_equal(found, own)
 
 

@@ -21,13 +21,13 @@ from explorer.evaluation.scores import Score
 from explorer.export import export
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.catalogue import MEASURES
+from explorer.measures.criterion import LossRequest
 from explorer.measures.last_token_cosine import measure_last_token_cosine
 from explorer.measures.measure import measure_importance
 from explorer.measures.similarity import measure_similarity
 from explorer.model.layer_stream import LayerStream
 from explorer.model.loading import LoadedModel, load
 from explorer.modifiers.modify import modify
-from explorer.progress import unreported
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support.tiny_models import FAMILIES, WINDOW, Tiny, load_folder, make_model, save
@@ -125,10 +125,7 @@ def test_tokens_divergences_and_turns_are_the_same(tiny: Tiny, family: str) -> N
         assert (a.variant, a.tokens) == (b.variant, b.tokens)
         for name in ("kl", "logit_l2", "top1_matches"):
             assert np.array_equal(getattr(a, name), getattr(b, name))
-    turns = (
-        measure_last_token_cosine(each, corpus, MASKS, Store(None), unreported, slice(None))
-        for each in (resident, streamed)
-    )
+    turns = (measure_last_token_cosine(LossRequest(each, corpus, MASKS, Store(None))) for each in (resident, streamed))
     assert np.array_equal(*turns)
 
 

@@ -10,7 +10,8 @@ from explorer.masks.units import find_units
 from explorer.measures.built_in_criteria import make_loss_function
 from explorer.model.loading import LoadedModel
 from explorer.plans.choices import OBJECTIVES, SEARCHES, compare_choices
-from explorer.plans.search import Search
+from explorer.plans.make import make_plan
+from explorer.plans.plan import PlanSpec
 from explorer.storage.store import Store
 from tests.support.tiny_models import WINDOW
 
@@ -30,9 +31,10 @@ def test_every_choice_is_what_its_text_and_objective_say(llama: LoadedModel, sto
             losses = make_loss_function(llama, corpus, Store(None), objective)(units, slice(None)).sum(axis=1)
             once = {units[place] for place in losses.argsort(kind="stable")[:2]}
             assert {unit for unit in units if unit <= found.find(row, column, 0)} == once
-            own = make_loss_function(llama, corpus, Store(None), objective)
-            searched = Search(units, own, len(corpus.calibration), 2).greedy_lazily()
-            assert found.find(row, column, 1) == searched.masks[2]
+            plan = make_plan(
+                llama, corpus, PlanSpec("greedy", "layer", criterion=objective, confidence=1.0, steps=2), store
+            )
+            assert found.find(row, column, 1) == plan.masks[2]
 
 
 def test_agreement_is_the_share_in_common(llama: LoadedModel, store: Store) -> None:
@@ -44,6 +46,13 @@ def test_agreement_is_the_share_in_common(llama: LoadedModel, store: Store) -> N
     assert [each[3] for each in found.cells] == removed
     assert set(found.variance) == {"text", "objective", "search"}
     assert found.variance["text"].share == pytest.approx(0)  # there is one
+
+
+def test_an_objective_that_is_named_twice_chooses_twice(llama: LoadedModel, store: Store) -> None:
+    corpus = llama.tokenize("python-docs", 3 * WINDOW, WINDOW)
+    removed = compare_choices(llama, [corpus], ("perplexity", "kl", "perplexity"), 2, store).removed
+    np.testing.assert_array_equal(removed[:, 0], removed[:, 2])
+    assert (removed.sum(axis=-1) == 2).all()
 
 
 def test_nothing_to_compare_is_one_line(llama: LoadedModel, store: Store) -> None:

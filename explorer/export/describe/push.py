@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from explorer.checkpoints import LOG_IN
 from explorer.errors import ExportError, first_line
 
 #: Of an export before, these would be loaded instead.
 _WEIGHTS = ["*.safetensors", "*.safetensors.index.json", "*.gguf"]
-
-_LOG_IN = "Log in with 'hf auth login', or set HF_TOKEN"
 
 
 class Destination:
@@ -38,7 +37,7 @@ class Destination:
         try:
             self._api.whoami()
         except Exception as error:  # the hub's client raises its own, the network's and plain ones alike
-            raise ExportError("Cannot log in to the hub", first_line(error).rstrip("."), _LOG_IN) from error
+            raise ExportError("Cannot log in to the hub", first_line(error).rstrip("."), LOG_IN) from error
         try:
             private = self._api.repo_info(repository).private
         except RepositoryNotFoundError:

@@ -13,7 +13,7 @@ from .dissection import find_updates as find_updates
 from .forward_policies import Hidden as Hidden, Ids as Ids, LayerCall as LayerCall
 from .kv_cache import keeps_state_alone as keeps_state_alone
 from .layer_surgery import is_packed as is_packed
-from .layerwise import LayerwisePass as LayerwisePass, Seen as Seen
+from .layerwise import Given as Given, LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (
     LoadedModel as LoadedModel,
     inspect_checkpoint as inspect_checkpoint,
@@ -34,7 +34,7 @@ from .tensor_names import (
     find_naming as find_naming,
     find_parts as find_parts,
 )
-from .torch_modes import default_modes as default_modes
+from .torch_modes import default_modes as default_modes, multiplying_as as multiplying_as
 from .twin import Twin as Twin, make_twin as make_twin
 from .weights import read_weights as read_weights
 from .wrappers import ModelWrappers as ModelWrappers

@@ -18,18 +18,24 @@ from explorer.errors import ModifyError
 from explorer.model.changed_weights import ChangedWeights, list_changes
 
 
+class AllGiven(Exception):
+    """Every module that is watched was given its input, and nothing else is wanted."""
+
+
 @dataclass
 class Watch:
     """What modules of a layer were given and gave in the last forward pass.
 
     Args:
         modules: their names in the layer.
+        inputs_only: end the pass by raising AllGiven when all of them were given something.
         given, gave: by name, the first argument and the output, of which only the first of a tuple. Modules that read
             the same tensor have the same copy of it.
         chosen: by name, the second argument of modules that have one: the experts that each token is sent to.
     """
 
     modules: tuple[str, ...]
+    inputs_only: bool = False
     given: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
     gave: dict[str, Float[Tensor, " *any"]] = field(default_factory=dict)
     chosen: dict[str, Int[Tensor, " *any"]] = field(default_factory=dict)
@@ -147,6 +153,10 @@ def _note(name: str, inner: Callable[..., Any], watch: Watch) -> Callable[..., A
         watch.given[name] = watch.copy(args[0] if args else kwargs["hidden_states"])
         if len(args) > 1 and isinstance(args[1], Tensor) and not args[1].is_floating_point():
             watch.chosen[name] = args[1].clone()
+        if watch.inputs_only:
+            if len(watch.given) == len(watch.modules):
+                raise AllGiven
+            return inner(*args, **kwargs)
         output = inner(*args, **kwargs)
         watch.gave[name] = (output[0] if isinstance(output, tuple) else output).clone()
         return output

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +16,40 @@ from explorer.deltas import Variant
 from explorer.masks import NONE, Mask, Site
 from explorer.model.batched_windows import BatchedWindows
 from explorer.model.forward_policies import Hidden, Observer
-from explorer.model.layer_surgery import Watch
+from explorer.model.layer_surgery import AllGiven, Watch
 from explorer.model.loading import LoadedModel
 from explorer.model.states import States
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one batch of windows did in a layer; what fills the batch up is cut off.
+class Given:
+    """What modules of a layer were given of one batch of windows; what fills the batch up is cut off.
 
     Args:
         rows: which windows.
-        before, after: the layer's input and output.
-        given, gave: the first argument and the output of each module that was watched, by name.
-        updates: what attention and MLP added to the residual stream, where that was asked for.
+        given: the first argument of each module that was watched, by name.
         chosen: the experts that a watched module that has some sends each token to, by name.
     """
 
     rows: slice
+    given: dict[str, Float[Tensor, "batch window _"]]
+    chosen: dict[str, Int[Tensor, "batch window _"]]
+
+
+@dataclass(frozen=True)
+class Seen(Given):
+    """What one batch of windows did in a layer.
+
+    Args:
+        before, after: the layer's input and output.
+        gave: the output of each module that was watched, by name.
+        updates: what attention and MLP added to the residual stream, where that was asked for.
+    """
+
     before: Hidden
     after: Hidden
-    given: dict[str, Float[Tensor, "batch window _"]]
     gave: dict[str, Float[Tensor, "batch window _"]]
     updates: dict[str, Hidden]
-    chosen: dict[str, Int[Tensor, "batch window _"]] = field(default_factory=dict)
 
 
 class _Updates:
@@ -128,11 +139,36 @@ class LayerwisePass(BatchedWindows):
                 watch, added = Watch(modules), _Updates() if updates else None
                 with self.wrappers.observe(added, variant, watch):
                     after = self.wrappers.run_layer(layer, self.fill(before), call)[:real]
-                given, gave, found, chosen = (
-                    {name: tensor.view(self.rows, -1, tensor.shape[-1])[:real] for name, tensor in tensors.items()}
-                    for tensors in (watch.given, watch.gave, added.found if added else {}, watch.chosen)
+                given, chosen, gave, found = (
+                    self._cut(tensors, real)
+                    for tensors in (watch.given, watch.chosen, watch.gave, added.found if added else {})
                 )
-                yield Seen(rows, before, after, given, gave, found, chosen)
+                yield Seen(rows, given, chosen, before, after, gave, found)
+
+    @torch.inference_mode()
+    def find_inputs(
+        self, layer: int, states: States, variant: Mask | Variant, modules: tuple[str, ...]
+    ) -> Iterator[Given]:
+        """Run one layer until its modules have been given their inputs, and yield those of each batch.
+
+        Args:
+            layer: which one; `embed` was called before.
+            states: its input.
+            variant: what is off, and changed.
+            modules: names of modules in the layer.
+        """
+        self.layers_run += layer not in variant.mask.whole_layers
+        with self.wrappers.kept(layer):
+            for rows, call in self.calls(layer):
+                watch = Watch(modules, inputs_only=True)
+                with suppress(AllGiven), self.wrappers.observe(None, variant, watch):
+                    self.wrappers.run_layer(layer, self.fill(states[rows].to(self.loaded.device)), call)
+                real = rows.stop - rows.start
+                yield Given(rows, self._cut(watch.given, real), self._cut(watch.chosen, real))
+
+    def _cut(self, tensors: dict[str, Tensor], real: int) -> dict[str, Tensor]:
+        """Return tensors of a batch of windows without what filled it up."""
+        return {name: tensor.view(self.rows, -1, tensor.shape[-1])[:real] for name, tensor in tensors.items()}
 
     @torch.inference_mode()
     def show(

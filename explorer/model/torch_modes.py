@@ -25,3 +25,17 @@ def default_modes() -> Iterator[None]:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         yield
+
+
+@contextmanager
+def multiplying_as(dtype: torch.dtype) -> Iterator[None]:
+    """Let float32 matrices whose numbers all are bfloat16 be multiplied as such, which is quick on some processors.
+
+    Each product is exact and the sums are float32 either way. With another dtype nothing changes.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if dtype is torch.bfloat16 else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -70,6 +70,7 @@ def _find_outliers(stream: Stream, target: Target) -> float:
 def _find_influence(stream: Stream, target: Target) -> float:
     """1 - cos of the stream before and after a layer, its mean over all tokens."""
     turns = [
-        1 - F.cosine_similarity(seen.before.float(), seen.after.float(), -1).double() for seen in stream.look(target)
+        1 - F.cosine_similarity(seen.before.float(), seen.after.float(), -1).double()
+        for seen in stream.run.look(target.layer, stream.states, target.setting.variant)
     ]
     return float(torch.cat(turns).mean())

@@ -1,4 +1,4 @@
-"""A layer as it was seen -> what its maps read: one tensor a map, one an expert of the maps of experts."""
+"""What a layer's modules were given -> what its maps read: one tensor a map, one an expert of the maps of experts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.model import Seen
+from explorer.model import Given
 from explorer.modifiers import ExpertMaps
 from explorer.sparsity.targets import Target
 
@@ -14,7 +14,7 @@ from explorer.sparsity.targets import Target
 Reads = list[Float[Tensor, "positions _"]]
 
 
-def list_reads(target: Target, seen: Seen) -> dict[tuple[str, ...], Reads]:
+def list_reads(target: Target, seen: Given) -> dict[tuple[str, ...], Reads]:
     """Return what the maps of a layer read, by the names of those that read the same."""
     names: dict[int, tuple[str, ...]] = {}
     found: dict[tuple[str, ...], Reads] = {}
@@ -27,7 +27,7 @@ def list_reads(target: Target, seen: Seen) -> dict[tuple[str, ...], Reads]:
     return found | {joined: [seen.given[joined[0]].flatten(0, 1)] for joined in names.values()}
 
 
-def _list_expert_reads(target: Target, experts: ExpertMaps, seen: Seen) -> Reads:
+def _list_expert_reads(target: Target, experts: ExpertMaps, seen: Given) -> Reads:
     """Return the tokens that each expert is sent; for the maps out of them, what the maps into them make of these."""
     given, chosen = (each[experts.watched].flatten(0, 1) for each in (seen.given, seen.chosen))
     routed, first = experts.route(given, chosen), experts.first

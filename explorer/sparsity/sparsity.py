@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import floor
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from explorer.deltas import ModifierSpec
@@ -19,6 +19,8 @@ Entries = Float[Tensor, "*experts outputs columns"]
 
 #: Some of the entries of these.
 Marks = Bool[Tensor, "*experts outputs columns"]
+
+_PAIRED = 16  # columns at most of which any two are compared
 
 #: The modifiers that put zeros into matrices.
 METHODS = ("magnitude", "wanda", "sparsegpt", "wanda++")
@@ -95,5 +97,20 @@ class Sparsity:
 
 def find_lowest(scores: Float[Tensor, "*rows columns"], count: int) -> Bool[Tensor, "*rows columns"]:
     """Return True at so many of the lowest entries of each row; of equal ones at the first."""
-    lowest = scores.argsort(dim=-1, stable=True)[..., :count]
-    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, lowest, True)
+    if scores.shape[-1] <= _PAIRED:
+        return rank(scores) < count
+    if not count:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    cut = scores.kthvalue(count, dim=-1, keepdim=True).values
+    below, tied = scores < cut, scores == cut
+    return below | (tied & (tied.cumsum(-1, dtype=torch.int32) <= count - below.sum(-1, keepdim=True)))
+
+
+def rank(scores: Float[Tensor, "*rows columns"]) -> UInt8[Tensor, "*rows columns"]:
+    """Number the few entries of each row from the lowest on, by comparing any two; of equal ones the first is lower."""
+    columns = scores.movedim(-1, 0).contiguous()
+    size = len(columns)
+    not_above = columns[:, None] <= columns
+    first = torch.ones(size, size, dtype=torch.bool, device=scores.device).triu(1)
+    lower = not_above.where(first.view(size, size, *[1] * (scores.ndim - 1)), ~not_above.transpose(0, 1))
+    return lower.sum(0, dtype=torch.uint8).movedim(0, -1)

@@ -13,12 +13,14 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from explorer.model import Seen, States
+from explorer.model import Given, States, multiplying_as
 from explorer.modifiers import ExpertMaps, Setting
 from explorer.sparsity.layer_errors import find_errors
 from explorer.sparsity.reads import list_reads
 from explorer.sparsity.targets import Target
 from explorer.sparsity.watcher import find_watcher, is_watched
+
+_BLOCKS = 4  # of columns whose products with those before them are left out
 
 #: Of one window, what a map reads -> what is summed over windows.
 Statistic = Callable[[Float[Tensor, "positions columns"]], Float[Tensor, " *any"]]
@@ -83,10 +85,10 @@ class Stream:
         self.setting.run.layers_run += self.run.layers_run
         self.run.layers_run = 0
 
-    def look(self, target: Target) -> Iterator[Seen]:
+    def find_inputs(self, target: Target) -> Iterator[Given]:
         """Run a layer as it still is; yield, window by window, what its maps read."""
         names = tuple(dict.fromkeys(linear.watched for linear in target.maps))
-        yield from self.run.look(target.layer, self.states, self.setting.variant, names)
+        yield from self.run.find_inputs(target.layer, self.states, self.setting.variant, names)
 
     def sum_up(self, target: Target, statistic: Statistic) -> dict[str, Float64[Tensor, " *any"]]:
         """Sum a statistic of what each map reads over the windows; maps that read the same share one sum.
@@ -96,16 +98,21 @@ class Stream:
         Raises ModifyError: the arithmetic overflows.
         """
         sums: dict[tuple[str, ...], Tensor] = {}
-        for seen in self.look(target):
-            for names, reads in list_reads(target, seen).items():
-                made = torch.stack([statistic(read.float()).double() for read in reads])
-                sums[names] = sums[names].add_(made) if names in sums else made
+        for given in self.find_inputs(target):
+            for names, reads in list_reads(target, given).items():
+                with multiplying_as(reads[0].dtype):
+                    made = [statistic(read.float()) for read in reads]
+                if names not in sums:
+                    sums[names] = torch.stack([each.double() for each in made])
+                    continue
+                for total, each in zip(sums[names], made, strict=True):
+                    total += each
         self.setting.check_finite(all(bool(total.isfinite().all()) for total in sums.values()))
         stacked = {linear.name for linear in target.maps if isinstance(linear, ExpertMaps)}
         found: dict[str, Tensor] = {}
         for names, total in sums.items():
+            own = total if stacked.issuperset(names) else total[0]
             for name in names:
-                own = total if name in stacked else total[0]
                 found[name] = found[name] + own if name in found else own
         return found
 
@@ -121,5 +128,9 @@ def find_norms(squares: Float64[Tensor, "*experts columns"]) -> Float[Tensor, "*
 
 
 def sum_products(read: Float[Tensor, "positions columns"]) -> Float[Tensor, "columns columns"]:
-    """Sum over the tokens of the products of what is read in any two columns."""
-    return read.T @ read
+    """Sum over the tokens of the products of what is read in any two columns; the upper triangle, and some below it."""
+    columns = read.shape[1]
+    found, step = read.new_zeros(columns, columns), -(-columns // _BLOCKS)
+    for start in range(0, columns, step):
+        found[start : start + step, start:] = read[:, start : start + step].T @ read[:, start:]
+    return found

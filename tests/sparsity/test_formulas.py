@@ -122,7 +122,9 @@ def test_of_equal_scores_the_lower_columns_go() -> None:
 @pytest.mark.parametrize("text", ["sparsity=50%", "pattern=2:4"])
 def test_sparse_gpt_is_magnitude_where_inputs_are_uncorrelated(text: str) -> None:
     weight = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
-    made, _ = prune_and_update(weight, factor_inverse(torch.eye(16, dtype=torch.float64), 0.01).float(), read(text))
+    ((made, _),) = prune_and_update(
+        [weight], factor_inverse(torch.eye(16, dtype=torch.float64), 0.01).float(), read(text)
+    )
     grouped = weight.view(-1, 4) if text.startswith("pattern") else weight.view(1, -1)  # a share of all rows together
     zeros = grouped.abs().argsort(-1).argsort(-1) < grouped.shape[1] // 2
     assert torch.equal(made, weight.masked_fill(zeros.view(6, 16), 0))
@@ -133,7 +135,9 @@ def test_sparse_gpt_goes_on_behind_a_block_of_columns(text: str) -> None:
     generator = np.random.default_rng(0)
     weight, inputs = generator.normal(size=(5, 300)), generator.normal(size=(900, 300))
     hessian = inputs.T @ inputs
-    made, _ = prune_and_update(torch.from_numpy(weight), factor_inverse(torch.from_numpy(hessian), 0.01), read(text))
+    ((made, _),) = prune_and_update(
+        [torch.from_numpy(weight)], factor_inverse(torch.from_numpy(hessian), 0.01), read(text)
+    )
     np.testing.assert_allclose(made, update(weight, hessian, text), atol=1e-9)
 
 
@@ -141,7 +145,7 @@ def test_inputs_that_are_always_zero_lose_their_weights() -> None:
     inputs = torch.randn(40, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     inputs[:, 3] = 0
     weight = torch.ones(4, 8, dtype=torch.float64).masked_fill(torch.arange(8) == 3, 0)
-    made, _ = prune_and_update(weight, factor_inverse(inputs.T @ inputs, 0.01), read("pattern=2:4"))
+    ((made, _),) = prune_and_update([weight], factor_inverse(inputs.T @ inputs, 0.01), read("pattern=2:4"))
     assert made.isfinite().all()
     assert (made[:, 3] == 0).all()
     assert set(count_zeros(made.numpy(), 4).flatten()) == {2}

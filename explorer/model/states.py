@@ -104,9 +104,9 @@ class States:
             found = f"{self.folder or tempfile.gettempdir()} ({error.strerror})"
             raise DeviceError("Cannot keep hidden states on the disk", found, "Use --cache, or fewer tokens") from None
 
-    def like(self) -> States:
-        """Return room for as many states."""
-        return States(self.shape, self.dtype, self.folder, self.budget)
+    def like(self, dtype: torch.dtype | None = None) -> States:
+        """Return room for as many states, of another dtype if one is given."""
+        return States(self.shape, dtype or self.dtype, self.folder, self.budget)
 
     def copy(self) -> States:
         """Return the same states once more, copied a window at a time."""

@@ -18,7 +18,7 @@ Weights = dict[str, Float[Tensor, " *weight"]]
 
 
 class Region:
-    """One layer in float32, whatever the model's dtype. Holds its weights once more.
+    """One layer in float32, whatever the model's dtype. Holds its weights once more, and what it gives.
 
     Args:
         stream: whose states the layer is run on, as it still is.
@@ -34,6 +34,7 @@ class Region:
                 name for name, each in wrappers.layers[target.layer].named_parameters() if each.is_floating_point()
             ]
         self._own = {name: wrappers.weight(target.layer, name, self._variant.deltas).float() for name in names}
+        self._outputs, self._known = stream.states.like(torch.float32), set[int]()
 
     @property
     def windows(self) -> int:
@@ -52,6 +53,17 @@ class Region:
         wrappers = self.target.setting.loaded.wrappers
         return wrappers.try_layer(self.target.layer, values, hidden, self._calls[window], self._variant)
 
+    @torch.no_grad()
+    def output(self, window: int) -> Hidden:
+        """Return what the layer gives as it is; of each window it is found once."""
+        if window not in self._known:
+            self._keep(window, self.run(window))
+        return self._outputs[window : window + 1].to(self.target.setting.loaded.device)
+
+    def _keep(self, window: int, output: Hidden) -> None:
+        self._outputs[window : window + 1] = output.detach()
+        self._known.add(window)
+
     @torch.enable_grad()
     def find_gradients(self) -> Weights:
         """G = sqrt(mean over windows of (d norm2(f(X_n)) / dW)^2), f the layer with its residual stream.
@@ -61,7 +73,9 @@ class Region:
         weights = {name: weight.requires_grad_() for name, weight in self.copy_weights().items()}
         squares = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in weights.items()}
         for window in range(self.windows):
-            found = torch.autograd.grad(self.run(window, weights).norm(), list(weights.values()))
+            output = self.run(window, weights)
+            self._keep(window, output)
+            found = torch.autograd.grad(output.norm(), list(weights.values()))
             for total, gradient in zip(squares.values(), found, strict=True):
                 total += gradient.square()
         return {name: (total / self.windows).sqrt() for name, total in squares.items()}
@@ -70,10 +84,8 @@ class Region:
     def approach(self, optimiser: torch.optim.Optimizer, weights: Weights, windows: Iterable[int]) -> None:
         """Take a step a window towards what the layer gives as it is: sum over its entries of the squared error."""
         for window in windows:
-            with torch.no_grad():
-                wanted = self.run(window)
             optimiser.zero_grad()
-            (self.run(window, weights) - wanted).square().sum().backward()
+            (self.run(window, weights) - self.output(window)).square().sum().backward()
             optimiser.step()
 
 

@@ -6,6 +6,7 @@ overflowed. The browser makes the same ones while a slider is dragged (ui/browse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from explorer.masks import Mask, Site
@@ -39,9 +40,10 @@ def add_damages(
 ) -> float | None:
     """Estimate a mask from the measured one that differs in the fewest sites, as if damages were independent.
 
+    Of equally near ones the mean of what each gives is taken.
+
     Args:
-        known: measured masks, nats a token, None where the arithmetic overflowed; of equally near ones the first
-            is taken.
+        known: measured masks, nats a token, None where the arithmetic overflowed.
         damages: by site, nats a token that are lost without it alone; None or missing where that is not known.
         influence: by site its block influence, which stands in for what is not known, see `find_rate`.
         mask: what is off.
@@ -50,17 +52,20 @@ def add_damages(
         Nats a token; None where nothing is measured, or a site has neither damage nor influence.
     """
     measured = [(len(mask.sites ^ other.sites), nll, other) for other, nll in known.items() if nll is not None]
-    if not measured:
-        return None
-    _, total, nearest = min(measured, key=lambda each: each[0])
+    apart = min((each[0] for each in measured), default=None)
     rate = find_rate(damages, influence)
-    for site in sorted(mask.sites ^ nearest.sites):
-        damage, share = damages.get(site), influence.get(site)
-        if damage is None and share is None:
-            return None
-        cost = damage if damage is not None else rate * (share or 0.0)
-        total += cost if site in mask.sites else -cost
-    return total
+    found: list[float] = []
+    for nll, nearest in [(nll, other) for size, nll, other in measured if size == apart]:
+        costs: list[float] = []
+        for site in mask.sites ^ nearest.sites:
+            damage, share = damages.get(site), influence.get(site)
+            if damage is None and share is None:
+                break
+            cost = damage if damage is not None else rate * (share or 0.0)
+            costs.append(cost if site in mask.sites else -cost)
+        else:
+            found.append(nll + math.fsum(costs))
+    return math.fsum(found) / len(found) if found else None
 
 
 def find_rate(damages: Mapping[Site, float | None], influence: Mapping[Site, float | None]) -> float:

@@ -52,6 +52,8 @@ def test_a_mask_is_estimated_from_the_nearest_measured_one() -> None:
     known = {NONE: 3.0, Mask.parse("a0,m1,a2"): 5.0}
     assert add_damages(known, damages, {}, Mask.parse("m1,a2")) == 4.75  # what comes back is taken off
     assert add_damages(known, damages, {}, Mask.parse("a0")) == 3.25
+    between = {Mask.parse("a0"): 3.0, Mask.parse("m1"): 4.0}
+    assert add_damages(between, damages, {}, Mask.parse("a0,m1")) == (3.5 + 4.25) / 2  # of equally near ones the mean
 
 
 def test_influence_stands_in_for_what_is_not_measured() -> None:

@@ -65,34 +65,43 @@ function interpolate(it, step, scores = it.data.plan?.scores) {
   return { kind: "estimated", nll, low: null, high: null, why: `between the measured steps ${below} and ${above}` };
 }
 
-// From the measured mask that differs in the fewest sites, the damages of those added or taken back.
+// From the measured masks that differ in the fewest sites, the damages of those added or taken back; the mean of all.
 function addDamages(it, key) {
-  const nearest = findNearest(it, key);
-  if (!nearest) return null;
   const rate = (it.rate ??= rateOf(it.data));
-  let nll = nearest.nll, guessed = false;
+  const found = listNearest(it, key).map((nearest) => addToNearest(it.data, rate, nearest, key)).filter(Boolean);
+  if (!found.length) return null;
+  const nll = found.reduce((sum, each) => sum + each.nll, 0) / found.length;
+  const by = found.some((each) => each.guessed) ? "block influence" : "single damages";
+  return { kind: "rough", nll, low: null, high: null, why: `from the nearest measured mask by ${by}` };
+}
+
+function addToNearest(data, rate, nearest, key) {
+  let { nll } = nearest, guessed = false;
   for (let cell = 0; cell < key.length; cell++) {
     if (key[cell] === nearest.key[cell]) continue;
-    const damage = damageOf(it.data, cell), guess = rate * (it.data.influence?.sites[cell] ?? NaN);
+    const damage = damageOf(data, cell), guess = rate * (data.influence?.sites[cell] ?? NaN);
     if (damage === null && !Number.isFinite(guess)) return null;
     guessed ||= damage === null;
     nll += (key[cell] === "1" ? 1 : -1) * (damage ?? guess);
   }
-  const by = guessed ? "block influence" : "single damages";
-  return { kind: "rough", nll, low: null, high: null, why: `from the nearest measured mask by ${by}` };
+  return { nll, guessed };
 }
 
-function findNearest(it, key) {
+function listNearest(it, key) {
   const { known, baseline, plan } = it.data;
   const steps = it.steps.map((step, index) => [step.key, plan?.scores[index]]);
-  let best = null;
-  for (const [other, score] of [...Object.entries(known), ...steps, ["0".repeat(key.length), baseline]]) {
+  const masks = new Map([...steps, ...Object.entries(known)]);
+  const whole = "0".repeat(key.length);
+  if (!masks.get(whole)?.length || masks.get(whole)[0] === null) masks.set(whole, baseline);
+  let nearest = [], fewest = Infinity;
+  for (const [other, score] of masks) {
     if (!score || score[0] === null) continue;
     let apart = 0;
     for (let cell = 0; cell < key.length; cell++) apart += other[cell] !== key[cell];
-    if (!best || apart < best.apart) best = { key: other, nll: score[0], apart };
+    if (apart < fewest) [nearest, fewest] = [[], apart];
+    if (apart === fewest) nearest.push({ key: other, nll: score[0] });
   }
-  return best;
+  return nearest;
 }
 
 const damageOf = (data, cell) => data.leaveOneOut[cell]?.[3] ?? null;

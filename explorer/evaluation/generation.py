@@ -1,4 +1,4 @@
-"""LoadedModel, Variant, prompt -> text, with a KV cache that has no place for attention that is off."""
+"""LoadedModel, Variant, prompt -> text, with a KV cache where the model has one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from transformers import (
-    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteria,
     StoppingCriteriaList,
 )
-from transformers.cache_utils import DummyLayer, LinearAttentionCacheLayerMixin, LinearAttentionLayer
 from transformers.generation.streamers import BaseStreamer
 
 from explorer.deltas import Variant
@@ -26,7 +24,7 @@ from explorer.errors import TextError, UnsupportedModel
 from explorer.evaluation.samples import Sample
 from explorer.evaluation.token_streaming import Listener, TextSoFar, TokenTimes
 from explorer.masks import Mask
-from explorer.model import LoadedModel, keeps_state_alone, refusing_failures
+from explorer.model import LoadedModel, refusing_failures
 from explorer.stopwatch import timing
 from explorer.text import ChatTemplate, check_ids, decode, encode
 
@@ -72,7 +70,7 @@ def generate(
         torch.manual_seed(seed)
         prompt_perplexity = _measure_prompt(loaded, ids)
         start = time.perf_counter()
-        output, overflow = _write(loaded, variant.mask, ids, max_new_tokens, streamer, **sampling)
+        output, overflow = _write(loaded, ids, max_new_tokens, streamer, **sampling)
         seconds = time.perf_counter() - start
     new = output[ids.shape[1] :].tolist()
     return Sample(
@@ -103,7 +101,7 @@ def write_until(
     prompt = torch.tensor([ids], device=loaded.device)
     stopping = StoppingCriteriaList([_Stop(loaded.tokenizer, len(ids), stops)])
     with loaded.wrappers.as_variant(variant.checked(loaded.n_layers)):
-        written, _ = _write(loaded, variant.mask, prompt, max_new_tokens, None, stopping, **_sampling(0))
+        written, _ = _write(loaded, prompt, max_new_tokens, None, stopping, **_sampling(0))
     return written[len(ids) :].tolist()
 
 
@@ -136,7 +134,7 @@ def time_decoding(loaded: LoadedModel, variant: Mask | Variant, tokens: int) -> 
     times = TokenTimes()
     ids = _encode(loaded, "Once upon a time", chat=False)
     with loaded.wrappers.as_variant(variant.checked(loaded.n_layers)), timing() as watch:
-        _write(loaded, variant.mask, ids, tokens, times, min_new_tokens=tokens, **_sampling(0))
+        _write(loaded, ids, tokens, times, min_new_tokens=tokens, **_sampling(0))
     return None if watch.stood else times.rate
 
 
@@ -149,7 +147,6 @@ def write_exactly(tokens: int) -> GenerationConfig:
 
 def _write(
     loaded: LoadedModel,
-    mask: Mask,
     ids: torch.Tensor,
     tokens: int,
     streamer: BaseStreamer | None,
@@ -159,7 +156,7 @@ def _write(
     """Return the ids of a prompt and of what the model, masked by the caller, writes on; and whether it overflowed."""
     config = GenerationConfig(
         max_new_tokens=tokens,
-        use_cache=True,
+        use_cache=takes_cache(loaded),
         eos_token_id=_find_ends(loaded) or None,
         pad_token_id=_pad_token(loaded.tokenizer),
         **more,
@@ -170,7 +167,6 @@ def _write(
                 ids,
                 generation_config=config,
                 attention_mask=torch.ones_like(ids),
-                **_pass_cache(loaded, mask),
                 logits_processor=LogitsProcessorList([_Finite()]),
                 streamer=streamer,
                 stopping_criteria=stopping,
@@ -215,35 +211,9 @@ def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
     return math.exp(min(nll, 700.0)) if math.isfinite(nll) else math.inf
 
 
-def _pass_cache(loaded: LoadedModel, mask: Mask) -> dict[str, Any]:
-    """Return a cache under the name that the model takes it by, which of a state space is another; some take none."""
-    taken = inspect.signature(loaded.model.forward).parameters
-    name = next((name for name in ("cache_params", "past_key_values") if name in taken), None)
-    return {"use_cache": False} if name is None else {name: make_cache(loaded, mask)}
-
-
-def make_cache(loaded: LoadedModel, mask: Mask) -> DynamicCache:
-    """Make a cache that holds nothing for attention that is off, and keeps every layer's index.
-
-    With all attention off, or all that keeps a state, one empty layer stays, to be asked for its length or state. What
-    a convolution of the MLP keeps beside attention stays too.
-    """
-    cache = DynamicCache(config=loaded.model.config)
-    alone = [keeps_state_alone(layer) for layer in cache.layers]
-    off = [layer for layer in range(loaded.n_layers) if mask.off(layer)[0]]
-    last = {keeps_state: layer for layer, keeps_state in enumerate(alone)}
-    on = {keeps_state for layer, keeps_state in enumerate(alone) if layer not in off}
-    for layer in off:
-        if alone[layer] in on or last[alone[layer]] != layer:
-            cache.layers[layer] = _empty(cache.layers[layer], mask.off(layer)[1])
-    return cache
-
-
-def _empty(layer: Any, mlp_off: bool) -> Any:
-    """Return what holds no tokens in place of a cache's layer, whose MLP may keep a state there."""
-    if mlp_off or not isinstance(layer, LinearAttentionCacheLayerMixin) or keeps_state_alone(layer):
-        return DummyLayer()
-    return LinearAttentionLayer(number_of_states=layer.number_of_states)
+def takes_cache(loaded: LoadedModel) -> bool:
+    """Tell whether a model takes a cache of transformers, under any name."""
+    return not {"cache_params", "past_key_values"}.isdisjoint(inspect.signature(loaded.model.forward).parameters)
 
 
 def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:

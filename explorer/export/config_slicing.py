@@ -36,7 +36,7 @@ _NUMBERS = frozenset(
 _FIRST = ("first_k_dense_replace", "num_dense_layers", "max_window_layers", "num_hash_layers")
 
 #: Keys that say how many layers come after the last one, to predict further tokens; these go with it.
-BEYOND = ("num_nextn_predict_layers", "num_mtp_layers")
+BEYOND = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
 
 #: Keys whose lists are as long as they are for other reasons.
 _OTHER = re.compile(

@@ -31,7 +31,7 @@ from explorer.export.tensor_layout import Layout
 from explorer.export.verify import reload_checkpoint
 from explorer.extras import require
 from explorer.masks import Mask
-from explorer.model import LoadedModel, find_base_type, find_naming, has_own_head
+from explorer.model import LoadedModel, find_base_type, find_naming, has_own_head, predicts_further
 
 
 def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "auto", dtype: str = "auto") -> ExportPlan:
@@ -96,7 +96,9 @@ def _plan_transformers(loaded: LoadedModel, mask: Mask, changes: Changes, target
 
 
 def _lay_out(loaded: LoadedModel, mask: Mask, **options: Any) -> Layout:
-    return Layout(loaded.architecture, mask, loaded.n_layers, naming=find_naming(loaded.model), **options)
+    further = frozenset(filter(predicts_further, loaded.unused))
+    naming = find_naming(loaded.model)
+    return Layout(loaded.architecture, mask, loaded.n_layers, naming=naming, further=further, **options)
 
 
 def _make_config(loaded: LoadedModel, layout: Layout) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Layout:
         stays: layers that stay though both of their sites are off.
         site_norms: names, in a layer, of norms that are left out with a single site.
         moves: layer and name in it of what stands in beside it -> the same in what is written.
-        beyond: names met of tensors that belong to layers after the last one, which predict further tokens.
+        further: names of tensors outside of the layers that predict further tokens.
+        beyond: names met of such tensors, and of those that belong to layers after the last one.
     """
 
     architecture: Architecture
@@ -39,6 +40,7 @@ class Layout:
     stays: frozenset[int] = frozenset()
     site_norms: dict[Site, tuple[str, ...]] = field(default_factory=dict)
     moves: dict[tuple[int, str], tuple[int, str]] = field(default_factory=dict)
+    further: frozenset[str] = frozenset()
     zeroed: set[Site] = field(default_factory=set)
     beyond: list[str] = field(default_factory=list)
 
@@ -66,7 +68,9 @@ class Layout:
         """Return a tensor's new name and whether it is zeroed, or None if it goes."""
         match = self._match(name)
         if match is None:
-            return name, False
+            if name in self.further:
+                self.beyond.append(name)
+            return None if (moved := self.move(name)) is None else (moved, False)
         layer, rest = int(match[2]), match[3] or ""
         if layer >= self.n_layers:
             self.beyond.append(name)
@@ -86,11 +90,13 @@ class Layout:
     def move(self, name: str) -> str | None:
         """Return the new name of a module or tensor, None if its layer goes.
 
-        Layers after the last one, which read the whole model's last state, stay only where every layer does.
+        What reads the whole model's last state to predict further tokens stays only where every layer does.
         """
-        match = self._match(name)
-        if match is None or len(self.kept) == self.n_layers:
+        if len(self.kept) == self.n_layers:
             return name
+        match = self._match(name)
+        if match is None:
+            return None if name in self.further else name
         layer = int(match[2])
         return self._renumber(name, layer, self.kept.index(layer)) if layer in self.kept else None
 

@@ -11,7 +11,6 @@ from .config_only import count_parameters_of_config as count_parameters_of_confi
 from .cost_model import CostModel as CostModel, Costs as Costs
 from .dissection import find_updates as find_updates
 from .forward_policies import Hidden as Hidden, Ids as Ids, LayerCall as LayerCall
-from .kv_cache import keeps_state_alone as keeps_state_alone
 from .layer_surgery import is_packed as is_packed
 from .layerwise import Given as Given, LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (
@@ -36,5 +35,6 @@ from .tensor_names import (
 )
 from .torch_modes import default_modes as default_modes, multiplying_as as multiplying_as
 from .twin import Twin as Twin, make_twin as make_twin
+from .unused_tensors import predicts_further as predicts_further
 from .weights import read_weights as read_weights
 from .wrappers import ModelWrappers as ModelWrappers

@@ -124,15 +124,15 @@ def find_base_type(model_type: str) -> str:
     return "llama" if model_type == "nemotron-nas" else model_type.removeprefix("pruned-")
 
 
-def find_architecture(model: nn.Module) -> Architecture:
-    """Return where this model keeps its parts: from the table, else by structure.
+def find_architecture(model: nn.Module, known: bool = True) -> Architecture:
+    """Return where this model keeps its parts: from the table, unless it is not to be `known`, else by structure.
 
     Of a model whose layers do not each have one attention and one MLP by name, only the list of layers is known: what
     its modules do is for an experiment to show. Raises UnsupportedModel if there is no such list.
     """
     config: Any = model.config
     model_type = find_base_type(config.get_text_config(decoder=True).model_type)
-    architecture = FAMILIES.get(model_type)
+    architecture = FAMILIES.get(model_type) if known else None
     if architecture and _has(model, architecture.layers):
         return architecture
     stacks = _find_stacks(model, count_layers(config))

@@ -97,8 +97,21 @@ def _explain(architecture: Architecture, layer: nn.Module, index: int, calls: _C
     for scale, members in _find_sums(layer, names, given, added, _tolerance(calls)):
         if found := _assign(replace(architecture, multiplier=scale), layer, members, calls):
             return found
-    kind = type(layer).__name__
-    return only_whole(architecture, f"layer {index} ({kind}) is not its input plus what its modules add")
+    kind, rest = type(layer).__name__, tell_rest({name: given[name] for name in names}, added, _tolerance(calls))
+    return only_whole(architecture, f"layer {index} ({kind}) is not its input plus what its modules add: {rest}")
+
+
+def tell_rest(given: dict[str, Float[Tensor, " *any"]], added: Float[Tensor, " *any"], tolerance: float) -> str:
+    """Say which sum of modules comes closest to what a layer adds, and whose output is missing from it."""
+    sums = [members for count in range(1, _MOST + 1) for members in combinations(given, count)]
+    if not sums:
+        return "none gives what could be added"
+    gaps = [float((added - sum(given[member] for member in members)).norm()) for members in sums]
+    members, gap = min(zip(sums, gaps, strict=True), key=lambda each: each[1])
+    rest = added - sum(given[member] for member in members)
+    missing = next((name for name, gave in given.items() if float((gave - rest).abs().max()) <= tolerance), None)
+    named = f"which is what {missing} gives" if missing else "which none of its modules gives"
+    return f"{gap / float(added.norm()):.0%} of that are missing from the sum of {' and '.join(members)}, {named}"
 
 
 def _alike(call: ModuleCall, added: Float[Tensor, " *any"]) -> bool:

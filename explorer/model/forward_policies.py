@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 from explorer.deltas import Delta, StandIn, Variant
 from explorer.holding import holding
 from explorer.masks import PARTS, Mask, Site
+from explorer.model.cache_layers import count_tokens, leave_out
 from explorer.model.layer_surgery import Watch, watched
 
 Forward = Callable[..., Any]
@@ -181,6 +182,13 @@ class VariantForward(ForwardPolicy):
         for delta in self.variant.deltas:
             self.stand_ins |= {min(place.sites): stand_in for place, stand_in in delta.stand_ins.items()}
             self.passed -= {min(place.sites).layer for place in delta.stand_ins if not place.whole_layers}
+
+    def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
+        given = leave_out(self.mask, len(self.layers), (*args, *kwargs.values()))
+        output = forward(*args, **kwargs)
+        made = leave_out(self.mask, len(self.layers), output.values() if isinstance(output, ModelOutput) else output)
+        count_tokens((*given, *made), self.shape[1])
+        return output
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         if check := BEFORE_LAYER.get():

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from explorer.model.cache_layers import keeps_state_alone
+
 #: What a cache layer may keep of every token; convolutions and states of linear attention do not grow.
 _GROWING = ("keys", "values", "indexer_keys")
 _STATES = ("conv_states", "recurrent_states")
@@ -99,13 +101,6 @@ def _read_layers(config: Any, cache: Any, widths: list[int]) -> tuple[LayerCache
         )
         for number, layer in enumerate(cache.layers)
     )
-
-
-def keeps_state_alone(layer: Any) -> bool:
-    """Tell whether a layer of transformers' cache holds a state in place of tokens, not beside them."""
-    from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
-
-    return isinstance(layer, LinearAttentionCacheLayerMixin) and not isinstance(layer, DynamicLayer)
 
 
 def _share_out(widths: list[int], *candidates: list[bool]) -> list[int] | None:

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from explorer.errors import UnsupportedModel
 from explorer.masks import NONE, PARTS, Mask, Site
-from explorer.model.architecture import Architecture
-from explorer.model.dissection import only_whole
+from explorer.model.architecture import Architecture, find_architecture
+from explorer.model.dissection import find_updates, only_whole
 from explorer.model.forward_policies import Hidden, Ids, LayerCall
 from explorer.model.module_calls import refusing_failures
 from explorer.model.wrappers import ModelWrappers
+
+#: Tokens of a long row that layers are checked with; so many where the config does not say how many they take.
+_WINDOW, _SAFE = 256, 64
 
 
 @dataclass
@@ -46,7 +49,8 @@ class _Seen:
 def wrap_checked(model: Any, architecture: Architecture) -> tuple[ModelWrappers, bool]:
     """Wrap and check a model; return also whether attention and MLP are parallel.
 
-    Where the sites that an experiment found do not pass the check, the model is checked as one of whole layers.
+    Where the sites of a known family do not pass the check, they are looked for by experiment; where those that an
+    experiment found do not, the model is checked as one of whole layers.
 
     Raises UnsupportedModel: see `check_hooks`.
     """
@@ -56,8 +60,10 @@ def wrap_checked(model: Any, architecture: Architecture) -> tuple[ModelWrappers,
             return wrappers, check_hooks(wrappers)
     except UnsupportedModel as error:
         wrappers.remove()
-        if not architecture.recognised or architecture.whole:
+        if architecture.whole:
             raise
+        if not architecture.recognised:
+            return wrap_checked(model, find_updates(model, find_architecture(model, known=False)))
         return wrap_checked(model, only_whole(architecture, error.found))
     except BaseException:
         wrappers.remove()
@@ -94,7 +100,23 @@ def check_hooks(wrappers: ModelWrappers) -> bool:
         _refuse("its layers, run one by one, do not give its logits")
     if wrappers.architecture.recognised:
         _check_alone(wrappers, ids)
+        _check_shapes(wrappers)
     return parallel
+
+
+def _check_shapes(wrappers: ModelWrappers) -> None:
+    """Check a layer of each form in batches of other shapes: one row as long as a window, and three short ones."""
+    architecture = wrappers.architecture
+    forms = {architecture.at(layer): layer for layer in reversed(range(len(wrappers.layers)))}
+    config = wrappers.model.config.get_text_config(decoder=True)
+    longest = min(_WINDOW, getattr(config, "max_position_embeddings", None) or _SAFE)
+    for rows, length in ((1, longest), (3, 8)):
+        generator = torch.Generator().manual_seed(rows)
+        ids = torch.randint(wrappers.vocabulary, (rows, length), generator=generator).to(wrappers.device)
+        inputs = wrappers.layer_inputs(ids)
+        for layer in sorted(forms.values()):
+            with wrappers.kept(layer):
+                _check_layer(wrappers, layer, inputs.hidden, inputs.calls[layer])
 
 
 def _check_alone(wrappers: ModelWrappers, ids: Ids) -> None:

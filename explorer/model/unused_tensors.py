@@ -15,11 +15,13 @@ from typing import Any
 from explorer.errors import ModelError
 from explorer.model.architecture import count_layers
 
+_FURTHER_TOKENS = "further tokens"
+
 #: Parts of a name that stand for a tower beside the decoder, and what it is called.
 _TOWERS = {
     "images": r"vision|visual|image|img|vit|clip|siglip|mm|multi_?modal|projector|resampler|perceiver|aligner",
     "sound": r"audio|speech|whisper|talker|token2wav|code2wav|codec",
-    "further tokens": r"mtp|nextn|medusa|eagle|draft",
+    _FURTHER_TOKENS: r"mtp|nextn|medusa|eagle|draft",
     "a score": r"score|classifier|v_head|value_head|reward_head|regression_head",
 }
 
@@ -86,7 +88,7 @@ def sort_leftovers(model: Any, unexpected: Iterable[str], files: Iterable[Path])
             "Correct config.json",
         )
     if beyond:
-        kinds.setdefault("for further tokens", []).extend(beyond)
+        kinds.setdefault(f"for {_FURTHER_TOKENS}", []).extend(beyond)
     notices = tuple(f"{name_kinds(names)}: weights {kind}, not used" for kind, names in sorted(kinds.items()))
     return Leftovers(notices, tuple(sorted(name for names in kinds.values() for name in names)))
 
@@ -141,6 +143,11 @@ def _find_tower(name: str) -> str | None:
             if re.search(rf"(^|_)({words})(_|\d|$)", part):
                 return purpose
     return None
+
+
+def predicts_further(name: str) -> bool:
+    """Tell whether a tensor is of a tower that predicts further tokens."""
+    return _find_tower(name) == _FURTHER_TOKENS
 
 
 def _predict_further(config: Any, names: list[str]) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers.cache_utils import DummyLayer
+from transformers import DynamicCache
 
 from explorer.errors import Cancelled, MaskError, TextError
-from explorer.evaluation.generation import generate, make_cache
+from explorer.evaluation.generation import generate
 from explorer.masks.mask import NONE, Mask
 from explorer.model.loading import LoadedModel
 from tests.support import brute_force
@@ -50,7 +50,7 @@ def test_cached_text_equals_uncached_argmax(loaded: LoadedModel) -> None:
 def test_attention_that_is_off_has_no_entries(loaded: LoadedModel) -> None:
     ids = loaded.tokenizer(PROMPT, return_tensors="pt").input_ids
     for mask in masks_of(loaded):
-        cache = make_cache(loaded, mask)
+        cache = DynamicCache(config=loaded.model.config)
         with torch.inference_mode(), loaded.wrappers.as_variant(mask):
             loaded.model(ids, past_key_values=cache, use_cache=True)
         assert len(cache.layers) == loaded.n_layers
@@ -74,7 +74,6 @@ def test_left_padded_batch_equals_each_prompt_alone(loaded: LoadedModel) -> None
             found = loaded.model.generate(
                 ids,
                 attention_mask=seen,
-                past_key_values=make_cache(loaded, mask),
                 max_new_tokens=8,
                 do_sample=False,
                 pad_token_id=0,
@@ -97,9 +96,23 @@ def test_left_padded_logits_equal_those_of_zeroed_projections(loaded: LoadedMode
         torch.testing.assert_close(found[seen.bool()], expected[seen.bool()], rtol=1e-4, atol=1e-4)
 
 
-def test_cache_keeps_every_index(llama: LoadedModel) -> None:
-    cache = make_cache(llama, Mask.parse("a0,2"))
-    assert [isinstance(layer, DummyLayer) for layer in cache.layers] == [True, False, True, False]
+def test_any_cache_keeps_every_index_and_its_length(llama: LoadedModel) -> None:
+    for cache in (DynamicCache(config=llama.model.config), DynamicCache()):
+        for length in (5, 6):
+            with torch.inference_mode(), llama.wrappers.as_variant(Mask.parse("a0,2")):
+                llama.model(torch.arange(length - cache.get_seq_length())[None], past_key_values=cache)
+            assert [layer.keys is None for layer in cache.layers] == [True, False, True, False]
+            assert cache.get_seq_length() == length
+
+
+def test_a_cache_counts_tokens_with_all_attention_off(llama: LoadedModel) -> None:
+    cache = DynamicCache(config=llama.model.config)
+    with torch.inference_mode(), llama.wrappers.as_variant(Mask.parse("a0-3")):
+        for tokens in (5, 1):
+            llama.model(torch.arange(tokens)[None], past_key_values=cache)
+    assert cache.get_seq_length() == 6
+    cache.crop(-2)
+    assert cache.get_seq_length() == 4
 
 
 def test_site_that_is_off_is_not_run(llama: LoadedModel) -> None:

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Ernie4_5_MoeConfig,
+    Gemma3TextConfig,
+    GPTNeoConfig,
+    Llama4TextConfig,
+    LlamaConfig,
+    Qwen2MoeConfig,
+    Qwen3NextConfig,
+)
 
 from explorer.errors import ExportError
 from explorer.evaluation import decode_speed
@@ -47,9 +56,19 @@ def slice_six(**keys: Any) -> dict[str, Any]:
         ("first_k_dense_replace", 3, 2),
         ("num_dense_layers", 1, 1),
         ("max_window_layers", 28, 28),
+        ("max_window_layers", 3, 2),
+        ("layers_block_type", ["mamba", "attention"] * 3, ["mamba", "mamba", "attention", "attention"]),
+        ("indexer_types", ["full", "shared"] * 3, ["full", "full", "shared", "shared"]),
+        ("layer_rope_theta", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 3.0, 4.0, 6.0]),
+        ("no_rope_layers", [1, 1, 1, 0, 1, 0], [1, 1, 0, 0]),
+        ("attn_layer_indices", [1, 3, 5], [2, 3]),
+        ("mlp_only_layers", [0, 4], [0]),
+        ("block_configs", [{"n": n} for n in range(6)], [{"n": n} for n in (0, 2, 3, 5)]),
+        ("swiglu_limits", [1, 2, 3, 4, 5, 6], [1, 3, 4, 6]),
         ("moe_layers", [1, 3, 5], [2, 3]),
         ("full_attn_idxs", [2, 4], [1]),
         ("num_nextn_predict_layers", 1, 0),
+        ("mtp_num_hidden_layers", 1, 0),
         ("eos_token_id", [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
         ("gains", [1.0, 2.0], [1.0, 2.0]),
     ],
@@ -58,6 +77,44 @@ def test_what_is_known_is_brought_in_step(key: str, before: Any, after: Any) -> 
     made = slice_six(**{key: before})
     assert made[key] == after
     assert made["num_hidden_layers"] == 4
+
+
+@pytest.mark.parametrize(
+    ("made", "keys", "expected"),
+    [
+        (GPTNeoConfig, {"num_layers": 6, "attention_types": [[["global", "local"], 3]]},
+         {"num_layers": 4, "attention_types": [[["global", "global", "local", "local"], 1]]}),
+        (Ernie4_5_MoeConfig, {"num_hidden_layers": 6, "moe_layer_start_index": 2, "moe_layer_interval": 1},
+         {"moe_layer_start_index": 1, "moe_layer_end_index": 3, "moe_layer_interval": 1}),
+        (Qwen2MoeConfig, {"num_hidden_layers": 6, "decoder_sparse_step": 2},
+         {"mlp_only_layers": [0, 1], "decoder_sparse_step": 1}),
+        (Gemma3TextConfig, {"num_hidden_layers": 6, "sliding_window_pattern": 3},
+         {"layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]}),
+        (Llama4TextConfig, {"num_hidden_layers": 6, "interleave_moe_layer_step": 2, "no_rope_layer_interval": 3},
+         {"moe_layers": [2, 3], "no_rope_layers": [1, 0, 1, 0]}),
+        (Qwen3NextConfig, {"num_hidden_layers": 6, "full_attention_interval": 3},
+         {"layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"]}),
+        (LlamaConfig, {"num_hidden_layers": 6, "per_layer_config": {"2": {"num_key_value_heads": 2}}},
+         {"per_layer_config": {"1": {"num_key_value_heads": 2}}}),
+    ],
+)  # fmt: skip
+def test_what_a_family_says_of_layers_in_its_own_way(made: Any, keys: dict[str, Any], expected: dict[str, Any]) -> None:
+    """And what transformers makes of it is the same of the layers that stay."""
+    layout = Layout(FAMILIES["llama"], Mask.parse("1,4"), 6)
+    config = made(**keys)
+    sliced = slice_config(keys, config, _KEPT, layout.move)
+    assert {key: sliced[key] for key in expected} == expected
+    again = made(**sliced)
+    for key in ("layer_types", "mlp_layer_types", "moe_layers", "no_rope_layers", "attention_layers"):
+        if isinstance(each := getattr(config, key, None), list) and len(each) == 6:
+            assert getattr(again, key) == [each[layer] for layer in _KEPT]
+
+
+def test_experts_that_are_no_range_any_more_are_refused() -> None:
+    config = Ernie4_5_MoeConfig(num_hidden_layers=6, moe_layer_start_index=0, moe_layer_interval=2)
+    layout = Layout(FAMILIES["llama"], Mask.parse("0,4,5"), 6)
+    with pytest.raises(ExportError, match="moe_layer_interval cannot say which of these layers have experts"):
+        slice_config(config.to_dict(), config, layout.kept, layout.move)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from explorer.errors import UnsupportedModel
-from tests.support.family_checks import check_cache, check_masks, check_similarity, check_text, make_random
+from tests.support.family_checks import (
+    check_cache,
+    check_masks,
+    check_padding,
+    check_similarity,
+    check_text,
+    make_random,
+)
 from tests.support.tiny_models import load_folder, save
 
 #: Model type -> the modules of attention and MLP in each form of layer that it has.
@@ -22,9 +29,26 @@ _FULL = {
     "biogpt": "self_attn/fc1+fc2",  # an MLP of the layer's own projections
     "ctrl": "multi_head_attention/ffn",  # names of no other family
     "minicpm3": "self_attn/mlp",  # a multiplier that the table does not know
+    "exaone4": "self_attn/mlp",  # norms behind
+    "inkling_text": "self_attn/mlp",  # convolutions in attention and MLP
+    "whisper": "self_attn/fc1+fc2",  # positions learned, counted by the cache
 }
-_IMAGES = {"qwen3_vl": "self_attn/mlp", "qwen3_5": "linear_attn/mlp, self_attn/mlp", "mistral3": "self_attn/mlp"}
-_WHOLE = ("bart", "openai-gpt", "gemma4_text", "doge")
+#: Further ones, whose layers are of the forms above.
+_MORE = (
+    *("afmoe", "apertus", "bamba", "bitnet", "codegen", "cohere_compass_text", "cwm", "deepseek_v32", "dots1"),
+    *("falcon_mamba", "flex_olmo", "gemma4_unified_text", "glm4", "glm4_moe", "gptj", "hy_v3", "hunyuan_v1_moe"),
+    *("laguna", "lfm2", "lfm3", "mamba2", "mimo_v2_flash", "minimax_m3_vl_text", "modernbert-decoder", "mpt"),
+    *("nanochat", "nemotron", "olmo_hybrid", "persimmon", "phimoe", "qwen3_5_moe_text", "recurrent_gemma", "rwkv"),
+    *("seed_oss", "solar_open", "xglm", "youtu", "zamba"),
+)
+_MORE_IMAGES = ("gemma3", "llama4", "qwen3_vl_moe", "lfm2_vl", "glm4v", "got_ocr2", "inkling_mm_model", "gemma4")
+_IMAGES = {
+    "qwen3_vl": "self_attn/mlp",
+    "qwen3_5": "linear_attn/mlp, self_attn/mlp",
+    "mistral3": "self_attn/mlp",
+    "unlimited_ocr": "self_attn/mlp",
+}
+_WHOLE = ("bart", "openai-gpt", "gemma4_text", "doge", "minimax")
 _REFUSED = {
     ("bert", "text"): "its tokens see those that come after them",
     ("paligemma", "images"): "its tokens see those that come after them",
@@ -44,6 +68,18 @@ def test_each_layer_is_taken_apart(name: str, kind: str, forms: str, tmp_path: P
     check_masks(loaded)
     check_similarity(loaded)
     check_text(loaded)
+    check_padding(loaded)
+    check_cache(loaded)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [*((name, "text") for name in _MORE), *((name, "images") for name in _MORE_IMAGES)]
+)
+def test_what_a_layer_does_is_what_transformers_does(name: str, kind: str, tmp_path: Path) -> None:
+    loaded = load_folder(save(make_random(name, kind), tmp_path / "model"))
+    check_masks(loaded)
+    check_text(loaded)
+    check_padding(loaded)
     check_cache(loaded)
 
 
@@ -54,6 +90,7 @@ def test_only_whole_layers_go_where_layers_are_not_sums(name: str, tmp_path: Pat
     check_masks(loaded)
     check_similarity(loaded)
     check_text(loaded)
+    check_padding(loaded)
     check_cache(loaded)
 
 

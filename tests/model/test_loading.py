@@ -13,28 +13,16 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertForMaskedLM,
-    BloomConfig,
-    MambaConfig,
-    OlmoConfig,
-    OpenAIGPTConfig,
-    OPTConfig,
     T5Config,
     T5ForConditionalGeneration,
 )
 
 from explorer.checkpoints.spec import ModelSpec
-from explorer.errors import DeviceError, ExplorerError, MaskError, ModelError, UnsupportedModel
-from explorer.evaluation.perplexity import score
-from explorer.masks.mask import Mask
+from explorer.errors import DeviceError, ExplorerError, ModelError
 from explorer.model.loading import load
 from explorer.model.placement import pick_dtype, place
 from explorer.storage.store import Store
-from tests.support import brute_force
 from tests.support.tiny_models import VOCABULARY, WINDOW, Tiny, load_folder, make_model, make_tokenizer, save
-
-_SMALL: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48,
-                          "num_hidden_layers": 3, "num_attention_heads": 4, "initializer_range": 0.3,
-                          "pad_token_id": None, "bos_token_id": 256, "eos_token_id": 257}  # fmt: skip
 
 
 def _refused(kind: type[ExplorerError], match: str | None, folder: Path) -> None:
@@ -213,63 +201,6 @@ def test_digest_follows_the_weights(copy: Path, tiny: Tiny) -> None:
     weights["model.norm.weight"][0] += 1
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     assert load_folder(copy).digest != tiny.load("llama").digest
-
-
-def test_unlisted_family_is_recognised_by_structure(tmp_path: Path, store: Store) -> None:
-    loaded = load_folder(save(make_model(OlmoConfig(**_SMALL)), tmp_path / "olmo"))
-    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
-    for text in ("1", "a0,m2"):
-        (found,) = score(loaded, corpus, [Mask.parse(text)], store)
-        oracle = brute_force.zeroed(loaded.checkpoint.folder, Mask.parse(text))
-        assert found.perplexity == pytest.approx(brute_force.perplexity(oracle, corpus.held_out.ids), rel=1e-5)
-
-
-def test_a_layer_of_a_state_space_alone_has_no_mlp(tmp_path: Path) -> None:
-    config = MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=4)
-    loaded = load_folder(save(make_model(config), tmp_path / "model"))
-    assert loaded.architecture.attention == ("mixer",)
-    assert loaded.absent == Mask.parse("m0-1")
-
-
-def test_an_encoder_is_refused(tmp_path: Path) -> None:
-    config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
-        initializer_range=0.3, max_position_embeddings=64,
-    )  # fmt: skip
-    _refused(
-        UnsupportedModel, "its tokens see those that come after them", save(make_model(config), tmp_path / "model")
-    )
-
-
-def test_where_layers_are_not_sums_only_whole_ones_go(tmp_path: Path) -> None:
-    config = OpenAIGPTConfig(vocab_size=VOCABULARY, n_embd=32, n_layer=3, n_head=4, n_positions=64)
-    loaded = load_folder(save(make_model(config), tmp_path / "model"))
-    assert loaded.architecture.whole == "layer 0 (Block) is not its input plus what its modules add"
-    with loaded.wrappers.as_variant(Mask.parse("1")):
-        pass
-    with (
-        pytest.raises(MaskError, match=r"a1 cannot be turned off by itself: layer 0 .*\. Turn off layer 1"),
-        loaded.wrappers.as_variant(Mask.parse("0,a1")),
-    ):
-        pass
-
-
-_POST_NORM = {
-    "opt": OPTConfig(
-        vocab_size=VOCABULARY, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
-        word_embed_proj_dim=32, max_position_embeddings=64, do_layer_norm_before=False, init_std=0.3,
-    ),
-    "bloom": BloomConfig(
-        vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3,
-        apply_residual_connection_post_layernorm=True,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("family", list(_POST_NORM))
-def test_a_known_family_in_a_form_that_is_not_residual_is_refused(family: str, tmp_path: Path) -> None:
-    folder = save(make_model(_POST_NORM[family]), tmp_path / "model")
-    _refused(UnsupportedModel, "cannot be measured correctly", folder)
 
 
 def test_progress_is_told_and_can_cancel(tiny: Tiny, store: Store) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
 
-from explorer.evaluation.generation import make_cache
 from explorer.export import export
 from explorer.masks.mask import Mask
 from explorer.model.cost_model import Costs
@@ -40,7 +40,7 @@ def test_kv_bytes_are_those_of_the_cache(loaded: LoadedModel) -> None:
     length = 5  # shorter than every sliding window
     for text in ("none", "a0", "1", "a0-1,m2"):
         mask = Mask.parse(text)
-        cache = make_cache(loaded, mask)
+        cache = DynamicCache(config=loaded.model.config)
         with torch.inference_mode(), loaded.wrappers.as_variant(mask):
             loaded.model(torch.arange(length)[None], past_key_values=cache, use_cache=True)
         layers = [layer for index, layer in enumerate(cache.layers) if not mask.off(index)[0]]

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig
 
-from explorer.evaluation.generation import generate
+from explorer.evaluation.generation import generate, takes_cache
 from explorer.export import export
 from explorer.masks.mask import Mask, Site
 from explorer.measures.similarity import measure_similarity
 from explorer.model.auto_class import find_auto_class
 from explorer.model.kv_cache import measure_cache
 from explorer.model.loading import LoadedModel
+from explorer.model.module_calls import refusing_failures
 from explorer.model.parameter_counts import count_parameters
 from explorer.storage.store import Store
 from tests.support.every_family import make_config, pick_class
@@ -29,6 +30,7 @@ from tests.support.tiny_models import WINDOW
 
 _PROMPT = "The quick brown fox"
 _TOKENS = 6
+_LENGTHS = (20, 13, 18)  # of prompts in a batch; two are longer than the windows of attention
 
 
 def make_random(name: str, kind: str) -> Any:
@@ -97,6 +99,36 @@ def check_text(loaded: LoadedModel) -> str | None:
             assert tuple(cached.tolist()) == sample.token_ids, f"text under {mask}"
             own = True
     return "as transformers writes it with a cache, which is not what it writes without" if own else None
+
+
+@torch.inference_mode()
+def check_padding(loaded: LoadedModel) -> str | None:
+    """Compare cached greedy text of prompts in one batch, padded on the left, to each row's likeliest tokens alone.
+
+    It is always what the plain model writes of that batch. Some classes of transformers see what is padded.
+    """
+    whole, sees = load_plain(loaded.checkpoint.folder), False
+    rows = [torch.arange(length) * (7 + length) % 240 + 2 for length in _LENGTHS]
+    width = max(_LENGTHS)
+    ids = torch.stack([torch.cat([torch.zeros(width - len(row), dtype=torch.long), row]) for row in rows])
+    given: dict[str, Any] = {
+        "attention_mask": torch.stack([torch.arange(width) >= width - len(row) for row in rows]).long(),
+        "generation_config": GenerationConfig(
+            max_new_tokens=_TOKENS, do_sample=False, use_cache=takes_cache(loaded), pad_token_id=0, eos_token_id=10**6
+        ),
+    }
+    whole.generation_config = loaded.model.generation_config
+    attention = Mask(frozenset(site for site in loaded.sites if site.part == "attention"))
+    most = Mask.parse(f"0-{loaded.n_layers - 2}") if loaded.architecture.whole else loaded.completed(attention)
+    for mask in (Mask(), *pick_masks(loaded)[:6], most):
+        plain = turned_off(copy.deepcopy(whole), loaded, mask)
+        with refusing_failures(plain, "The model does not write", "Score it only"):
+            expected = plain.generate(ids, **given)[:, width:]
+        with loaded.wrappers.as_variant(mask):
+            found = loaded.model.generate(ids, **given)[:, width:]
+        assert torch.equal(found, expected), f"text of a batch under {mask}"
+        sees |= not all(_is_likeliest(plain, row[None], own) for row, own in zip(rows, found.tolist(), strict=True))
+    return "as transformers writes them, which is not what it writes alone" if sees else None
 
 
 @torch.inference_mode()

@@ -27,6 +27,7 @@ from tests.support.family_checks import (
     check_cache,
     check_layers_exported,
     check_masks,
+    check_padding,
     check_similarity,
     check_sites_exported,
     check_text,
@@ -37,7 +38,7 @@ from tests.support.tiny_models import REPOSITORY, load_folder, save
 #: Seconds that one family may take.
 LIMIT = 300
 #: Checks that a family passes, in the order of the columns.
-CHECKS = ("masks", "similarity", "text", "cache", "layers exported", "sites exported")
+CHECKS = ("masks", "similarity", "text", "batches", "cache", "layers exported", "sites exported")
 
 
 @dataclass
@@ -62,7 +63,15 @@ class Line:
 _RUN: dict[str, Callable[[LoadedModel], str | None]] = dict(
     zip(
         CHECKS,
-        (check_masks, check_similarity, check_text, check_cache, check_layers_exported, check_sites_exported),
+        (
+            check_masks,
+            check_similarity,
+            check_text,
+            check_padding,
+            check_cache,
+            check_layers_exported,
+            check_sites_exported,
+        ),
         strict=True,
     )
 )
@@ -129,7 +138,7 @@ _HEAD = """# Families
 
 What works of each class of transformers' causal mapping, and of image-text ones, whose language model is measured.
 Written by `tests/support/family_table.py`, which makes a tiny random model of each and holds it to plain transformers:
-logits under masks, similarity, text with a cache, and what is exported.
+logits under masks, similarity, text with a cache, text of batches padded on the left, and what is exported.
 
 *full*: layers, attention and MLPs can go. *layers*: only whole layers can, for a layer is not its input plus what its
 modules add. *refused*: with the line that says why. *not made*: the harness could not make a tiny model.

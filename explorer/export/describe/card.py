@@ -266,12 +266,13 @@ def _limits(planned: ExportPlan, found: ExportMeasurements, variant: Mask | Vari
 
 
 def _tell_left_out(planned: ExportPlan) -> list[str]:
-    """Say which tensors of layers after the last one went with the layers that are off."""
-    gone = [name for name in planned.layout.beyond if planned.layout.move(name) is None]
-    if not gone:
+    """Say whether tensors after the last layer went with the layers that are off."""
+    beyond = planned.layout.beyond
+    if not beyond:
         return []
+    became = "are left out" if planned.layout.move(beyond[0]) is None else "stay as they were"
     return [
-        f"- {len(gone)} tensors after the last layer, such as {_code(gone[0])}, are left out: they predict further "
+        f"- {len(beyond)} tensors after the last layer, such as {_code(beyond[0])}, {became}: they predict further "
         "tokens from the whole model's last state."
     ]
 

@@ -23,6 +23,9 @@ class ExplorerError(Exception):
         self.what, self.found, self.remedy = what, found, remedy
         super().__init__(escape(" ".join(f"{shorten(what)}: {shorten(found)}. {shorten(remedy)}.".split())))
 
+    def __reduce__(self) -> tuple[type[ExplorerError], tuple[str, str, str]]:
+        return type(self), (self.what, self.found, self.remedy)
+
 
 class ModelError(ExplorerError):
     """The model cannot be found, read or loaded."""

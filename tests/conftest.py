@@ -41,6 +41,7 @@ SLOW = (
     "cli/test_hostile.py",
     "cli/test_verbs.py",
     "execution/test_inside.py",
+    "execution/test_ray.py",
     "execution/test_survival.py",
     "export/test_export_gguf.py",
     "export/test_export_gguf_variants.py",

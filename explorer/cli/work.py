@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +60,12 @@ class Settings:
         bool, typer.Option("--stream", help="Read each layer from the files when it is run, for models beyond memory.")
     ] = False
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code the model brings.")] = False
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="Who runs many masks: local, or ray[://HEAD:10001][;workers=N], on RAY_ADDRESS or this machine."
+        ),
+    ] = "local"
     cache: Annotated[Path, typer.Option(help="Folder of converted models and results.", envvar="EXPLORER_CACHE")] = (
         Path("cache")
     )
@@ -72,6 +79,7 @@ class Work:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.progress = ProgressBar()
+        self._open = ExitStack()
 
     @cached_property
     def spec(self) -> ModelSpec:
@@ -93,14 +101,17 @@ class Work:
     def close(self) -> None:
         """Take the bar off the screen, and close what is open."""
         self.progress.close()
+        self._open.close()
         if "store" in self.__dict__:
             self.store.close()
 
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model in memory."""
+        from explorer.execution import ExecutorSpec, spreading
         from explorer.model import load, quieten_libraries
 
+        ExecutorSpec.parse(self.settings.executor)  # raises before anything is read
         if not self.settings.text.startswith("tokens:"):
             check_window(self.settings.window, self.settings.tokens, None)
         quieten_libraries()
@@ -108,6 +119,7 @@ class Work:
         self.progress.close()
         for notice in loaded.notices:
             print(f"note: {notice}", file=sys.stderr)
+        self._open.enter_context(spreading(loaded, self.settings.executor, self.settings.cache))
         return loaded
 
     @cached_property

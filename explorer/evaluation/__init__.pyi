@@ -6,6 +6,13 @@ from .decode_speed import (
 )
 from .decode_times import DecodeTimes as DecodeTimes
 from .divergence import Divergence as Divergence, measure_divergence as measure_divergence
+from .executor import (
+    Assignment as Assignment,
+    Executor as Executor,
+    Filler as Filler,
+    Missing as Missing,
+    fill_by_others as fill_by_others,
+)
 from .generation import generate as generate, write_exactly as write_exactly, write_until as write_until
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache
 from .last_token_turn import find_turn as find_turn, make_turn_context as make_turn_context

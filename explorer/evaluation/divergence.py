@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from explorer.deltas import Variant
 from explorer.evaluation.breadth_first import Branch, run_breadth_first
+from explorer.evaluation.executor import Assignment, fill_by_others
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.last_token_turn import find_turn, make_turn_context
 from explorer.evaluation.nll import slice_positions
@@ -118,7 +120,14 @@ def measure_divergence(
         if split == "calibration" and not baseline:
             beside[make_turn_context(context)] = 4
         keys = {variant: f"{variant.key} from {baseline.key}" if baseline else variant.key for variant in asked}
-        known = {variant: store.divergences(context, windows.digests, key) for variant, key in keys.items()}
+
+        def look_up() -> dict[Mask | Variant, dict[str, tuple[float, ...]]]:
+            return {variant: store.divergences(context, windows.digests, key) for variant, key in keys.items()}
+
+        known = look_up()
+        fill = partial(_fill, split=split, baseline=baseline)
+        if fill_by_others(fill, Assignment(loaded, windows, asked, store, progress), known, size):
+            known = look_up()
         total, done = sum(digest not in found for found in known.values() for digest in windows.digests), 0
 
         def missing(digests: Sequence[str]) -> list[Mask | Variant]:
@@ -148,6 +157,15 @@ def measure_divergence(
         return [_assemble(each, known[each], windows.digests, corpus.window - 1) for each in variants]
 
     return loaded.batch_shape.run(work, corpus.window)
+
+
+def _fill(assigned: Assignment, split: Split, baseline: Mask | Variant) -> None:
+    """Store the divergences that are assigned."""
+    corpus = Corpus("", assigned.windows, assigned.windows, False)
+    measure_divergence(
+        assigned.loaded, corpus, assigned.variants, assigned.store, split, assigned.progress,
+        baseline=baseline, state_cache=assigned.state_cache,
+    )  # fmt: skip
 
 
 def _assemble(

@@ -9,7 +9,6 @@ together, how, or before.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ from jaxtyping import Bool, Float64, Int
 
 from explorer.deltas import Variant
 from explorer.evaluation.breadth_first import run_batches, run_breadth_first
+from explorer.evaluation.executor import Assignment, Missing, fill_by_others, find_missing
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.measured import note_variant
 from explorer.evaluation.nll import WindowNll, token_nll, window_nll
@@ -85,12 +85,24 @@ def score(
     def work(size: int) -> _Scores:
         scores = _Scores(loaded, windows, store, size)
         scores.look_up(asked)
+        scores.note_variants()
+        if not live and fill_by_others(_fill, Assignment(loaded, windows, asked, store, progress), scores.known, size):
+            scores.look_up(asked)
         _Work(scores, progress, live, variants).run()
         return scores
 
     relieve = live.state_cache.shrink if live else lambda: None
     scores = loaded.batch_shape.run(work, windows.ids.shape[1], relieve)
     return [scores.of(variant) for variant in variants]
+
+
+def _fill(assigned: Assignment) -> None:
+    """Store the nats that are assigned."""
+    windows = assigned.windows
+    size = assigned.loaded.batch_shape.rows(windows.ids.shape[1])
+    scores = _Scores(assigned.loaded, windows, assigned.store, size)
+    scores.look_up(assigned.variants)
+    _Work(scores, assigned.progress, None, assigned.variants).run()
 
 
 def find_stored_scores(
@@ -133,14 +145,15 @@ class _Scores:
         self.store.add_nll(self.context, [(digest, variant.key, n) for digest, n in found.items()])
         self.known[variant].update(found)
 
-    def missing(self) -> dict[tuple[Mask | Variant, ...], list[int]]:
+    def missing(self) -> Missing:
         """Group the distinct windows by the variants that have not been scored on them."""
-        groups: dict[tuple[Mask | Variant, ...], list[int]] = defaultdict(list)
-        for digest, index in {d: i for i, d in reversed(list(enumerate(self.windows.digests)))}.items():
-            absent = tuple(variant for variant, nll in self.known.items() if digest not in nll)
-            if absent:
-                groups[absent].append(index)
-        return {variants: sorted(rows) for variants, rows in groups.items()}
+        return find_missing(self.windows.digests, self.known)
+
+    def note_variants(self) -> None:
+        """Note in the store what the variants are that have not been scored."""
+        for variant in {each: None for variants in self.missing() for each in variants}:
+            if isinstance(variant, Variant) and not variant.removed:
+                note_variant(self.loaded, variant, self.store)
 
     def of(self, variant: Mask | Variant, rows: Sequence[int] | None = None) -> Score:
         """Return the score of a variant on some windows; on all of them if they are not named."""
@@ -179,9 +192,6 @@ class _Work:
     def run(self) -> None:
         """Score all that is missing."""
         groups = self.scores.missing()
-        for variant in {each: None for variants in groups for each in variants}:
-            if isinstance(variant, Variant) and not variant.removed:
-                note_variant(self.scores.loaded, variant, self.scores.store)
         self.total = sum(len(variants) * len(rows) for variants, rows in groups.items())
         run = self._run_group if self.scores.loaded.wrappers.stream is None else self._run_by_layers
         for variants, rows in groups.items():

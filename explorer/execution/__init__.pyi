@@ -4,6 +4,8 @@ from .engine import (
     ModelSummary as ModelSummary,
     list_single_sites as list_single_sites,
 )
+from .executor_spec import ExecutorSpec as ExecutorSpec
+from .executors import spreading as spreading
 from .failures import explain as explain
 from .healing import (
     Healing as Healing,

@@ -11,10 +11,19 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from explorer.deltas import Variant
-from explorer.evaluation import HiddenStateCache, find_turn, make_turn_context, run_beside, run_breadth_first
+from explorer.evaluation import (
+    Assignment,
+    HiddenStateCache,
+    fill_by_others,
+    find_turn,
+    make_turn_context,
+    run_beside,
+    run_breadth_first,
+)
 from explorer.masks import NONE, Mask
 from explorer.measures.criterion import Criterion, LossRequest
 from explorer.model import BatchedWindows, Hidden, ModelWrappers, slice_rows
+from explorer.text import Corpus
 
 
 def measure_last_token_cosine(request: LossRequest) -> Float64[np.ndarray, "masks windows"]:
@@ -35,7 +44,13 @@ def measure_last_token_cosine(request: LossRequest) -> Float64[np.ndarray, "mask
 
     def work(size: int) -> Float64[np.ndarray, "masks windows"]:
         context = make_turn_context(loaded.numerics_key(size))
-        known = {mask: store.nll(context, windows.digests, mask.key) for mask in asked}
+
+        def look_up() -> dict[Mask | Variant, dict[str, float]]:
+            return {mask: store.nll(context, windows.digests, mask.key) for mask in asked}
+
+        known = look_up()
+        if fill_by_others(_fill, Assignment(loaded, windows, asked, store, request.progress), known, size):
+            known = look_up()
         for part in slice_rows(len(windows), size if loaded.wrappers.stream is None else len(windows)):
             digests = windows.digests[part]
             missing = [mask for mask in asked if any(digest not in known[mask] for digest in digests)]
@@ -52,6 +67,16 @@ def measure_last_token_cosine(request: LossRequest) -> Float64[np.ndarray, "mask
         return np.array([[known[mask][digest] for digest in windows.digests] for mask in request.masks])
 
     return loaded.batch_shape.run(work, request.corpus.window)
+
+
+def _fill(assigned: Assignment) -> None:
+    """Store the turns that are assigned."""
+    windows = assigned.windows
+    asked = LossRequest(
+        assigned.loaded, Corpus("", windows, windows, False), assigned.variants, assigned.store, assigned.progress,
+        state_cache=assigned.state_cache,
+    )  # fmt: skip
+    measure_last_token_cosine(asked)
 
 
 @torch.inference_mode()

@@ -33,6 +33,8 @@ class BatchShape:
         one_window_at_a_time: one window at a time, for models whose numbers depend on what the other windows are.
     """
 
+    is_fixed = False
+
     def __init__(self, device: torch.device, bytes_per_token: int, one_window_at_a_time: bool = False) -> None:
         self.device, self.one_window_at_a_time = device, one_window_at_a_time
         half = free_bytes(device) // 2
@@ -46,6 +48,12 @@ class BatchShape:
         """Return the shape of batches of no more than so many token ids, for windows of many lengths."""
         made = copy(self)
         made.tokens = min(self.tokens, tokens)
+        return made
+
+    def fixed(self, rows: int, window: int) -> BatchShape:
+        """Return the shape of batches of so many windows, no fewer where memory runs out: that is then an error."""
+        made = copy(self)
+        made.tokens, made.is_fixed = rows * window, True
         return made
 
     def run(self, work: Callable[[int], _T], window: int, relieve: Callable[[], None] = lambda: None) -> _T:
@@ -64,7 +72,7 @@ class BatchShape:
             try:
                 return work(rows)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if self.is_fixed or not is_out_of_memory(error):
                     raise
             if rows == 1:
                 raise DeviceError(

@@ -38,7 +38,8 @@ class LoadedModel:
     """A model in memory with all that the rest of the flow needs; the only mutable noun.
 
     `parallel` tells that attention and MLP of a layer read the same residual stream; `digest` that of the files;
-    `notices` what a user should know of them, a line each; `unused` the tensors in them that the model does not use.
+    `notices` what a user should know of them, a line each; `unused` the tensors in them that the model does not use;
+    `executor` others who run the same model, `evaluation.Executor`.
     """
 
     spec: ModelSpec
@@ -52,6 +53,7 @@ class LoadedModel:
     batch_shape: BatchShape
     notices: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    executor: Any = None
 
     @property
     def n_layers(self) -> int:

@@ -208,6 +208,11 @@ class ModelWrappers:
         """Count the layers that this thread runs in the block; not those of jobs that are let in between."""
         return holding(LAYER_COUNT, LayerCount())
 
+    def count_in(self, evaluations: int) -> None:
+        """Add layers that others ran for this thread to what it counts."""
+        if count := LAYER_COUNT.get():
+            count.evaluations += evaluations
+
     def attend(self, ids: Ids, take: Callable[[int, Float[Tensor, "batch heads window window"]], None]) -> None:
         """Run ids and show each layer's attention weights, of every token in turn on those that it sees.
 

@@ -8,6 +8,7 @@ from .eviction import (
     read_size as read_size,
     take_stock as take_stock,
 )
+from .exchange import Rows as Rows, absorb as absorb, list_rows as list_rows
 from .keys import (
     describe_libraries as describe_libraries,
     describe_processor as describe_processor,

@@ -31,7 +31,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, rows: slice) -> Windows:
+    def __getitem__(self, rows: slice | list[int]) -> Windows:
         """Return some of the windows."""
         return Windows(self.ids[rows], self.text_bytes[rows])
 

@@ -17,6 +17,7 @@ DOCUMENTS = {
     "cli": "Command line",
     "python": "Python",
     "families": "Families",
+    "cluster": "Clusters",
     "performance": "Performance",
 }
 _LINK = re.compile(r"\[([^\]]*)\]\((\w+)\.md(#[\w-]*)?\)")

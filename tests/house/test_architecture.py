@@ -32,6 +32,7 @@ ROOMS = (
     "explorer.export",
     "explorer.execution",
     "explorer.charts",
+    "explorer.verbs",
     "explorer.cli",
     "ui.serving",
     "ui.browser",

@@ -8,17 +8,17 @@ import numpy as np
 import typer
 from jaxtyping import Float64
 
-from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, describe_corpus, verb
-from explorer.cli.work import Work
 from explorer.masks import Mask, find_units
 from explorer.measures import MEASURES, Importance, SimilarityStats
 from explorer.plans import MOST_SEED
 from explorer.text import Corpus
+from explorer.verbs.describe import describe_corpus
+from explorer.verbs.options import MaskOption, ModifyOption, PlanOption, StepOption
+from explorer.verbs.work import Work
 
 _MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + "; or all."
 
 
-@verb
 def measure(
     work: Work,
     mask: MaskOption = "none",
@@ -59,7 +59,6 @@ def measure(
     return answer | {"texts": answers, "agreement": agreement}, "\n".join([*lines, *_write_agreement(agreement, texts)])
 
 
-@verb
 def interactions(
     work: Work,
     mask: MaskOption = "none",

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.cli.verb import ModifyOption, describe_corpus, describe_score, verb
-from explorer.cli.work import Work
 from explorer.deltas import read_modifiers, write_modifiers
 from explorer.errors import PlanError
 from explorer.evaluation import Score
@@ -22,6 +20,9 @@ from explorer.measures import CRITERIA
 from explorer.model import Costs
 from explorer.plans import BUDGET_EXAMPLES, METHODS, UNITS, Plan, PlanSpec
 from explorer.reading import is_file
+from explorer.verbs.describe import describe_corpus, describe_score
+from explorer.verbs.options import ModifyOption
+from explorer.verbs.work import Work
 
 if TYPE_CHECKING:
     from explorer.evaluation import Divergence
@@ -34,7 +35,6 @@ _WIDTH_HELP = "; ".join(
 )
 
 
-@verb
 def plan(
     work: Work,
     method: Annotated[str, typer.Option(help=", ".join(METHODS))] = _DEFAULT.method,
@@ -100,7 +100,6 @@ def _write_decoding(checked: dict[str, Any]) -> str:
     return f"a token takes {checked['share']:.1%} ({least:.1%} to {most:.1%}) of the whole model's time, measured"
 
 
-@verb
 def compare(
     work: Work,
     plans: Annotated[

@@ -6,14 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.cli.verb import describe_corpus, verb
-from explorer.cli.work import Work
 from explorer.plans import UNITS
+from explorer.verbs.describe import describe_corpus
+from explorer.verbs.work import Work
 
 _DEFAULT = "perplexity,kl,logit-l2,last-token-cosine,probe:copying"
 
 
-@verb
 def choices(
     work: Work,
     number: Annotated[int, typer.Option(help="Units to remove.", min=1)] = 4,

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, describe_corpus, describe_score, verb
-from explorer.cli.work import Work
 from explorer.deltas import Delta, Variant, write_delta
 from explorer.errors import ModifyError
 from explorer.masks import Mask
 from explorer.model import count_added
 from explorer.modifiers import MODIFIERS
 from explorer.processes import is_first
+from explorer.verbs.describe import describe_corpus, describe_score
+from explorer.verbs.options import MaskOption, ModifyOption, PlanOption, StepOption
+from explorer.verbs.work import Work
 
 if TYPE_CHECKING:
     from explorer.evaluation import Recovered, Score
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _DEFAULT = "refit"
 
 
-@verb
 def modify(
     work: Work,
     mask: MaskOption = "none",
@@ -76,8 +76,8 @@ def modify(
 def _make(work: Work, mask: Mask, modify: list[str], log: Path | None) -> Mask | Variant:
     if log is None or not is_first():
         return work.vary(mask, modify)
-    from explorer.cli.training_log import TrainingLog
     from explorer.healing import watching
+    from explorer.verbs.training_log import TrainingLog
 
     written = TrainingLog(log)
     with watching(written):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from explorer.benchmarks import ALL_PROBES, PROBE, PROBES
-from explorer.cli.verb import ModifyOption, PlanOption, verb
-from explorer.cli.work import Work
 from explorer.deltas import Variant
 from explorer.errors import PlanError
 from explorer.masks import NONE, Mask
 from explorer.plans import Plan
+from explorer.verbs.options import ModifyOption, PlanOption
+from explorer.verbs.work import Work
 
 if TYPE_CHECKING:
     from explorer.benchmarks import Evaluation
@@ -27,7 +27,6 @@ _TASKS_HELP = (
 )
 
 
-@verb
 def evaluate(
     work: Work,
     tasks: Annotated[str, typer.Option(help=_TASKS_HELP)] = ALL_PROBES,

@@ -1,4 +1,4 @@
-"""What can be asked: the verbs, each a function of what it works with and of its own options."""
+"""What can be asked: the verbs, functions of what they work with and of their own options; requests that name one."""
 
 import lazy_loader
 

@@ -6,4 +6,11 @@ from .options import (
     PlanOption as PlanOption,
     StepOption as StepOption,
 )
+from .request import (
+    Request as Request,
+    RequestError as RequestError,
+    answer as answer,
+    get_options as get_options,
+)
+from .served import Requests as Requests, TooMany as TooMany
 from .work import Settings as Settings, Work as Work

@@ -39,6 +39,7 @@ ROOMS = (
     "ui.parts",
     "ui.live",
     "ui.view",
+    "ui.api",
     "ui.model_choice",
     "ui.frame",
     "ui.docs",

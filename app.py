@@ -5,6 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from ui.api import make_routes
 from ui.live import draw_uncaught, get_engine
 from ui.serving import serving
 
@@ -53,4 +54,6 @@ def _list_former() -> list[StreamlitPage]:
 if __name__ == "__main__":
     draw()
 else:
-    app = st.App(__file__, on_script_error=draw_uncaught, **serving(get_engine, lambda: get_engine().health()))
+    app = st.App(
+        __file__, on_script_error=draw_uncaught, **serving(get_engine, lambda: get_engine().health(), make_routes)
+    )

@@ -9,21 +9,13 @@ from typing import NoReturn
 import typer
 
 from explorer import interrupts
-from explorer.cli import (  # noqa: F401  # each adds its verbs
-    cache,
-    choices,
-    combine,
-    evaluate,
-    export,
-    info,
-    measure,
-    modify,
-    plan,
-    score,
-    verb,
-)
+from explorer.cli import cache, export, prepare, verb  # noqa: F401  # each adds its verbs
 from explorer.cli.verb import app
 from explorer.errors import ExplorerError, escape, shorten
+from explorer.verbs import VERBS
+
+for each in VERBS.values():
+    verb.verb(each)
 
 #: Options that are given once for each of their words.
 _REPEATED = ("--texts", "--plans", "--modify", "--calibration")

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from explorer.cli.verb import verb
-from explorer.cli.work import Work
 from explorer.storage import Holding, choose_evicted, count_rows, evict, read_age, read_size, take_stock
+from explorer.verbs import Work
 
 _KINDS = ("model", "arrays", "delta", "training", "scores", "set aside")
 

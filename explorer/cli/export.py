@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, verb
-from explorer.cli.work import Work
+from explorer.cli.verb import verb
 from explorer.deltas import Variant
 from explorer.masks import Mask
 from explorer.plans import Plan
+from explorer.verbs import MaskOption, ModifyOption, PlanOption, StepOption, Work
 
 if TYPE_CHECKING:
     from explorer.export import Recipe

@@ -1,4 +1,4 @@
-"""A function (work, own options) -> a verb of the command line; options and descriptions that several verbs share."""
+"""A function (work, own options) -> a verb of the command line."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from explorer.cli.work import Settings, Work
 from explorer.errors import ExplorerError, escape
-from explorer.evaluation import Score
 from explorer.jsonable import to_json
 from explorer.processes import is_first
-from explorer.text import Corpus
+from explorer.verbs import Settings, Work
 
 app = typer.Typer(
     add_completion=False,
@@ -78,43 +75,3 @@ def _answer(text: str) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         found = error.strerror or str(error)
         raise ExplorerError("The answer cannot be written to standard output", found, "Direct it elsewhere") from None
-
-
-PlanOption = Annotated[Path | None, typer.Option("--plan", help="A plan file in place of a mask; see --step.")]
-StepOption = Annotated[int | None, typer.Option("--step", help="Steps of the plan to take.", min=0)]
-MaskOption = Annotated[str, typer.Option("--mask", help="Sites to turn off, such as 12-15,a20,m3-4, or none.")]
-ModifyOption = Annotated[
-    list[str],
-    typer.Option(
-        "--modify", help="What makes up for what is off: refit, linear;rank=64, a file of `modify`; again for more."
-    ),
-]
-
-
-def describe_corpus(made: Corpus) -> dict[str, Any]:
-    """Describe a text and how it was cut."""
-    return {
-        "name": made.name,
-        "digest": made.digest,
-        "window": made.window,
-        "tokens": made.tokens,
-        "protocol": made.protocol,
-        "calibration": {"name": made.calibration_name, "digest": made.calibration.digest},
-    }
-
-
-def describe_score(found: Score) -> dict[str, Any]:
-    """Describe a score with its intervals."""
-    return {
-        "mask": str(found.mask),
-        "variant": str(found.variant),
-        "perplexity": found.perplexity,
-        "perplexity_ci95": found.perplexity_ci95,
-        "overflow": found.overflow and {"dtype": found.overflow.dtype, "layer": found.overflow.layer},
-        "nll": found.total_nll,
-        "tokens": found.n_tokens,
-        "bits_per_byte": found.bits_per_byte,
-        "delta_nll_per_token": found.delta_nll_per_token,
-        "delta_ci95": found.delta_ci95,
-        "window_nll": found.nll,
-    }

@@ -15,8 +15,9 @@ from .healing import (
     ask_pace as ask_pace,
     list_healings as list_healings,
 )
-from .job import Job as Job
+from .job import SAMPLE as SAMPLE, SWEEP as SWEEP, Job as Job
 from .outlook import ask_memory as ask_memory
+from .owners import API as API
 from .recovery import Recovery as Recovery
 from .requests import (
     Passage as Passage,
@@ -29,6 +30,7 @@ from .requests import (
     ask_interactions as ask_interactions,
     ask_passage as ask_passage,
 )
+from .resident_model import Stamp as Stamp, stamp as stamp
 from .sparsifying import (
     Pruning as Pruning,
     SoFar as SoFar,

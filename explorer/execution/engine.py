@@ -233,8 +233,8 @@ class Engine:
 
         def run(job: Job) -> Any:
             loaded = self.resident.load(view.spec, view.texts, job.progress)
-            calibration = (view.calibration, view.calibration_tokens)
-            corpus = self.resident.cut(loaded, view.text, view.tokens, view.window, *calibration)
+            others = {view.calibration: 1.0} if view.calibration not in ("", view.text) else {}
+            corpus = self.resident.cut(loaded, view.text, view.tokens, view.window, others, view.calibration_tokens)
             job.preemptible = True
             with loaded.wrappers.checking(job.check):
                 return work(job, loaded, corpus)

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable
 
 from explorer.execution.job import Job
 
+#: The owner of what programs asked: it never leaves, and what it alone holds anybody may stop.
+API = "api"
+
 Holder = tuple[str, str]  # an owner and the slot
 
 
@@ -91,7 +94,8 @@ class Owners:
             [
                 (owner, slot)
                 for (owner, slot), job in self._slots.items()
-                if owner in gone and (not job.active or now - self._left[owner] >= job.patience)
+                if (owner in gone and (not job.active or now - self._left[owner] >= job.patience))
+                or (owner == API and not job.active)
             ]
         )
         self._declined = {entry for entry in self._declined if entry[0] not in gone}
@@ -102,7 +106,7 @@ class Owners:
     def is_there(self, owner: str) -> bool:
         """Tell whether an owner has not left."""
         try:
-            return self._alive(owner)
+            return owner == API or self._alive(owner)
         except Exception:
             traceback.print_exc(file=sys.stderr)
             return True
@@ -111,7 +115,11 @@ class Owners:
         """Tell whether a job goes on though all who wanted it have left."""
         return job.active and not any(self.is_there(owner) for owner, _ in list(job.owners))
 
+    def can_dismiss(self, job: Job) -> bool:
+        """Tell whether anybody may stop a job: no browser that is there wants it."""
+        return job.active and not any(owner != API and self.is_there(owner) for owner, _ in list(job.owners))
+
     def dismiss(self, job: Job) -> None:
-        """Let go of a job that nobody who is there wants."""
-        if self.is_orphan(job):
+        """Let go of a job that anybody may stop."""
+        if self.can_dismiss(job):
             self._empty([holder for holder, held in self._slots.items() if held is job])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from explorer.checkpoints import ModelSpec
@@ -20,6 +20,7 @@ MOST_PREFIX_BYTES = {"cpu": 2**30, "cuda": 2**36}
 _MOST_CORPORA = 8
 
 Stamp = tuple[tuple[str, int, int], ...]
+_Cut = tuple[str, int, int, tuple[tuple[str, float], ...], int, str, tuple[Stamp, ...]]
 
 
 class Resident:
@@ -35,7 +36,7 @@ class Resident:
         self.loaded: LoadedModel | None = None
         self.state_cache = HiddenStateCache(0)
         self._stamp: Stamp = ()
-        self._corpora: OrderedDict[tuple[str, int, int, str, int, Stamp, Stamp], Corpus] = OrderedDict()
+        self._corpora: OrderedDict[_Cut, Corpus] = OrderedDict()
 
     def has(self, spec: ModelSpec) -> bool:
         """Tell whether this very model is in memory."""
@@ -76,19 +77,18 @@ class Resident:
         text: str,
         tokens: int,
         window: int,
-        calibration: str = "",
+        calibration: Mapping[str, float] = {},
         calibration_tokens: int = 0,
+        bos: str = "auto",
     ) -> Corpus:
-        """Return a text's windows, with calibration windows of another text if one is named; those cut last are kept.
+        """Return a text's windows, with calibration windows of others by weight if any are named; the last are kept.
 
         Raises TextError: see `text.tokenize`.
         """
-        key = text, tokens, window, calibration, calibration_tokens, stamp(text), stamp(calibration)
+        files = tuple(map(stamp, (text, *calibration)))
+        key = text, tokens, window, tuple(calibration.items()), calibration_tokens, bos, files
         if key not in self._corpora:
-            others = [calibration] if calibration and calibration != text else []
-            self._corpora[key] = loaded.tokenize(
-                text, tokens, window, calibration=others, calibration_tokens=calibration_tokens
-            )
+            self._corpora[key] = loaded.tokenize(text, tokens, window, bos, calibration, calibration_tokens)
             while len(self._corpora) > _MOST_CORPORA:
                 self._corpora.popitem(last=False)
         return self._corpora[key]

@@ -174,8 +174,13 @@ class Worker:
         with self._ready:
             return self._owners.is_orphan(job)
 
+    def can_dismiss(self, job: Job) -> bool:
+        """Tell whether anybody may stop a job: no browser that is there wants it."""
+        with self._ready:
+            return self._owners.can_dismiss(job)
+
     def dismiss(self, job: Job) -> None:
-        """Stop a job that nobody who is there wants."""
+        """Stop a job that anybody may stop."""
         with self._ready:
             self._owners.dismiss(job)
 

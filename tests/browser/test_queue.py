@@ -13,6 +13,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.execution.job import IDLE, SWEEP, Job
+from explorer.execution.owners import API
 from explorer.execution.worker import Worker
 from tests.support.browser import serve
 from tests.support.gates import WAIT, Gate, Steps, always, wait
@@ -82,6 +83,16 @@ def test_only_what_nobody_wants_has_a_button_that_stops_it(server: Server) -> No
     app.button[0].click().run()
     assert wait(plan).state == "cancelled"
     assert app.run().caption[0].value == "Queue: empty"
+
+
+def test_what_a_program_asked_for_says_so_and_can_be_stopped(server: Server) -> None:
+    steps = Steps()
+    job = server.worker.ask(API, "key", "key", "score --mask 1", steps, SWEEP, always)
+    assert steps.started.wait(WAIT)
+    app = AppTest.from_string(SCRIPT, default_timeout=60).run()
+    assert ", for a program" in app.caption[0].value
+    app.button[0].click().run()
+    assert wait(job).state == "cancelled"
 
 
 def test_panels_run_at_their_own_pace() -> None:

@@ -1,5 +1,6 @@
-from .engine import get_engine as get_engine, get_owner as get_owner
+from .engine import get_engine as get_engine, get_owner as get_owner, get_requests as get_requests
 from .error_panel import draw_broken as draw_broken, draw_uncaught as draw_uncaught
+from .feed import FEED as FEED
 from .live_panels import (
     forget_panels as forget_panels,
     open_dialog as open_dialog,

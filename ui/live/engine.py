@@ -9,20 +9,32 @@ from pathlib import Path
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from explorer.execution import Engine
+from explorer.execution import Engine, Job
+from explorer.verbs import Requests
+from ui.live.feed import FEED
 from ui.live.live_panels import get_watchers
 
-_made: list[Engine] = []
+_made: list[Requests] = []
 _making = threading.Lock()
 
 
-def get_engine() -> Engine:
-    """Return the one engine of this server: the first call, before it listens, makes it."""
+def get_requests() -> Requests:
+    """Return what the one engine of this server was asked: the first call, before it listens, makes both."""
     with _making:
         if not _made:
             cache = Path(os.environ.get("EXPLORER_CACHE") or "cache")
-            _made.append(Engine(cache, runtime.get_instance().is_active_session, get_watchers().changed))
+            _made.append(Requests(Engine(cache, runtime.get_instance().is_active_session, _spread)))
         return _made[0]
+
+
+def _spread(job: Job, moved: bool) -> None:
+    get_watchers().changed(job, moved)
+    FEED.changed()
+
+
+def get_engine() -> Engine:
+    """Return the one engine of this server."""
+    return get_requests().engine
 
 
 def get_owner() -> str:

@@ -113,6 +113,8 @@ def describe_queued(job: Job) -> str:
         whose = "for a browser that has left"
     elif any(owner == get_owner() for owner, _ in list(job.owners)):
         whose = "for you"
+    elif worker.can_dismiss(job):
+        whose = "for a program"
     else:
         whose = "for somebody else"
     words.append(f"{whose}, on {job.page.capitalize()}" if job.page else whose)
@@ -128,13 +130,13 @@ def describe_queued(job: Job) -> str:
 
 
 def draw_queue(most: int = 6) -> None:
-    """Draw what everybody waits for; what nobody who is there wants any more can be stopped by anybody."""
+    """Draw what everybody waits for; what no browser that is there waits for can be stopped by anybody."""
     worker = get_engine().worker
     waiting = [job for job in worker.waiting() if watch(job, slowly=True).active]
     more = [f"{len(waiting) - most} more"] if len(waiting) > most else []
     st.caption("Queue: " + escape_markdown("; ".join([*map(describe_queued, waiting[:most]), *more]) or "empty"))
     for job in waiting[:most]:
-        if worker.is_orphan(job):
+        if worker.can_dismiss(job):
             st.button(escape_markdown(f"Stop {job.title}"), key=f"stop {job.key}", on_click=worker.dismiss, args=(job,))
 
 

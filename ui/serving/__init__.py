@@ -23,12 +23,15 @@ from ui.serving.health import Health, telling_health
 __all__ = ["serving"]
 
 
-def serving(start: Callable[[], object], health: Callable[[], Health]) -> dict[str, Any]:
-    """Return what `st.App` takes beside the script: the guard before every request, and the health route.
+def serving(
+    start: Callable[[], object], health: Callable[[], Health], make_routes: Callable[[Callable[[], bool]], list[Route]]
+) -> dict[str, Any]:
+    """Return what `st.App` takes beside the script: the guard before every request, the health route, and others.
 
     Args:
         start: makes what works, before the server listens.
         health: tells how that does.
+        make_routes: makes further routes, told what tells whether the server is going down.
     """
     door = Door.of(st.get_option("server.address"))
     descriptors = raise_limit()
@@ -47,7 +50,10 @@ def serving(start: Callable[[], object], health: Callable[[], Health]) -> dict[s
 
     return {
         "middleware": [Middleware(Guard, door=door, connections=connections), Middleware(BaseAddress)],
-        "routes": [Route(path, tell_health, methods=["GET"]) for path in ("/healthz", "/api/health")],
+        "routes": [
+            *(Route(path, tell_health, methods=["GET"]) for path in ("/healthz", "/api/health")),
+            *make_routes(lambda: arrivals.closed),
+        ],
         "lifespan": lifespan,
     }
 

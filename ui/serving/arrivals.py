@@ -25,6 +25,7 @@ class Arrivals:
     def __init__(self, each: int, most: int, patience: float) -> None:
         self.each, self.most, self.patience = each, most, patience
         self._waiting: list[_Arrival] = []
+        self._servers: list[asyncio.Server] = []
 
     @classmethod
     def of(cls, descriptors: int) -> Arrivals:
@@ -34,6 +35,11 @@ class Arrivals:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody can arrive any more: the server is going down, and waits for those who are there."""
+        return bool(self._servers) and not any(each.is_serving() for each in self._servers)
 
     def enter(self, arrival: _Arrival) -> None:
         """Take one in. If there is no room, the one that has asked for nothing the longest has to go for it."""
@@ -54,7 +60,9 @@ class Arrivals:
         create: Callable[..., Any] = loop.create_server
 
         async def create_server(factory: Callable[[], asyncio.Protocol], *args: Any, **options: Any) -> Any:
-            return await create(lambda: _Arrival(self, factory), *args, **options)
+            made = await create(lambda: _Arrival(self, factory), *args, **options)
+            self._servers.append(made)
+            return made
 
         with suppress(AttributeError):  # a loop of another kind may not be told
             loop.create_server = create_server  # type: ignore[method-assign, assignment]

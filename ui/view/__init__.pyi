@@ -6,7 +6,7 @@ from .loading_view import (
     read_faults as read_faults,
     request_view as request_view,
 )
-from .permissions import TEXTS as TEXTS
+from .permissions import TEXTS as TEXTS, NoName as NoName, Permissions as Permissions
 from .session import (
     MOST_TOKENS as MOST_TOKENS,
     change_mask as change_mask,

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.cli.verb import ModifyOption, describe_corpus, describe_score, verb
-from explorer.cli.work import Work
 from explorer.deltas import read_modifiers, write_modifiers
 from explorer.errors import PlanError
 from explorer.evaluation import Score
@@ -21,7 +19,9 @@ from explorer.masks import NONE, Mask
 from explorer.measures import CRITERIA
 from explorer.model import Costs
 from explorer.plans import BUDGET_EXAMPLES, METHODS, UNITS, Plan, PlanSpec
-from explorer.reading import is_file
+from explorer.verbs.describe import describe_corpus, describe_score
+from explorer.verbs.options import SHELL, ModifyOption
+from explorer.verbs.work import Work
 
 if TYPE_CHECKING:
     from explorer.evaluation import Divergence
@@ -34,7 +34,6 @@ _WIDTH_HELP = "; ".join(
 )
 
 
-@verb
 def plan(
     work: Work,
     method: Annotated[str, typer.Option(help=", ".join(METHODS))] = _DEFAULT.method,
@@ -50,7 +49,7 @@ def plan(
     seed: Annotated[int, typer.Option(help="Seed of what is drawn at random.")] = 0,
     width: Annotated[int, typer.Option(help=_WIDTH_HELP)] = _DEFAULT.width,
     confidence: Annotated[float, typer.Option(help="Of the races in searches; 1 is exact.")] = _DEFAULT.confidence,
-    out: Annotated[Path | None, typer.Option(help="Write the plan to a file, for --plan.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the plan to a file, for --plan."), SHELL] = None,
 ) -> tuple[dict[str, Any], str]:
     """Make a plan on the calibration windows, and score its steps on the held-out ones."""
     from explorer.plans import trace_plan
@@ -100,7 +99,6 @@ def _write_decoding(checked: dict[str, Any]) -> str:
     return f"a token takes {checked['share']:.1%} ({least:.1%} to {most:.1%}) of the whole model's time, measured"
 
 
-@verb
 def compare(
     work: Work,
     plans: Annotated[
@@ -121,7 +119,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     lines = [f"{'plan':<36}" + "".join(f"{share:>8.0%} ppl    KL  top-1" for share in shares)]
     given = [
-        Plan.load(Path(text)) if is_file(text) else PlanSpec.parse(text)
+        Plan.load(Path(text)) if work.names_file(text) else PlanSpec.parse(text)
         for text in plans or ["deepest", "similarity-block", "block-influence", "leave-one-out", "greedy"]
     ]
     for made in [work.check_plan(each) if isinstance(each, Plan) else each for each in given]:

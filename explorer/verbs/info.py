@@ -1,4 +1,4 @@
-"""prepare, info, corpus: what there is, before anything is measured."""
+"""info: what there is, before anything is measured."""
 
 from __future__ import annotations
 
@@ -6,27 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.checkpoints import resolve_checkpoint
-from explorer.cli.verb import MaskOption, describe_corpus, verb
-from explorer.cli.work import Work
 from explorer.masks import Mask
 from explorer.model import Costs
+from explorer.verbs.options import MaskOption
+from explorer.verbs.work import Work
 
 if TYPE_CHECKING:
     from explorer.model import CostModel
 
 
-@verb
-def prepare(work: Work) -> tuple[dict[str, Any], str]:
-    """Convert or download the model into the cache, without loading it."""
-    s = work.settings
-    found = resolve_checkpoint(
-        s.model, work.store, s.cache, trust_remote_code=s.trust_remote_code, progress=work.progress
-    )
-    return {"model": s.model, "folder": str(found.folder)}, f"{s.model} is ready in {found.folder}"
-
-
-@verb
 def info(
     work: Work,
     mask: MaskOption = "none",
@@ -84,18 +72,3 @@ def _describe_costs(costs: Costs) -> dict[str, Any]:
         "state_bytes_per_sequence": costs.state_bytes_per_sequence,
         "flops_per_token": costs.flops_per_token,
     }
-
-
-@verb
-def corpus(work: Work) -> tuple[dict[str, Any], str]:
-    """Print the token ids of the calibration and the held-out windows."""
-    made = work.corpus
-    answer: dict[str, Any] = {
-        **describe_corpus(made),
-        "calibration": made.calibration.ids,
-        "held_out": made.held_out.ids,
-    }
-    return answer, (
-        f"{made.name}: {len(made.calibration)} calibration and {len(made.held_out)} held-out windows, "
-        f"{made.protocol}\ndigest {made.digest} (--json prints the ids)"
-    )

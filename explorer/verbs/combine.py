@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.cli.verb import describe_corpus, describe_score, verb
-from explorer.cli.work import Work
 from explorer.deltas import ModifierSpec
+from explorer.verbs.describe import describe_corpus, describe_score
+from explorer.verbs.work import Work
 
 
-@verb
 def combine(
     work: Work,
     budget: Annotated[str, typer.Option(help="bytes=30% to save, or bytes=200MiB to fit in, zeros not counted.")],

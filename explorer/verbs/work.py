@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +20,7 @@ from explorer.masks import Mask
 from explorer.model import CostModel, Costs, count_parameters
 from explorer.paths import OFFLOADED
 from explorer.plans import Plan
+from explorer.progress import Progress
 from explorer.reading import is_file
 from explorer.storage import Store, remove_leftovers
 from explorer.text import DEFAULT_TEXT, Corpus, check_window, read_mixture
@@ -78,7 +79,8 @@ class Work:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.progress = ProgressBar()
+        self._bar = ProgressBar()
+        self.progress: Progress = self._bar
         self._open = ExitStack()
 
     @cached_property
@@ -100,7 +102,7 @@ class Work:
 
     def close(self) -> None:
         """Take the bar off the screen, and close what is open."""
-        self.progress.close()
+        self._bar.close()
         self._open.close()
         if "store" in self.__dict__:
             self.store.close()
@@ -116,23 +118,29 @@ class Work:
             check_window(self.settings.window, self.settings.tokens, None)
         quieten_libraries()
         loaded = load(self.spec, self.store, self.settings.cache, self.progress)
-        self.progress.close()
+        self._bar.close()
         for notice in loaded.notices:
             print(f"note: {notice}", file=sys.stderr)
         self._open.enter_context(spreading(loaded, self.settings.executor, self.settings.cache))
         return loaded
 
+    def cut(self, text: str, calibration: Mapping[str, float] = {}, calibration_tokens: int = 0) -> Corpus:
+        """Cut a text into windows; see `LoadedModel.tokenize`."""
+        s = self.settings
+        return self.loaded.tokenize(text, s.tokens, s.window, s.bos, calibration, calibration_tokens)
+
     @cached_property
     def corpus(self) -> Corpus:
         """The text as windows."""
-        s = self.settings
-        mixed = read_mixture(s.calibration)
-        return self.loaded.tokenize(s.text, s.tokens, s.window, s.bos, mixed, s.calibration_tokens)
+        return self.cut(self.settings.text, read_mixture(self.settings.calibration), self.settings.calibration_tokens)
 
     def corpora(self, texts: Sequence[str]) -> list[Corpus]:
         """Several texts as windows; without names, the one text."""
-        s = self.settings
-        return [self.loaded.tokenize(text, s.tokens, s.window, s.bos) for text in texts] or [self.corpus]
+        return [self.cut(text) for text in texts] or [self.corpus]
+
+    def names_file(self, given: str) -> bool:
+        """Tell whether an option names a file rather than a plan or a modifier."""
+        return given.endswith(".safetensors") or is_file(given)
 
     def mask(self, text: str, plan: Path | None = None, step: int | None = None) -> Mask:
         """Read a mask, or a step of a plan file, and check it against the model."""
@@ -153,7 +161,7 @@ class Work:
 
         variant = Variant(mask)
         for given in modify:
-            if is_file(given) or given.endswith(".safetensors"):
+            if self.names_file(given):
                 delta = read_delta(Path(given))
                 if delta.origin.base != self.loaded.digest:
                     raise ModifyError("The delta is of another model", given, "Make it again with 'modify --out'")

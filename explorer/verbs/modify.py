@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, describe_corpus, describe_score, verb
-from explorer.cli.work import Work
 from explorer.deltas import Delta, Variant, write_delta
 from explorer.errors import ModifyError
 from explorer.masks import Mask
 from explorer.model import count_added
 from explorer.modifiers import MODIFIERS
 from explorer.processes import is_first
+from explorer.verbs.describe import describe_corpus, describe_score
+from explorer.verbs.options import SHELL, TEXTS, MaskOption, ModifyOption, PlanOption, StepOption
+from explorer.verbs.work import Work
 
 if TYPE_CHECKING:
     from explorer.evaluation import Recovered, Score
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _DEFAULT = "refit"
 
 
-@verb
 def modify(
     work: Work,
     mask: MaskOption = "none",
@@ -32,10 +32,12 @@ def modify(
     step: StepOption = None,
     modify: ModifyOption = [],  # noqa: B006
     texts: Annotated[
-        list[str], typer.Option("--texts", metavar="T", help="Another text to judge by as well; again for more.")
+        list[str], typer.Option("--texts", metavar="T", help="Another text to judge by as well; again for more."), TEXTS
     ] = [],  # noqa: B006
-    out: Annotated[Path | None, typer.Option(help="Write what was made to a file, for --modify.")] = None,
-    log: Annotated[Path | None, typer.Option(help="Write a line a step of what trains to a file, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write what was made to a file, for --modify."), SHELL] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Write a line a step of what trains to a file, as JSON."), SHELL
+    ] = None,
 ) -> tuple[dict[str, Any], str]:
     """Make up for what is off, refitting what is left if nothing else is named: how much of the loss is won back."""
     from explorer.evaluation import find_recovered, score
@@ -76,8 +78,8 @@ def modify(
 def _make(work: Work, mask: Mask, modify: list[str], log: Path | None) -> Mask | Variant:
     if log is None or not is_first():
         return work.vary(mask, modify)
-    from explorer.cli.training_log import TrainingLog
     from explorer.healing import watching
+    from explorer.verbs.training_log import TrainingLog
 
     written = TrainingLog(log)
     with watching(written):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from explorer.benchmarks import ALL_PROBES, PROBE, PROBES
-from explorer.cli.verb import ModifyOption, PlanOption, verb
-from explorer.cli.work import Work
 from explorer.deltas import Variant
 from explorer.errors import PlanError
 from explorer.masks import NONE, Mask
 from explorer.plans import Plan
+from explorer.verbs.options import SHELL, ModifyOption, PlanOption
+from explorer.verbs.work import Work
 
 if TYPE_CHECKING:
     from explorer.benchmarks import Evaluation
@@ -27,15 +27,14 @@ _TASKS_HELP = (
 )
 
 
-@verb
 def evaluate(
     work: Work,
     tasks: Annotated[str, typer.Option(help=_TASKS_HELP)] = ALL_PROBES,
-    include: Annotated[Path | None, typer.Option(help="A folder with task files of your own.")] = None,
+    include: Annotated[Path | None, typer.Option(help="A folder with task files of your own."), SHELL] = None,
     mask: Annotated[list[str], typer.Option("--mask", help="Sites to turn off; give it again for more masks.")] = [],  # noqa: B006
     modify: ModifyOption = [],  # noqa: B006
     plan: PlanOption = None,
-    steps: Annotated[str, typer.Option(help="Steps of the plan, such as 0,3,6; all if not given.")] = "",
+    steps: Annotated[str, typer.Option(help="Steps of the plan, such as 0,3,6; all if not given."), SHELL] = "",
     limit: Annotated[int | None, typer.Option(help="Items of each task, the first ones.", min=1)] = None,
     num_fewshot: Annotated[int | None, typer.Option(help="Solved items before each.", min=0)] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Put items in the model's chat template.")] = False,

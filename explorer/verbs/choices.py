@@ -6,19 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.cli.verb import describe_corpus, verb
-from explorer.cli.work import Work
 from explorer.plans import UNITS
+from explorer.verbs.describe import describe_corpus
+from explorer.verbs.options import TEXTS
+from explorer.verbs.work import Work
 
 _DEFAULT = "perplexity,kl,logit-l2,last-token-cosine,probe:copying"
 
 
-@verb
 def choices(
     work: Work,
     number: Annotated[int, typer.Option(help="Units to remove.", min=1)] = 4,
     unit: Annotated[str, typer.Option(help=", ".join(UNITS))] = "layer",
-    texts: Annotated[list[str], typer.Option("--texts", metavar="T", help="A text to decide by; again for more.")] = [],  # noqa: B006
+    texts: Annotated[
+        list[str], typer.Option("--texts", metavar="T", help="A text to decide by; again for more."), TEXTS
+    ] = [],  # noqa: B006
     objectives: Annotated[str, typer.Option(help="Criteria of searches, with commas between.")] = _DEFAULT,
 ) -> tuple[dict[str, Any], str]:
     """Compare what every text, objective and search would remove first: agreement, and what it depends on."""

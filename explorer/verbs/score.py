@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, describe_corpus, describe_score, verb
-from explorer.cli.work import Work
 from explorer.masks import NONE
 from explorer.plans import MOST_SEED
 from explorer.text import Split
+from explorer.verbs.describe import describe_corpus, describe_score
+from explorer.verbs.options import MaskOption, ModifyOption, PlanOption, StepOption
+from explorer.verbs.work import Work
 
 
-@verb
 def score(
     work: Work,
     mask: Annotated[list[str], typer.Option("--mask", help="Sites to turn off; give it again for more masks.")] = [],  # noqa: B006
@@ -47,7 +47,6 @@ def score(
     return answer, "\n".join(lines)
 
 
-@verb
 def generate(
     work: Work,
     prompt: Annotated[str, typer.Option(help="Text to go on from.")],

@@ -8,17 +8,17 @@ import numpy as np
 import typer
 from jaxtyping import Float64
 
-from explorer.cli.verb import MaskOption, ModifyOption, PlanOption, StepOption, describe_corpus, verb
-from explorer.cli.work import Work
 from explorer.masks import Mask, find_units
 from explorer.measures import MEASURES, Importance, SimilarityStats
 from explorer.plans import MOST_SEED
 from explorer.text import Corpus
+from explorer.verbs.describe import describe_corpus
+from explorer.verbs.options import TEXTS, MaskOption, ModifyOption, PlanOption, StepOption
+from explorer.verbs.work import Work
 
 _MEASURES_HELP = "Measures, with commas between them: " + ", ".join(MEASURES) + "; or all."
 
 
-@verb
 def measure(
     work: Work,
     mask: MaskOption = "none",
@@ -28,7 +28,9 @@ def measure(
     measures: Annotated[str, typer.Option(help=_MEASURES_HELP)] = "block-influence",
     bootstrap: Annotated[int, typer.Option(help="Resampled texts behind each interval.", min=2, max=100_000)] = 1000,
     texts: Annotated[
-        list[str], typer.Option("--texts", metavar="A", help="A text in place of --text; again for more, side by side.")
+        list[str],
+        typer.Option("--texts", metavar="A", help="A text in place of --text; again for more, side by side."),
+        TEXTS,
     ] = [],  # noqa: B006
     permutations: Annotated[int, typer.Option(help="Orders drawn for Shapley values.", min=1, max=10_000)] = 4,
     seed: Annotated[int, typer.Option(help="Seed of whatever is drawn.", min=0, max=MOST_SEED)] = 0,
@@ -59,7 +61,6 @@ def measure(
     return answer | {"texts": answers, "agreement": agreement}, "\n".join([*lines, *_write_agreement(agreement, texts)])
 
 
-@verb
 def interactions(
     work: Work,
     mask: MaskOption = "none",

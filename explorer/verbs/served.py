@@ -1,0 +1,129 @@
+"""Requests to an engine: each is a job that goes on whoever listens, its result the answer as JSON text."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from explorer.errors import ExplorerError
+from explorer.execution import API, SAMPLE, SWEEP, Engine, Job, Stamp, stamp
+from explorer.model import LoadedModel
+from explorer.text import Corpus
+from explorer.verbs.request import Request, answer_with
+from explorer.verbs.work import Work
+
+_MOST_ACTIVE = 1000
+_MOST_ENDED, _MOST_CHARACTERS = 256, 2**26  # of answers that are kept
+
+#: Verbs that are soon through and go before the others.
+_BRIEF = ("info", "generate")
+
+
+class TooMany(ExplorerError):
+    """More is waiting than may wait."""
+
+
+class Served(Work):
+    """What a verb works with on an engine: its one model, its texts, its store."""
+
+    def __init__(self, request: Request, engine: Engine, job: Job) -> None:
+        super().__init__(request.set_up(engine.cache))
+        self._request, self._engine, self._job = request, engine, job
+        self.store, self.progress = engine.store, job.progress
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The model in memory; from here on others may run inside the job."""
+        loaded = self._engine.resident.load(self.spec, self._request.texts, self.progress)
+        self._job.preemptible = True
+        self._open.enter_context(loaded.wrappers.checking(self._job.check))
+        return loaded
+
+    def cut(self, text: str, calibration: Mapping[str, float] = {}, calibration_tokens: int = 0) -> Corpus:
+        """Cut a text, or find it cut."""
+        s = self.settings
+        how = (calibration, calibration_tokens, s.bos)
+        return self._engine.resident.cut(self.loaded, text, s.tokens, s.window, *how)
+
+    def names_file(self, given: str) -> bool:
+        """Never: who asks names plans and modifiers."""
+        return False
+
+    def close(self) -> None:
+        """Let the model go; the store stays open."""
+        self._open.close()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request's job, and the files that its names stood for."""
+
+    job: Job
+    files: tuple[Stamp, ...]
+
+
+class Requests:
+    """What an engine was asked, and the answers, the latest of them. Any thread may ask.
+
+    Args:
+        engine: that works on it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._asked: OrderedDict[str, _Asked] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(self, request: Request) -> Job:
+        """Return the job of a request: that of an equal one, unless it failed, was cancelled, or files have changed.
+
+        Raises TooMany.
+        """
+
+        def work(job: Job) -> str:
+            served = Served(request, self.engine, job)
+            try:
+                return json.dumps(answer_with(served, request), allow_nan=False)
+            finally:
+                served.close()
+
+        def can_preempt() -> bool:
+            return self.engine.resident.has(request.model)
+
+        key, worker = request.key, self.engine.worker
+        files = tuple(map(stamp, (request.model.model, *request.texts)))
+        priority = SAMPLE if request.kind in _BRIEF else SWEEP
+        with self._lock:
+            asked = self._asked.get(key)
+            if asked is None or not asked.job.at_hand or asked.files != files:
+                if sum(each.job.active for each in self._asked.values()) >= _MOST_ACTIVE:
+                    raise TooMany("Too much is waiting", f"{_MOST_ACTIVE} requests", "Ask again when some are through")
+                worker.begin_page(API)
+                job = worker.ask(API, key, key, request.title, work, priority, can_preempt, anew=True)
+                asked = self._asked[key] = _Asked(job, files)
+            self._asked.move_to_end(key)
+            self._forget()
+            return asked.job
+
+    def _forget(self) -> None:
+        """Forget what ended longest ago, where more is kept than may be."""
+        ended = [key for key, each in self._asked.items() if not each.job.active]
+        characters = [len(self._asked[key].job.result or "") for key in ended]
+        for place, key in enumerate(ended):
+            if len(ended) - place > _MOST_ENDED or sum(characters[place:]) > _MOST_CHARACTERS:
+                del self._asked[key]
+
+    def find(self, key: str) -> Job | None:
+        """Return the job of a request's key, if it is remembered."""
+        asked = self._asked.get(key)
+        return None if asked is None else asked.job
+
+    def list(self) -> list[Job]:
+        """Return what is active, whoever asked, in the order in which it runs; then what is kept of what has ended."""
+        active = self.engine.worker.waiting()
+        with self._lock:
+            return active + [each.job for each in self._asked.values() if not each.job.active]

@@ -1,0 +1,1 @@
+from .routes import make_routes as make_routes

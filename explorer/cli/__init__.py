@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from explorer import interrupts
-from explorer.cli import cache, export, prepare, verb  # noqa: F401  # each adds its verbs
+from explorer.cli import cache, export, jobs, prepare, verb  # noqa: F401  # each adds its verbs
 from explorer.cli.verb import app
 from explorer.errors import ExplorerError, escape, shorten
 from explorer.verbs import VERBS

@@ -45,7 +45,7 @@ def factor_inverse(hessian: Float64[Tensor, "columns columns"], damping: float) 
     return _invert(lower.flip(0, 1))
 
 
-def _invert(upper: Float64[Tensor, "size size"]) -> Float64[Tensor, "size size"]:
+def _invert(upper: Float64[Tensor, "columns columns"]) -> Float64[Tensor, "columns columns"]:
     """Invert an upper triangular matrix by its halves: what is below the diagonal costs nothing."""
     size = len(upper)
     if size <= _SMALL:

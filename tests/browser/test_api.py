@@ -66,6 +66,8 @@ def test_a_server_answers_as_the_command_line_and_ends_though_somebody_listens(t
         states = [each["state"] for each in follow(url, key)]
         assert states[-1] == "done"
         assert fetch(url, key) == ask(options_of(asked), "score", "--mask", "1", "--mask", "a2")
+        (listed,) = [job for job in ask({"server": url}, "jobs")["jobs"] if job["key"] == key]
+        assert (listed["state"], listed["owner"]) == ("done", "api")
         server = find_server(url)
         with urllib.request.urlopen(f"{url}/api/jobs?stream=1", timeout=60) as stream:
             assert stream.readline() == b"retry: 2000\n"

@@ -151,8 +151,8 @@ class _Scores:
 
     def note_variants(self) -> None:
         """Note in the store what the variants are that have not been scored."""
-        for variant in {each: None for variants in self.missing() for each in variants}:
-            if isinstance(variant, Variant) and not variant.removed:
+        for variant, nll in self.known.items():
+            if isinstance(variant, Variant) and not variant.removed and not nll.keys() >= set(self.windows.digests):
                 note_variant(self.loaded, variant, self.store)
 
     def of(self, variant: Mask | Variant, rows: Sequence[int] | None = None) -> Score:

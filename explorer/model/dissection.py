@@ -106,12 +106,13 @@ def tell_rest(given: dict[str, Float[Tensor, " *any"]], added: Float[Tensor, " *
     sums = [members for count in range(1, _MOST + 1) for members in combinations(given, count)]
     if not sums:
         return "none gives what could be added"
-    gaps = [float((added - sum(given[member] for member in members)).norm()) for members in sums]
-    members, gap = min(zip(sums, gaps, strict=True), key=lambda each: each[1])
-    rest = added - sum(given[member] for member in members)
+    rests = ((members, added - sum(given[member] for member in members)) for members in sums)
+    members, rest = min(rests, key=lambda each: float(each[1].norm()))
     missing = next((name for name, gave in given.items() if float((gave - rest).abs().max()) <= tolerance), None)
     named = f"which is what {missing} gives" if missing else "which none of its modules gives"
-    return f"{gap / float(added.norm()):.0%} of that are missing from the sum of {' and '.join(members)}, {named}"
+    return (
+        f"{float(rest.norm() / added.norm()):.0%} of that are missing from the sum of {' and '.join(members)}, {named}"
+    )
 
 
 def _alike(call: ModuleCall, added: Float[Tensor, " *any"]) -> bool:

@@ -98,7 +98,7 @@ class Sparsity:
 def find_lowest(scores: Float[Tensor, "*rows columns"], count: int) -> Bool[Tensor, "*rows columns"]:
     """Return True at so many of the lowest entries of each row; of equal ones at the first."""
     if scores.shape[-1] <= _PAIRED:
-        return rank(scores) < count
+        return _rank(scores) < count
     if not count:
         return torch.zeros_like(scores, dtype=torch.bool)
     cut = scores.kthvalue(count, dim=-1, keepdim=True).values
@@ -106,7 +106,7 @@ def find_lowest(scores: Float[Tensor, "*rows columns"], count: int) -> Bool[Tens
     return below | (tied & (tied.cumsum(-1, dtype=torch.int32) <= count - below.sum(-1, keepdim=True)))
 
 
-def rank(scores: Float[Tensor, "*rows columns"]) -> UInt8[Tensor, "*rows columns"]:
+def _rank(scores: Float[Tensor, "*rows columns"]) -> UInt8[Tensor, "*rows columns"]:
     """Number the few entries of each row from the lowest on, by comparing any two; of equal ones the first is lower."""
     columns = scores.movedim(-1, 0).contiguous()
     size = len(columns)

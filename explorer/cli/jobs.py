@@ -6,6 +6,9 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
@@ -16,8 +19,9 @@ from explorer.errors import ExplorerError, shorten
 from explorer.progress import Progress
 from explorer.verbs import Work
 
-_PACE = 1.0  # seconds between two looks
-_PATIENCE = 30.0  # seconds that an answer may take
+_PAUSE = 2.0  # seconds until another stream is asked for
+_PATIENCE = 30.0  # seconds that an answer may take, twice as long as a stream is silent
+_EVENT = b"data: "
 _OWNERS = {"browser": "a browser", "api": "a program"}
 _ACTIVE = ("queued", "running", "paused")
 
@@ -39,18 +43,22 @@ def jobs(
     if cancel:
         dashboard.send("DELETE", f"/api/jobs/{quote(cancel, safe='')}")
     found = dashboard.list_jobs()
-    while watch and any(job["state"] in _ACTIVE for job in found):
-        _show(found, work.progress)
-        time.sleep(_PACE)
-        found = dashboard.list_jobs()
+    while watch and _count_active(found):
+        dashboard.follow(found, work.progress)
+        if _count_active(found := dashboard.list_jobs()):  # one more came, or the stream was cut
+            time.sleep(_PAUSE)
     lines = [f"{'state':<10}{'done':>6}{'left':>8}  {'for':<10}{'key':<34}what"]
     return {"server": server, "jobs": found}, "\n".join([*lines, *map(_describe, found)])
+
+
+def _count_active(found: Iterable[dict[str, Any]]) -> int:
+    return sum(job["state"] in _ACTIVE for job in found)
 
 
 def _show(found: list[dict[str, Any]], progress: Progress) -> None:
     """Show how far the job is that runs."""
     running = next((job for job in found if job["state"] == "running"), found[0])
-    waiting = sum(job["state"] in _ACTIVE for job in found) - 1
+    waiting = _count_active(found) - 1
     more = f" ({waiting} more)" if waiting else ""
     progress(running["done"], running["total"], f"{running['title']}: {running['what']}{more}")
 
@@ -81,15 +89,32 @@ class _Dashboard:
         """Return its jobs."""
         return self.send("GET", "/api/jobs")["jobs"]
 
+    def follow(self, found: Iterable[dict[str, Any]], progress: Progress) -> None:
+        """Show how jobs get on, until the server says of the last one that it has ended, or ends the stream."""
+        known = {job["key"]: job for job in found}
+        with self._asking("GET", "/api/jobs?stream=1") as stream:
+            for line in stream:
+                if line.startswith(_EVENT):
+                    job = json.loads(line.removeprefix(_EVENT))
+                    known[job["key"]] = job
+                    if not _count_active(known.values()):
+                        return
+                    _show([*known.values()], progress)
+
     def send(self, method: str, path: str) -> dict[str, Any]:
         """Ask it for something."""
+        with self._asking(method, path) as answer:
+            return json.load(answer)
+
+    @contextmanager
+    def _asking(self, method: str, path: str) -> Iterator[HTTPResponse]:
         asked = urllib.request.Request(self.server + path, headers=self._headers, method=method)
         try:
             with urllib.request.urlopen(asked, timeout=_PATIENCE) as answer:
-                return json.load(answer)
+                yield answer
         except urllib.error.HTTPError as error:
             raise self._explain(error) from None
-        except (OSError, ValueError) as error:  # a URLError is an OSError; what is no JSON, a ValueError
+        except (OSError, ValueError, HTTPException) as error:  # a URLError is an OSError; what is no JSON, a ValueError
             found = f"{self.server} ({getattr(error, 'reason', None) or type(error).__name__})"
             raise ServerError("No dashboard answers", found, "Start it with 'make run', or name its --server") from None
 

@@ -20,16 +20,30 @@ ENDED = JOB | {"key": "k0", "state": "failed", "left": None, "error": "No such t
 
 
 class Dashboard(BaseHTTPRequestHandler):
-    """Answers as the HTTP API does: the job runs at the first look, and is done at the next."""
+    """Answers as the HTTP API does: the job runs at the first look, and is done at the next, or in the stream."""
 
     looks = 0
+    cut = False  # whether the first stream ends before the job
     asked: list[tuple[str, str | None]]
 
     def do_GET(self) -> None:
         self._note()
+        if self.path.endswith("?stream=1"):
+            return self._stream()
         Dashboard.looks += 1
         job = JOB if Dashboard.looks == 1 else JOB | {"state": "done", "left": None}
         self._tell(200, {"jobs": [job, ENDED]})
+
+    def _stream(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        events = [ENDED, JOB, JOB | {"done": 2}] + ([] if Dashboard.cut else [JOB | {"state": "done", "left": None}])
+        self.wfile.write(b"retry: 2000\n\n: still here\n\n")
+        for event in events:
+            self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+        self.wfile.flush()
+        if not Dashboard.cut:  # an open stream: only what was read may end it
+            self.rfile.read(1)
 
     def do_DELETE(self) -> None:
         self._note()
@@ -51,7 +65,7 @@ class Dashboard(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    Dashboard.looks, Dashboard.asked = 0, []
+    Dashboard.looks, Dashboard.asked, Dashboard.cut = 0, [], False
     with ThreadingHTTPServer(("127.0.0.1", 0), Dashboard) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -73,13 +87,15 @@ def test_jobs_are_listed_with_what_is_left_and_why_one_failed(url: str) -> None:
     assert Dashboard.asked == [("GET /api/jobs", "Bearer secret")]
 
 
-def test_they_are_followed_until_none_is_left(url: str) -> None:
+@pytest.mark.parametrize("cut", [False, True])
+def test_they_are_followed_until_none_is_left(url: str, cut: bool) -> None:
+    Dashboard.cut = cut
     done = run("--server", url, "--watch", "--json")
     assert json.loads(done.stdout) == {
         "server": url,
         "jobs": [JOB | {"state": "done", "left": None}, ENDED],
     }
-    assert Dashboard.looks == 2
+    assert [path for path, _ in Dashboard.asked] == ["GET /api/jobs", "GET /api/jobs?stream=1", "GET /api/jobs"]
 
 
 def test_what_is_refused_and_where_nobody_answers_is_a_line(url: str) -> None:

@@ -21,7 +21,7 @@ export EXPLORER_MODELS := $(MODELS)
 export EXPLORER_TEXTS := $(TEXTS)
 export EXPLORER_EXPORTS := $(EXPORTS)
 
-.PHONY: run test test-fast test-families test-interop check bench findings screenshots clean
+.PHONY: run test test-fast test-families test-interop test-kills check bench findings screenshots clean
 
 run: .venv/.installed
 	$(BIN)/python -m explorer prepare
@@ -41,6 +41,10 @@ test-families: .venv/.installed-dev
 test-interop: .venv/.installed-dev .venv-interop/.installed
 	$(BIN)/python -m explorer prepare
 	INTEROP=$(CURDIR)/.venv-interop/bin/python $(BIN)/python -m pytest tests/export/interop.py
+
+# Ten moments of each kind of process, where `make test` has two or three.
+test-kills: .venv/.installed-dev
+	KILLS=10 $(BIN)/python -m pytest tests/execution/test_ray.py tests/ui/test_killed_server.py -k killed
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .

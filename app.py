@@ -5,7 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from ui.api import make_routes
+from ui.api import make_routes, take_up
 from ui.live import draw_uncaught, get_engine
 from ui.serving import serving
 
@@ -55,5 +55,5 @@ if __name__ == "__main__":
     draw()
 else:
     app = st.App(
-        __file__, on_script_error=draw_uncaught, **serving(get_engine, lambda: get_engine().health(), make_routes)
+        __file__, on_script_error=draw_uncaught, **serving(take_up, lambda: get_engine().health(), make_routes)
     )

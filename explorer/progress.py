@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+
+from explorer.holding import holding
 
 #: Told how far work is: (done, total, what). It may raise `Cancelled` to stop the work.
 Progress = Callable[[int, int, str], None]
@@ -10,6 +14,21 @@ Progress = Callable[[int, int, str], None]
 
 def unreported(done: int, total: int, what: str) -> None:
     """Report progress to nobody."""
+
+
+_LISTENER: ContextVar[Callable[[float], None] | None] = ContextVar("explorer_time_left", default=None)
+
+
+def hearing_left(listener: Callable[[float], None]) -> AbstractContextManager[object]:
+    """Have a listener told in the block how many seconds are left of what is worked on."""
+    return holding(_LISTENER, listener)
+
+
+def tell_left(seconds: float | None) -> None:
+    """Tell whoever listens how many seconds are left, where that is known from what such work took before."""
+    listener = _LISTENER.get()
+    if listener is not None and seconds is not None:
+        listener(seconds)
 
 
 class Count:

@@ -12,6 +12,7 @@ from explorer.benchmarks.shared_contexts import find_reach
 from explorer.benchmarks.token_tree import TokenTree, plant
 from explorer.benchmarks.tree_batch import TreeBatch
 from explorer.deltas import Variant
+from explorer.evaluation import Assignment, fill_by_others
 from explorer.masks import NONE, Mask
 from explorer.model import LoadedModel, slice_rows
 from explorer.progress import Progress, unreported
@@ -62,6 +63,31 @@ def _plant(item: Item, reach: int) -> Iterator[TokenTree]:
         yield from (plant([request]) for request in item)
 
 
+@dataclass(frozen=True)
+class _Trees:
+    """Trees that go through the model in rows of one length: all paths, or none of them."""
+
+    trees: list[TokenTree]
+    length: int
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """A digest for each."""
+        return tuple(tree.digests[0] for tree in self.trees)
+
+    def __getitem__(self, rows: list[int]) -> _Trees:
+        """Return some of them."""
+        return _Trees([self.trees[row] for row in rows], self.length)
+
+
+def _fill(assigned: Assignment[_Trees]) -> None:
+    """Store the likelihoods that are assigned, of the unpruned model too."""
+    trees, variants = assigned.inputs, list(dict.fromkeys([NONE, *assigned.variants]))
+    named = dict(zip(trees.digests, trees.trees, strict=True))
+    work = _Work(assigned.loaded, assigned.store, assigned.progress, variants, named)
+    work.run_group(trees, assigned.loaded.batch_shape.rows(trees.length))
+
+
 @dataclass
 class _Work:
     """Finds the likelihoods of all requests of some trees: what is stored at once, the rest batch by batch."""
@@ -81,7 +107,7 @@ class _Work:
         shape = self.loaded.batch_shape.limited(_MOST_TOKENS.get(self.loaded.device.type, _MOST_TOKENS["cpu"]))
         known: _Known = {variant: {} for variant in self.variants}
         for (_, length), trees in sorted(groups.items(), key=lambda each: each[0]):
-            for variant, found in shape.run(partial(self._run_group, trees, length), length).items():
+            for variant, found in shape.run(partial(self.run_group, _Trees(trees, length)), length).items():
                 known[variant].update(found)
         return known
 
@@ -89,17 +115,26 @@ class _Work:
         """Round a number of tokens up, but not beyond the model's positions."""
         return max(length, min(-(-length // _STEP) * _STEP, self.loaded.positions or 2**31))
 
-    def _run_group(self, trees: list[TokenTree], length: int, rows: int) -> _Known:
-        context = make_key("answers", context=self.loaded.numerics_key(rows))
-        known = {variant: self._look_up(context, variant, trees) for variant in self.variants}
+    def run_group(self, group: _Trees, rows: int) -> _Known:
+        """Find them of trees that make batches of so many rows."""
+        context, trees = make_key("answers", context=self.loaded.numerics_key(rows)), group.trees
+        known = self._look_up(context, trees)
+        whole = {
+            variant: {tree.digests[0] for tree in trees if all(digest in found for digest in tree.digests)}
+            for variant, found in known.items()
+        }
+        if fill_by_others(_fill, Assignment(self.loaded, group, self.variants, self.store, self.progress), whole, rows):
+            known = self._look_up(context, trees)
         missing = [tree for tree in trees if _find_lacking(known, [tree])]
         self._tell(tree for tree in trees if not _find_lacking(known, [tree]))
         for part in slice_rows(len(missing), rows):
-            batch = TreeBatch(self.loaded.wrappers, missing[part], length, rows)
+            batch = TreeBatch(self.loaded.wrappers, missing[part], group.length, rows)
+            rows_found = []
             for variants, found in batch.judge(_find_lacking(known, batch.trees)):
                 for variant in variants:
                     known[variant].update(found)
-                    self.store.add_nll(context, _list_rows(variant, found))
+                    rows_found += _list_rows(variant, found)
+            self.store.add_nll(context, rows_found)
             self._tell(batch.trees)
         return known
 
@@ -109,13 +144,18 @@ class _Work:
         what = f"Answering as {len(self.variants)} variant{'s' * (len(self.variants) > 1)}"
         self.progress(len(self.done), len(self.trees), what)
 
-    def _look_up(self, context: str, variant: Mask | Variant, trees: list[TokenTree]) -> dict[str, Likelihood]:
+    def _look_up(self, context: str, trees: list[TokenTree]) -> _Known:
         digests = [digest for tree in trees for digest in tree.digests]
-        stored = self.store.nll(context, (name for digest in digests for name in _names(digest)), variant.key)
+        names = {digest: _names(digest) for digest in digests}
+        keys = {variant: variant.key for variant in self.variants}
+        found = self.store.nll_of(context, (name for each in names.values() for name in each), keys.values())
         return {
-            digest: Likelihood(*(stored[name] for name in _names(digest)))
-            for digest in digests
-            if all(name in stored for name in _names(digest))
+            variant: {
+                digest: Likelihood(*(found[key][name] for name in each))
+                for digest, each in names.items()
+                if all(name in found[key] for name in each)
+            }
+            for variant, key in keys.items()
         }
 
 

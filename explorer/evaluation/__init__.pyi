@@ -10,7 +10,9 @@ from .executor import (
     Assignment as Assignment,
     Executor as Executor,
     Filler as Filler,
+    Inputs as Inputs,
     Missing as Missing,
+    count_cost as count_cost,
     fill_by_others as fill_by_others,
 )
 from .generation import generate as generate, write_exactly as write_exactly, write_until as write_until
@@ -24,7 +26,7 @@ from .perplexity import (
     score as score,
     score_tokens as score_tokens,
 )
-from .prefix_tree import run_beside as run_beside, run_prefix_tree as run_prefix_tree
+from .prefix_tree import count_steps as count_steps, run_beside as run_beside, run_prefix_tree as run_prefix_tree
 from .recovered import Recovered as Recovered, find_recovered as find_recovered
 from .samples import Sample as Sample
 from .scores import Estimate as Estimate, Score as Score

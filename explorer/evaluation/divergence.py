@@ -29,14 +29,14 @@ from explorer.model import BatchedWindows, Hidden, Ids, LoadedModel, ModelWrappe
 from explorer.numerics import Interval, t_interval
 from explorer.progress import Progress, unreported
 from explorer.storage import Store
-from explorer.text import Corpus, Split
+from explorer.text import Corpus, Split, Windows
 
 #: Bytes of last hidden states that wait to be compared.
 _WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}
 
 _Ended = tuple[list[Mask | Variant], Hidden]  # variants, and their last layer's output
-#: Windows, a variant, and (nll, KL, logit L2, top-1 matches, turn of the last token) of each window.
-_Compared = tuple[slice, Mask | Variant, Float64[np.ndarray, "batch 5"]]
+#: Windows, and for variants (nll, KL, logit L2, top-1 matches, turn of the last token) of each of them.
+_Compared = tuple[slice, list[tuple[Mask | Variant, Float64[np.ndarray, "batch 5"]]]]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def measure_divergence(
         keys = {variant: f"{variant.key} from {baseline.key}" if baseline else variant.key for variant in asked}
 
         def look_up() -> dict[Mask | Variant, dict[str, tuple[float, ...]]]:
-            return {variant: store.divergences(context, windows.digests, key) for variant, key in keys.items()}
+            found = store.divergences_of(context, windows.digests, keys.values())
+            return {variant: found[key] for variant, key in keys.items()}
 
         known = look_up()
         fill = partial(_fill, split=split, baseline=baseline)
@@ -138,30 +139,29 @@ def measure_divergence(
             compared = _compare(cut, baseline, lambda part: missing(windows.digests[part]), state_cache)
         else:
             compared = _compare_by_layers(cut, baseline, missing(windows.digests), progress)
-        for part, variant, batch in compared:
+        for part, variants_compared in compared:
             digests = windows.digests[part]
-            found = batch[: len(digests)]
-            values = dict(zip(digests, map(tuple, found[:, 1:4].tolist()), strict=True))
-            if variant in keys:
-                store.add_divergences(context, [(digest, keys[variant], *each) for digest, each in values.items()])
-            for of, column in beside.items():
-                stored = store.nll(of, digests, variant.key)
-                new = dict(zip(digests, found[:, column].tolist(), strict=True))
-                sound = [(d, variant.key, n) for d, n in new.items() if d not in stored and math.isfinite(n)]
-                store.add_nll(of, sound)
-            if variant not in known:  # the baseline, which came along
-                continue
-            known[variant].update(values)
-            done += len(digests)
+            with store.together():
+                for variant, batch in variants_compared:
+                    found = batch[: len(digests)]
+                    for of, column in beside.items():
+                        new = zip(digests, found[:, column].tolist(), strict=True)
+                        store.add_nll(of, [(digest, variant.key, n) for digest, n in new if math.isfinite(n)])
+                    if variant in keys:  # the baseline may have come along
+                        values = dict(zip(digests, map(tuple, found[:, 1:4].tolist()), strict=True))
+                        rows = [(digest, keys[variant], *each) for digest, each in values.items()]
+                        store.add_divergences(context, rows)
+                        known[variant].update(values)
+                        done += len(digests)
             progress(min(done, total), total, f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
         return [_assemble(each, known[each], windows.digests, corpus.window - 1) for each in variants]
 
     return loaded.batch_shape.run(work, corpus.window)
 
 
-def _fill(assigned: Assignment, split: Split, baseline: Mask | Variant) -> None:
+def _fill(assigned: Assignment[Windows], split: Split, baseline: Mask | Variant) -> None:
     """Store the divergences that are assigned."""
-    corpus = Corpus("", assigned.windows, assigned.windows, False)
+    corpus = Corpus("", assigned.inputs, assigned.inputs, False)
     measure_divergence(
         assigned.loaded, corpus, assigned.variants, assigned.store, split, assigned.progress,
         baseline=baseline, state_cache=assigned.state_cache,
@@ -213,9 +213,10 @@ def _compare_batch(
     for group in ended:
         waiting.append(group)
         if len(waiting) * baseline[1].nbytes > limit:
-            yield from ((rows, *each) for each in _read(wrappers, baseline, waiting, ids))
+            yield rows, list(_read(wrappers, baseline, waiting, ids))
             waiting = []
-    yield from ((rows, *each) for each in _read(wrappers, baseline, waiting, ids))
+    if waiting:
+        yield rows, list(_read(wrappers, baseline, waiting, ids))
 
 
 def _read(

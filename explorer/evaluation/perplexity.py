@@ -9,26 +9,28 @@ together, how, or before.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Float64, Int
 
 from explorer.deltas import Variant
+from explorer.evaluation.batch_scores import score_batch
 from explorer.evaluation.breadth_first import run_batches, run_breadth_first
-from explorer.evaluation.executor import Assignment, Missing, fill_by_others, find_missing
+from explorer.evaluation.executor import Assignment, Missing, count_cost, fill_by_others, find_missing
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
 from explorer.evaluation.measured import note_variant
 from explorer.evaluation.nll import WindowNll, token_nll, window_nll
-from explorer.evaluation.prefix_tree import BatchStates, run_prefix_tree
+from explorer.evaluation.prefix_tree import count_steps
 from explorer.evaluation.scores import Estimate, Overflow, Score
 from explorer.masks import NONE, Mask
-from explorer.model import BatchedWindows, Ids, LayerInputs, LoadedModel, ModelWrappers, pad_batch, slice_rows
-from explorer.progress import Progress, unreported
+from explorer.model import BatchedWindows, LoadedModel, pad_batch, slice_rows
+from explorer.progress import Progress, tell_left, unreported
+from explorer.stopwatch import timing
 from explorer.storage import Store
 from explorer.text import Corpus, Split, Windows
 
@@ -96,9 +98,9 @@ def score(
     return [scores.of(variant) for variant in variants]
 
 
-def _fill(assigned: Assignment) -> None:
+def _fill(assigned: Assignment[Windows]) -> None:
     """Store the nats that are assigned."""
-    windows = assigned.windows
+    windows = assigned.inputs
     size = assigned.loaded.batch_shape.rows(windows.ids.shape[1])
     scores = _Scores(assigned.loaded, windows, assigned.store, size)
     scores.look_up(assigned.variants)
@@ -133,16 +135,18 @@ class _Scores:
 
     def look_up(self, variants: Iterable[Mask | Variant]) -> None:
         """Take what the store knows of some variants."""
-        for variant in variants:
-            self.known[variant] = self.store.nll(self.context, self.windows.digests, variant.key)
+        keys = {variant: variant.key for variant in variants}
+        found = self.store.nll_of(self.context, self.windows.digests, keys.values())
+        self.known.update({variant: found[key] for variant, key in keys.items()})
 
     def add(self, variant: Mask | Variant, digests: Sequence[str], nll: WindowNll, overflows: dict[int, int]) -> None:
         """Store a variant's nats on some windows, and for those that overflowed, by place, the first layer that did."""
         layers = [(digests[place], variant.key, layer) for place, layer in overflows.items()]
-        if layers:
-            self.store.add_overflows(self.context, layers)
         found = dict(zip(digests, nll.tolist(), strict=True))
-        self.store.add_nll(self.context, [(digest, variant.key, n) for digest, n in found.items()])
+        with self.store.together():
+            self.store.add_nll(self.context, [(digest, variant.key, n) for digest, n in found.items()])
+            if layers:
+                self.store.add_overflows(self.context, layers)
         self.known[variant].update(found)
 
     def missing(self) -> Missing:
@@ -188,11 +192,13 @@ class _Work:
     live: LiveScoring | None
     asked: Sequence[Mask | Variant]
     done: int = 0
+    left: int = 0  # layers to be run on a batch
 
     def run(self) -> None:
         """Score all that is missing."""
         groups = self.scores.missing()
         self.total = sum(len(variants) * len(rows) for variants, rows in groups.items())
+        self.left = count_cost(groups, self.scores.size, self.scores.loaded.n_layers)
         run = self._run_group if self.scores.loaded.wrappers.stream is None else self._run_by_layers
         for variants, rows in groups.items():
             run(list(variants), rows)
@@ -220,16 +226,21 @@ class _Work:
         scores, live, loaded = self.scores, self.live, self.scores.loaded
         cache = live.state_cache if live else None
         what = f"Scoring {len(variants)} mask{'s' * (len(variants) > 1)}"
+        kind, cost = ("score", scores.size, scores.windows.length), sum(count_steps(variants, loaded.n_layers)[1])
         self.progress(self.done, self.total, what)
         for part in slice_rows(len(rows), scores.size):
+            tell_left(loaded.pace.estimate(kind, self.left))
             chosen = rows[part]
             digests = [scores.windows.digests[i] for i in chosen]
             ids = pad_batch(scores.windows.ids[chosen], scores.size, loaded.device)
-            for variant, nll, overflows in score_batch(loaded.wrappers, ids, variants, cache):
-                real = {place: layer for place, layer in overflows.items() if place < len(chosen)}
-                scores.add(variant, digests, nll[: len(chosen)], real)
-                self.done += len(chosen)
-                self.progress(self.done, self.total, what)
+            with timing() as watch:
+                for variant, nll, overflows in score_batch(loaded.wrappers, ids, variants, cache):
+                    real = {place: layer for place, layer in overflows.items() if place < len(chosen)}
+                    scores.add(variant, digests, nll[: len(chosen)], real)
+                    self.done += len(chosen)
+                    self.progress(self.done, self.total, what)
+            self.left -= cost
+            loaded.pace.note(kind, cost, watch.seconds)
             if live and self.done < self.total:
                 live.listener([self._estimate(variant) for variant in self.asked])
 
@@ -240,36 +251,6 @@ class _Work:
         baseline = [known[NONE][d] for d in digests if d in known[NONE]]
         tokens = self.scores.windows.ids.shape[1] - 1
         return Estimate(self.scores.of(variant, rows), math.fsum(baseline) / len(baseline) / tokens, len(digests))
-
-
-@torch.inference_mode()
-def score_batch(
-    wrappers: ModelWrappers, ids: Ids, variants: Sequence[Mask | Variant], state_cache: HiddenStateCache | None = None
-) -> Iterator[tuple[Mask | Variant, WindowNll, dict[int, int]]]:
-    """Yield each variant with the nats of windows, in the order of the tree.
-
-    And, for windows that overflowed, by place: the first layer whose output is not finite, or L.
-    """
-    layer_inputs = wrappers.layer_inputs(ids)
-    for group, hidden in run_prefix_tree(wrappers, layer_inputs, variants, BatchStates.of(state_cache, ids)):
-        nll = window_nll(wrappers, hidden, ids, group[0])
-        overflows = {} if np.isfinite(nll).all() else _find_overflows(wrappers, layer_inputs, group[0], np.isinf(nll))
-        for variant in group:
-            yield variant, nll, overflows
-
-
-def _find_overflows(
-    wrappers: ModelWrappers, layer_inputs: LayerInputs, variant: Mask | Variant, windows: Bool[np.ndarray, " batch"]
-) -> dict[int, int]:
-    """Find, for each of the windows that overflowed, the first layer whose output is not finite, or L."""
-    found = dict.fromkeys(map(int, np.flatnonzero(windows)), len(wrappers.layers))
-    hidden = layer_inputs.hidden
-    with wrappers.as_variant(variant):
-        for layer, call in enumerate(layer_inputs.calls):
-            hidden = wrappers.run_layer(layer, hidden, call)
-            sound = hidden.flatten(1).isfinite().all(1).tolist()
-            found.update({place: layer for place in found if not sound[place] and found[place] == len(wrappers.layers)})
-    return found
 
 
 @torch.inference_mode()

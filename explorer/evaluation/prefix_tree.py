@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import pairwise
 
 from explorer.deltas import Variant, find_layer_key
 from explorer.evaluation.hidden_state_cache import HiddenStateCache
@@ -73,6 +74,21 @@ def run_beside(
     layer_inputs, others = wrappers.layer_inputs(ids), [each for each in variants if each != baseline]
     yield from run_prefix_tree(wrappers, layer_inputs, [baseline], BatchStates.of(state_cache, ids))
     yield from run_prefix_tree(wrappers, layer_inputs, others, None)
+
+
+def count_steps(variants: Sequence[Mask | Variant], n_layers: int) -> tuple[list[Mask | Variant], list[int]]:
+    """Return variants in an order in which those that begin alike follow each other, and what each costs after that.
+
+    The layers from where it parts from the one before it, and the head.
+    """
+    paths = [([find_layer_key(each, layer) for layer in range(n_layers + 1)], each) for each in variants]
+    paths.sort(key=lambda pair: pair[0])
+    parts = [0, *(_find_parting(before, after) for (before, _), (after, _) in pairwise(paths))]
+    return [each for _, each in paths], [max(1, n_layers + 1 - part) for part in parts]
+
+
+def _find_parting(before: Sequence[Hashable], after: Sequence[Hashable]) -> int:
+    return next((layer for layer, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]), len(after))
 
 
 def fork(variants: list[Mask | Variant], layer: int) -> list[list[Mask | Variant]]:

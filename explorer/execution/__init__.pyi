@@ -1,11 +1,11 @@
 from .engine import (
     Engine as Engine,
-    ExportPreview as ExportPreview,
     ModelSummary as ModelSummary,
     list_single_sites as list_single_sites,
 )
 from .executor_spec import ExecutorSpec as ExecutorSpec
 from .executors import spreading as spreading
+from .export_preview import ExportPreview as ExportPreview
 from .failures import explain as explain
 from .healing import (
     Healing as Healing,
@@ -15,7 +15,7 @@ from .healing import (
     ask_pace as ask_pace,
     list_healings as list_healings,
 )
-from .job import SAMPLE as SAMPLE, SWEEP as SWEEP, Job as Job
+from .job import IDLE as IDLE, SAMPLE as SAMPLE, SWEEP as SWEEP, Job as Job
 from .outlook import ask_memory as ask_memory
 from .owners import API as API
 from .recovery import Recovery as Recovery

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from explorer.deltas import Variant, write_modifiers
-from explorer.errors import ExportError
 from explorer.evaluation import LiveScoring, Sample, Score, TokenRate, generate, measure_decode_speed, score
+from explorer.execution.export_preview import ExportPreview, preview_export
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
 from explorer.execution.recent_work import RecentWork
@@ -18,12 +19,12 @@ from explorer.execution.recovery import Recovery, make_variant, recover, recover
 from explorer.execution.resident_model import Resident, stamp
 from explorer.execution.view import View
 from explorer.execution.worker import Worker
-from explorer.export import Exported, export, plan_export
+from explorer.export import Exported, export
 from explorer.masks import NONE, PARTS, Mask, find_units
 from explorer.measures import SimilarityStats, measure_similarity
 from explorer.model import CostModel, LoadedModel, count_parameters, default_modes, quieten_libraries
 from explorer.plans import Plan, PlanSpec, make_plan, score_plan_masks
-from explorer.storage import Store
+from explorer.storage import Asked, CacheError, Store, Unfinished
 from explorer.text import Corpus
 
 #: Seconds that work goes on when the browsers that asked for it have gone: what is soon done again, and what is long.
@@ -51,24 +52,6 @@ class ModelSummary:
     held_out_digest: str = ""
 
 
-@dataclass(frozen=True)
-class ExportPreview:
-    """What an export would write in one format.
-
-    Args:
-        bytes: of weights.
-        source_bytes: of the whole model's weights, as its files hold them.
-        zeroed: sites that are written as zeros.
-        refused: why it cannot be written, if it cannot.
-    """
-
-    bytes: int = 0
-    source_bytes: int = 0
-    layers: int = 0
-    zeroed: int = 0
-    refused: str = ""
-
-
 class Engine:
     """Turns what the pages ask into jobs for the worker. Only the worker's thread touches the model."""
 
@@ -79,9 +62,24 @@ class Engine:
         changed: Callable[[Job, bool], None] = lambda job, moved: None,
     ) -> None:
         quieten_libraries()
-        self.cache, self.store, self.worker = cache, Store(cache), Worker(alive, changed, default_modes)
+        self.cache, self.store, self._changed = cache, Store(cache), changed
+        self.worker, self.unfinished = Worker(alive, self._tell, default_modes), Unfinished(self.store)
         self.resident = Resident(self.store, cache)
         self.recent = RecentWork()
+
+    def _tell(self, job: Job, moved: bool) -> None:
+        self._changed(job, moved)
+        if job.noted and not job.active and not self.worker.closing:
+            self.unfinished.strike(job.noted)
+            job.noted = ""
+
+    def note(self, job: Job, asked: Asked) -> None:
+        """Note what a job does until it ends, so that another server takes it up if this one ends before."""
+        if job.active and not job.noted:
+            with suppress(CacheError):  # it is only not taken up
+                self.unfinished.note(asked)
+            job.noted = asked.key
+            self._tell(job, False)  # it may have ended meanwhile
 
     def health(self) -> dict[str, Any]:
         """Tell whether jobs are worked on: ok, busy, queued, and beats_ago in seconds."""
@@ -178,7 +176,7 @@ class Engine:
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[str, ExportPreview]:
             variant = self._make_variant(job, loaded, corpus, view)
-            return {format: _look_ahead(loaded, variant, format) for format in formats}
+            return {format: preview_export(loaded, variant, format) for format in formats}
 
         return self.ask(owner, "preview", view, "Planning the export", READOUT, work, formats)
 
@@ -261,15 +259,6 @@ def _make_key(kind: str, view: View, more: Part) -> str:
 
 def _without_plan(view: View) -> View:
     return replace(view, plan=PlanSpec())
-
-
-def _look_ahead(loaded: LoadedModel, variant: Mask | Variant, format: str) -> ExportPreview:
-    try:
-        plan = plan_export(loaded, variant, format)
-    except ExportError as error:
-        return ExportPreview(refused=f"{error.what}: {error.found}.")
-    source = sum(path.stat().st_size for path in loaded.checkpoint.weights)
-    return ExportPreview(plan.bytes, source, len(plan.layout.kept), len(plan.layout.zero_sites))
 
 
 def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> ModelSummary:

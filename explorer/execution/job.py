@@ -40,6 +40,7 @@ class Job:
     ) -> None:
         self.key, self.title, self.work, self.priority, self.can_preempt = key, title, work, priority, can_preempt
         self.patience = patience
+        self.noted = ""  # the key under which it is noted as unfinished, if it is
         self.page = ""  # set by the worker: where it was asked for first
         self.ended = math.inf  # when, by the monotonic clock
         self.changed: Callable[[Job, bool], None] = lambda job, moved: None  # set by the worker; moved: to a new state
@@ -100,7 +101,10 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time that the current step will take at its pace so far; None where it has none yet."""
+        """Time that the current step will take: by what such work took before, and more and more by its pace so far.
+
+        None where there is neither.
+        """
         return self._clock.seconds_left(self.done, self.total) if self.active else None
 
     def progress(self, done: int, total: int, what: str) -> None:
@@ -110,6 +114,10 @@ class Job:
         self.done, self.total, self.what = done, total, what
         self._tell(False)
         self.check()
+
+    def expect(self, seconds: float) -> None:
+        """Note how many seconds the current step will take from now on, by what such work took before."""
+        self._clock.expect(seconds)
 
     def show(self, partial: Any) -> None:
         """Show an unfinished result. Raises Cancelled if nobody wants it any more."""
@@ -145,12 +153,21 @@ class _Clock:
 
     def __init__(self, done: int = 0) -> None:
         self.start, self.done = time.monotonic(), done
+        self.ends: float | None = None  # when, as it is expected
+
+    def expect(self, seconds: float) -> None:
+        self.ends = time.monotonic() + seconds
 
     def stood(self, seconds: float) -> None:
         """Leave out time in which nothing was done."""
         self.start += seconds
+        self.ends = None if self.ends is None else self.ends + seconds
 
     def seconds_left(self, done: int, total: int) -> float | None:
+        now = time.monotonic()
+        expected = None if self.ends is None else max(0.0, self.ends - now)
         if done <= self.done:
-            return None
-        return (time.monotonic() - self.start) * (total - done) / (done - self.done)
+            return expected
+        found = (now - self.start) * (total - done) / (done - self.done)
+        share = done / total
+        return found if expected is None else share * found + (1 - share) * expected

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +18,18 @@ from explorer.checkpoints import ModelSpec
 from explorer.errors import ExplorerError, first_line
 from explorer.evaluation import Assignment, Filler, Missing
 from explorer.execution.executor_spec import ExecutorError, ExecutorSpec
+from explorer.execution.ray_cluster import Cluster
 from explorer.execution.ray_worker import Answer, Order, Worker
 from explorer.execution.slices import Cutter, Slice
 from explorer.model import LoadedModel
+from explorer.progress import tell_left
 from explorer.storage import Rows, Store, absorb, list_rows
 
 _PER_WORKER = 4  # slices, where they are not short: the last ones end about together, and one is lost cheaply
 _LEAST_SECONDS = 0.1  # of a slice: to send it takes milliseconds
 _TICK = 0.2  # seconds between two reports of progress, which may cancel
-_TRIES = 3  # workers that a slice may cost
+_TRIES = 3  # workers that a slice may cost, and the place of a worker while they load
 _PATIENCE = 600.0  # seconds until there must be a worker
-_OBJECT_BYTES = 2**28  # of memory that a cluster on this machine alone keeps what is sent in
 
 
 class RayExecutor:
@@ -48,14 +45,13 @@ class RayExecutor:
         self.loaded, self.spec, self.cache = loaded, spec, cache.resolve()
         self.workers: list[Any] = []
         self._idle: deque[Any] = deque()
-        self._loading: dict[Any, Any] = {}  # what comes when a worker is ready -> the worker
+        self._loading: dict[Any, tuple[Any, int]] = {}  # what comes when a worker is ready -> it, which try it is
         self._files: Rows = {}
-        self._spent: dict[tuple[int, int], tuple[float, float]] = {}  # shape of a batch -> seconds, cost
         self._number = 0  # of the last slice
         self._failure = ""
-        self._connected = False
+        self._cluster: Cluster | None = None
 
-    def fill(self, function: Filler, assignment: Assignment, missing: Missing, size: int) -> None:
+    def fill(self, function: Filler[Any], assignment: Assignment[Any], missing: Missing, size: int) -> None:
         """Have workers do what is missing; leave it to the caller if it is no more than a slice.
 
         See `evaluation.Executor`. What a worker finds is stored at once; a slice whose worker is lost is given to
@@ -70,11 +66,12 @@ class RayExecutor:
         if here and cost <= self.loaded.n_layers + 1:
             return
         self._start(assignment.store)
-        seconds, spent = self._spent.get((size, assignment.windows.ids.shape[1]), (0.0, 0.0))
-        least = _LEAST_SECONDS * spent / seconds if seconds else 0.0
+        order = Order(function, assignment.inputs, assignment.variants, size)
+        each = self.loaded.pace.estimate(_find_kind(order), 1.0)
+        least = _LEAST_SECONDS / each if each else 0.0
         slices = cutter.cut(max(cost / (_PER_WORKER * max(1, len(self._idle or self._loading))), least))
         if not here or len(slices) > 1:
-            self._run(Order(function, assignment.windows, assignment.variants, size), slices, assignment)
+            self._run(order, slices, assignment)
 
     def close(self) -> None:
         """End the workers, and the cluster where it was started for them."""
@@ -82,10 +79,10 @@ class RayExecutor:
             for worker in self.workers:
                 with suppress(RayError, ConnectionError):
                     ray.kill(worker)
-        if self._connected:
-            ray.shutdown()
+        if self._cluster is not None:
+            self._cluster.close()
 
-    def _run(self, order: Order, slices: Iterable[Slice], assignment: Assignment) -> None:
+    def _run(self, order: Order, slices: Iterable[Slice], assignment: Assignment[Any]) -> None:
         """Hand out slices until all are done."""
         places = {variant: place for place, variant in enumerate(order.variants)}
         sent, waiting = ray.put(order), deque((part, 1) for part in slices)
@@ -96,6 +93,9 @@ class RayExecutor:
         try:
             while waiting or running:
                 assignment.progress(done, total, what)
+                parts = [part for part, _ in waiting] + [part for _, part, _ in running.values()]
+                left = sum(part.cost for part in parts) / max(1, len(running))
+                tell_left(self.loaded.pace.estimate(_find_kind(order), left))
                 self._check_any(bool(running), since)
                 ready, _ = ray.wait([*running, *self._loading], timeout=_TICK) if running or self._loading else ([], [])
                 found: list[tuple[Slice, Answer]] = []
@@ -129,9 +129,7 @@ class RayExecutor:
 
     def _note(self, order: Order, part: Slice, answer: Answer) -> None:
         """Note what a slice cost."""
-        shape = order.size, order.windows.ids.shape[1]
-        seconds, cost = self._spent.get(shape, (0.0, 0.0))
-        self._spent[shape] = seconds + answer.seconds, cost + part.cost
+        self.loaded.pace.note(_find_kind(order), part.cost, answer.seconds)
         self.loaded.wrappers.count_in(answer.evaluations)
 
     def _receive(self, ref: Any, worker: Any) -> Answer | None:
@@ -150,8 +148,11 @@ class RayExecutor:
         return answer
 
     def _admit(self, ref: Any) -> None:
-        """Take a worker whose model is loaded; drop one that failed, or whose numbers would be others."""
-        worker = self._loading.pop(ref)
+        """Take a worker whose model is loaded; drop one that failed, or whose numbers would be others.
+
+        One that died, and did not fail, is replaced.
+        """
+        worker, tries = self._loading.pop(ref)
         try:
             if ray.get(ref) == self.loaded.numerics_key(1):
                 self._idle.append(worker)
@@ -161,6 +162,8 @@ class RayExecutor:
             self._failure = str(error.cause) if isinstance(error.cause, ExplorerError) else first_line(error.cause)
         except RayError as error:
             self._failure = first_line(error)
+            if tries < _TRIES:
+                self._add(tries + 1)
         self._drop(worker)
 
     def _drop(self, worker: Any) -> None:
@@ -183,20 +186,24 @@ class RayExecutor:
         if self.workers:
             return
         if not ray.is_initialized():
-            self._connected = True
-            _connect(self.spec, torch.get_num_threads())
+            self._cluster = Cluster(self.spec, torch.get_num_threads())
         self._files = list_rows(store, ("files",))
         for _ in range(self.spec.workers or self._count_room()):
             self._add()
 
-    def _add(self) -> None:
-        """Have one more worker load the model."""
+    def _add(self, tries: int = 1) -> None:
+        """Have one more worker load the model.
+
+        Args:
+            tries: how many were tried in its place, this one included.
+        """
         needs = self._needs
         remote: Any = ray.remote  # its types do not know groups
         actor = remote(concurrency_groups={"control": 1})(Worker)
         worker = actor.options(num_cpus=needs["CPU"], num_gpus=needs["GPU"], memory=needs["memory"] or None).remote()
         self.workers.append(worker)
-        self._loading[worker.load.remote(self._find_spec(), self.cache, self._files, torch.get_num_threads())] = worker
+        ready = worker.load.remote(self._find_spec(), self.cache, self._files, torch.get_num_threads())
+        self._loading[ready] = worker, tries
 
     @property
     def _needs(self) -> dict[str, int]:
@@ -227,39 +234,10 @@ class RayExecutor:
         return replace(spec, model=model, dtype=self.loaded.dtype, device=device, stream=False)
 
 
+def _find_kind(order: Order) -> tuple[str, int, int]:
+    """Return what decides the seconds that a layer takes on a batch in a worker, with all that belongs to it."""
+    function = getattr(order.function, "func", order.function)  # of a partial
+    return f"slices of {function.__module__}", order.size, order.inputs.length
+
+
 _REMEDY = "See that each machine has the model, the memory for it, and this program"
-
-
-def _connect(spec: ExecutorSpec, threads: int) -> None:
-    """Connect to a cluster, or start one on this machine. Raises ExecutorError."""
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    address = spec.address or os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if address == "local":
-        cpus = spec.workers * threads or None
-        options |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _OBJECT_BYTES}
-    try:
-        with _hearing_signals_later():
-            ray.init(address, **options)
-    except (OSError, RuntimeError, ValueError, ImportError, RayError) as error:
-        found = f"{address} ({first_line(error)})"
-        raise ExecutorError("Cannot reach the cluster", found, "See with 'ray status' whether it runs") from None
-
-
-@contextmanager
-def _hearing_signals_later() -> Iterator[None]:
-    """Put off signals to the end of the block, and what they do back: half a cluster stays, and Ray hears SIGTERM."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    heard: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for number in before:
-        signal.signal(number, lambda received, _: heard.append(received))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if heard:
-        signal.raise_signal(heard[0])

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.deltas import Variant
 from explorer.errors import Cancelled
-from explorer.evaluation import Assignment, Filler, HiddenStateCache
+from explorer.evaluation import Assignment, Filler, HiddenStateCache, Inputs
 from explorer.masks import Mask
 from explorer.model import load, quieten_libraries
 from explorer.storage import Rows, Store, absorb, list_rows
-from explorer.text import Windows
 
 if TYPE_CHECKING:
     from explorer.checkpoints import ModelSpec
@@ -28,12 +27,12 @@ class Order:
 
     Args:
         function: does a slice.
-        windows, variants: slices name them by place.
-        size: windows in a batch.
+        inputs, variants: slices name them by place.
+        size: rows of a batch.
     """
 
-    function: Filler
-    windows: Windows
+    function: Filler[Any]
+    inputs: Inputs
     variants: Sequence[Mask | Variant]
     size: int
 
@@ -44,7 +43,7 @@ class Answer:
 
     Args:
         rows: of the store.
-        evaluations: layers run, times windows.
+        evaluations: layers run, times rows.
         seconds: that it took.
     """
 
@@ -80,20 +79,20 @@ class Worker:
         return self.loaded.numerics_key(1)
 
     def do(self, order: Order, number: int, variants: Sequence[int], rows: Sequence[int]) -> Answer:
-        """Do a slice of an order: variants and windows by their places.
+        """Do a slice of an order: variants and inputs by their places.
 
         Raises:
             Cancelled: it was stopped.
         """
         store, start = Store(None), perf_counter()
-        self.loaded.batch_shape = self.loaded.batch_shape.fixed(order.size, order.windows.ids.shape[1])
+        self.loaded.batch_shape = self.loaded.batch_shape.fixed(order.size, order.inputs.length)
         chosen = [order.variants[place] for place in variants]
 
         def go_on(*_: Any) -> None:
             if number <= self._stopped:
                 raise Cancelled
 
-        assigned = Assignment(self.loaded, order.windows[list(rows)], chosen, store, go_on, self._states)
+        assigned = Assignment(self.loaded, order.inputs[list(rows)], chosen, store, go_on, self._states)
         try:
             with self.loaded.wrappers.counting() as count:
                 order.function(assigned)

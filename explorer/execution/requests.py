@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -25,6 +28,7 @@ from explorer.measures import (
 )
 from explorer.model import LoadedModel
 from explorer.plans import Abilities, Choices, Curve, Plan, PlanSpec, compare_choices, trace_abilities, trace_plan
+from explorer.storage import Asked
 from explorer.text import Corpus
 
 _PERMUTATIONS = 4  # drawn for Shapley values
@@ -38,7 +42,8 @@ def ask_importance(engine: Engine, owner: str, view: View, name: str, slot: str)
 
     priority = SAMPLE if MEASURES[name].soon_taken else SWEEP
     title = f"Measuring {MEASURES[name].label.lower()}"
-    return engine.ask(owner, "importance", view.source, title, priority, work, (name,), slot, LASTING)
+    job = engine.ask(owner, "importance", view.source, title, priority, work, (name,), slot, LASTING)
+    return _note(engine, job, view, "measure", {"measures": name, "permutations": _PERMUTATIONS})
 
 
 def ask_attention(engine: Engine, owner: str, view: View) -> Job:
@@ -56,9 +61,9 @@ def ask_interactions(engine: Engine, owner: str, view: View, unit: str) -> Job:
     def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Interactions:
         return measure_interactions(loaded, corpus, unit, engine.store, job.progress, job.show)
 
-    return engine.ask(
-        owner, "interactions", view.source, f"All pairs of {unit}s", IDLE, work, (unit,), patience=LASTING
-    )
+    title = f"All pairs of {unit}s"
+    job = engine.ask(owner, "interactions", view.source, title, IDLE, work, (unit,), patience=LASTING)
+    return _note(engine, job, view, "interactions", {"unit": unit})
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,8 @@ def ask_curve(engine: Engine, owner: str, view: View, of: PlanSpec | Plan) -> Jo
         return trace_plan(loaded, corpus, of, engine.store, job.progress, job.show, divergence=True)
 
     spec, more = (of.spec, (str(of.spec), *map(str, of.masks))) if isinstance(of, Plan) else (of, (str(of),))
-    return engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, more, f"curve {more}")
+    job = engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, more, f"curve {more}")
+    return job if isinstance(of, Plan) else _note(engine, job, view, "plan", asdict(spec))
 
 
 def ask_abilities(engine: Engine, owner: str, view: View, spec: PlanSpec, tasks: tuple[str, ...], items: int) -> Job:
@@ -130,4 +136,22 @@ def ask_choices(
         return compare_choices(loaded, corpora, objectives, number, engine.store, progress=job.progress)
 
     more = (texts, objectives, number)
-    return engine.ask(owner, "choices", view.source, "What texts and objectives remove first", SWEEP, work, more)
+    title = "What texts and objectives remove first"
+    job = engine.ask(owner, "choices", view.source, title, SWEEP, work, more)
+    options = {"texts": texts, "objectives": ",".join(objectives), "number": number}
+    return _note(engine, job, view, "choices", options)
+
+
+def _note(engine: Engine, job: Job, view: View, kind: str, options: Mapping[str, Any]) -> Job:
+    """Note a page's job as the request that asks the same of a program."""
+    asked = {
+        "kind": kind,
+        "model": asdict(view.spec),
+        "text": {"name": view.text, "tokens": view.tokens, "window": view.window},
+        "calibration": {"names": [view.calibration] if view.calibration else [], "tokens": view.calibration_tokens},
+        "options": options,
+    }
+    text = json.dumps(asked)
+    key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    engine.note(job, Asked(key, text, "browser", job.title))
+    return job

@@ -21,13 +21,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
-from dataclasses import dataclass
 from typing import Any
 
 from explorer.errors import Cancelled, ExplorerError
 from explorer.execution.failures import explain
+from explorer.execution.health import Health
 from explorer.execution.job import SWEEP, Job
 from explorer.execution.owners import Owners
+from explorer.progress import hearing_left
 from explorer.stopwatch import standing_still
 
 _KEPT = 256  # finished jobs remembered
@@ -35,23 +36,6 @@ _BEAT = 1.0  # seconds between two beats while there is nothing to do
 
 #: Seconds without a beat after which the worker counts as stuck; some work, as reading weights, has long steps.
 _SILENT = {"idle": 30.0, "busy": 1800.0}
-
-
-@dataclass(frozen=True)
-class Health:
-    """How the worker does.
-
-    Args:
-        ok: its thread lives, and was heard from.
-        busy: something runs.
-        queued: jobs that wait.
-        beats_ago: seconds since the thread was last heard from.
-    """
-
-    ok: bool
-    busy: bool
-    queued: int
-    beats_ago: float
 
 
 class Worker:
@@ -190,6 +174,19 @@ class Worker:
             self._owners.hold(owner, slot, job)
             return job
 
+    def hasten(self, job: Job, priority: int) -> None:
+        """Let a job go before others, if it is less urgent so far."""
+        with self._ready:
+            if job.active and priority < job.priority:
+                job.priority = priority
+                self._queue = [(other.priority, order, other) for _, order, other in self._queue]
+                heapq.heapify(self._queue)
+
+    @property
+    def closing(self) -> bool:
+        """Whether it stops, and all jobs with it."""
+        return self._closing
+
     def find(self, key: str) -> Job | None:
         """Return the job of a key, if it is remembered."""
         with self._ready:
@@ -268,7 +265,7 @@ class Worker:
     def _run_one(self, job: Job) -> None:
         """Run a job to its end. Whatever it raises, were it the end of the interpreter, ends nothing but the job."""
         try:
-            with self._border():
+            with self._border(), hearing_left(job.expect):
                 job.result = job.work(job)
             job.state = "done"
         except Cancelled:

@@ -23,7 +23,7 @@ from explorer.evaluation import (
 from explorer.masks import NONE, Mask
 from explorer.measures.criterion import Criterion, LossRequest
 from explorer.model import BatchedWindows, Hidden, ModelWrappers, slice_rows
-from explorer.text import Corpus
+from explorer.text import Corpus, Windows
 
 
 def measure_last_token_cosine(request: LossRequest) -> Float64[np.ndarray, "masks windows"]:
@@ -46,7 +46,8 @@ def measure_last_token_cosine(request: LossRequest) -> Float64[np.ndarray, "mask
         context = make_turn_context(loaded.numerics_key(size))
 
         def look_up() -> dict[Mask | Variant, dict[str, float]]:
-            return {mask: store.nll(context, windows.digests, mask.key) for mask in asked}
+            found = store.nll_of(context, windows.digests, [mask.key for mask in asked])
+            return {mask: found[mask.key] for mask in asked}
 
         known = look_up()
         if fill_by_others(_fill, Assignment(loaded, windows, asked, store, request.progress), known, size):
@@ -59,19 +60,20 @@ def measure_last_token_cosine(request: LossRequest) -> Float64[np.ndarray, "mask
             request.progress(part.start, len(windows), f"Comparing {len(asked)} mask{'s' * (len(asked) > 1)}")
             cut = BatchedWindows(loaded.wrappers, windows.ids[part], size, store.folder)
             found = _compare(cut, list(dict.fromkeys([NONE, *missing])), request.state_cache)
-            for mask, losses in ((mask, found[mask]) for mask in missing):
-                values = dict(zip(digests, losses[: len(digests)].tolist(), strict=True))
+            sound = []
+            for mask in missing:
+                values = dict(zip(digests, found[mask][: len(digests)].tolist(), strict=True))
                 known[mask].update(values)
-                sound = [(digest, mask.key, loss) for digest, loss in values.items() if math.isfinite(loss)]
-                store.add_nll(context, sound)
+                sound += [(digest, mask.key, loss) for digest, loss in values.items() if math.isfinite(loss)]
+            store.add_nll(context, sound)
         return np.array([[known[mask][digest] for digest in windows.digests] for mask in request.masks])
 
     return loaded.batch_shape.run(work, request.corpus.window)
 
 
-def _fill(assigned: Assignment) -> None:
+def _fill(assigned: Assignment[Windows]) -> None:
     """Store the turns that are assigned."""
-    windows = assigned.windows
+    windows = assigned.inputs
     asked = LossRequest(
         assigned.loaded, Corpus("", windows, windows, False), assigned.variants, assigned.store, assigned.progress,
         state_cache=assigned.state_cache,

@@ -6,7 +6,7 @@ import gc
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from explorer.model.batch_shape import BatchShape, count_bytes_per_token
 from explorer.model.dissection import find_updates
 from explorer.model.freed_memory import keep_freed_memory
 from explorer.model.memory import free_bytes
+from explorer.model.pace import Pace
 from explorer.model.parameter_counts import routes_tokens
 from explorer.model.placement import DTYPES, pick_dtype, place
 from explorer.model.selfcheck import wrap_checked
@@ -39,7 +40,7 @@ class LoadedModel:
 
     `parallel` tells that attention and MLP of a layer read the same residual stream; `digest` that of the files;
     `notices` what a user should know of them, a line each; `unused` the tensors in them that the model does not use;
-    `executor` others who run the same model, `evaluation.Executor`.
+    `executor` others who run the same model, `evaluation.Executor`; `pace` what work with it took here.
     """
 
     spec: ModelSpec
@@ -54,6 +55,7 @@ class LoadedModel:
     notices: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     executor: Any = None
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def n_layers(self) -> int:

@@ -16,4 +16,5 @@ from .keys import (
 )
 from .partial_files import make_partial as make_partial, remove_leftovers as remove_leftovers
 from .stars import Star as Star
-from .store import Store as Store
+from .store import CacheError as CacheError, Store as Store
+from .unfinished import Asked as Asked, Unfinished as Unfinished

@@ -23,7 +23,7 @@ _AGES = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _TABLES = ("nll", "divergences", "stars")
 
 #: What nobody can compute anew: it stays where scores go.
-_KEPT = ("stars",)
+_KEPT = ("stars", "asked")
 
 
 Kind = Literal["model", "arrays", "delta", "training", "scores", "set aside"]

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import io
-import math
 import os
 import secrets
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from jaxtyping import Shaped
 
 from explorer.errors import ExplorerError
 from explorer.storage.deltas import FOLDER, DeltaFiles
+from explorer.storage.numbers import Numbers
 from explorer.storage.partial_files import remove_leftovers, written_whole
 from explorer.storage.stars import Stars
 from explorer.storage.tables import LAYOUT, OtherLayout, lay_out
@@ -35,7 +35,7 @@ class CacheError(ExplorerError):
     """The cache folder cannot be used."""
 
 
-class Store:
+class Store(Numbers):
     """Stored results.
 
     Args:
@@ -143,6 +143,9 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            if self._db.in_transaction:  # of this thread, for it has the lock
+                yield self._db
+                return
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
@@ -154,6 +157,12 @@ class Store:
                 self._roll_back()
                 raise
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Store what is added in the block all at once, or none of it. Other threads wait: compute nothing in it."""
+        with self._transaction():
+            yield
+
     def _roll_back(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
@@ -162,53 +171,6 @@ class Store:
         """Close the database."""
         with self._lock:
             self._db.close()
-
-    def nll(self, context: str, windows: Iterable[str], mask: str) -> dict[str, float]:
-        """Return window digest -> stored negative log-likelihood under a mask, for the windows that have been scored.
-
-        They are infinite where the model's arithmetic overflowed.
-        """
-        wanted = set(windows)
-        rows = self._read("SELECT window, nll FROM nll WHERE context=? AND mask=?", (context, mask))
-        return {window: _read_number(nll) for window, nll in rows if window in wanted}
-
-    def note_variant(self, key: str, modifiers: str, zeros: int, added: int) -> None:
-        """Note of a variant with deltas what made them, its zeros in what they change, the numbers that stand in."""
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO variants VALUES (?, ?, ?, ?)", (key, modifiers, zeros, added))
-
-    def knows_variant(self, key: str) -> bool:
-        """Tell whether a variant was noted."""
-        return bool(self._read("SELECT 1 FROM variants WHERE variant=?", (key,)))
-
-    def list_scored(self, context: str, window: str) -> list[tuple[str, str | None, int | None, int | None]]:
-        """List the variants that are scored on a window: key, and what was noted of those with deltas."""
-        found = "SELECT mask, modifiers, zeros, added FROM nll LEFT JOIN variants ON variant = mask"
-        return self._read(f"{found} WHERE context=? AND window=? ORDER BY mask", (context, window))
-
-    def overflow(self, context: str, windows: Iterable[str], mask: str) -> int | None:
-        """Return the first layer that overflowed on any of the windows under a mask, L for the head, if any."""
-        wanted = set(windows)
-        rows = self._read("SELECT window, layer FROM overflows WHERE context=? AND mask=?", (context, mask))
-        return min((layer for window, layer in rows if window in wanted), default=None)
-
-    def add_overflows(self, context: str, rows: Iterable[tuple[str, str, int]]) -> None:
-        """Store (window digest, mask, layer) rows, all or none."""
-        with self._transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO overflows VALUES (?, ?, ?, ?)", [(context, *row) for row in rows])
-
-    def divergences(self, context: str, windows: Iterable[str], mask: str) -> dict[str, tuple[float, ...]]:
-        """Return window digest -> stored (kl, logit_l2, top1_matches) under a mask, for the windows that have them."""
-        wanted = set(windows)
-        query = "SELECT window, kl, logit_l2, top1_matches FROM divergences WHERE context=? AND mask=?"
-        rows = self._read(query, (context, mask))
-        return {window: tuple(map(_read_number, values)) for window, *values in rows if window in wanted}
-
-    def add_divergences(self, context: str, rows: Iterable[tuple[str, str, float, float, float]]) -> None:
-        """Store (window digest, mask, kl, logit_l2, top1_matches) rows, all or none."""
-        with self._transaction() as db:
-            query = "INSERT OR REPLACE INTO divergences VALUES (?, ?, ?, ?, ?, ?)"
-            db.executemany(query, [(context, *row[:2], *map(_write_number, row[2:])) for row in rows])
 
     def _read(self, query: str, values: tuple) -> list[tuple]:
         """Return a query's rows; a database that turns out damaged is set aside, and has none.
@@ -224,12 +186,6 @@ class Store:
                 self._db.close()
                 self._db = self._renew("could not be read")
                 return []
-
-    def add_nll(self, context: str, rows: Iterable[tuple[str, str, float]]) -> None:
-        """Store (window digest, mask, nll) rows, all or none."""
-        with self._transaction() as db:
-            found = [(context, window, mask, _write_number(nll)) for window, mask, nll in rows]
-            db.executemany("INSERT OR REPLACE INTO nll VALUES (?, ?, ?, ?)", found)
 
     def digest(self, path: Path, compute: Callable[[Path], str]) -> str:
         """Return the digest of a file, computed again only when its size or time of change differ."""
@@ -289,11 +245,3 @@ def _is_damage(error: sqlite3.Error) -> bool:
     """Tell whether an error says that the file is not, or no longer, a database."""
     code = getattr(error, "sqlite_errorcode", None)  # an extended one has the primary one in its low byte
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _write_number(number: float) -> float | None:
-    return number if math.isfinite(number) else None
-
-
-def _read_number(stored: float | None) -> float:
-    return math.inf if stored is None else stored

@@ -17,6 +17,8 @@ _TABLES = (
     "variants (variant TEXT PRIMARY KEY, modifiers TEXT NOT NULL, zeros INTEGER NOT NULL, added INTEGER NOT NULL)",
     "stars (model TEXT, text TEXT, variant TEXT, starred INTEGER NOT NULL, name TEXT NOT NULL, "
     "PRIMARY KEY (model, text, variant))",
+    "asked (key TEXT, holder TEXT, request TEXT NOT NULL, owner TEXT NOT NULL, title TEXT NOT NULL, "
+    "begun REAL NOT NULL, tries INTEGER NOT NULL, PRIMARY KEY (key, holder))",
     "files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL)",
 )
 

@@ -33,7 +33,15 @@ class Windows:
 
     def __getitem__(self, rows: slice | list[int]) -> Windows:
         """Return some of the windows."""
-        return Windows(self.ids[rows], self.text_bytes[rows])
+        part = Windows(self.ids[rows], self.text_bytes[rows])
+        chosen = self.digests[rows] if isinstance(rows, slice) else tuple(self.digests[row] for row in rows)
+        part.__dict__["digests"] = chosen  # in the place of the cached property: worked out once for the whole
+        return part
+
+    @property
+    def length(self) -> int:
+        """Ids in a window."""
+        return self.ids.shape[1]
 
     @cached_property
     def digests(self) -> tuple[str, ...]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from explorer.errors import ExplorerError
-from explorer.execution import API, SAMPLE, SWEEP, Engine, Job, Stamp, stamp
+from explorer.execution import API, IDLE, SAMPLE, SWEEP, Engine, Job, Stamp, stamp
 from explorer.model import LoadedModel
+from explorer.storage import Asked
 from explorer.text import Corpus
 from explorer.verbs.request import Request, answer_with
 from explorer.verbs.work import Work
@@ -60,10 +62,11 @@ class Served(Work):
 
 @dataclass(frozen=True)
 class _Asked:
-    """A request's job, and the files that its names stood for."""
+    """A request's job, the files that its names stood for, and who asked first."""
 
     job: Job
     files: tuple[Stamp, ...]
+    owner: str
 
 
 class Requests:
@@ -83,7 +86,28 @@ class Requests:
 
         Raises TooMany.
         """
+        own = Asked(request.key, request.model_dump_json(), API, request.title)
+        return self._ask(request, SAMPLE if request.kind in _BRIEF else SWEEP, own)
 
+    def take_up(self, check: Callable[[Request], None]) -> None:
+        """Ask again what servers that have ended left unfinished; it is done when nothing else is.
+
+        Args:
+            check: raises an ExplorerError for what may not be asked.
+        """
+        for left in self.engine.unfinished.take_up():
+            try:
+                request = Request.read(left.request)
+                check(request)
+                job = self._ask(request, IDLE, left)
+                struck = job.noted != left.key
+            except ExplorerError as error:
+                print(f"Not taken up: {left.title}: {error}", file=sys.stderr)
+                struck = True
+            if struck:
+                self.engine.unfinished.strike(left.key)
+
+    def _ask(self, request: Request, priority: int, asked_for: Asked) -> Job:
         def work(job: Job) -> str:
             served = Served(request, self.engine, job)
             try:
@@ -96,15 +120,19 @@ class Requests:
 
         key, worker = request.key, self.engine.worker
         files = tuple(map(stamp, (request.model.model, *request.texts)))
-        priority = SAMPLE if request.kind in _BRIEF else SWEEP
         with self._lock:
             asked = self._asked.get(key)
             if asked is None or not asked.job.at_hand or asked.files != files:
                 if sum(each.job.active for each in self._asked.values()) >= _MOST_ACTIVE:
                     raise TooMany("Too much is waiting", f"{_MOST_ACTIVE} requests", "Ask again when some are through")
+                if asked is not None:
+                    asked.job.noted = ""  # what is asked now is noted in its place
                 worker.begin_page(API)
-                job = worker.ask(API, key, key, request.title, work, priority, can_preempt, anew=True)
-                asked = self._asked[key] = _Asked(job, files)
+                job = worker.ask(API, key, key, asked_for.title, work, priority, can_preempt, anew=True)
+                asked = self._asked[key] = _Asked(job, files, asked_for.owner)
+                if request.kind not in _BRIEF:
+                    self.engine.note(job, asked_for)
+            worker.hasten(asked.job, priority)
             self._asked.move_to_end(key)
             self._forget()
             return asked.job
@@ -121,6 +149,11 @@ class Requests:
         """Return the job of a request's key, if it is remembered."""
         asked = self._asked.get(key)
         return None if asked is None else asked.job
+
+    def tell_owner(self, job: Job) -> str:
+        """Tell who asked for a job first: `api` or `browser`."""
+        asked = self._asked.get(job.key)
+        return asked.owner if asked is not None and asked.job is job else "browser"
 
     def list(self) -> list[Job]:
         """Return what is active, whoever asked, in the order in which it runs; then what is kept of what has ended."""

@@ -85,8 +85,11 @@ def test_cancelled_work_keeps_what_it_has(llama: LoadedModel, llama_corpus: Corp
     with pytest.raises(Cancelled):
         measure_divergence(llama, llama_corpus, MASKS, store, progress=cancel)
     context = llama.numerics_key(llama.batch_shape.rows(llama_corpus.window))
-    stored = [store.divergences(context, llama_corpus.held_out.digests, str(mask)) for mask in MASKS]
-    assert sum(map(bool, stored)) == 1  # the unpruned model, which comes first
+    found = store.divergences_of(context, llama_corpus.held_out.digests, map(str, MASKS))
+    stored = [found[str(mask)] for mask in MASKS]
+    assert {len(each) for each in stored} == {
+        llama.batch_shape.rows(llama_corpus.window)
+    }  # a batch, in one transaction
     with pytest.raises(MaskError):
         measure_divergence(llama, llama_corpus, [Mask.parse("9")], store)
 

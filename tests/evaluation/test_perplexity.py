@@ -16,7 +16,9 @@ from explorer.evaluation.perplexity import LiveScoring, score
 from explorer.masks.mask import NONE, PARTS, Mask, Site
 from explorer.model.batch_shape import BatchShape, pad_batch, slice_rows
 from explorer.model.loading import LoadedModel
+from explorer.model.pace import Pace
 from explorer.model.wrappers import ModelWrappers
+from explorer.progress import hearing_left
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
 from tests.support import brute_force
@@ -277,6 +279,23 @@ def test_scores_of_batches_of_another_size_are_kept_apart(
     digests = llama_corpus.held_out.digests
     assert len(store.nll(llama.numerics_key(4), digests, "none")) == 5
     assert store.nll(llama.numerics_key(2), digests, "none") == {}
+
+
+def test_time_left_is_told_by_what_such_batches_took(
+    llama: LoadedModel, llama_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama.batch_shape, "tokens", WINDOW)
+    monkeypatch.setattr(llama, "pace", Pace())
+    layers = (4 + 1) + (1 + 1)  # of a batch: all and the head, then the last one and the head once more
+    told: list[float] = []
+    with hearing_left(told.append):
+        score(llama, llama_corpus, [NONE, Mask.parse("3")], Store(None), "calibration")
+        assert len(told) == 4, "of five batches; nothing is known before the first"
+        llama.pace = Pace()
+        llama.pace.note(("score", 1, WINDOW), 1, 1e6)
+        score(llama, llama_corpus, [NONE, Mask.parse("3")], Store(None))
+    assert told[4] == 5 * layers * 1e6
+    assert told[5] == pytest.approx(4 * layers * 1e6 / (1 + layers), rel=1e-3)
 
 
 def test_cancelled_work_keeps_what_was_stored(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import combinations
+from multiprocessing.connection import Connection
 from pathlib import Path
 from shutil import copytree, move
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,25 +23,34 @@ import pytest
 import ray
 import torch
 
+from explorer.benchmarks.evaluate import Asking, evaluate
+from explorer.benchmarks.likelihoods import find_likelihoods
+from explorer.benchmarks.request import Item, RequestEncoder
 from explorer.errors import Cancelled, MissingExtra
 from explorer.evaluation.divergence import measure_divergence
 from explorer.evaluation.perplexity import score
 from explorer.execution import ray_executor
 from explorer.execution.executor_spec import ExecutorError, ExecutorSpec
 from explorer.execution.executors import spreading
+from explorer.execution.ray_cluster import Cluster
 from explorer.masks.mask import NONE
 from explorer.masks.units import find_units
 from explorer.measures.built_in_criteria import make_loss_function
 from explorer.measures.interactions import interact
 from explorer.model.loading import LoadedModel
+from explorer.plans.choices import compare_choices
+from explorer.plans.curve import trace_curve
 from explorer.plans.make import make_plan
 from explorer.plans.plan import PlanSpec
 from explorer.storage.exchange import list_rows
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
+from tests.support.processes import child
 from tests.support.tiny_models import REPOSITORY, WINDOW, load_folder
 
 WORKERS = 2
+#: How many of ten moments are tried; `make test-kills` has all of them.
+KILLS = int(os.environ.get("KILLS", "2"))
 UNITS = find_units(4, "site")
 MASKS = [a | b for a, b in combinations(UNITS, 2)]  # 28
 
@@ -69,9 +81,9 @@ def _load(folder: Path, **options: Any) -> LoadedModel:
 def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        ray_executor._connect(ExecutorSpec(workers=WORKERS + 1), 1)
+        made = Cluster(ExecutorSpec(workers=WORKERS + 1), 1)
         yield
-        ray.shutdown()
+        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +137,54 @@ def test_criteria_are_the_same(here: LoadedModel, helped: LoadedModel, corpus: C
     assert (alone == together).all()
 
 
+def _make_items(loaded: LoadedModel) -> list[Item]:
+    """Twelve contexts of three lengths, each with three choices of other lengths."""
+    encoder = RequestEncoder.of(loaded)
+    places = ("the hall", "a garden that nobody knew", "the street behind the old house by the river")
+    choices = (" ran.", " slept all day long.", " sang")
+    pairs = [(f"{n} cats in {place}", choices) for n in range(4) for place in places]
+    return [tuple(encoder.pair(context, choice) for choice in own) for context, own in pairs]
+
+
+def test_likelihoods_are_the_same(here: LoadedModel, helped: LoadedModel) -> None:
+    """Whichever items are in a worker's batch beside an item, and whichever variants it runs with."""
+
+    def ask(loaded: LoadedModel, store: Store) -> Any:
+        return find_likelihoods(loaded, _make_items(loaded), [NONE, *UNITS], store)
+
+    alone, together = _same(ask, here, helped)
+    assert alone == together
+
+
+def test_evaluations_are_the_same(here: LoadedModel, helped: LoadedModel, corpus: Corpus) -> None:
+    def ask(loaded: LoadedModel, store: Store) -> Any:
+        return evaluate(loaded, corpus, UNITS, store, ["probe:copying", "probe:brackets"], Asking(limit=6))
+
+    alone, together = _same(ask, here, helped)
+    assert [each.answers for each in alone] == [each.answers for each in together]
+
+
+def test_choices_of_texts_and_objectives_are_the_same(here: LoadedModel, helped: LoadedModel, corpus: Corpus) -> None:
+    def ask(loaded: LoadedModel, store: Store) -> Any:
+        corpora = [corpus, loaded.tokenize("python-docs", 5 * WINDOW, WINDOW)]
+        return compare_choices(loaded, corpora, ["perplexity", "probe:copying"], 2, store, "site")
+
+    alone, together = _same(ask, here, helped)
+    assert alone.cells == together.cells
+
+
+def test_methods_and_seeds_are_the_same(here: LoadedModel, helped: LoadedModel, corpus: Corpus) -> None:
+    """What `make findings` and `compare` do: a plan and its curve, for every method and seed."""
+    texts = ["random/site;seed=1", "random/site;seed=2", "leave-one-out/site;iterative=yes"]
+
+    def ask(loaded: LoadedModel, store: Store) -> Any:
+        plans = [make_plan(loaded, corpus, PlanSpec.parse(f"{text};steps=3"), store) for text in texts]
+        return [trace_curve(loaded, corpus, plan, store, divergence=True).plan.masks for plan in plans]
+
+    alone, together = _same(ask, here, helped)
+    assert alone == together
+
+
 @pytest.mark.parametrize("text", ["greedy/site;steps=3", "beam/site;width=2;steps=2;criterion=kl"])
 def test_plans_are_the_same(here: LoadedModel, helped: LoadedModel, corpus: Corpus, text: str) -> None:
     def ask(loaded: LoadedModel, store: Store) -> Any:
@@ -175,6 +235,42 @@ def test_a_killed_worker_costs_its_slice(here: LoadedModel, helped: LoadedModel,
     assert alone.masks == together.masks
     assert pids == []
     assert len(helped.executor.workers) > len(before)
+
+
+def test_a_worker_that_dies_while_it_loads_is_replaced(
+    here: LoadedModel, folder: Path, cluster: None, tmp_path: Path, corpus: Corpus
+) -> None:
+    loaded, killed = _load(folder), set[int]()
+    others = _find(os.getsid(0), "ray::Worker").keys()
+
+    def progress(done: int, total: int, what: str) -> None:
+        for pid in () if killed else _find(os.getsid(0), "ray::Worker").keys() - others:
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+
+    with spreading(loaded, "ray;workers=1", tmp_path):
+        found = score(loaded, corpus, MASKS, Store(None), progress=progress)
+        assert len(loaded.executor.workers) == 2
+    assert killed
+    assert [each.nll.tolist() for each in found] == [
+        each.nll.tolist() for each in score(here, corpus, MASKS, Store(None))
+    ]
+
+
+def test_workers_that_all_die_while_they_load_are_one_line(
+    folder: Path, cluster: None, tmp_path: Path, corpus: Corpus
+) -> None:
+    loaded = _load(folder)
+
+    def progress(done: int, total: int, what: str) -> None:
+        for worker, _ in loaded.executor._loading.values():
+            ray.kill(worker)
+
+    with (
+        spreading(loaded, "ray;workers=1", tmp_path),
+        pytest.raises(ExecutorError, match=r"^No worker is left: .*See that each machine"),
+    ):
+        score(loaded, corpus, MASKS, Store(None), progress=progress)
 
 
 def test_a_slice_may_not_cost_every_worker(
@@ -293,7 +389,7 @@ def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(ExecutorError, match=r"^Cannot reach the cluster: ray://head:1 "):
-        ray_executor._connect(ExecutorSpec("ray://head:1"), 1)
+        Cluster(ExecutorSpec("ray://head:1"), 1)
 
 
 def test_the_command_line_is_quiet_and_leaves_nothing(
@@ -326,6 +422,78 @@ def test_the_command_line_is_quiet_and_leaves_nothing(
     assert stopped.communicate() == ("", "interrupted; nothing is kept\n")
     assert stopped.returncode == 130
     assert _left(stopped.pid) == []
+
+
+def _drive(pipe: Connection, task: Any) -> None:
+    """Score by a worker, and tell how far it is."""
+    torch.set_num_threads(1)
+    os.environ["RAY_ADDRESS"] = task.address
+    ray_executor._LEAST_SECONDS = 0.0
+    loaded, store = _load(task.folder), Store(task.cache)
+    with spreading(loaded, "ray;workers=1", task.cache):
+        score(loaded, task.corpus, MASKS, store, progress=lambda done, total, what: pipe.send(done / total))
+    pipe.send(2.0)
+
+
+def _wait_until(pipe: Connection, done: float) -> None:
+    while pipe.poll(60) and pipe.recv() < done:
+        pass
+
+
+def test_a_driver_killed_at_any_moment_goes_on(
+    here: LoadedModel, folder: Path, cluster: None, tmp_path: Path, corpus: Corpus
+) -> None:
+    """At a share of the work, or while the worker is on its way; nothing is stored that an undisturbed run has not."""
+    undisturbed, draw = Store(None), random.Random(1)
+    score(here, corpus, MASKS, undisturbed)
+    address = ray.get_runtime_context().gcs_address
+    task = SimpleNamespace(folder=folder, cache=tmp_path / "cache", corpus=corpus, address=address)
+    for _ in range(KILLS):
+        moment, late = draw.uniform(-0.5, 1), draw.uniform(0, 0.05)
+        with child(_drive, task) as (process, pipe):
+            _wait_until(pipe, max(moment, 0))
+            time.sleep(late - 4 * min(moment, 0))
+            process.kill()
+            process.join()
+        with closing(Store(task.cache)) as store:
+            assert set(_rows(store)["nll"]) <= set(_rows(undisturbed)["nll"])
+    with child(_drive, task) as (_, pipe):
+        _wait_until(pipe, 2.0)
+    with closing(Store(task.cache)) as store:
+        assert _rows(store) == _rows(undisturbed)
+
+
+def test_a_worker_killed_at_any_moment_changes_no_number(
+    here: LoadedModel, helped: LoadedModel, corpus: Corpus
+) -> None:
+    draw = random.Random(3)
+    undisturbed = Store(None)
+    score(here, corpus, MASKS, undisturbed)
+    for _ in range(KILLS):
+        moment, killed, store = draw.random(), list[int](), Store(None)
+
+        def progress(done: int, total: int, what: str) -> None:
+            if done >= moment * total and not killed:  # noqa: B023
+                time.sleep(draw.uniform(0, 0.02))
+                killed.append(draw.choice(sorted(_find(os.getsid(0), "ray::Worker"))))  # noqa: B023
+                os.kill(killed[0], signal.SIGKILL)  # noqa: B023
+
+        score(helped, corpus, MASKS, store, progress=progress)
+        assert killed
+        assert _rows(store) == _rows(undisturbed)
+
+
+def test_workers_end_when_the_command_is_killed(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "explorer", "score", f"--model={folder}", f"--cache={tmp_path}", "--mask=1"]
+    more = [f"--window={WINDOW}", f"--tokens={9 * WINDOW}", f"--executor=ray;workers={WORKERS}", "--device=cpu"]
+    driver = subprocess.Popen(
+        [*command, *(f"--mask={mask}" for mask in MASKS), *more], cwd=REPOSITORY, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    _wait_for_process(driver.pid, "ray::Worker")
+    driver.kill()
+    driver.wait()
+    assert _left(driver.pid) == []
 
 
 def _find(session: int, begins: str = "") -> dict[int, str]:

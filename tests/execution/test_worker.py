@@ -246,3 +246,25 @@ def test_time_left_follows_the_pace_of_the_step_and_leaves_out_pauses(monkeypatc
     now += 1
     job.progress(3, 4, "second")
     assert job.seconds_left == pytest.approx(1 / 3)
+
+
+def test_time_left_is_what_such_work_took_and_then_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("explorer.execution.job.time.monotonic", lambda: now[0])
+    job = Job("key", "title", lambda job: None)
+    job.progress(0, 8, "scoring")
+    job.expect(40.0)
+    assert job.seconds_left == pytest.approx(40)
+    now[0] = 110.0
+    assert job.seconds_left == pytest.approx(30), "nothing is done yet"
+    job.progress(2, 8, "scoring")
+    assert job.seconds_left == pytest.approx(30)
+    now[0] = 120.0
+    job.progress(6, 8, "scoring")
+    assert job.seconds_left == pytest.approx(0.25 * 20 + 0.75 * 20 / 3)
+    with job.paused():
+        now[0] = 150.0
+    assert job.seconds_left == pytest.approx(0.25 * 20 + 0.75 * 20 / 3)
+    now[0] = 1000.0
+    job.progress(6, 9, "another step")
+    assert job.seconds_left is None

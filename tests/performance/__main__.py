@@ -16,6 +16,7 @@ from tests.performance import (
     sparsity,
     streaming,
     users,
+    workers,
 )
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     able = torch.cpu.get_capabilities()
     print(f"{able.get('cpu_name')}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print("| what | measured | goal |\n|---|---|---|")
-    for part in (engine, plans, recovery, healing, sparsity, evaluation, export, streaming, users, browser):
+    for part in (engine, plans, recovery, healing, sparsity, evaluation, export, streaming, workers, users, browser):
         for row in part.run():
             print("| " + " | ".join(row) + " |", flush=True)
     print()

@@ -1,13 +1,18 @@
-"""Every method on the default model: the tables and figures of docs/findings.md, by `make findings`. Takes minutes."""
+"""Every method on the default model: the tables and figures of docs/findings.md, by `make findings`. Takes minutes.
+
+With `EXECUTOR=ray` workers run the masks; see docs/cluster.md.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from explorer.charts.curves import Shares, draw_curves
 from explorer.checkpoints.resolve import DEFAULT_MODEL
 from explorer.checkpoints.spec import ModelSpec
+from explorer.execution.executors import spreading
 from explorer.model.loading import LoadedModel, load, quieten_libraries
 from explorer.model.parameter_counts import count_parameters
 from explorer.plans.catalogue import METHODS
@@ -45,6 +50,11 @@ def main() -> None:
     store = Store(CACHE)
     loaded = load(ModelSpec(DEFAULT_MODEL), store, CACHE)
     corpus = loaded.tokenize("python-docs", TOKENS, 128)
+    with spreading(loaded, os.environ.get("EXECUTOR", "local"), CACHE):
+        _find_all(loaded, corpus, store)
+
+
+def _find_all(loaded: LoadedModel, corpus: Corpus, store: Store) -> None:
     for unit in sys.argv[1:] or STEPS:
         steps = STEPS[unit]
         specs = [

@@ -110,7 +110,7 @@ def test_database_of_the_layout_before_is_kept_under_the_new_names(tmp_path: Pat
         db.commit()
     store = Store(tmp_path)
     assert store.nll("c", ["w"], "1") == {"w": 2.5}
-    assert store.divergences("c", ["w"], "1") == {"w": (0.5, 3.0, 7.0)}
+    assert store.divergences_of("c", ["w"], ["1"]) == {"1": {"w": (0.5, 3.0, 7.0)}}
     assert not list(tmp_path.glob("broken-*"))
 
 
@@ -228,7 +228,7 @@ def test_what_is_not_finite_is_no_number(tmp_path: Path) -> None:
     assert store.overflow("c", ["w"], "1") == 7
     assert store.overflow("c", ["v", "w"], "1") == 3
     assert store.overflow("c", ["u"], "1") is None
-    assert store.divergences("c", ["w"], "1") == {"w": (math.inf, 1.0, math.inf)}
+    assert store.divergences_of("c", ["w"], ["1"]) == {"1": {"w": (math.inf, 1.0, math.inf)}}
     store.close()
     with closing(sqlite3.connect(tmp_path / "scores.sqlite")) as db:
         assert sorted(db.execute("SELECT window, nll FROM nll")) == [("u", 2.5), ("v", None), ("w", None)]

@@ -18,6 +18,7 @@ CONTEXT.set_forkserver_preload(
         "tests.healing.test_killed",
         "tests.modifiers.test_killed",
         "tests.storage.test_interrupted",
+        "tests.support.api_server",
         "transformers.models.llama.modeling_llama",
     ]
 )

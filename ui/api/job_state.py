@@ -31,7 +31,7 @@ def describe(job: Job, requests: Requests) -> JobState:
     return JobState(
         key=job.key,
         title=job.title,
-        owner="api" if requests.find(job.key) is job else "browser",
+        owner=requests.tell_owner(job),  # type: ignore[arg-type]  # one of the two
         state=job.state,  # type: ignore[arg-type]  # one of these words
         done=job.done,
         total=job.total,

@@ -226,7 +226,8 @@ class _Work:
         scores, live, loaded = self.scores, self.live, self.scores.loaded
         cache = live.state_cache if live else None
         what = f"Scoring {len(variants)} mask{'s' * (len(variants) > 1)}"
-        kind, cost = ("score", scores.size, scores.windows.length), sum(count_steps(variants, loaded.n_layers)[1])
+        kind = "live" if live else "score", scores.size, scores.windows.length  # states of others are kept for the live
+        cost = sum(count_steps(variants, loaded.n_layers)[1])
         self.progress(self.done, self.total, what)
         for part in slice_rows(len(rows), scores.size):
             tell_left(loaded.pace.estimate(kind, self.left))

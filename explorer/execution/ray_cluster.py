@@ -20,8 +20,13 @@ from explorer.execution.executor_spec import ExecutorError, ExecutorSpec
 
 _OBJECT_BYTES = 2**28  # of memory that a cluster on this machine alone keeps what is sent in
 
-#: Reads until this process has closed the pipe, be it by its end, and a moment later kills what it is given.
-_WATCH = 'trap "" INT TERM HUP; read -r _; sleep 3; kill -9 "$@"'
+#: Reads until this process has closed the pipe, be it by its end; then kills what it is given and is Ray's still.
+_WATCH = """
+trap "" INT TERM HUP
+read -r _
+sleep 3
+for each; do grep -qa ^ray:: "/proc/$each/cmdline" && kill -9 "$each"; done
+"""
 
 
 class Cluster:

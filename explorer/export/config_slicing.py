@@ -42,7 +42,7 @@ BEYOND = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
 _OTHER = re.compile(
     r"architectures|auto_map|.*_token_ids?|.*tokens|.*_index|.*rope_(parameters|scaling).*|id2label|label2id|pruned|"
     r"torch_dtype|dtype|time_step_limit|mrope_section|_.*|transformers_version|attention_types|per_layer_config|"
-    r"transformers_weights|vision_.*|audio_.*|bad_words_ids|weight_block_size"
+    r"transformers_weights|(vision|audio|image|video)_.*|bad_words_ids|weight_block_size"
 )
 _NAMES_LAYERS = re.compile(r"(^|_)(layers?|blocks?)(_|$)|_idxs$|_indices$")
 
@@ -67,8 +67,8 @@ def slice_config(written: dict[str, Any], loaded: Any, kept: list[int], move: Mo
         _refuse("attention is scaled by the layer's number", "Turn off sites only")
     config: dict[str, Any] = _move_paths(copy.deepcopy(written), move, "")
     name = next((key for key in loaded.sub_configs if getattr(loaded, key, None) is decoder), "")
-    quantization = config.get("quantization_config")
-    _check_unknown({"quantization_config": quantization}, getattr(decoder, _find_count(decoder)))
+    beside = {key: value for key, value in config.items() if key not in loaded.sub_configs}
+    _check_unknown(beside, getattr(decoder, _find_count(decoder)))
     _slice_decoder(config.get(name, config), decoder, kept)
     return config
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from transformers import (
     GPTNeoConfig,
     Llama4TextConfig,
     LlamaConfig,
+    LlavaConfig,
     Qwen2MoeConfig,
     Qwen3NextConfig,
 )
@@ -35,6 +38,31 @@ from tests.support.tiny_models import FAMILIES as CONFIGS, WINDOW, load_folder, 
 
 _KEPT = [0, 2, 3, 5]
 
+#: A key -> what it is for six layers, and what for four of them.
+_IN_STEP: list[tuple[str, Any, Any]] = [
+    ("layer_types", [*["full_attention"] * 5, "sliding_attention"], [*["full_attention"] * 3, "sliding_attention"]),
+    ("mlp_layer_types", ["dense"] + ["sparse"] * 5, ["dense"] + ["sparse"] * 3),
+    ("num_attention_heads_per_layer", [1, 2, 3, 4, 5, 6], [1, 3, 4, 6]),
+    ("first_k_dense_replace", 3, 2),
+    ("num_dense_layers", 1, 1),
+    ("max_window_layers", 28, 28),
+    ("max_window_layers", 3, 2),
+    ("layers_block_type", ["mamba", "attention"] * 3, ["mamba", "mamba", "attention", "attention"]),
+    ("indexer_types", ["full", "shared"] * 3, ["full", "full", "shared", "shared"]),
+    ("layer_rope_theta", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 3.0, 4.0, 6.0]),
+    ("no_rope_layers", [1, 1, 1, 0, 1, 0], [1, 1, 0, 0]),
+    ("attn_layer_indices", [1, 3, 5], [2, 3]),
+    ("mlp_only_layers", [0, 4], [0]),
+    ("block_configs", [{"n": n} for n in range(6)], [{"n": n} for n in (0, 2, 3, 5)]),
+    ("swiglu_limits", [1, 2, 3, 4, 5, 6], [1, 3, 4, 6]),
+    ("moe_layers", [1, 3, 5], [2, 3]),
+    ("full_attn_idxs", [2, 4], [1]),
+    ("num_nextn_predict_layers", 1, 0),
+    ("mtp_num_hidden_layers", 1, 0),
+    ("eos_token_id", [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
+    ("gains", [1.0, 2.0], [1.0, 2.0]),
+]  # fmt: skip
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,36 +75,20 @@ def slice_six(**keys: Any) -> dict[str, Any]:
     return slice_config({"num_hidden_layers": 6, **keys}, LlamaConfig(num_hidden_layers=6, **keys), _KEPT, layout.move)
 
 
-@pytest.mark.parametrize(
-    ("key", "before", "after"),
-    [
-        ("layer_types", [*["full_attention"] * 5, "sliding_attention"], [*["full_attention"] * 3, "sliding_attention"]),
-        ("mlp_layer_types", ["dense"] + ["sparse"] * 5, ["dense"] + ["sparse"] * 3),
-        ("num_attention_heads_per_layer", [1, 2, 3, 4, 5, 6], [1, 3, 4, 6]),
-        ("first_k_dense_replace", 3, 2),
-        ("num_dense_layers", 1, 1),
-        ("max_window_layers", 28, 28),
-        ("max_window_layers", 3, 2),
-        ("layers_block_type", ["mamba", "attention"] * 3, ["mamba", "mamba", "attention", "attention"]),
-        ("indexer_types", ["full", "shared"] * 3, ["full", "full", "shared", "shared"]),
-        ("layer_rope_theta", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 3.0, 4.0, 6.0]),
-        ("no_rope_layers", [1, 1, 1, 0, 1, 0], [1, 1, 0, 0]),
-        ("attn_layer_indices", [1, 3, 5], [2, 3]),
-        ("mlp_only_layers", [0, 4], [0]),
-        ("block_configs", [{"n": n} for n in range(6)], [{"n": n} for n in (0, 2, 3, 5)]),
-        ("swiglu_limits", [1, 2, 3, 4, 5, 6], [1, 3, 4, 6]),
-        ("moe_layers", [1, 3, 5], [2, 3]),
-        ("full_attn_idxs", [2, 4], [1]),
-        ("num_nextn_predict_layers", 1, 0),
-        ("mtp_num_hidden_layers", 1, 0),
-        ("eos_token_id", [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
-        ("gains", [1.0, 2.0], [1.0, 2.0]),
-    ],
-)  # fmt: skip
+def slice_inside(text: dict[str, Any], **beside: Any) -> dict[str, Any]:
+    """Return what a config of images and text becomes whose language model has these six layers."""
+    own = {"model_type": "llama", "num_hidden_layers": 6, **text}
+    made = {"text_config": own, "vision_config": {"model_type": "clip_vision_model", "num_hidden_layers": 6}, **beside}
+    layout = Layout(replace(FAMILIES["llama"], layers="model.language_model.layers"), Mask.parse("1,4"), 6)
+    return slice_config(made, LlavaConfig(**copy.deepcopy(made)), _KEPT, layout.move)
+
+
+@pytest.mark.parametrize(("key", "before", "after"), _IN_STEP)
 def test_what_is_known_is_brought_in_step(key: str, before: Any, after: Any) -> None:
     made = slice_six(**{key: before})
     assert made[key] == after
     assert made["num_hidden_layers"] == 4
+    assert slice_inside({key: before})["text_config"] == {"model_type": "llama", **made}
 
 
 @pytest.mark.parametrize(
@@ -133,6 +145,11 @@ def test_experts_that_are_no_range_any_more_are_refused() -> None:
 def test_what_is_not_known_is_refused_by_name(key: str, value: Any, found: str) -> None:
     with pytest.raises(ExportError, match=found):
         slice_six(**{key: value})
+    if key != "quantization_config":
+        with pytest.raises(ExportError, match=found):
+            slice_inside({key: value})
+    with pytest.raises(ExportError, match=found):
+        slice_inside({}, **{key: value})
 
 
 def test_paths_of_modules_are_renumbered() -> None:
@@ -146,6 +163,16 @@ def test_paths_of_modules_are_renumbered() -> None:
                                   "vision_tower.layers.4"],
         "per_module": {"model.layers.1": {"bits": 8}, "model.layers.*": {"bits": 4}},
     }  # fmt: skip
+
+
+def test_other_towers_have_layers_of_their_own() -> None:
+    """And lists that are as long as they are for other reasons; a path is of the tower that it names."""
+    skipped = ["model.language_model.layers.5.mlp", "language_model.layers.4.mlp", "model.vision_tower.layers.4.mlp"]
+    beside = {"vision_feature_layer": [1, 4], "image_grid_pinpoints": [[1, 1]] * 6}
+    made = slice_inside({}, quantization_config={"llm_int8_skip_modules": skipped}, **beside)
+    assert made["quantization_config"] == {"llm_int8_skip_modules": ["model.language_model.layers.3.mlp", skipped[2]]}
+    assert made["vision_config"]["num_hidden_layers"] == 6
+    assert {key: made[key] for key in beside} == beside
 
 
 def test_layers_after_the_last_one_go_only_with_layers() -> None:

@@ -51,7 +51,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that is there.")] = False,
 ) -> tuple[dict[str, Any], str]:
     """Write the pruned checkpoint, reload it, and compare it with what was measured."""
-    from explorer.export import Destination, describe_proof, describe_timings, export as export_checkpoint
+    from explorer.export import Destination, describe_proof, describe_timings, export as export_checkpoint, tell_text
 
     destination = Destination(push_to_hub, public) if push_to_hub else None
     planned = None if plan is None else Plan.load(plan).describe() | {"step": step}
@@ -92,7 +92,7 @@ def export(
     if proof is not None:
         words += (
             f"\nReloaded by {proof.loader}: largest logit difference {proof.max_abs_logit_difference:.3g}, "
-            f"perplexity {proof.perplexity_reloaded:.4f}, measured {proof.perplexity_masked:.4f}"
+            f"perplexity {proof.perplexity_reloaded:.4f}, measured {proof.perplexity_masked:.4f}.{tell_text(proof)}"
         )
     if (benchmark_of := made.evidence.benchmark) is not None:
         words += "\n" + "\n".join(describe_timings(benchmark_of))

@@ -15,7 +15,13 @@ from .executor import (
     count_cost as count_cost,
     fill_by_others as fill_by_others,
 )
-from .generation import generate as generate, write_exactly as write_exactly, write_until as write_until
+from .generation import (
+    generate as generate,
+    takes_cache as takes_cache,
+    write_exactly as write_exactly,
+    write_greedily as write_greedily,
+    write_until as write_until,
+)
 from .hidden_state_cache import HiddenStateCache as HiddenStateCache
 from .last_token_turn import find_turn as find_turn, make_turn_context as make_turn_context
 from .measured import Measured as Measured, list_measured as list_measured, note_variant as note_variant

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch.nn import functional as F
 from transformers import (
     GenerationConfig,
@@ -24,7 +25,7 @@ from explorer.errors import TextError, UnsupportedModel
 from explorer.evaluation.samples import Sample
 from explorer.evaluation.token_streaming import Listener, TextSoFar, TokenTimes
 from explorer.masks import Mask
-from explorer.model import LoadedModel, refusing_failures
+from explorer.model import Ids, LoadedModel, refusing_failures
 from explorer.stopwatch import timing
 from explorer.text import ChatTemplate, check_ids, decode, encode
 
@@ -145,6 +146,20 @@ def write_exactly(tokens: int) -> GenerationConfig:
     return config
 
 
+def write_greedily(
+    model: Any, ids: Ids, tokens: int, cached: bool
+) -> tuple[list[int], list[Float[torch.Tensor, "1 vocabulary"]]]:
+    """Write so many tokens, the likeliest ones, on from ids (1, length); return them and the logits that each is of.
+
+    Raises UnsupportedModel: the model's own code fails.
+    """
+    config = write_exactly(tokens)
+    config.use_cache, config.return_dict_in_generate, config.output_logits = cached, True, True
+    with refusing_failures(model, "The model does not write", "Keep one attention on, or score it only"):
+        written = model.generate(ids, generation_config=config, attention_mask=torch.ones_like(ids))
+    return written.sequences[0, ids.shape[1] :].tolist(), list(written.logits)
+
+
 def _write(
     loaded: LoadedModel,
     ids: torch.Tensor,
@@ -212,8 +227,10 @@ def _measure_prompt(loaded: LoadedModel, ids: torch.Tensor) -> float | None:
 
 
 def takes_cache(loaded: LoadedModel) -> bool:
-    """Tell whether a model takes a cache of transformers, under any name."""
-    return not {"cache_params", "past_key_values"}.isdisjoint(inspect.signature(loaded.model.forward).parameters)
+    """Tell whether a model takes a cache of transformers, under any name, or a state in its place."""
+    return not {"cache_params", "past_key_values", "state"}.isdisjoint(
+        inspect.signature(loaded.model.forward).parameters
+    )
 
 
 def _encode(loaded: LoadedModel, prompt: str, chat: bool) -> torch.Tensor:

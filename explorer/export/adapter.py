@@ -98,7 +98,7 @@ def plan_adapter(
 
     return replace(
         planned,
-        format=replace(FORMATS["adapter"], dtype=planned.format.dtype),
+        format=replace(FORMATS["adapter"], dtype=planned.format.dtype, auto_class=planned.format.auto_class),
         changes=changes,
         bytes=planned.bytes + adapter.bytes,
         write=write,

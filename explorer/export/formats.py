@@ -21,6 +21,7 @@ class Format:
         dtype: for the others, the dtype that weights are written in, or `auto`.
         refusing: programs that load the format, as they are called, but not this export.
         written_in: for a draft, the format that its files have.
+        auto_class: name of transformers' class that loads the model.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Format:
     dtype: str = "auto"
     refusing: tuple[str, ...] = ()
     written_in: str = ""
+    auto_class: str = "AutoModelForCausalLM"
 
     @property
     def kind(self) -> str:

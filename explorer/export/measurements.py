@@ -27,6 +27,8 @@ class Verification:
 
     Args:
         loader: what reloaded it, in words.
+        same_tokens: how many of ten written on greedily, with a cache, are the same: all but where two are as likely as
+            rounding can tell; None where weights are rounded, or the model is streamed.
         llama_cpp: perplexity by llama.cpp, where it is installed and the target is for it.
         zeros: those that modifiers put into matrices, all of them zeros in the file; None if none did.
     """
@@ -35,6 +37,7 @@ class Verification:
     perplexity_masked: float
     perplexity_reloaded: float
     loader: str
+    same_tokens: int | None = None
     llama_cpp: float | None = None
     zeros: ZeroCounts | None = None
 
@@ -118,9 +121,16 @@ def describe_proof(proof: Verification | None) -> dict[str, Any] | None:
         "perplexity_masked": proof.perplexity_masked,
         "perplexity_reloaded": proof.perplexity_reloaded,
         "loader": proof.loader,
+        "same_tokens": proof.same_tokens,
         "perplexity_llama_cpp": proof.llama_cpp,
         "zeros": proof.zeros and proof.zeros.describe(),
     }
+
+
+def tell_text(proof: Verification) -> str:
+    """Say, as a further sentence, how much of the text is the same; nothing where none was compared."""
+    same = proof.same_tokens
+    return "" if same is None else f" Written greedily, with a cache, {same} tokens are the same."
 
 
 def _pair(before: float | Interval | None, after: float | Interval | None) -> dict[str, Any]:

@@ -31,7 +31,14 @@ from explorer.export.tensor_layout import Layout
 from explorer.export.verify import reload_checkpoint
 from explorer.extras import require
 from explorer.masks import Mask
-from explorer.model import LoadedModel, find_base_type, find_naming, has_own_head, predicts_further
+from explorer.model import (
+    LoadedModel,
+    find_auto_class,
+    find_base_type,
+    find_naming,
+    has_own_head,
+    predicts_further,
+)
 
 
 def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "auto", dtype: str = "auto") -> ExportPlan:
@@ -64,7 +71,8 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
     if len(mask.whole_layers - standing) == loaded.n_layers:
         raise ExportError("Nothing is left to export", "every layer is off", "Keep at least one layer")
     check_stored_dtype(dtype, target)
-    return _PLANNERS[target.kind](loaded, mask, changes, replace(target, dtype=dtype))
+    target = replace(target, dtype=dtype, auto_class=find_auto_class(loaded.model.config).__name__)
+    return _PLANNERS[target.kind](loaded, mask, changes, target)
 
 
 def _find_own_format(loaded: LoadedModel, name: str, mask: Mask) -> Format:

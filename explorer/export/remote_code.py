@@ -14,7 +14,7 @@ from explorer.errors import ExportError
 from explorer.export.stand_in_layout import StandInLayout
 from explorer.export.tensor_layout import Layout
 from explorer.masks import PARTS, Site
-from explorer.model import Architecture, LoadedModel, find_base_type
+from explorer.model import LoadedModel, find_base_type, list_auto_classes
 from explorer.reading import read_text
 
 _SHIPPED = Path(__file__).parent / "shipped"
@@ -28,49 +28,46 @@ def dress_config(
 
     Raises ExportError: the model's class is not one of transformers' own.
     """
-    base, base_config = map(_find_native, (type(loaded.model), type(loaded.config)))
-    if base is None or base_config is None or "text_config" in config:
+    base, base_config = map(_find_native, (type(loaded.model), type(loaded.model.config)))
+    if base is None or base_config is None:
         raise ExportError(
             "No code can be written for this model",
-            f"{type(loaded.model).__name__} is not a plain text class of transformers",
+            f"{type(loaded.model).__name__} is not a class of transformers",
             "Use --format transformers-zeroed",
         )
     architecture = loaded.architecture
     off = [site for site in sorted(layout.dropped_sites) if str(layout.new_site(site)) not in standing.sites]
     old = [Site(layer, part) for layer in layout.kept for part in PARTS]
     changed = [site for site in old if site in off or str(layout.new_site(site)) in standing.sites]
-    _check_sums(architecture, changed)
     pruned: dict[str, Any] = {
         "layers": architecture.layers,
         **{part: list(architecture.modules(part)) for part in PARTS},
         "off": [str(layout.new_site(site)) for site in off],
         "returns": {str(layout.new_site(site)): loaded.wrappers.returns(site) for site in changed},
-        **_name_modules(architecture, {str(layout.new_site(site)): site for site in changed}),
+        **_name_modules(loaded, {str(layout.new_site(site)): site for site in changed}),
         "residual_inside": architecture.residual_inside,
         **standing.entries,
     }
     model_type = find_base_type(config["model_type"])
-    names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", f"pruned-{model_type}", _find_inner(loaded.model))
+    inner, autos = _find_inner(loaded.model), list_auto_classes(model_type, base)
+    names = Names("pruned", f"Pruned{base}", f"Pruned{base_config}", f"pruned-{model_type}", inner, autos)
     code = names.write_code(base, base_config, model_type)
     return {**config, **names.entries, "pruned": pruned}, code | name_tokenizer(loaded)
 
 
-def _check_sums(architecture: Architecture, changed: list[Site]) -> None:
-    """Raise ExportError where what goes is several modules that are summed: the code replaces one."""
-    for site in changed:
-        if len(modules := architecture.at(site.layer).modules(site.part)) > 1 and architecture.at(site.layer).adds:
-            raise ExportError(
-                "No code can be written for this variant",
-                f"{site} is the sum of {' and '.join(modules)}",
-                "Use --format transformers-zeroed",
-            )
+def _name_modules(loaded: LoadedModel, changed: dict[str, Site]) -> dict[str, Any]:
+    """Return the entries that name the modules of what goes, where layers are of several kinds or add up several.
 
-
-def _name_modules(architecture: Architecture, changed: dict[str, Site]) -> dict[str, Any]:
-    """Return the entry that names the modules of what goes, where layers are of several kinds."""
-    if not architecture.each:
-        return {}
-    return {"modules": {new: list(architecture.at(old.layer).modules(old.part)) for new, old in changed.items()}}
+    Of those that are added beside the last one, what they return.
+    """
+    modules: dict[str, list[str]] = {}
+    beside: dict[str, dict[str, int]] = {}
+    for new, old in changed.items():
+        own = loaded.architecture.at(old.layer)
+        modules[new] = list(own.modules(old.part))
+        if added := [name for name in modules[new][:-1] if name in own.adds]:
+            beside[new] = {name: loaded.wrappers.returns(old, name) for name in added}
+    return ({"modules": modules} if loaded.architecture.each else {}) | ({"beside": beside} if beside else {})
 
 
 def _find_native(made: type) -> str | None:
@@ -94,6 +91,7 @@ class Names:
     Args:
         base_inner: transformers' class of the model without its head, if there is one: vLLM and SGLang make such a
             model, and put attention and a head of their own to it.
+        autos: transformers' classes that load the model.
     """
 
     module: str
@@ -101,6 +99,7 @@ class Names:
     config: str
     model_type: str
     base_inner: str | None
+    autos: tuple[str, ...] = ("AutoModelForCausalLM",)
 
     @property
     def entries(self) -> dict[str, Any]:
@@ -112,14 +111,14 @@ class Names:
             "auto_map": {
                 "AutoConfig": f"configuration_{self.module}.{self.config}",
                 **inner,
-                "AutoModelForCausalLM": f"modeling_{self.module}.{self.model}",
+                **dict.fromkeys(self.autos, f"modeling_{self.module}.{self.model}"),
             },
         }
 
     def write_code(self, base: str, base_config: str, base_model_type: str) -> dict[str, str]:
         """Return the two Python files (name -> text), over classes and model type of transformers."""
         of = asdict(self) | {"base": base, "base_config": base_config, "base_model_type": base_model_type}
-        of["inner"] = f"Pruned{self.base_inner}"
+        of |= {"inner": f"Pruned{self.base_inner}", "auto": self.autos[0]}
 
         def fill(name: str) -> str:
             return Template((_SHIPPED / f"{name}.py.txt").read_text(encoding="utf-8")).substitute(of)

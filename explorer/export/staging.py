@@ -21,7 +21,7 @@ from explorer.paths import expand_user
 #: Files beside weights and config that go along from the source.
 CARRIED = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "spiece.model",
-    "chat_template*", "generation_config.json", "*.py", "LICENSE*", "NOTICE*",
+    "chat_template*", "generation_config.json", "*processor_config.json", "*.py", "LICENSE*", "NOTICE*",
 )  # fmt: skip
 
 _WRITTEN = (

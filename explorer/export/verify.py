@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explorer.deltas import Variant
-from explorer.errors import DeviceError, ExportError, ModelError
-from explorer.evaluation import Score, find_nll, run_batches, slice_positions
+from explorer.errors import DeviceError, ExportError, ModelError, UnsupportedModel
+from explorer.evaluation import Score, find_nll, run_batches, slice_positions, takes_cache, write_greedily
 from explorer.export.export_plan import ExportPlan, Reload
 from explorer.export.measurements import Verification
 from explorer.export.zeros import check_zeros
@@ -31,6 +31,11 @@ from explorer.model import (
 from explorer.progress import Progress, unreported
 from explorer.text import Corpus
 
+_WRITTEN = 10  # tokens of text that are compared
+_HANDED_ON, _TIE = (
+    4,
+    8,
+)  # times the tolerance for text, whose states hand rounding on; units within which two tokens tie
 _OTHER_RUNTIME = 0.1  # nats a token; it multiplies with quantized activations
 _RELATIVE = {"float32": 1e-5}  # of the perplexity; other dtypes 1e-3
 
@@ -75,9 +80,12 @@ def verify(
             f"logits differ by {found.difference:.3g}, perplexity is {reloaded:.6g} and was {masked:.6g}",
             "Nothing was kept; report this model's layout",
         )
+    same = (
+        None if lossy or loaded.spec.stream else _compare_text(loaded, again, expected, corpus, _HANDED_ON * tolerance)
+    )
     second = _measure_again(planned, folder, corpus, measured)
     zeros = check_zeros(loaded, again, planned.layout.kept, variant)
-    return Verification(found.difference, masked, reloaded, planned.loader, second, zeros)
+    return Verification(found.difference, masked, reloaded, planned.loader, same, second, zeros)
 
 
 @dataclass
@@ -131,6 +139,43 @@ def _compare(
             sums += each.sum(1)[:rows].tolist()
     found.nll_masked, found.nll_reloaded = map(math.fsum, nll)
     return found
+
+
+def _compare_text(
+    loaded: LoadedModel, reloaded: ModelWrappers, variant: Mask | Variant, corpus: Corpus, tolerance: float
+) -> int:
+    """Have both write the end of the first held-out window, greedily and with a cache; return how many tokens agree.
+
+    They are all of them but where two are as likely as rounding can tell.
+
+    Raises:
+        UnsupportedModel: the variant in memory does not write.
+        ExportError: what was written does not, or writes another token, or the logits of one differ by more than the
+            tolerance.
+    """
+    tokens = min(_WRITTEN, corpus.window - 1)
+    ids = torch.from_numpy(corpus.held_out.ids[:1, :-tokens]).to(loaded.device)
+    cached = takes_cache(loaded)
+    with loaded.wrappers.as_variant(variant):
+        text, expected = write_greedily(loaded.model, ids, tokens, cached)
+    try:
+        again, logits = write_greedily(reloaded.model, ids, tokens, cached)
+    except UnsupportedModel as error:
+        raise ExportError("The exported checkpoint does not write", error.found, "Nothing was kept") from error
+    for number, (ours, theirs) in enumerate(zip(expected, logits, strict=True)):
+        found = _Found()
+        _note(found, ours, theirs)
+        chosen = text[number], again[number]
+        gap = float(ours[0, chosen[0]] - ours[0, chosen[1]]) if chosen[0] != chosen[1] else 0.0
+        if not (found.difference <= tolerance and gap <= _TIE * torch.finfo(loaded.model.dtype).eps * found.largest):
+            raise ExportError(
+                "The exported checkpoint does not write what was measured",
+                f"logits of token {number + 1} differ by {found.difference:.3g}",
+                "Nothing was kept; report this model's layout",
+            )
+        if chosen[0] != chosen[1]:
+            return number
+    return tokens
 
 
 def _note(found: _Found, expected: Float[Tensor, " *any"], logits: Float[Tensor, " *any"]) -> None:

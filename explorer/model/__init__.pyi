@@ -5,6 +5,7 @@ from .architecture import (
     find_base_type as find_base_type,
     has_own_head as has_own_head,
 )
+from .auto_class import find_auto_class as find_auto_class, list_auto_classes as list_auto_classes
 from .batch_shape import is_out_of_memory as is_out_of_memory, pad_batch as pad_batch, slice_rows as slice_rows
 from .batched_windows import BatchedWindows as BatchedWindows
 from .config_only import count_parameters_of_config as count_parameters_of_config

@@ -105,7 +105,7 @@ STAND_IN, BESIDE = "stand_in", ("before", "after")
 
 _ATTENTION = re.compile(r"(self_?)?(attn|attention)")
 _MLP = re.compile(r"mlp|ffn|feed_forward|moe|block_sparse_moe")
-_OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|output_linear|w2")
+_OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|output_linear|linear_out|proj_down|w2|Wo")
 
 
 def count_layers(config: Any) -> int:
@@ -234,15 +234,35 @@ def match_outputs(name: str, sites: list[nn.Module]) -> str:
     """
     if not any(list(site.children()) for site in sites) and all(hasattr(site, "weight") for site in sites):
         return rf"{name}\..+"  # a projection itself
-    paths = {path for site in sites for path in _list_outputs(site)}
+    paths, added = ({path for site in sites for path in list_all(site)} for list_all in (_list_outputs, _list_added))
+    biases = "".join(sorted(rf"|{re.escape(f'{name}.{path}')}" for path in added))
     if len(paths) == 1 and not re.search(r"(^|\.)(\d+|experts)(\.|$)", path := next(iter(paths))):
-        return re.escape(f"{name}.{path}.").replace(r"\_", "_") + ".+"
+        return re.escape(f"{name}.{path}.").replace(r"\_", "_") + ".+" + biases
     leaves = "|".join(sorted({path.rpartition(".")[2] for path in paths})) or "unknown"
-    return rf"{name}\.(\w+\.)*({leaves})(_(bias|blocks|scales|scale_inv))?(\.\w+)?"
+    return rf"{name}\.(\w+\.)*({leaves})(_(bias|blocks|scales|scale_inv))?(\.\w+)?" + biases
 
 
 def _list_outputs(site: nn.Module) -> list[str]:
-    """Paths, in a site, of modules that look like output projections, and of parameters that no such module holds."""
+    """Paths, in a site, of modules that look like output projections, and of parameters that no such module holds.
+
+    Of modules in a row, the last one with a matrix, where none is called so.
+    """
+    from torch import nn
+
     names = [name for name, _ in site.named_modules()]
     names += [name for name, _ in site.named_parameters() if name.rpartition(".")[2] not in ("weight", "bias")]
-    return [name for name in names if _OUT.fullmatch(name.rpartition(".")[2])]
+    found = [name for name in names if _OUT.fullmatch(name.rpartition(".")[2])]
+    if not found and isinstance(site, nn.Sequential):
+        return [name for name, module in site.named_children() if has_matrix(module)][-1:]
+    return found
+
+
+def _list_added(site: nn.Module) -> list[str]:
+    """Paths, in a site, of biases that no weight goes with: they are added to what projections give."""
+    return [
+        f"{name}.bias".lstrip(".")
+        for name, module in site.named_modules()
+        if "bias" in module._parameters
+        and "weight" not in module._parameters
+        and module._parameters["bias"] is not None
+    ]

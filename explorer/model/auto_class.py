@@ -10,6 +10,8 @@ from explorer.errors import ModelError
 #: What a checkpoint declares, or nothing.
 _Declared = str | None
 
+_TEXT, _IMAGES = "AutoModelForCausalLM", "AutoModelForImageTextToText"
+
 
 def check_declared(config: dict[str, Any], trust_remote_code: bool) -> None:
     """Raise ModelError for config.json of a checkpoint that is no decoder, or whose own code is not trusted."""
@@ -17,7 +19,7 @@ def check_declared(config: dict[str, Any], trust_remote_code: bool) -> None:
     if not isinstance(architectures, list) or not isinstance(model_type, str):
         raise ModelError("Cannot read config.json", "architectures is no list, or model_type no text", "Copy it again")
     declared = architectures[0]
-    if "AutoModelForCausalLM" in (config.get("auto_map") or {}):
+    if not {_TEXT, _IMAGES}.isdisjoint(config.get("auto_map") or {}):
         if trust_remote_code:
             return
         if not _is_decoder(model_type, None):
@@ -43,7 +45,16 @@ def find_auto_class(config: Any) -> Any:
     causal, images = (_names(mapping, config.model_type) for mapping in _load_mappings())
     declared = (config.architectures or [None])[0]
     of_images = images and declared not in causal and (declared in images or not causal)
+    if not causal | images:  # code of its own says what loads it
+        brought = getattr(config, "auto_map", None) or {}
+        of_images = _IMAGES in brought and _TEXT not in brought
     return AutoModelForImageTextToText if of_images else AutoModelForCausalLM
+
+
+def list_auto_classes(model_type: str, name: str) -> tuple[str, ...]:
+    """Return the names of transformers' classes that make a class of a model type."""
+    causal, images = (name in _names(mapping, model_type) for mapping in _load_mappings())
+    return (_TEXT,) * (causal or not images) + (_IMAGES,) * images
 
 
 def _load_mappings() -> tuple[Mapping[str, Any], Mapping[str, Any]]:

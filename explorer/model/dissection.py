@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from explorer.errors import UnsupportedModel
-from explorer.masks import PARTS
+from explorer.masks import PARTS, Part, Site
 from explorer.model.architecture import Architecture, has_matrix, is_mlp_name, match_outputs
 from explorer.model.forward_policies import Ids
 from explorer.model.module_calls import ModuleCall, refusing_failures, try_out, watch_layers
@@ -30,6 +30,9 @@ _MOST = 4
 _NOISE = 1e-3
 
 _Calls = dict[str, ModuleCall]
+
+#: Part -> modules that were taken out, and which of them were added beside the last one.
+_TakenOut = dict[Part, tuple[tuple[str, ...], tuple[str, ...]]]
 
 
 @torch.inference_mode()
@@ -55,13 +58,34 @@ def find_updates(model: Any, architecture: Architecture) -> Architecture:
     found = [architecture] * len(layers)
 
     def look(index: int, calls: _Calls) -> None:
-        found[index] = _explain(architecture, layers[index], index, calls)
+        taken = _list_taken_out(model.config, index)
+        found[index] = _name_taken_out(_explain(architecture, layers[index], index, calls, taken), taken)
 
     watch_layers(model, layers, ids, look)
     if whole := next((each.whole for each in found if each.whole), ""):
         return only_whole(architecture, whole)
     named = _name_outputs(found, layers)
     return named[0] if all(each == named[0] for each in named) else replace(named[0], each=tuple(named))
+
+
+def _list_taken_out(config: Any, index: int) -> _TakenOut:
+    """Return what an earlier export took out of a layer, or put something in the place of, by its old names."""
+    pruned: Any = getattr(config, "pruned", None)
+    taken: _TakenOut = {}
+    for part in PARTS if isinstance(pruned, dict) else ():
+        site = str(Site(index, part))
+        if site in (*pruned["off"], *pruned.get("stand_ins", {})):
+            modules, beside = (pruned.get(name, {}).get(site, ()) for name in ("modules", "beside"))
+            taken[part] = tuple(modules or pruned[part]), tuple(beside)
+    return taken
+
+
+def _name_taken_out(own: Architecture, taken: _TakenOut) -> Architecture:
+    """Return a layer's architecture with the names of what was taken out of it."""
+    for part, (modules, beside) in taken.items() if not own.whole else ():
+        adds = (*own.adds, *(name for name in beside if name not in own.adds))
+        own = replace(own, attention=modules, adds=adds) if part == PARTS[0] else replace(own, mlp=modules, adds=adds)
+    return own
 
 
 def only_whole(architecture: Architecture, why: str) -> Architecture:
@@ -83,7 +107,7 @@ def _check_causal(model: Any, ids: Ids) -> None:
         )
 
 
-def _explain(architecture: Architecture, layer: nn.Module, index: int, calls: _Calls) -> Architecture:
+def _explain(architecture: Architecture, layer: nn.Module, index: int, calls: _Calls, taken: _TakenOut) -> Architecture:
     """Return one layer's architecture: by the names that were recognised if they fit, else by what fits."""
     if "" not in calls or calls[""].gave.shape != calls[""].given.shape:
         return only_whole(
@@ -92,10 +116,10 @@ def _explain(architecture: Architecture, layer: nn.Module, index: int, calls: _C
     added = calls[""].gave.float() - calls[""].given.float()
     given = {name: call.gave.float().view(added.shape) for name, call in calls.items() if _alike(call, added)}
     names = [name for name in given if name]
-    if architecture.attention and (found := _find_norms(architecture, calls, names)):
+    if architecture.attention and (found := _find_norms(architecture, calls, names, taken)):
         return found
     for scale, members in _find_sums(layer, names, given, added, _tolerance(calls)):
-        if found := _assign(replace(architecture, multiplier=scale), layer, members, calls):
+        if found := _assign(replace(architecture, multiplier=scale), layer, members, calls, taken):
             return found
     kind, rest = type(layer).__name__, tell_rest({name: given[name] for name in names}, added, _tolerance(calls))
     return only_whole(architecture, f"layer {index} ({kind}) is not its input plus what its modules add: {rest}")
@@ -124,15 +148,16 @@ def _tolerance(calls: _Calls) -> float:
     return 16 * torch.finfo(gave.dtype).eps * float(gave.abs().max())
 
 
-def _find_norms(architecture: Architecture, calls: _Calls, names: list[str]) -> Architecture | None:
-    """Return the recognised names with those of norms behind them, if these add up."""
+def _find_norms(architecture: Architecture, calls: _Calls, names: list[str], taken: _TakenOut) -> Architecture | None:
+    """Return the recognised names with those of norms behind them, if these add up; what was taken out has none."""
     sites = (*architecture.attention, *architecture.mlp)
     if not all(name in names for name in sites):
         return None
     added = calls[""].gave.float() - calls[""].given.float()
     norms = [name for name in names if name not in sites]
-    for attention in (None, *norms):
-        for mlp in (None, *norms):
+    first, second = ((None,) if part in taken else (None, *norms) for part in PARTS)
+    for attention in first:
+        for mlp in second:
             found = replace(architecture, attention_norm=attention, mlp_norm=mlp)
             updates = [calls[found.update(part)].gave.float().view(added.shape) for part in PARTS]
             if float((updates[0] + updates[1] - added).abs().max()) <= _tolerance(calls):
@@ -164,14 +189,23 @@ def _find_sums(
 
 
 def _assign(
-    architecture: Architecture, layer: nn.Module, members: tuple[str, ...], calls: _Calls
+    architecture: Architecture, layer: nn.Module, members: tuple[str, ...], calls: _Calls, taken: _TakenOut
 ) -> Architecture | None:
-    """Sort modules that add up into attention and MLP; None if what is behind a norm is not one module."""
-    sources = [_find_source(layer, member, calls) for member in members]
+    """Sort modules that add up into attention and MLP; None if what is behind a norm is not one module.
+
+    In a layer that lacks one of the two, whatever does not stand in for that is the other.
+    """
+    known = {name: part for part, (modules, _) in taken.items() for name in modules}
+    sources = [member if member in known else _find_source(layer, member, calls) for member in members]
     if not all(sources):
         return None
     mixing = [bool(source) and calls[str(source)].mixes for source in sources]
-    if len(members) > 1 and len(set(mixing)) == 1:  # both mix, or neither: the last one is an MLP by its name or place
+    if taken:
+        other = PARTS[1] if PARTS[0] in taken else PARTS[0]
+        mixing = [known.get(str(source), other) == PARTS[0] for source in sources]
+    elif (
+        len(members) > 1 and len(set(mixing)) == 1
+    ):  # both mix, or neither: the last one is an MLP by its name or place
         mixing[-1] = False if not mixing[0] or is_mlp_name(str(sources[-1])) else mixing[-1]
         mixing[0] = True
     parts: dict[str, list[int]] = {

@@ -201,7 +201,9 @@ class VariantForward(ForwardPolicy):
         if not off and (count := LAYER_COUNT.get()):
             count.evaluations += len(hidden)
         output = (
-            formed(self._pass_on(layer, hidden), self.form.layer) if off else self._run(layer, forward, args, kwargs)
+            formed(self._pass_on(layer, hidden), self.form.layer, kwargs.get("state"))
+            if off
+            else self._run(layer, forward, args, kwargs)
         )
         if self.observer:
             self._show_absent(layer, hidden, first_of(output))
@@ -292,6 +294,6 @@ def first_of(output: Any) -> Any:
     return output[0] if isinstance(output, (tuple, list)) else output
 
 
-def formed(tensor: Float[Tensor, " *any"], form: int) -> Any:
-    """Return a tensor as a layer or site does that returns a tuple of so many; 0 is the tensor itself."""
-    return (tensor, *[None] * (form - 1)) if form else tensor
+def formed(tensor: Float[Tensor, " *any"], form: int, state: Any = None) -> Any:
+    """Return a tensor as a layer or site does that returns so many, 0 the tensor alone; RWKV's state comes second."""
+    return (tensor, *[state, *[None] * form][: form - 1]) if form else tensor

@@ -106,9 +106,9 @@ class ModelWrappers:
         """What every layer multiplies with what its sites give, before it is added to the residual stream."""
         return self._form.scale
 
-    def returns(self, site: Site) -> int:
-        """Length of the tuple that a site's module returns; 0 if it returns a tensor."""
-        return self._form.sites[site]
+    def returns(self, site: Site, beside: str = "") -> int:
+        """Length of the tuple that a site's module returns, or one added beside it; 0 if it returns a tensor."""
+        return self._form.beside[site, beside] if beside else self._form.sites[site]
 
     def remove(self) -> None:
         """Take every wrapper off; the model is as it was before."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from explorer.export import export
 from explorer.masks.mask import Mask
 from explorer.storage.store import Store
 from tests.support import brute_force
-from tests.support.family_checks import load_plain, make_random
+from tests.support.family_checks import load_plain, make_random, read_bytes
 from tests.support.tiny_models import WINDOW, load_folder, save
 
 #: Published as image-text -> a pattern for tensors of the language model's layers, as they are called in files.
@@ -32,20 +31,6 @@ _PUBLISHED = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_speed, "TOKENS", 2)
-
-
-def read_bytes(folder: Path) -> dict[str, tuple[Any, bytes]]:
-    """Return the tensors of a folder's files: what the header says of each, and its bytes."""
-    found: dict[str, tuple[Any, bytes]] = {}
-    for path in folder.glob("*.safetensors"):
-        data = path.read_bytes()
-        start = 8 + int.from_bytes(data[:8], "little")
-        header = json.loads(data[8:start])
-        header.pop("__metadata__", None)
-        for name, entry in header.items():
-            begin, end = (start + offset for offset in entry["data_offsets"])
-            found[name] = ((entry["dtype"], entry["shape"]), data[begin:end])
-    return found
 
 
 @pytest.mark.parametrize("name", list(_PUBLISHED))

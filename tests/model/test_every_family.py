@@ -9,9 +9,11 @@ import pytest
 from explorer.errors import UnsupportedModel
 from tests.support.family_checks import (
     check_cache,
+    check_code_exported,
     check_masks,
     check_padding,
     check_similarity,
+    check_sites_exported,
     check_text,
     make_random,
 )
@@ -48,6 +50,8 @@ _IMAGES = {
     "mistral3": "self_attn/mlp",
     "unlimited_ocr": "self_attn/mlp",
 }
+#: Biases beside experts, modules in a row, names of no other family.
+_ZEROED = ("jetmoe", "ctrl", "recurrent_gemma", "modernbert-decoder")
 _WHOLE = ("bart", "openai-gpt", "gemma4_text", "doge", "minimax")
 _REFUSED = {
     ("bert", "text"): "its tokens see those that come after them",
@@ -70,6 +74,7 @@ def test_each_layer_is_taken_apart(name: str, kind: str, forms: str, tmp_path: P
     check_text(loaded)
     check_padding(loaded)
     check_cache(loaded)
+    check_code_exported(loaded)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +86,11 @@ def test_what_a_layer_does_is_what_transformers_does(name: str, kind: str, tmp_p
     check_text(loaded)
     check_padding(loaded)
     check_cache(loaded)
+
+
+@pytest.mark.parametrize("name", _ZEROED)
+def test_what_a_site_writes_with_is_zeroed_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    check_sites_exported(load_folder(save(make_random(name, "text"), tmp_path / "model")))
 
 
 @pytest.mark.parametrize("name", _WHOLE)

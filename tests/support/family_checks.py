@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,12 +45,13 @@ def make_random(name: str, kind: str) -> Any:
     return model
 
 
-def load_plain(folder: Path) -> Any:
-    """Load a checkpoint with plain transformers, by the class that it declares."""
+def load_plain(folder: Path, trusted: bool = False) -> Any:
+    """Load a checkpoint with plain transformers, by the class that it declares, or by code of its own."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder)
-    return find_auto_class(config).from_pretrained(folder, dtype=torch.float32).eval()
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trusted)
+    made = find_auto_class(config)
+    return made.from_pretrained(folder, dtype=torch.float32, trust_remote_code=trusted).eval()
 
 
 def pick_masks(loaded: LoadedModel) -> list[Mask]:
@@ -170,9 +172,40 @@ def check_layers_exported(loaded: LoadedModel) -> None:
 
 
 def check_sites_exported(loaded: LoadedModel) -> None:
-    """Write a checkpoint with a site zeroed, reload it plainly and compare."""
-    site = next(site for site in reversed(loaded.sites[2:]) if site not in loaded.absent.sites)
-    _check_export(loaded, Mask(frozenset({Site(site.layer, site.part)})), "transformers-zeroed")
+    """Write a checkpoint with a site of every form zeroed, reload it plainly and compare."""
+    _check_export(loaded, _pick_sites(loaded), "transformers-zeroed")
+
+
+def check_code_exported(loaded: LoadedModel) -> None:
+    """Write a checkpoint whose code leaves a site of every form out, reload it plainly and compare, text too."""
+    mask = Mask.parse("1") if loaded.architecture.whole else _pick_sites(loaded)
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    with tempfile.TemporaryDirectory() as parent:
+        export(loaded, mask, Path(parent) / "out", corpus, Store(None), format="pruned-remote-code")
+        compare_code(loaded, mask, Path(parent) / "out", torch.from_numpy(corpus.held_out.ids))
+
+
+@torch.inference_mode()
+def compare_code(loaded: LoadedModel, mask: Mask, folder: Path, ids: Int[Tensor, "batch window"]) -> Any:
+    """Compare what the code in a folder makes, text with a cache too, to the plain model; return that."""
+    again, plain = load_plain(folder, True), turned_off(load_plain(loaded.checkpoint.folder), loaded, mask)
+    found, expected = (each(input_ids=ids, use_cache=False).logits for each in (again, plain))
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max()), f"code of {mask}"
+    texts = [
+        each.generate(ids[:1], max_new_tokens=_TOKENS, min_new_tokens=_TOKENS, do_sample=False, pad_token_id=0)
+        for each in (again, plain)
+    ]
+    assert torch.equal(*texts), f"text of {mask} by its code"
+    return again
+
+
+def _pick_sites(loaded: LoadedModel) -> Mask:
+    """Pick an attention of every form, the first one, and an MLP of every form, the last one; no layer of both."""
+    there = [site for site in loaded.sites if site not in loaded.absent.sites]
+    ordered = [site for site in reversed(there) if site.part == "attention"] + [s for s in there if s.part == "mlp"]
+    picked = set({(loaded.architecture.at(site.layer), site.part): site for site in ordered}.values())
+    both = {Site(site.layer, "mlp") for site in picked if site.part == "attention"}
+    return loaded.completed(Mask(frozenset(picked - both)))
 
 
 def _check_export(loaded: LoadedModel, mask: Mask, format: str) -> None:
@@ -185,3 +218,17 @@ def _check_export(loaded: LoadedModel, mask: Mask, format: str) -> None:
             plain = turned_off(load_plain(loaded.checkpoint.folder), loaded, mask)
             expected = plain(input_ids=ids, use_cache=False).logits
     assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max()), f"export of {mask}"
+
+
+def read_bytes(folder: Path) -> dict[str, tuple[Any, bytes]]:
+    """Return the tensors of a folder's files: what the header says of each, and its bytes."""
+    found: dict[str, tuple[Any, bytes]] = {}
+    for path in folder.glob("*.safetensors"):
+        data = path.read_bytes()
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            begin, end = (start + offset for offset in entry["data_offsets"])
+            found[name] = ((entry["dtype"], entry["shape"]), data[begin:end])
+    return found

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from explorer.model.loading import LoadedModel, quieten_libraries
 from tests.support.every_family import CAUSAL, IMAGE_TEXT
 from tests.support.family_checks import (
     check_cache,
+    check_code_exported,
     check_layers_exported,
     check_masks,
     check_padding,
@@ -38,7 +40,7 @@ from tests.support.tiny_models import REPOSITORY, load_folder, save
 #: Seconds that one family may take.
 LIMIT = 300
 #: Checks that a family passes, in the order of the columns.
-CHECKS = ("masks", "similarity", "text", "batches", "cache", "layers exported", "sites exported")
+CHECKS = ("masks", "similarity", "text", "batches", "cache", "layers exported", "sites exported", "code exported")
 
 
 @dataclass
@@ -71,6 +73,7 @@ _RUN: dict[str, Callable[[LoadedModel], str | None]] = dict(
             check_cache,
             check_layers_exported,
             check_sites_exported,
+            check_code_exported,
         ),
         strict=True,
     )
@@ -138,11 +141,18 @@ _HEAD = """# Families
 
 What works of each class of transformers' causal mapping, and of image-text ones, whose language model is measured.
 Written by `tests/support/family_table.py`, which makes a tiny random model of each and holds it to plain transformers:
-logits under masks, similarity, text with a cache, text of batches padded on the left, and what is exported.
+logits under masks, similarity, text with a cache, text of batches padded on the left, and what is exported: without
+layers, with sites zeroed, and with code that leaves sites out.
 
 *full*: layers, attention and MLPs can go. *layers*: only whole layers can, for a layer is not its input plus what its
 modules add. *refused*: with the line that says why. *not made*: the harness could not make a tiny model.
 *not examined*: no line was given for it.
+
+*batches: as transformers writes them, which is not what it writes alone*: the plain class sees what is padded, and this
+program does not change that. RWKV makes no use of an attention mask: its state takes in padded tokens like any others.
+The decoders of Bart and its kin count them in their positions. There, write texts one by one.
+
+{summary}
 
 | model type | of | works | but |
 |---|---|---|---|
@@ -156,7 +166,23 @@ def write_page(lines: list[Line]) -> str:
         left = [f"{check}: {found}" for check, found in line.found.items() if found != "yes"]
         said = "; ".join([*([line.why] if line.why else []), *left]).replace("|", "/")
         rows.append(f"| {line.name} | {line.kind} | {line.mode} | {said} |")
-    return _HEAD + "\n".join(rows) + "\n"
+    return _HEAD.replace("{summary}", summarize(lines)) + "\n".join(rows) + "\n"
+
+
+def summarize(lines: list[Line]) -> str:
+    """Say how many families work how, and how many of those that work pass each check with nothing to be said."""
+    modes = Counter(line.mode for line in lines)
+    working = [line for line in lines if line.mode in ("full", "layers")]
+    passed = {
+        check: (sum(found == "yes" for found in ran), len(ran))
+        for check in CHECKS
+        if (ran := [line.found[check] for line in working if check in line.found])
+    }
+    counted = ", ".join(f"{check} {count} of {ran}" for check, (count, ran) in passed.items())
+    return (
+        f"Of {len(lines)}: {', '.join(f'{count} {mode}' for mode, count in modes.most_common())}.\n"
+        f"Passed with nothing to be said: {counted}."
+    )
 
 
 def main(names: list[str]) -> None:

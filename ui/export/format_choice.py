@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from explorer.execution import ExportPreview
-from explorer.export import FORMATS, WRITTEN_AS_TEXT, Drafting, Exported, describe_timings, make_commands
+from explorer.export import FORMATS, WRITTEN_AS_TEXT, Drafting, Exported, describe_timings, make_commands, tell_text
 from ui.parts import define, describe_bytes, escape_markdown, kept
 
 #: What one may want, and the formats for it: the first that takes the mask is offered, the others beside it.
@@ -79,8 +79,8 @@ def draw_exported(made: Exported) -> None:
         left.metric("Largest logit difference", f"{proof.max_abs_logit_difference:.3g}")
         middle.metric("Perplexity, reloaded", f"{proof.perplexity_reloaded:.4f}")
         right.metric("Perplexity, measured", f"{proof.perplexity_masked:.4f}")
-        words = f"Reloaded by {proof.loader} and compared with the masked model on the held-out windows. "
-        words += define("held-out", "window")
+        words = f"Reloaded by {proof.loader} and compared with the masked model on the held-out windows."
+        words += f"{tell_text(proof)} {define('held-out', 'window')}"
         if proof.llama_cpp is not None:
             words += f" Perplexity by llama.cpp: {proof.llama_cpp:.4f}."
         st.caption(escape_markdown(words))

@@ -15,7 +15,7 @@ from explorer.export.describe.provenance import Provenance
 from explorer.export.describe.recipe import Recipe
 from explorer.export.draft import Drafting
 from explorer.export.export_plan import ExportPlan
-from explorer.export.measurements import ExportMeasurements, Verification
+from explorer.export.measurements import ExportMeasurements, Verification, tell_text
 from explorer.export.timings import Benchmark, describe_timings
 from explorer.masks import Mask
 from explorer.model import LoadedModel
@@ -244,7 +244,7 @@ def _describe_proof(proof: Verification | None, changed: bool) -> str:
     words = (
         f"Reloaded after writing by {proof.loader} and compared with the {measured} on those windows: largest logit "
         f"difference {proof.max_abs_logit_difference:.3g}, perplexity {proof.perplexity_reloaded:.4f} against "
-        f"{proof.perplexity_masked:.4f}."
+        f"{proof.perplexity_masked:.4f}.{tell_text(proof)}"
     )
     return words if proof.llama_cpp is None else f"{words} llama.cpp gives {proof.llama_cpp:.4f}."
 

@@ -12,16 +12,16 @@ from typing import Any
 from explorer.export.formats import Format
 
 _TRANSFORMERS = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained(FOLDER{trust})
+model = {auto}.from_pretrained(FOLDER{trust})
 tokenizer = AutoTokenizer.from_pretrained(FOLDER{trust})"""
 
 _DRAFTING = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained(ORIGINAL)
-draft = AutoModelForCausalLM.from_pretrained(FOLDER{trust})
+model = {auto}.from_pretrained(ORIGINAL)
+draft = {auto}.from_pretrained(FOLDER{trust})
 draft.generation_config.num_assistant_tokens = DRAFTED
 draft.generation_config.num_assistant_tokens_schedule = "constant"
 draft.generation_config.assistant_confidence_threshold = 0.0
@@ -80,15 +80,16 @@ def make_commands(target: Format, folder: str, original: str = "ORIGINAL", draft
     helping = {"model": folder, "method": "draft_model", "num_speculative_tokens": drafted}
     words = {"ORIGINAL": original, "SPECULATIVE": json.dumps(helping, ensure_ascii=False), "DRAFTED": drafted}
     return [
-        (language, _fill_in(_trust(code, language, target), {"FOLDER": folder, **words}, _QUOTES[language]))
+        (language, _fill_in(_name(code, language, target), {"FOLDER": folder, **words}, _QUOTES[language]))
         for language, code in _COMMANDS[target.kind]
         if not any(program in code for program in target.refusing)
     ]
 
 
-def _trust(code: str, language: str, target: Format) -> str:
+def _name(code: str, language: str, target: Format) -> str:
+    """Put in the class that loads the model, and that its code is trusted."""
     word = {"python": ", trust_remote_code=True", "bash": " --trust-remote-code"}[language]
-    return code.replace("{trust}", word * target.brings_code)
+    return code.replace("{auto}", target.auto_class).replace("{trust}", word * target.brings_code)
 
 
 _QUOTES: dict[str, Callable[[str], str]] = {"python": partial(json.dumps, ensure_ascii=False), "bash": shlex.quote}

@@ -79,7 +79,12 @@ def take(page: Page, address: str, name: str) -> None:
     page.goto(address)
     settle(page)
     name = name.rstrip("-").replace(" ", "-").lower()
-    page.screenshot(path=DOCS.parent / "screenshots" / f"{name}.png", full_page=True)
+    seen = page.viewport_size or {"width": 1440, "height": 900}
+    tall = page.locator(".stMain").evaluate("main => main.scrollHeight")  # it is this that scrolls, not the page
+    page.set_viewport_size({"width": seen["width"], "height": max(tall, seen["height"])})
+    page.wait_for_timeout(500)
+    page.screenshot(path=DOCS.parent / "screenshots" / f"{name}.png")
+    page.set_viewport_size(seen)
 
 
 def settle(page: Page) -> None:

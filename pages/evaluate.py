@@ -6,6 +6,7 @@ from explorer.execution import ModelSummary, View, ask_abilities
 from ui.evaluate import choose_tasks, draw_choice_matrix, draw_curves_of_abilities
 from ui.frame import framed, require_summary
 from ui.live import get_engine, get_owner
+from ui.parts import define
 from ui.plans import choose_specs
 from ui.view import linked, one_of
 
@@ -20,7 +21,10 @@ def draw_abilities(view: View, summary: ModelSummary) -> None:
         st.caption("Tick probes or name tasks, and tick methods.")
         return
     if st.session_state.get("evaluated") != chosen:
-        st.caption("Every step of the plans answers every item. What is answered stays stored.")
+        st.caption(
+            f"Every step of each plan answers {len(tasks) * items:,} items at the most. Plans: {len(specs)}, layers: "
+            f"{summary.n_layers}. What is answered stays stored, so that it can be stopped. " + define("item")
+        )
         if not st.button("Ask them", type="primary"):
             return
         st.session_state.evaluated = chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ def _band(curve: Curve, steps: Sequence[int], x: Sequence[float], colour: str) -
 
 def draw_divergences(curves: Sequence[Curve], names: Sequence[str], shares: Shares) -> go.Figure:
     """Draw KL divergence from the unpruned model, and top-1 agreement with it, against what is removed."""
-    figure = make_subplots(1, 2, horizontal_spacing=0.08)
+    figure = make_subplots(1, 2, horizontal_spacing=0.14)
     for curve, name, style, shown in zip(curves, names, _style(names), _first_of_name(names), strict=True):
         steps = sorted(curve.divergences)
         x = [shares(curve.plan.at(step)) for step in steps]
@@ -181,7 +182,10 @@ def draw_divergences(curves: Sequence[Curve], names: Sequence[str], shares: Shar
 def draw_orders(curves: Sequence[Curve], names: Sequence[str]) -> go.Figure:
     """Draw, for each plan, the step at which every attention and MLP goes, aligned by layer: bright goes first."""
     n_layers = curves[0].plan.n_layers
-    figure = make_subplots(len(curves), 1, shared_xaxes=True, vertical_spacing=0.02)
+    titles = [html.escape(name) for name in names]
+    spacing = 0.3 / len(curves)  # of the whole height: a title stands in it
+    figure = make_subplots(len(curves), 1, shared_xaxes=True, vertical_spacing=spacing, subplot_titles=titles)
+    figure.update_annotations(x=0, xanchor="left", font_size=13)
     most = max(len(curve.plan.masks) for curve in curves)
     for row, (curve, name) in enumerate(zip(curves, names, strict=True), 1):
         first: dict[Site, int] = {}
@@ -197,7 +201,7 @@ def draw_orders(curves: Sequence[Curve], names: Sequence[str]) -> go.Figure:
                 hovertemplate=f"{name}<br>%{{y}} %{{x}} goes at step %{{z}}<extra></extra>",
             ), row, 1,
         )  # fmt: skip
-        figure.update_yaxes(autorange="reversed", showgrid=False, row=row, col=1, title={"text": name, "standoff": 4})
+        figure.update_yaxes(autorange="reversed", showgrid=False, row=row, col=1)
     figure.update_xaxes(showgrid=False, dtick=tick_step(n_layers), zeroline=False)
     figure.update_xaxes(title="Layer", row=len(curves), col=1)
-    return lay_out(figure, 90 * len(curves) + 60)
+    return lay_out(figure, 110 * len(curves) + 60)

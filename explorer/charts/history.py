@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 import plotly.graph_objects as go
 
 from explorer.charts.front import draw_front
+from explorer.charts.ranges import MOST, clip_to_axis, fit_log_axis
 from explorer.charts.style import COLOURS, WHISKERS, lay_out
 from explorer.deltas import write_modifiers
 from explorer.model import Costs
@@ -25,7 +26,7 @@ COSTS: dict[str, tuple[str, Callable[[Costs], float]]] = {
 def draw_history(points: Sequence[Point], names: Sequence[str], starred: Collection[int], of: str) -> go.Figure:
     """Draw measured variants with their intervals against a cost, and the front.
 
-    Every point carries its mask and its modifiers.
+    Every point carries its mask and its modifiers. Hollow at the upper edge is a perplexity beyond the axis.
 
     Args:
         points: variants with costs and a score.
@@ -37,20 +38,23 @@ def draw_history(points: Sequence[Point], names: Sequence[str], starred: Collect
     sizes = [cost(point.costs) for point in points if point.costs is not None]
     values = [point.perplexity for point in points if point.perplexity is not None]
     figure = go.Figure()
-    draw_front(figure, sizes, values, names)
+    axis = fit_log_axis(_list_ends(points), MOST)
+    draw_front(figure, sizes, clip_to_axis(values, "circle", axis)["y"], names)
     for number, (name, symbol, size) in enumerate((("measured", "circle", 8), ("starred", "star", 13))):
         places = [place for place in range(len(points)) if (place in starred) == bool(number)]
+        places.sort(key=values.__getitem__)  # the first is what the legend shows, and lies within the axis
         if places:
+            shown = clip_to_axis([values[place] for place in places], symbol, axis)
             figure.add_scatter(
-                x=[sizes[place] for place in places], y=[values[place] for place in places],
-                mode="markers", name=name, text=[names[place] for place in places],
+                x=[sizes[place] for place in places], mode="markers", name=name,
+                text=[names[place] for place in places],
                 customdata=[[str(points[place].mask), write_modifiers(points[place].modifiers)] for place in places],
-                hovertemplate="%{text}<br>perplexity %{y:,.2f}, %{x:.4s}<extra></extra>",
-                error_y=_find_errors([points[place] for place in places]),
-                marker={"symbol": symbol, "size": size, "color": COLOURS[number]},
+                hovertemplate="%{text}<br>%{hovertext}, %{x:.4s}<extra></extra>",
+                error_y=_find_errors([points[place] for place in places], 10 ** axis["range"][1]),
+                **{**shown, "marker": {"size": size, "color": COLOURS[number], **shown["marker"]}},
             )  # fmt: skip
     figure.update_xaxes(title_text=title, exponentformat="SI")
-    figure.update_yaxes(title_text="Held-out perplexity", type="log", **_find_ticks(points))
+    figure.update_yaxes(title_text="Held-out perplexity", **axis)
     return lay_out(figure, 420)
 
 
@@ -71,27 +75,24 @@ def draw_beside(points: Sequence[Point], names: Sequence[str]) -> go.Figure:
         figure.add_vline(points[0].perplexity, line={"color": "gray", "width": 1, "dash": "dot"})
     shown = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
     figure.update_yaxes(tickvals=list(range(len(points))), ticktext=shown, autorange="reversed", automargin=True)
-    figure.update_xaxes(title_text="Held-out perplexity", type="log", **_find_ticks(points))
+    figure.update_xaxes(title_text="Held-out perplexity", **fit_log_axis(_list_ends(points)))
     return lay_out(figure, 110 + 34 * len(points))
 
 
-def _find_ticks(points: Sequence[Point]) -> dict:
-    """Return ticks of a log axis that say the whole number: a few within a decade, 1, 2 and 5 over several."""
-    ends = [end for point in points if point.score for end in point.score.perplexity_ci95 or (point.perplexity or 1,)]
-    low, high = max(min(ends, default=1), 1), min(max(ends, default=10), 1e15)
-    steps = (1, 2, 5) if high > 10 * low else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = [step * 10**exponent for exponent in exponents for step in steps]
-    return {"tickvals": values, "ticktext": [f"{value:,g}" if value < 1e5 else f"{value:.0e}" for value in values]}
+def _list_ends(points: Sequence[Point]) -> list[float | None]:
+    """Return the perplexities and the ends of their intervals."""
+    return [
+        end for point in points for end in (point.perplexity, *((point.score and point.score.perplexity_ci95) or ()))
+    ]
 
 
-def _find_errors(points: Sequence[Point]) -> dict:
-    """Return the ends of intervals as distances; none where there is no interval."""
+def _find_errors(points: Sequence[Point], edge: float = math.inf) -> dict:
+    """Return the ends of intervals as distances; none where there is no interval, or the value lies beyond the edge."""
     above, below = [], []
     for point in points:
         interval = point.score.perplexity_ci95 if point.score is not None else None
         value = point.perplexity or 0.0
-        low, high = interval or (value, value)
+        low, high = interval if interval and value <= edge else (value, value)
         above.append(high - value)
         below.append(value - low)
     return {**WHISKERS, "array": above, "arrayminus": below}

@@ -81,11 +81,11 @@ def _dots(each: Importance, others: Sequence[Importance], draws: int, number: in
 def draw_norms(found: SimilarityStats) -> go.Figure:
     """Draw the mean norm of the residual stream at every boundary, with and without the first token."""
     figure = go.Figure()
-    for number, (name, without_first) in enumerate((("all tokens", False), ("without the first", True))):
+    for number, (name, without_first) in enumerate((("all tokens", False), ("without the first token", True))):
         norms = found.residual_norms(without_first)
         hover = f"before layer %{{x}}, {name}<br>%{{y:.4g}}<extra></extra>"
         figure.add_scatter(x=np.arange(len(norms)), y=norms, name=name, hovertemplate=hover, **mark(number))
-    figure.update_xaxes(title="Boundary", dtick=tick_step(found.n_layers), zeroline=False)
+    figure.update_xaxes(title="Layer boundary", dtick=tick_step(found.n_layers), zeroline=False)
     figure.update_yaxes(title="Residual norm", rangemode="tozero")
     return lay_out(figure, 300)
 

@@ -13,6 +13,9 @@ from jaxtyping import Float
 #: the last layers are the other end, and would take most of the colours.
 LOWEST, HIGHEST = 1, 95
 
+#: Perplexities beyond this many times the lowest are told apart by the pointer only: they would take most of the axis.
+MOST = 1e3
+
 _MOST_TICKS = 6
 
 
@@ -41,12 +44,13 @@ def find_colours(values: Float[np.ndarray, " *values"]) -> ColourRange:
     return ColourRange(low, high, bool(known.min() < low), bool(known.max() > high))
 
 
-def make_colour_bar(found: ColourRange, log: bool = False) -> dict:
+def make_colour_bar(found: ColourRange, log: bool = False, apart: float = 0.1) -> dict:
     """Ticks of a colour bar, with "≤" or "≥" at an end beyond which there are values.
 
     Args:
         found: where the colours end; of common logarithms, if `log`.
         log: write the numbers, not their logarithms.
+        apart: how far two ticks have to be from each other, as a share of the bar.
     """
     inner = (
         [math.log10(t) for t in find_log_ticks(10**found.low, 10**found.high)]
@@ -55,8 +59,11 @@ def make_colour_bar(found: ColourRange, log: bool = False) -> dict:
     )
     spread = (found.high - found.low) or 1.0
     marked = [(found.low, "≤ ")] * found.below + [(found.high, "≥ ")] * found.above
-    kept = [t for t in inner if all(abs(t - end) > 0.1 * spread for end, _ in marked)]
-    ticks = sorted([*((t, "") for t in kept), *marked])
+    ticks = list(marked)
+    for tick in inner:
+        if all(abs(tick - other) > apart * spread for other, _ in ticks):
+            ticks.append((tick, ""))
+    ticks.sort()
     return {
         "tickvals": [t for t, _ in ticks],
         "ticktext": [sign + (f"{10**t:.2g}" if log else f"{t:.3g}") for t, sign in ticks],
@@ -95,12 +102,42 @@ def make_log_axis(low: float, high: float) -> dict:
     }
 
 
-def fit_log_axis(values: Sequence[float | None]) -> dict:
-    """A log axis that all positive, finite values fit on, with a little room; what is not so is left out."""
+def fit_log_axis(values: Sequence[float | None], most: float = math.inf) -> dict:
+    """A log axis that values fit on, with a little room; what is not positive and finite is left out.
+
+    Args:
+        values: what is shown.
+        most: the axis ends at this many times the lowest at the most.
+    """
     known = [value for value in values if value is not None and math.isfinite(value) and value > 0]
     low, high = min(known, default=1.0), max(known, default=10.0)
+    high = min(high, most * low)
     room = max((high / low) ** 0.05, 1.02)
     return make_log_axis(low / room, high * room)
+
+
+def clip_to_axis(values: Sequence[float], symbol: str, axis: dict) -> dict:
+    """Where dots stand on an axis of `make_log_axis`, and how: what is beyond it is hollow at its upper edge.
+
+    Args:
+        values: of the dots.
+        symbol: what each is drawn as.
+        axis: the axis.
+
+    Returns:
+        What a scatter takes: `y`, `hovertext` with the true values, symbols of its `marker`.
+    """
+    edge = 10.0 ** axis["range"][1]
+    beyond = [not value <= edge for value in values]
+    return {
+        "y": [min(value, edge) for value in values],
+        "hovertext": [
+            f"perplexity {value:,.2f}" if not out else f"beyond the axis: perplexity {value:,.4g}"
+            for value, out in zip(values, beyond, strict=True)
+        ],
+        "marker": {"symbol": [f"{symbol}-open" if out else symbol for out in beyond]},
+        "cliponaxis": not any(beyond),
+    }
 
 
 def _write(value: float) -> str:

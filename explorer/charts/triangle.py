@@ -61,7 +61,7 @@ def draw_side_by_side(found: Sequence[SimilarityStats], names: Sequence[str], to
     tables = [tabulate(each, token) for each in found]
     comparable = tables[0].shape == tables[1].shape
     titles = [*names, "second less first"] if comparable else list(names)
-    figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.06)
+    figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.09)
     colours = find_colours(np.concatenate([table.ravel() for table in tables]))
     upper, lower = ({"x": 1.02, "len": 0.45, "y": y, "yanchor": anchor} for y, anchor in ((1, "top"), (0, "bottom")))
     for column, table in enumerate(tables, 1):
@@ -195,6 +195,6 @@ def _strips(found: SimilarityStats, without_first: bool) -> go.Heatmap:
             "len": 0.28,
             "y": 0,
             "yanchor": "bottom",
-            **make_colour_bar(colours, log=True),
+            **make_colour_bar(colours, log=True, apart=0.2),  # a short bar
         },
     )

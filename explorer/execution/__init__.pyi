@@ -29,6 +29,7 @@ from .requests import (
     ask_importance as ask_importance,
     ask_interactions as ask_interactions,
     ask_passage as ask_passage,
+    find_interactions as find_interactions,
 )
 from .resident_model import Stamp as Stamp, stamp as stamp
 from .sparsifying import (

@@ -206,8 +206,13 @@ class Engine:
         Args:
             or_done: or through, so that its result is there at once.
         """
+        job = self.find(kind, view, more)
+        return job is not None and (or_done or job.active)
+
+    def find(self, kind: str, view: View, more: Part = ()) -> Job | None:
+        """Find such work that is on its way or through, whoever asked for it, and ask for nothing."""
         job = self.worker.find(_make_key(kind, _without_plan(view), more))
-        return job is not None and job.at_hand and (or_done or job.active)
+        return job if job is not None and job.at_hand else None
 
     def ask(
         self,

@@ -55,6 +55,13 @@ def ask_attention(engine: Engine, owner: str, view: View) -> Job:
     return engine.ask(owner, "attention", view.source, "Attention of every head", SWEEP, work)
 
 
+def find_interactions(engine: Engine, view: View, unit: str = "layer") -> Interactions | None:
+    """Return what is known of the map of pairs, if anybody has asked for it; ask for nothing."""
+    job = engine.find("interactions", view.source, (unit,))
+    found = None if job is None else job.latest
+    return found if isinstance(found, Interactions) else None
+
+
 def ask_interactions(engine: Engine, owner: str, view: View, unit: str) -> Job:
     """Ask for the map of pairs; what is known so far is the job's partial result."""
 

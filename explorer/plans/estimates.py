@@ -37,23 +37,26 @@ def add_damages(
     damages: Mapping[Site, float | None],
     influence: Mapping[Site, float | None],
     mask: Mask,
+    pairs: Mapping[tuple[int, int], float] | None = None,
 ) -> float | None:
-    """Estimate a mask from the measured one that differs in the fewest sites, as if damages were independent.
+    """Estimate a mask from the measured one that differs in the fewest sites, by single damages and those of pairs.
 
-    Of equally near ones the mean of what each gives is taken.
+    Beyond pairs damages count as independent. Of equally near ones the mean of what each gives is taken.
 
     Args:
         known: measured masks, nats a token, None where the arithmetic overflowed.
         damages: by site, nats a token that are lost without it alone; None or missing where that is not known.
         influence: by site its block influence, which stands in for what is not known, see `find_rate`.
         mask: what is off.
+        pairs: by two layers, the lower first, nats a token that they cost together beyond each alone; for a layer twice
+            those that it costs beyond its attention and its MLP. What is missing counts as none.
 
     Returns:
         Nats a token; None where nothing is measured, or a site has neither damage nor influence.
     """
     measured = [(len(mask.sites ^ other.sites), nll, other) for other, nll in known.items() if nll is not None]
     apart = min((each[0] for each in measured), default=None)
-    rate = find_rate(damages, influence)
+    rate, beyond = find_rate(damages, influence), _add_pairs(mask, pairs or {})
     found: list[float] = []
     for nll, nearest in [(nll, other) for size, nll, other in measured if size == apart]:
         costs: list[float] = []
@@ -64,8 +67,14 @@ def add_damages(
             cost = damage if damage is not None else rate * (share or 0.0)
             costs.append(cost if site in mask.sites else -cost)
         else:
-            found.append(nll + math.fsum(costs))
+            found.append(nll + math.fsum([*costs, beyond, -_add_pairs(nearest, pairs or {})]))
     return math.fsum(found) / len(found) if found else None
+
+
+def _add_pairs(mask: Mask, pairs: Mapping[tuple[int, int], float]) -> float:
+    """Add up what whole layers that are off cost beyond each site alone."""
+    layers = [layer for layer in sorted({site.layer for site in mask.sites}) if all(mask.off(layer))]
+    return math.fsum(pairs.get((one, other), 0.0) for at, one in enumerate(layers) for other in layers[at:])
 
 
 def find_rate(damages: Mapping[Site, float | None], influence: Mapping[Site, float | None]) -> float:

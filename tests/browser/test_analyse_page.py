@@ -103,16 +103,35 @@ def test_figures_are_as_wide_as_a_column_of_a_paper(page: Page, url: str, model:
     assert int.from_bytes(png[16:20]) == pixels
     assert png[37:41] == b"pHYs"
     assert int.from_bytes(png[41:45]) == 11811
-    found = re.search(rb"/Width (\d+) /Height (\d+) .*/Length (\d+) >>\nstream\n", pdf)
-    assert found
-    assert int(found[1]) == pixels
-    rows = zlib.decompress(pdf[found.end() : found.end() + int(found[3])])
-    assert len(rows) == 3 * pixels * int(found[2])
-    assert rows[:3] == b"\xff\xff\xff"
+    assert f"/MediaBox [0 0 {pixels / 300 * 72:g} ".encode() in pdf
     assert pdf[int(pdf.split()[-2]) :].startswith(b"xref")
     assert f'width="{pixels / 300:g}in"' in svg
     assert "font-size: 10.6" in svg
     assert drawn.evaluate("p => [p.clientWidth, p.layout.width || 0, p._fullLayout.font.size]") == before
+
+
+def test_the_pdf_of_a_heatmap_is_lines_areas_and_text(page: Page, url: str, model: Path) -> None:
+    visit(page, url, "analyse", model)
+    drawn = find_plot(page, "angular-distance")
+    page.get_by_role("button", name="Download", exact=True).click()
+    page.get_by_label("Width").select_option("One column")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="PDF", exact=True).click()
+    pdf = Path(download.value.path()).read_bytes()
+    assert b"/Image" not in pdf
+    found = re.search(rb"/Filter /FlateDecode /Length (\d+) >>\nstream\n", pdf)
+    assert found
+    content = zlib.decompress(pdf[found.end() : found.end() + int(found[1])]).decode("ascii")
+    texts = [bytes.fromhex(text).decode("cp1252") for text in re.findall(r"<([0-9a-f]+)> Tj", content)]
+    assert {"Block size", "Layer (for blocks: the first one)", "Angular distance"} <= set(texts)
+    sizes = [float(size) for size in re.findall(r" ([\d.]+) Tf", content)]
+    assert sizes == pytest.approx([8 * 4 / 3] * len(sizes), rel=1e-3)  # pixels of CSS: 8 pt
+    cells = re.findall(r"([\d.]+ [\d.]+ [\d.]+) rg [-\d. ml]+ l h f$", content, re.M)
+    assert len(cells) >= 4 + 3 + 2 + 1 + 3 * 4  # the triangle, and three strips of four layers under it
+    assert content.count(" sh Q") == 2  # the bars of colour are gradients
+    colour = drawn.evaluate("p => p.querySelector('.xy path.js-line').style.stroke")
+    outline = " ".join(f"{int(part) / 255:.3f}".rstrip("0").rstrip(".") for part in re.findall(r"\d+", colour))
+    assert f"{outline} RG" in content
 
 
 def test_measures_are_shown_beside_each_other(page: Page, url: str, model: Path) -> None:

@@ -30,8 +30,8 @@ def leave_and_return(page: Page, name: str) -> None:
 
 def test_plans_keep_their_methods_and_options(page: Page, url: str) -> None:
     page.goto(url.format("plans"))
-    expect(page.get_by_role("radio", name="site")).to_be_visible()
-    page.get_by_role("radio", name="site").click()
+    expect(page.get_by_role("radio", name="Attention and MLPs")).to_be_visible()
+    page.get_by_role("radio", name="Attention and MLPs").click()
     methods = page.get_by_role("combobox", name="Methods")
     expect(methods).to_be_visible()
     settle(page)
@@ -42,7 +42,7 @@ def test_plans_keep_their_methods_and_options(page: Page, url: str) -> None:
     page.get_by_label("Layers that stay", exact=True).fill("first")
     page.get_by_label("Layers that stay", exact=True).press("Enter")
     leave_and_return(page, "Plans")
-    expect(page.get_by_role("radio", name="site")).to_be_checked()
+    expect(page.get_by_role("radio", name="Attention and MLPs")).to_be_checked()
     expect(page.locator(".st-key-plans, [data-testid=stMultiSelect]").first).to_contain_text("Greedy")
     page.get_by_text("Options", exact=True).click()
     expect(page.get_by_label("Layers that stay", exact=True)).to_have_value("first")

@@ -74,7 +74,7 @@ def test_ticked_methods(page: Page, url: str, small: Path) -> None:
     visit(page, url, small, "plans", remove="attention", methods="attention-drop,greedy,no-such")
     chosen = page.get_by_role("grid").or_(page.locator("[data-tag]"))
     expect(chosen.filter(has_text="Greedy").first).to_be_visible()
-    expect(page.get_by_role("radio", name="attention")).to_be_checked()
+    expect(page.get_by_role("radio", name="Attention", exact=True)).to_be_checked()
     found = read(page)
     assert (found["remove"], found["methods"]) == ("attention", "attention-drop,greedy")
 

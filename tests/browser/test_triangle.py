@@ -106,3 +106,17 @@ def test_the_strip_is_on_the_first_screen(page: Page, url: str, small: Path) -> 
     page.set_viewport_size({"width": 390, "height": 800})
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_words_never_lie_on_the_triangle(page: Page, url: str, small: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    Instrument(page, url, small).wait_for_plan()
+    top = page.locator("[data-part=blocks]").bounding_box()
+    for part, words in (("aimed", "Each cell is a block"), ("scale", "Angular distance")):
+        said = page.locator(f"[data-part={part}]")
+        expect(said).to_contain_text(words)
+        box = said.bounding_box()
+        assert box is not None
+        assert top is not None
+        assert box["y"] + box["height"] <= top["y"] + 1
+        assert box["x"] + box["width"] <= 390

@@ -71,4 +71,16 @@ def test_variants_are_drawn_one_under_the_other(points: list[Point]) -> None:
     assert figure.layout.yaxis.ticktext == ("Unpruned", "a", "b", "c" * 39 + "…")
     assert figure.layout.yaxis.autorange == "reversed"
     assert whole.mask == NONE
-    assert [f"{value:g}" for value in figure.layout.xaxis.tickvals][:3] == ["1", "2", "5"]
+    assert {"5", "10"} <= set(figure.layout.xaxis.ticktext)
+
+
+def test_what_lies_beyond_the_axis_is_hollow_at_its_edge_and_ticks_stay_few(points: list[Point]) -> None:
+    beyond = make_point("0-9", (60.0, 61.0), (1, 1, 1, 1))
+    figure = draw_history([*points, beyond], ["name"] * 26, set(), "bytes")
+    (dots,) = [trace for trace in figure.data if trace.name == "measured"]
+    low, high = (10**end for end in figure.layout.yaxis.range)
+    assert low < min(dots.y) < max(dots.y) == dots.y[-1] == pytest.approx(high)
+    assert (dots.marker.symbol[0], dots.marker.symbol[-1]) == ("circle", "circle-open")
+    assert dots.hovertext[-1].startswith("beyond the axis: perplexity ")
+    assert dots.error_y.array[-1] == 0
+    assert len(figure.layout.yaxis.tickvals) <= 8

@@ -34,6 +34,11 @@ def test_bars_mark_the_ends_that_have_values_beyond() -> None:
     assert log["ticktext"] == ["≤ 0.005", "0.01", "0.1", "1"]
 
 
+def test_ticks_of_a_short_bar_do_not_meet() -> None:
+    found = ColourRange(math.log10(0.31), math.log10(0.65), above=True)
+    assert make_colour_bar(found, log=True, apart=0.2)["ticktext"] == ["0.4", "0.5", "≥ 0.65"]
+
+
 def test_an_edge_layer_does_not_take_the_colours() -> None:
     found = make(30)
     for values in found.influence.values():

@@ -56,6 +56,17 @@ def test_a_mask_is_estimated_from_the_nearest_measured_one() -> None:
     assert add_damages(between, damages, {}, Mask.parse("a0,m1")) == (3.5 + 4.25) / 2  # of equally near ones the mean
 
 
+def test_pairs_of_whole_layers_are_added_to_what_their_sites_cost() -> None:
+    damages = {Site(layer, part): 0.25 for layer in range(3) for part in PARTS}
+    pairs = {(0, 0): 0.5, (0, 1): 0.125, (1, 2): -0.25}
+    whole = {NONE: 3.0}
+    assert add_damages(whole, damages, {}, Mask.parse("0"), pairs) == 4.0
+    assert add_damages(whole, damages, {}, Mask.parse("0-1"), pairs) == 4.625
+    assert add_damages(whole, damages, {}, Mask.parse("0,a1"), pairs) == 4.25  # half a layer is in no pair
+    assert add_damages({Mask.parse("0-1"): 5.0}, damages, {}, Mask.parse("1"), pairs) == 3.875
+    assert add_damages({Mask.parse("1"): 3.5}, damages, {}, Mask.parse("1-2"), pairs) == 3.75
+
+
 def test_influence_stands_in_for_what_is_not_measured() -> None:
     sites = [Site(layer, "mlp") for layer in range(4)]
     influence = dict(zip(sites, (0.1, 0.2, 0.4, 0.5), strict=True))
@@ -98,6 +109,8 @@ _MASKS = strategies.sets(strategies.integers(0, 2 * LAYERS - 1)).map(frozenset)
     strategies.dictionaries(_MASKS, nll, max_size=4),
     *(strategies.lists(each, min_size=2 * LAYERS, max_size=2 * LAYERS) for each in (nll, nll)),
     _MASKS,
+    strategies.none()
+    | strategies.tuples(*(strategies.lists(nll, min_size=n, max_size=n) for n in range(LAYERS, 0, -1))),
 )
 def test_the_browser_adds_the_same_damages(
     baseline: float | None,
@@ -105,6 +118,7 @@ def test_the_browser_adds_the_same_damages(
     damages: list[float | None],
     influence: list[float | None],
     off: frozenset[int],
+    pairs: tuple[list[float | None], ...] | None,
 ) -> None:
     sites = [Site(layer, part) for part in PARTS for layer in range(LAYERS)]
     keys = {cells: "".join("1" if cell in cells else "0" for cell in range(2 * LAYERS)) for cells in (*known, off)}
@@ -113,14 +127,19 @@ def test_the_browser_adds_the_same_damages(
         "known": {keys[cells]: [each] for cells, each in known.items()},
         "leaveOneOut": [None if each is None else [0, 0, 0, each] for each in damages],
         "influence": {"sites": influence},
+        "pairs": pairs,
     }
     (found,) = _in_the_browser([("addDamages", [{"data": data, "steps": []}, keys[off]])])
     masks = {Mask(frozenset(sites[i] for i in cells)): each for cells, each in known.items()}
     if masks.get(NONE) is None:
         masks = {mask: each for mask, each in masks.items() if mask} | {NONE: baseline}
     by_site = [dict(zip(sites, each, strict=True)) for each in (damages, influence)]
-    expected = add_damages(masks, *by_site, Mask(frozenset(sites[i] for i in off)))
-    assert found == (None if expected is None else pytest.approx(expected, rel=1e-12))
+    beyond = {
+        (layer, layer + ahead): each
+        for layer, row in enumerate(pairs or ()) for ahead, each in enumerate(row) if each is not None
+    }  # fmt: skip
+    expected = add_damages(masks, *by_site, Mask(frozenset(sites[i] for i in off)), beyond)
+    assert found == (None if expected is None else pytest.approx(expected, rel=1e-12, abs=1e-9))
 
 
 @settings(max_examples=15, deadline=None)

@@ -10,17 +10,17 @@ from explorer.charts import draw_pairs
 from explorer.execution import Job, View, ask_interactions
 from explorer.measures import Interactions
 from ui.live import draw_state, follow, get_engine, get_owner
-from ui.parts import Table, define, draw_plot, kept
+from ui.parts import UNIT_NAMES, Table, define, draw_plot, kept
 
-_UNITS = {"layer": "Layers", "site": "Attention and MLPs"}
+_UNITS = ("layer", "site")
 
 
 def draw_interactions(view: View, n_layers: int) -> None:
     """Draw what pairs cost beyond the sum of each alone; start when asked to."""
     unit = st.segmented_control(
         "Pairs of",
-        list(_UNITS),
-        format_func=_UNITS.__getitem__,
+        _UNITS,
+        format_func=UNIT_NAMES.__getitem__,
         default="layer",
         required=True,
         **kept("pairs unit"),

@@ -24,7 +24,7 @@ def draw_passage(view: View, summary: ModelSummary) -> None:
         return
     windows = summary.held_out_tokens // summary.window
     number = st.number_input(
-        "Held-out window", 1, windows, 1, help=define("held-out", "window"), **kept("window number")
+        "Held-out window", 1, windows, 1, help=define("held-out", "window"), width=200, **kept("window number")
     )
     job = ask_passage(get_engine(), get_owner(), view, int(number) - 1)
     if not ready(job):
@@ -32,12 +32,12 @@ def draw_passage(view: View, summary: ModelSummary) -> None:
     found: Passage = job.result
     lost = found.masked - found.baseline
     st.text(f"{lost.mean():+.3f} nats a token; {np.mean(lost > 0):.0%} of the tokens cost more without {view.mask}")
-    with st.container(key="passage", border=True):
-        st.html(write_passage(found))
     st.caption(
         "Orange and underlined: costs more than in the whole model; blue and overlined: less. "
         f"Full colour from {_FULL:g} nats on. Point at a token for its nats. {define('nat')}"
     )
+    with st.container(key="passage", border=True):
+        st.html(write_passage(found))
     st.dataframe(
         {"token": found.texts[1:], "whole": found.baseline, "without": found.masked, "more": lost},
         hide_index=True,

@@ -2,6 +2,7 @@
 // that its sides lead down to its first and its last layer. Bright is redundant. Under it what each layer by itself does.
 const TALLEST = 48; // sizes at the most; beyond that a row is too low to be hit
 const HEIGHT = [120, 232], PER_SIZE = 8; // pixels
+const CORNER = 260; // pixels beside the top of the triangle that its words and its colours take
 const TAILS = 0.02; // of the values at either end lie beyond the range of colours
 
 function buildBlocks(it) {
@@ -119,7 +120,8 @@ function describeAim(it) {
     return "";
   }
   if (!it.hovered) {
-    write(aimed, "Each cell is a block of layers, over their middle. A click removes it. Outlined: the best of its size.");
+    const most = it.sizes < it.layers ? ` of up to ${it.sizes} layers` : " of layers";
+    write(aimed, `Each cell is a block${most}, over their middle. A click removes it. Outlined: the best of its size.`);
     return "";
   }
   const { off, removes } = withBlock(it, it.hovered);
@@ -157,6 +159,7 @@ function drawBlocks(it) {
   if (it.blocksKey === key || !width) return;
   it.blocksKey = key;
   it.gap = Number.parseFloat(getComputedStyle(it.grid).columnGap) || 0;
+  it.grid.toggleAttribute("data-over", leftOf(it, { start: 0, size: it.sizes }) < CORNER);
   const pen = penOf(canvas, width, it.sizes * it.rowHeight);
   sizes.replaceChildren();
   it.best.setAttribute("d", "");

@@ -101,7 +101,7 @@ function drawLegend(it) {
   if (it.parts.legend.dataset.by === by) return;
   it.parts.legend.dataset.by = by;
   const swatch = () => document.createElement("i");
-  it.parts.legend.replaceChildren(...(by ? [swatch(), "pruned", swatch(), `recovered: ${by}`] : []));
+  it.parts.legend.replaceChildren(...(by ? ["Perplexity:", swatch(), "pruned", swatch(), `recovered: ${by}`] : ["Perplexity along the plan"]));
 }
 
 function take(it, data) {

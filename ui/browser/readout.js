@@ -15,7 +15,7 @@ function drawRecovered(it, pruned, key) {
   const { parts, data } = it;
   const shown = Boolean(data.recovery);
   if (parts.readouts.dataset.recovered !== String(shown)) parts.readouts.dataset.recovered = shown;
-  write(parts.name, shown ? "Pruned" : "Perplexity");
+  write(parts.name, shown ? "Perplexity, pruned" : "Perplexity");
   if (!shown) return null;
   const value = recoveredOf(it, key);
   const none = value.kind === "none";
@@ -32,7 +32,7 @@ function drawRecovered(it, pruned, key) {
 const KINDS = {
   measured: "Scored on every held-out window, under this very mask.",
   estimated: "From the held-out windows so far, or on the line between two measured steps of the plan.",
-  rough: "The nearest measured mask plus what each site costs alone; block influence stands in for what is not measured yet.",
+  rough: "The nearest measured mask plus what each site costs alone, and each pair of layers where Analyse has scored them; block influence stands in for what is not measured yet.",
   stale: "Made for another mask than the one that is set.",
 };
 

@@ -1,5 +1,5 @@
 // What is known of a mask, best first: what was measured; estimated, by the worker on the windows so far or, between two
-// measured steps of the plan, by a straight line in nats; rough, the nearest measured mask plus what single sites cost.
+// measured steps of the plan, by a straight line in nats; rough, the nearest measured mask plus what single sites cost, and pairs of layers where those are known.
 // A score travels as [nll, low, high, difference, its low, its high, overflow], all in nats a token; where the model's
 // arithmetic overflowed there is no nll, and words that say so.
 
@@ -65,13 +65,14 @@ function interpolate(it, step, scores = it.data.plan?.scores) {
   return { kind: "estimated", nll, low: null, high: null, why: `between the measured steps ${below} and ${above}` };
 }
 
-// From the measured masks that differ in the fewest sites, the damages of those added or taken back; the mean of all.
+// From the measured masks that differ in the fewest sites, the damages of those added or taken back, and of pairs; the
+// mean of all.
 function addDamages(it, key) {
   const rate = (it.rate ??= rateOf(it.data));
   const found = listNearest(it, key).map((nearest) => addToNearest(it.data, rate, nearest, key)).filter(Boolean);
   if (!found.length) return null;
   const nll = found.reduce((sum, each) => sum + each.nll, 0) / found.length;
-  const by = found.some((each) => each.guessed) ? "block influence" : "single damages";
+  const by = found.some((each) => each.guessed) ? "block influence" : it.data.pairs ? "single damages and pairs" : "single damages";
   return { kind: "rough", nll, low: null, high: null, why: `from the nearest measured mask by ${by}` };
 }
 
@@ -84,7 +85,15 @@ function addToNearest(data, rate, nearest, key) {
     guessed ||= damage === null;
     nll += (key[cell] === "1" ? 1 : -1) * (damage ?? guess);
   }
-  return { nll, guessed };
+  return { nll: nll + addPairs(data, key) - addPairs(data, nearest.key), guessed };
+}
+
+// What whole layers that are off cost beyond each site alone. Rows of pairs begin with the layer itself.
+function addPairs({ pairs }, key) {
+  let sum = 0;
+  const layers = (pairs ?? []).map((_, layer) => layer).filter((layer) => key[layer] === "1" && key[pairs.length + layer] === "1");
+  layers.forEach((one, at) => layers.slice(at).forEach((other) => { sum += pairs[one][other - one] ?? 0; }));
+  return sum;
 }
 
 function listNearest(it, key) {

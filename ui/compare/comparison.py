@@ -55,7 +55,9 @@ def draw_comparison(summary: ModelSummary) -> None:
     if get_compared() is not None:
         st.button("Compare what is starred", on_click=compare_variants, args=(None,))
     if not chosen:
-        st.text("Nothing is chosen. Star this on the Explore page puts a variant here, and so does a tick in History.")
+        st.text(
+            "Nothing is chosen. “Star this” on the Explore page puts a variant here, and so does a tick in History."
+        )
         st.page_link("pages/explore.py", label="Explore")
         return
     columns = _find_columns(summary, [Tried(), *chosen])

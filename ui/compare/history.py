@@ -84,9 +84,12 @@ def _draw_filter() -> tuple[Filter, str]:
             **kept("history cost"),
         )  # fmt: skip
         most = st.number_input(
-            "At most, % of it", 1, 100, 100, 5, **kept("history most"), width=130, help="Of the unpruned model's"
+            "Cost at most, %", 1, 100, 100, 5, **kept("history most"), width=130, help="Of the unpruned model's"
         )
-        words = st.text_input("With the words", **kept("history words"), max_chars=200, width=150)
+        words = st.text_input(
+            "Filter by words", **kept("history words"), max_chars=200, width=150,
+            help="All of them are in what is removed, in the modifiers or in the name",
+        )  # fmt: skip
         sort = st.selectbox("Sort by", SORTS, **kept("history sort"), width=130)
         starred = st.toggle("Starred only", **kept("history starred"))
     return Filter(words, starred, of, most / 100), sort

@@ -21,8 +21,9 @@ def draw_compare(summary: ModelSummary) -> None:
     keep_pins(summary)
     first = "Side by side" if get_compared() is not None else "History"
     chosen = st.segmented_control(
-        "View", list(VIEWS), default=first, required=True, **linked("view", "compare view", first, one_of(VIEWS))
-    )
+        "View", list(VIEWS), default=first, required=True, label_visibility="collapsed",
+        **linked("view", "compare view", first, one_of(VIEWS)),
+    )  # fmt: skip
     VIEWS[chosen](summary)
     if waiting := get_pins():
         st.caption(f"{len(waiting)} pins of other models or texts wait in this browser until those are loaded.")

@@ -16,6 +16,7 @@ DOCUMENTS = {
     "export": "Export",
     "cli": "Command line",
     "python": "Python",
+    "api": "HTTP API",
     "families": "Families",
     "cluster": "Clusters",
     "performance": "Performance",

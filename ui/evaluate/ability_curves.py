@@ -24,15 +24,17 @@ _MOST_ITEMS = 10_000
 
 def choose_tasks() -> tuple[tuple[str, ...], int]:
     """Let the user choose probes and tasks; return their names, and how many items of each."""
+    probes = st.multiselect(
+        "Probes", list(PROBES), _AT_FIRST, format_func=lambda name: PROBES[name].label,
+        **kept("evaluate probes"), placeholder="Tick probes", help=define("probe"),
+    )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
-        probes = st.multiselect(
-            "Probes", list(PROBES), _AT_FIRST, format_func=lambda name: PROBES[name].label,
-            **kept("evaluate probes"), placeholder="Tick probes", help=define("probe"),
-        )  # fmt: skip
         written = st.text_input(
             "Tasks", "", **kept("evaluate tasks"), placeholder="arc_easy, hellaswag", help=define("task")
         )
-        items = st.number_input("Items of each", 1, _MOST_ITEMS, 50, **kept("evaluate items"), help=define("item"))
+        items = st.number_input(
+            "Items of each", 1, _MOST_ITEMS, 50, **kept("evaluate items"), help=define("item"), width=200
+        )
     tasks = [name.strip() for name in written.split(",") if name.strip()]
     if strange := [name for name in tasks if not _TASK.fullmatch(name)]:
         st.error(escape_markdown(f"{strange[0]} is not the name of a task."))

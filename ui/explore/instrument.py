@@ -7,13 +7,14 @@ from typing import Any
 import streamlit as st
 
 from explorer.evaluation import Score
-from explorer.execution import Job, ModelSummary, View, list_single_sites
+from explorer.execution import Job, ModelSummary, View, find_interactions, list_single_sites
 from explorer.masks import Mask
 from explorer.plans import Plan
 from ui.explore.blocks import describe_blocks, describe_influence
 from ui.explore.cell_colours import ask_colours, choose_measure, describe_measure, rank_layers
 from ui.explore.mask_field import draw_mask_field
 from ui.explore.meter import describe_meter
+from ui.explore.pairs import describe_pairs
 from ui.explore.plan_choice import choose_plan
 from ui.explore.recoveries import (
     ask_recovery,
@@ -70,6 +71,7 @@ def draw_instrument(summary: ModelSummary) -> None:
         "blocks": blocks,
         "awaitedBlocks": describe_progress(similarity) if similarity.active else "",
         "influence": describe_influence(similarity),
+        "pairs": describe_pairs(find_interactions(engine, view), alone),
         "meter": describe_meter(summary.cost_model, summary.window),
         "decodeSpeed": _describe_decode_speed(view),
         "progress": _describe_progress([score, similarity, plan, plan_scores, colours, leave_one_out, steps]),
@@ -147,7 +149,7 @@ def _describe_decode_speed(view: View) -> dict[str, str] | None:
         return None
     job = watch(get_engine().decode_speed(get_owner(), timed, st.session_state.decode_speed_run))
     if job.state != "done":
-        return {"before": "…", "after": "…", "note": describe_progress(job) if job.active else str(job.error or "")}
+        return {"before": "–", "after": "–", "note": describe_progress(job) if job.active else str(job.error or "")}
     whole, pruned = job.result
     note = "" if timed.mask == view.mask else f"tokens/s timed without {timed.mask}"
     if whole is None:

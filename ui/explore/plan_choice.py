@@ -8,9 +8,8 @@ import streamlit as st
 
 from explorer.plans import METHODS, PlanSpec
 from ui.live import rerun_panels
+from ui.parts import UNIT_NAMES
 from ui.view import get_view, set_view, write_url
-
-_UNITS = {"layer": "Layers", "attention": "Attention", "mlp": "MLPs", "site": "Attention and MLPs"}
 
 
 def choose_plan() -> None:
@@ -36,7 +35,7 @@ def choose_plan() -> None:
         "Removes",
         units,
         units.index(spec.unit),
-        format_func=_UNITS.__getitem__,
+        format_func=UNIT_NAMES.__getitem__,
         key="plan_unit",
         on_change=_take,
         width=200,

@@ -130,6 +130,15 @@ _STYLE = """<style>
 :is(.stMain, .stDialog) [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
 /* Nor can white be read on the dark theme's bright buttons. */
 :is(.stMain, .stDialog) [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
+/* Controls beside each other are of one height. On a narrow screen choices go on in the next line, rows stand closer,
+and figures keep a width at which they can be read, and scroll. */
+.stMain [data-testid="stButtonGroup"] button { min-height: 2.5rem; }
+@media (max-width: 640px) {
+  .stMain [data-testid="stButtonGroup"] > div { flex-wrap: wrap; max-width: calc(100vw - 2rem); }
+  .stMain [data-testid="stHorizontalBlock"] { row-gap: .75rem; }
+  .stMain [class*="st-key-plot-"] { overflow-x: auto; }
+  .stMain [class*="st-key-plot-"] > div { min-width: 40rem; }
+}
 .skeleton > div { display: flex; gap: 1rem; margin-bottom: 1rem; }
 .skeleton span { flex: 1; display: grid; place-items: center; border-radius: .5rem; font-size: .875rem; opacity: .75;
   background: color-mix(in srgb, currentColor 6%, transparent); }

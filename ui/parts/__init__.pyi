@@ -1,4 +1,4 @@
-from .definitions import define as define
+from .definitions import UNIT_NAMES as UNIT_NAMES, define as define
 from .kept import Kept as Kept, kept as kept
 from .markdown import escape_markdown as escape_markdown
 from .measure_help import explain_measure as explain_measure, explain_measures as explain_measures

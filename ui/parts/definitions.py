@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: What can be removed at once, as pages call it.
+UNIT_NAMES = {"layer": "Layers", "attention": "Attention", "mlp": "MLPs", "site": "Attention and MLPs"}
+
 #: Words of the glossary.
 DEFINITIONS = {
     "perplexity": "exp of the mean loss of a predicted token; 1 is certainty",

@@ -1,6 +1,5 @@
 // A plotly figure as PNG, SVG or PDF, as wide as on the page or as a column of a paper.
 // plotly's camera draws an SVG with the layout that it is lent; the file it would save is taken and written anew.
-// The PDF holds that SVG as one image of 300 dpi, with nothing lost; who wants vectors takes the SVG.
 const DPI = 300;
 const CSS_PIXELS = 96; // in an inch
 
@@ -19,7 +18,7 @@ export default function ({ parentElement: root, data }) {
       say.textContent = "";
       try {
         const svg = await draw(plot, camera, data.layouts[width]);
-        save(await write(svg, format), `${data.name}.${format}`);
+        save(await write(svg, format, say), `${data.name}.${format}`);
       } catch (error) {
         say.textContent = `The figure could not be written: ${error.message}`;
       }
@@ -65,7 +64,7 @@ function fitTrace(trace) {
   return { ...rest, colorbar: { ...rest.colorbar, thickness: 9, outlinewidth: 0, title: { text: title, side: "right", font: { size: 32 / 3 } } } };
 }
 
-async function write(svg, format) {
+async function write(svg, format, say) {
   const [width, height] = ["width", "height"].map((name) => parseFloat(svg.getAttribute(name)) / CSS_PIXELS); // inches
   svg.setAttribute("viewBox", `0 0 ${width * CSS_PIXELS} ${height * CSS_PIXELS}`);
   if (format === "svg") {
@@ -73,23 +72,22 @@ async function write(svg, format) {
     svg.setAttribute("height", `${height}in`);
     return new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" });
   }
-  const canvas = await paint(svg, Math.round(width * DPI), Math.round(height * DPI), format === "pdf");
-  return format === "png" ? writePng(canvas) : writePdf(canvas, width * 72, height * 72);
+  if (format === "pdf") {
+    const { blob, lacking } = await writePdf(svg, width * CSS_PIXELS, height * CSS_PIXELS);
+    if (lacking) say.textContent = `${lacking} signs that a PDF's own fonts lack stand as ?; the SVG has them.`;
+    return blob;
+  }
+  return writePng(await paint(svg, Math.round(width * DPI), Math.round(height * DPI)));
 }
 
-async function paint(svg, width, height, opaque) {
+async function paint(svg, width, height) {
   svg.setAttribute("width", width);
   svg.setAttribute("height", height);
   const image = new Image();
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(svg))}`;
   await image.decode();
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
-  const context = canvas.getContext("2d");
-  if (opaque) {
-    context.fillStyle = "white";
-    context.fillRect(0, 0, width, height);
-  }
-  context.drawImage(image, 0, 0, width, height);
+  canvas.getContext("2d").drawImage(image, 0, 0, width, height);
   return canvas;
 }
 
@@ -115,43 +113,6 @@ function checksum(bytes) {
     for (let bit = 0; bit < 8; bit++) sum = (sum >>> 1) ^ (sum & 1 ? 0xedb88320 : 0);
   }
   return ~sum >>> 0;
-}
-
-// A PDF of one page, in points, with one image on it.
-async function writePdf(canvas, width, height) {
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  const colours = new Uint8Array((data.length / 4) * 3);
-  for (let from = 0, to = 0; from < data.length; from += 4) {
-    colours[to++] = data[from];
-    colours[to++] = data[from + 1];
-    colours[to++] = data[from + 2];
-  }
-  const packed = new Blob([colours]).stream().pipeThrough(new CompressionStream("deflate"));
-  const image = new Uint8Array(await new Response(packed).arrayBuffer());
-  const page = `${width.toFixed(2)} 0 0 ${height.toFixed(2)} 0 0 cm /Figure Do`;
-  const parts = ["%PDF-1.4\n"];
-  const starts = [];
-  const size = () => parts.reduce((sum, part) => sum + part.length, 0); // all ASCII but the image
-  const add = (...content) => {
-    starts.push(size());
-    parts.push(`${starts.length} 0 obj\n`, ...content, "\nendobj\n");
-  };
-  add("<< /Type /Catalog /Pages 2 0 R >>");
-  add("<< /Type /Pages /Kids [3 0 R] /Count 1 >>");
-  add(
-    `<< /Type /Page /Parent 2 0 R /MediaBox [0 0 ${width.toFixed(2)} ${height.toFixed(2)}] `,
-    "/Resources << /XObject << /Figure 5 0 R >> >> /Contents 4 0 R >>",
-  );
-  add(`<< /Length ${page.length} >>\nstream\n${page}\nendstream`);
-  add(
-    `<< /Type /XObject /Subtype /Image /Width ${canvas.width} /Height ${canvas.height} /ColorSpace /DeviceRGB `,
-    `/BitsPerComponent 8 /Filter /FlateDecode /Length ${image.length} >>\nstream\n`, image, "\nendstream",
-  );
-  const table = size();
-  const rows = starts.map((start) => `${String(start).padStart(10, "0")} 00000 n \n`).join("");
-  parts.push(`xref\n0 ${starts.length + 1}\n0000000000 65535 f \n${rows}`);
-  parts.push(`trailer\n<< /Size ${starts.length + 1} /Root 1 0 R >>\nstartxref\n${table}\n%%EOF\n`);
-  return new Blob(parts, { type: "application/pdf" });
 }
 
 function save(blob, name) {

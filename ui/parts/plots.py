@@ -19,6 +19,7 @@ from ui.parts.captions import write_caption
 
 Table = Mapping[str, Sequence[Any]]
 
+_FOLDER = Path(__file__).parent
 _CSS = """
 div { display: flex; gap: .5rem; align-items: center; font: .8125rem var(--st-font); color: var(--st-text-color); }
 button {
@@ -40,7 +41,7 @@ _images = st.components.v2.component(
     + "".join(f'<button type="button" data-format="{each.lower()}">{each}</button>' for each in ("PNG", "SVG", "PDF"))
     + '<span role="status"></span></div>',
     css=_CSS,
-    js=(Path(__file__).parent / "downloads.js").read_text(encoding="utf-8"),
+    js="\n".join((_FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in ("paths", "pdf", "downloads")),
 )
 
 
@@ -77,7 +78,10 @@ def draw_plot(figure: go.Figure, name: str, table: Table, alt: str, clickable: b
 def _offer_files(figure: go.Figure, name: str, table: Table) -> None:
     layouts = {width: json.loads(json.dumps(fit_to_paper(figure, width), cls=PlotlyJSONEncoder)) for width in WIDTHS}
     _images(key=f"images {name}", data={"plot": f"plot-{name}", "name": name, "layouts": layouts}, height="content")
-    st.caption("PNG and PDF for a paper: 300 dpi, 8 pt, white. The PDF holds one image; the SVG is drawn in lines.")
+    st.caption(
+        "PNG: 300 dpi. SVG and PDF: lines, areas and text. In a column's width text has 8 pt, on white. "
+        "The PDF names Helvetica, it does not hold it."
+    )
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         for label, kind, content in (
             ("HTML", "text/html", lambda: figure.to_html(config={"displaylogo": False})),

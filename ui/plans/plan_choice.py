@@ -11,7 +11,7 @@ from explorer.errors import ExplorerError, PlanError
 from explorer.measures import CRITERIA
 from explorer.plans import METHODS, SEEDS, UNITS, Plan, PlanSpec
 from ui.live import get_engine
-from ui.parts import Uploaded, define, escape_markdown, kept, upload
+from ui.parts import UNIT_NAMES, Uploaded, define, escape_markdown, kept, upload
 from ui.view import get_view, linked, one_of, some_of
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
@@ -25,6 +25,7 @@ def choose_specs() -> list[PlanSpec]:
         unit = st.segmented_control(
             "Remove",
             UNITS,
+            format_func=UNIT_NAMES.__getitem__,
             default="layer",
             required=True,
             help=define("site"),

@@ -145,7 +145,6 @@ export default function ({ parentElement: root, data, setStateValue, setTriggerV
   it.send = setStateValue;
   it.trigger = setTriggerValue;
   take(it, data);
-  write(it.parts.progress, data.progress);
   drawPace(it);
   drawHistory(it);
   drawBlocks(it);
@@ -153,6 +152,7 @@ export default function ({ parentElement: root, data, setStateValue, setTriggerV
   drawCurve(it);
   drawLegend(it);
   write(it.parts.awaited, it.scale ? "" : data.progress || "No plan");
+  write(it.parts.progress, it.scale ? data.progress : ""); // once, in the one place or the other
   repaint(it);
   speak(it);
 }

@@ -127,12 +127,12 @@ _STYLE = """<style>
 /* What is on its way replaces what is there; until then nothing fades. */
 .stMain [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 /* Streamlit's captions are too faint to read by the common measure of contrast. */
-:is(.stMain, .stDialog) [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
+:is(.stMain, .stDialog, [data-testid="stPopoverBody"]) [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
 /* Nor can white be read on the dark theme's bright buttons. */
 :is(.stMain, .stDialog) [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
 /* Controls beside each other are of one height. On a narrow screen choices go on in the next line, rows stand closer,
 and figures keep a width at which they can be read, and scroll. */
-.stMain [data-testid="stButtonGroup"] button { min-height: 2.5rem; }
+.stMain [data-testid="stButtonGroup"] > div button { min-height: 2.5rem; }
 @media (max-width: 640px) {
   .stMain [data-testid="stButtonGroup"] > div { flex-wrap: wrap; max-width: calc(100vw - 2rem); }
   .stMain [data-testid="stHorizontalBlock"] { row-gap: .75rem; }

@@ -23,7 +23,7 @@ from explorer.export import Exported, export
 from explorer.masks import NONE, PARTS, Mask, find_units
 from explorer.measures import SimilarityStats, measure_similarity
 from explorer.model import CostModel, LoadedModel, count_parameters, default_modes, quieten_libraries
-from explorer.plans import Plan, PlanSpec, make_plan, score_plan_masks
+from explorer.plans import METHODS, Plan, PlanSpec, make_plan, score_plan_masks
 from explorer.storage import Asked, CacheError, Store, Unfinished
 from explorer.text import Corpus
 
@@ -118,12 +118,17 @@ class Engine:
         return self.ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work, slot=slot, patience=LASTING)
 
     def plan(self, owner: str, view: View) -> Job:
-        """Ask for the view's Plan."""
+        """Ask for the view's Plan: before samples if it is soon made, for the slider waits for it."""
 
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Plan:
             return make_plan(loaded, corpus, view.plan, self.store, job.progress)
 
-        return self.ask(owner, "plan", replace(view, mask=NONE, modify=()), f"Plan {view.plan}", SWEEP, work)
+        asked, soon = (
+            replace(view, mask=NONE, modify=()),
+            METHODS[view.plan.method].soon_made and not view.plan.iterative,
+        )
+        title = f"Plan {view.plan}"
+        return self.ask(owner, "plan", asked, title, SAMPLE if soon else SWEEP, work, patience=LASTING)
 
     def plan_scores(self, owner: str, view: View, plan: Plan) -> Job:
         """Ask for the held-out Scores of a plan's masks, by mask; those known so far are the partial result."""

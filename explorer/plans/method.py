@@ -107,6 +107,11 @@ class Method:
         return ITERATIVE in self.options
 
     @property
+    def soon_made(self) -> bool:
+        """Whether all windows go through the model once at the most, unless it measures again."""
+        return self.cost in ("no pass", "one pass")
+
+    @property
     def search(self) -> bool:
         """Whether it lowers a criterion, one removal after another."""
         return CRITERION in self.options

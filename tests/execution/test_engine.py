@@ -15,7 +15,7 @@ import pytest
 from explorer.evaluation.generation import generate
 from explorer.evaluation.perplexity import score
 from explorer.execution.engine import Engine
-from explorer.execution.job import Job
+from explorer.execution.job import SAMPLE, SWEEP, Job
 from explorer.execution.requests import ask_interactions
 from explorer.execution.view import View
 from explorer.masks.mask import NONE, Mask
@@ -231,3 +231,15 @@ def test_hooks_check_before_every_layer_that_runs(
     checks.clear()
     score(llama, llama_corpus, [Mask.parse("1")], Store(None))
     assert checks == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "priority"),
+    [("block-influence", SAMPLE), ("deepest", SAMPLE), ("block-influence;iterative=yes", SWEEP), ("greedy", SWEEP)],
+)
+def test_a_plan_that_is_soon_made_is_made_before_samples(engine: Engine, view: View, plan: str, priority: int) -> None:
+    asked = replace(view, plan=PlanSpec.parse(plan))
+    engine.sample("ann", "sample/0/original", asked, "a b", 4, False)
+    made = engine.plan("ann", asked)
+    assert made.priority == priority
+    made.cancel()

@@ -123,12 +123,9 @@ class Engine:
         def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Plan:
             return make_plan(loaded, corpus, view.plan, self.store, job.progress)
 
-        asked, soon = (
-            replace(view, mask=NONE, modify=()),
-            METHODS[view.plan.method].soon_made and not view.plan.iterative,
-        )
-        title = f"Plan {view.plan}"
-        return self.ask(owner, "plan", asked, title, SAMPLE if soon else SWEEP, work, patience=LASTING)
+        asked, title = replace(view, mask=NONE, modify=()), f"Plan {view.plan}"
+        priority = SAMPLE if METHODS[view.plan.method].soon_made and not view.plan.iterative else SWEEP
+        return self.ask(owner, "plan", asked, title, priority, work, patience=LASTING)
 
     def plan_scores(self, owner: str, view: View, plan: Plan) -> Job:
         """Ask for the held-out Scores of a plan's masks, by mask; those known so far are the partial result."""

@@ -127,7 +127,8 @@ _STYLE = """<style>
 /* What is on its way replaces what is there; until then nothing fades. */
 .stMain [data-stale="true"] { opacity: 1 !important; transition: none !important; }
 /* Streamlit's captions are too faint to read by the common measure of contrast. */
-:is(.stMain, .stDialog, [data-testid="stPopoverBody"]) [data-testid="stCaptionContainer"] { color: inherit; opacity: .8; }
+:is(.stMain, .stDialog, [data-testid="stPopoverBody"]) [data-testid="stCaptionContainer"] {
+  color: inherit; opacity: .8; }
 /* Nor can white be read on the dark theme's bright buttons. */
 :is(.stMain, .stDialog) [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
 /* Controls beside each other are of one height. On a narrow screen choices go on in the next line, rows stand closer,

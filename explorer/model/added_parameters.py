@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from explorer.deltas import Delta
 from explorer.model.architecture import has_own_head
-from explorer.model.loading import LoadedModel
+
+if TYPE_CHECKING:
+    from explorer.model.loading import LoadedModel
 
 
 def count_added(loaded: LoadedModel, deltas: Sequence[Delta]) -> int:

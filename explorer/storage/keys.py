@@ -26,6 +26,7 @@ EDITIONS = {
     "training": 2,
     "own text": 2,
     "teacher": 1,
+    "config": 1,
 }
 
 

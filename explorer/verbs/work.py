@@ -17,7 +17,7 @@ from explorer.checkpoints import DEFAULT_MODEL, ModelSpec
 from explorer.deltas import Variant, read_delta, read_modifiers
 from explorer.errors import ModifyError, PlanError, escape
 from explorer.masks import Mask
-from explorer.model import CostModel, Costs, count_parameters
+from explorer.model import CostModel, Costs
 from explorer.paths import OFFLOADED
 from explorer.plans import Plan
 from explorer.progress import Progress
@@ -182,6 +182,8 @@ class Work:
 
     @cached_property
     def _inventory(self) -> CostModel:
+        from explorer.model import count_parameters
+
         return count_parameters(self.loaded.model, self.loaded.architecture)
 
     def costs(self, mask: Mask) -> Costs:

@@ -14,6 +14,7 @@ import pytest
 
 from explorer.cli import main
 from explorer.masks.mask import Mask
+from explorer.verbs import VERBS
 from tests.support import brute_force
 from tests.support.tiny_models import REPOSITORY, WINDOW, Tiny
 
@@ -31,6 +32,21 @@ def common(tiny: Tiny, tmp_path: Path) -> list[str]:
     """The options that every verb takes."""
     model = ["--model", str(tiny.folder("llama")), "--text", "python-docs", "--dtype", "float32", "--device", "cpu"]
     return [*model, *SIZE, "--cache", str(tmp_path / "cache")]
+
+
+def test_help_costs_no_torch() -> None:
+    """In one process, the help of the program and of every verb, as of commands that are added later."""
+    script = (
+        "import sys; from explorer.cli import main; from explorer.cli.verb import app\n"
+        "for words in [], *([each.name] for each in app.registered_commands):\n"
+        "    sys.argv = ['layer-redundancy', *words, '--help']\n"
+        "    try: main()\n"
+        "    except SystemExit as exit_: assert not exit_.code, words\n"
+        "    assert not {'torch', 'transformers'} & set(sys.modules), words"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("Usage: layer-redundancy") > len(VERBS)
 
 
 def _answer(verb: str, *words: str) -> Any:

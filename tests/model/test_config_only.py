@@ -70,6 +70,36 @@ def test_a_config_says_what_the_loaded_model_says(loaded: LoadedModel, store: St
         assert found.costs(mask, 100) == expected.costs(mask, 100)
 
 
+def test_what_was_counted_is_read_without_torch(tmp_path: Path) -> None:
+    """The second answer is the first one; a config that says otherwise is counted anew."""
+    config = json.loads(LLAMA_2_70B.read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = [f"--model={tmp_path}", "--mask=3", f"--cache={tmp_path / 'cache'}"]
+    (first, counted), (second, again) = (_ask_watched(*words) for _ in range(2))
+    assert (second, counted, again) == (first, ["torch", "transformers"], [])
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 4}))
+    shorter, counted = _ask_watched(*words)
+    assert (shorter["layers"], len(shorter["sites"]), counted) == (4, 8, ["torch", "transformers"])
+
+
+def _ask_watched(*words: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the answer, and which of the large libraries were imported for it."""
+    script = (
+        "import sys; from explorer.__main__ import run\n"
+        "try: run()\n"
+        "finally: print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", script, "info", "--config-only", "--json", *words]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
+    answer, imported = done.stdout.splitlines()
+    return json.loads(answer), imported.split()
+
+
+def test_what_was_counted_is_what_is_counted(store: Store, loaded: LoadedModel, tmp_path: Path) -> None:
+    given = (str(loaded.checkpoint.folder), "float32", store, tmp_path)
+    assert count_parameters_of_config(*given) == count_parameters_of_config(*given)
+
+
 def test_what_is_no_config_is_one_line(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such config"):
         count_parameters_of_config("./nothing", "auto", store, tmp_path)

@@ -145,8 +145,8 @@ def test_the_library_does_not_know_the_dashboard(path: Path) -> None:
 #: What whoever only reads results needs: imported in a process that has no torch.
 WITHOUT_TORCH = (
     "masks.mask", "masks.units", "numerics.intervals", "numerics.racing", "storage.store", "checkpoints.spec",
-    "text.windows", "text.tokenization", "model.cost_model", "evaluation.scores", "evaluation.samples",
-    "measures.similarity_stats", "measures.importance", "plans.plan", "errors", "progress",
+    "checkpoints.gguf", "text.windows", "text.tokenization", "model.cost_model", "evaluation.scores",
+    "evaluation.samples", "measures.similarity_stats", "measures.importance", "plans.plan", "errors", "progress",
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ _PART = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})(?P<suffix>
 #: Numbers of the metadata: their type -> how they are packed.
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_LENGTH = struct.Struct("<Q")  # of a string
 _DEPTH = 4  # of arrays in arrays
 
 
@@ -181,7 +182,8 @@ class _Header:
         return count
 
     def _string(self) -> str:
-        (length,) = self._unpack("Q")
+        (length,) = _LENGTH.unpack_from(self.data, self.at)
+        self.at += _LENGTH.size
         start, self.at = self.at, self.at + self._count(length, 1)
         return bytes(self.data[start : self.at]).decode("utf-8")
 

@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
 from explorer.checkpoints.gguf.config import make_config
 from explorer.checkpoints.gguf.file import GgufFile, Numbers, Stored, read_file, refuse
 from explorer.checkpoints.gguf.names import OF_ROPE, convert, spread
@@ -35,6 +32,7 @@ def write_folder(path: Path, folder: Path, progress: Progress = unreported) -> N
 
 def _write_config(config: dict[str, Any], folder: Path) -> dict[str, tuple[int, ...]]:
     """Write config.json; return the shapes that a checkpoint's tensors have, by name, a tied head left out."""
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     fields = dict(config)
@@ -96,6 +94,9 @@ def _write_tensors(
     file: GgufFile, config: dict[str, Any], zeros: dict[str, tuple[int, ...]], folder: Path, progress: Progress
 ) -> None:
     """Write shards of at most 2 GiB, or of one tensor, and their index."""
+    import torch
+    from safetensors.torch import save_file
+
     shards: list[dict[str, int]] = []
     held: dict[str, torch.Tensor] = {}
 

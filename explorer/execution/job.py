@@ -52,6 +52,7 @@ class Job:
         self.owners: set[tuple[str, str]] = set()
         self.preemptible = False  # set by the work: whether others may run inside it
         self.on_checkpoint: Callable[[Job], None] = lambda job: None  # set by the worker: called at each step
+        self.giving_way = False  # set by the worker: it ends at its next step, and begins again later
         self._stop = threading.Event()
         self._clock = _Clock()
 
@@ -95,6 +96,15 @@ class Job:
         return self._stop.is_set() and self.state != "done"
 
     @property
+    def fits(self) -> bool:
+        """Whether it could run inside another job now; not if that cannot be told."""
+        try:
+            return self.can_preempt()
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            return False
+
+    @property
     def fraction(self) -> float:
         """How much of the current step is done, in [0, 1]."""
         return min(1.0, self.done / self.total) if self.total else 0.0
@@ -126,9 +136,9 @@ class Job:
         self.check()
 
     def check(self) -> None:
-        """Let more urgent work go first. Raises Cancelled if nobody wants this any more."""
+        """Let more urgent work go first. Raises Cancelled if nobody wants this any more, or it begins again later."""
         self.on_checkpoint(self)
-        if self._stop.is_set():
+        if self._stop.is_set() or self.giving_way:
             raise Cancelled
 
     @contextmanager

@@ -3,7 +3,8 @@
 Jobs are keyed by content: whoever asks for the same work shares one job. A job belongs to its owners, each of whom
 holds it in a named slot; asking for something else in the slot lets go of the older job, and a job that nobody
 holds is cancelled. Owners who left hold on for as long as the job's patience. A running job that is open lets more
-urgent ones in at each of its steps: they run inside it, on the same thread, and it goes on where it was.
+urgent ones in at each of its steps: they run inside it, on the same thread, and it goes on where it was. An idle one
+gives way to those that somebody waits for and that cannot run inside it, and begins again after them.
 
 Whatever a job raises ends that job alone. Should the thread itself end, the next look at the worker starts another.
 """
@@ -16,7 +17,6 @@ import itertools
 import sys
 import threading
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,7 +26,7 @@ from typing import Any
 from explorer.errors import Cancelled, ExplorerError
 from explorer.execution.failures import explain
 from explorer.execution.health import Health
-from explorer.execution.job import SWEEP, Job
+from explorer.execution.job import IDLE, SWEEP, Job
 from explorer.execution.owners import Owners
 from explorer.progress import hearing_left
 from explorer.stopwatch import standing_still
@@ -249,6 +249,15 @@ class Worker:
         while running.preemptible and (urgent := self._take_urgent(running.priority)) is not None:
             with running.paused(), standing_still():
                 Context().run(self._run_one, urgent)
+        running.giving_way |= running.preemptible and running.priority == IDLE and self._is_awaited()
+
+    def _is_awaited(self) -> bool:
+        """Tell whether something that somebody waits for is queued, which can run inside of nothing."""
+        if not self._queue or self._queue[0][0] >= SWEEP:  # seen without the lock, as above
+            return False
+        with self._ready:
+            waiting = [job for priority, _, job in self._queue if priority < SWEEP and job.state == "queued"]
+            return any(not job.fits for job in waiting)
 
     def _take_urgent(self, priority: int) -> Job | None:
         if not self._queue or self._queue[0][0] >= priority:  # seen without the lock: this is asked at every step
@@ -256,7 +265,7 @@ class Worker:
         with self._ready:
             self._queue = sorted((entry for entry in self._queue if entry[2].state == "queued"), key=_place)
             for place, (_, _, job) in enumerate(self._queue):
-                if job.priority < priority and _can_preempt(job):
+                if job.priority < priority and job.fits:
                     del self._queue[place]  # what is left is sorted, so still a heap
                     job.state = "running"
                     return job
@@ -269,18 +278,21 @@ class Worker:
                 job.result = job.work(job)
             job.state = "done"
         except Cancelled:
-            job.state = "cancelled"
+            if job.giving_way and not job.cancelling:
+                self._put_back(job)
+            else:
+                job.state = "cancelled"
         except BaseException as error:
             job.error = explain(error)
             job.state = "failed"
 
-
-def _can_preempt(job: Job) -> bool:
-    try:
-        return job.can_preempt()
-    except Exception:
-        traceback.print_exc(file=sys.stderr)
-        return False
+    def _put_back(self, job: Job) -> None:
+        """Have a job that gave way begin again when it is its turn; what it stored it finds there."""
+        with self._ready:
+            job.giving_way = job.preemptible = False
+            job.state = "queued"
+            heapq.heappush(self._queue, (job.priority, next(self._order), job))
+            self._ready.notify()
 
 
 def _place(entry: tuple[int, int, Job]) -> tuple[int, int]:

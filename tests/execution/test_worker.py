@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 
 from explorer.errors import ExplorerError
-from explorer.execution.job import READOUT, SAMPLE, SWEEP, Job
+from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.worker import Worker
 from tests.support.gates import WAIT, Gate, Steps, always, wait
 
@@ -188,6 +188,33 @@ def test_what_is_not_urgent_or_does_not_fit_waits(worker: Worker, priority: int,
     steps.open.set()
     wait(other)
     assert order == ["done"]
+
+
+def test_idle_work_gives_way_to_what_cannot_run_inside_it_and_begins_again(worker: Worker) -> None:
+    steps, order = Steps(), []
+    idle = worker.ask("ann", "sites", "sites", "sites", lambda job: order.append("idle") or steps(job), IDLE, always)
+    assert steps.started.wait(WAIT)
+    inside = worker.ask("ann", "score", "score", "score", lambda job: order.append("inside"), READOUT, always)
+    assert wait(inside).state == "done"
+    assert order == ["idle", "inside"]
+    load = worker.ask("ann", "load", "load", "load", lambda job: order.append("load"), READOUT)
+    assert wait(load).state == "done"
+    steps.open.set()
+    assert wait(idle).result == "through"
+    assert order == ["idle", "inside", "load", "idle"]
+
+
+def test_idle_work_that_gave_way_can_be_cancelled(worker: Worker) -> None:
+    steps, gate = Steps(), Gate()
+    idle = worker.ask("ann", "sites", "sites", "sites", steps, IDLE, always)
+    assert steps.started.wait(WAIT)
+    load = worker.ask("bob", "load", "load", "load", gate, READOUT)
+    assert gate.started.wait(WAIT)
+    assert idle.state == "queued"
+    worker.cancel_for("ann", idle)
+    gate.open.set()
+    assert wait(load).state == "done"
+    assert wait(idle).state == "cancelled"
 
 
 def test_what_is_let_in_does_not_see_the_context_of_its_host(worker: Worker) -> None:

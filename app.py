@@ -1,12 +1,12 @@
 """The dashboard's entry: for `streamlit run` the guarded application, for a session the pages in the flow's order."""
 
 from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
-from streamlit.navigation.page import StreamlitPage
 
 from ui.api import make_routes, take_up
-from ui.live import draw_uncaught, get_engine
+from ui.live import draw_uncaught, get_engine, make_tab_routes
 from ui.serving import serving
 
 #: The name of the program as a picture, in a grey that can be read on light and on dark.
@@ -37,7 +37,7 @@ def draw() -> None:
     page.run()
 
 
-def _list_former() -> list[StreamlitPage]:
+def _list_former() -> list[Any]:
     """List the addresses that links of earlier versions have; each leads to what is there now."""
 
     def lead(to: str) -> Callable[[], None]:
@@ -55,5 +55,11 @@ if __name__ == "__main__":
     draw()
 else:
     app = st.App(
-        __file__, on_script_error=draw_uncaught, **serving(take_up, lambda: get_engine().health(), make_routes)
+        __file__,
+        on_script_error=draw_uncaught,
+        **serving(
+            take_up,
+            lambda: get_engine().health(),
+            lambda stopping: [*make_routes(stopping), *make_tab_routes(stopping)],
+        ),
     )

@@ -94,7 +94,7 @@ def settle(page: Page) -> None:
     else:
         frame = page.locator(".st-key-frame")
         frame.get_by_text("bfloat16").or_(page.get_by_text("float32 on")).first.wait_for(timeout=180_000)
-        page.locator(".st-key-queue").get_by_text("Queue: empty").wait_for(timeout=900_000)
+        page.locator(".st-key-work").get_by_text("Work: none").wait_for(timeout=900_000)
         page.wait_for_function(
             f"!document.querySelector('{_BUSY}') && !document.body.innerText.match(/measuring|…/)", timeout=180_000
         )

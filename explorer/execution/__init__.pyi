@@ -42,3 +42,4 @@ from .sparsifying import (
     ask_so_far as ask_so_far,
 )
 from .view import View as View
+from .worker import Worker as Worker

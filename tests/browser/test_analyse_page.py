@@ -151,7 +151,7 @@ def test_pairs_are_scored_when_asked_for(page: Page, url: str, model: Path) -> N
     page.get_by_text("Pairs", exact=True).click()
     page.get_by_role("button", name="Score all pairs").click()
     drawn = find_plot(page, "interactions")
-    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
+    expect(page.locator(".st-key-work")).to_have_text("Work: none")
     expected = run_cli(model, "interactions")["pairs"]
     shown = find_plot(page, "interactions").evaluate("p => p._fullData[0].z")
     assert drawn
@@ -187,7 +187,7 @@ def test_another_text_stands_beside(page: Page, url: str, model: Path, tmp_path:
 
 def test_plans_are_compared_and_a_step_goes_to_explore(page: Page, url: str, model: Path) -> None:
     visit(page, url, "plans", model)
-    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
+    expect(page.locator(".st-key-work")).to_have_text("Work: none")
     drawn = find_plot(page, "plans-perplexity")
     traces = drawn.evaluate("p => p._fullData.map(t => [t.name, t.mode, [...(t.customdata || [])], [...t.y]])")
     lines = {name: (masks, y) for name, mode, masks, y in reversed(traces) if mode == "lines+markers"}

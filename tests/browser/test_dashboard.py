@@ -131,8 +131,8 @@ def test_a_model_that_does_not_exist_is_one_line_and_loses_nothing(page: Page, u
     choice.get_by_role("button", name="Close").click()
     expect(choice).to_have_count(0)
     removed(page, "4")
-    expect(page.locator(".st-key-queue")).to_contain_text("Queue")
-    expect(page.locator(".st-key-queue")).not_to_contain_text("such")  # nobody waits for it
+    expect(page.locator(".st-key-work")).to_contain_text("Work")
+    expect(page.locator(".st-key-work")).not_to_contain_text("such")  # nobody waits for it
     page.get_by_role("link", name="Explore", exact=True).click()
     removed(page, "4")
     readout(page)

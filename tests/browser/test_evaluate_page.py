@@ -35,7 +35,7 @@ def test_probes_are_asked_along_plans(page: Page, url: str, tiny: Tiny, tmp_path
     page.goto(f"{url}/evaluate?{urlencode({**TOKENS, 'model': str(model)})}")
     page.get_by_role("button", name="Ask them").click()
     wait_for_plot(page, "abilities", "plot._fullData[0].x.length === 4")
-    expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
+    expect(page.locator(".st-key-work")).to_have_text("Work: none")
     drawn = wait_for_plot(page, "abilities", "plot._fullData[0].x.length === 4")
     lines = drawn.evaluate("p => p._fullData.map(t => [t.name, t.xaxis, [...t.customdata], [...t.y]])")
     masks, values = next((masks, y) for name, axis, masks, y in lines if (name, axis) == ("Deepest", "x"))

@@ -56,7 +56,7 @@ def rest(page: Page, name: str) -> None:
     if name == "docs":
         expect(page.locator(".st-key-text-of-document")).to_be_visible()
     else:
-        expect(page.locator(".st-key-queue")).to_have_text("Queue: empty")
+        expect(page.locator(".st-key-work")).to_have_text("Work: none")
     settle(page)
 
 

@@ -22,7 +22,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def visit(page: Page, url: str, small: Path, name: str, **more: str) -> None:
     page.goto(f"{url}/{name}?{urlencode({**TOKENS, 'model': str(small), **more})}")
-    expect(page.locator(".st-key-queue")).to_be_visible()
+    expect(page.locator(".st-key-work")).to_be_visible()
     settle(page)
 
 

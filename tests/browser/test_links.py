@@ -52,7 +52,7 @@ def open_link(page: Page, url: str, **parameters: str) -> list[bytes]:
 
 def asked(page: Page) -> None:
     expect(page.get_by_text("This link asks to read files on this server")).to_be_visible()
-    expect(page.get_by_text("Queue:")).to_have_count(0)
+    expect(page.get_by_text("Work:")).to_have_count(0)
 
 
 def test_a_link_into_the_folder_is_read_at_once(page: Page, url: str, house: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_link_out_of_the_folder_asks_and_can_be_left(page: Page, url: str, hou
     assert not any(SECRET.encode() in frame or b"54321" in frame for frame in received)
     page.get_by_role("button", name="Leave it").click()
     expect(page).to_have_url(re.compile("model=SmolLM2-135M-Instruct"))
-    expect(page.get_by_text("Queue:")).to_be_visible()
+    expect(page.get_by_text("Work:")).to_be_visible()
 
 
 def test_a_link_that_was_agreed_to_is_read_and_stays_so(page: Page, url: str, house: Path) -> None:

@@ -32,7 +32,7 @@ class Instrument:
         """Wait until every step of the plan is scored, and nothing else is on its way."""
         expect(self.slider).to_be_enabled()
         expect(self.page.locator("[data-part=progress]")).to_have_text("")
-        expect(self.page.locator(".st-key-queue")).to_have_text("Queue: empty")
+        expect(self.page.locator(".st-key-work")).to_have_text("Work: none")
         self.page.wait_for_timeout(500)
 
     def switch(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Streamlit's protocol from the browser's side: many users, without a browser for each."""
+"""Streamlit's protocol and the tab's stream from the browser's side: many users, without a browser for each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import math
 import re
 import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -34,7 +35,13 @@ class User:
         self.mask, self.shown, self.readout = "none", "", ""
         self.sent = 0
         self.session = ""
-        self._panel = ""
+        self.tab = ""
+        self._bells: dict[int, str] = {}  # the fragments of panels by number
+        self._due: set[int] = set()
+        self._running = False
+        self._painted: dict[str, dict[str, Any]] = {}
+        self._early: dict[str, tuple[int, dict[str, Any]]] = {}
+        self._listener: asyncio.Task[None] | None = None
         self.errors: list[str] = []
         self.pages: dict[str, str] = {}
         self.page = ""
@@ -55,6 +62,8 @@ class User:
 
     async def __aexit__(self, *_: object) -> None:
         self._reader.cancel()
+        if self._listener is not None:
+            self._listener.cancel()
         await self._socket.close()
 
     async def turn_off(self, mask: str, limit: float = 300) -> tuple[str, float]:
@@ -77,37 +86,31 @@ class User:
         self.mask = mask
         await self._ask()
 
-    async def ask_unheard(self, mask: str, limit: float = 300) -> None:
-        """Ask for the page with the URL that it had at another mask, as a browser that has not heard of the new one.
-
-        It is through when the page shows the readout of the mask that was set last.
-        """
-        self.shown, self.readout = "", ""
-        await self._ask(mask=mask)
-        await self._see(limit)
-
     async def drop(self, come_back: bool) -> None:
         """Lose the connection without a word; connect again, to the same session or as somebody new."""
         self._reader.cancel()
         self._socket.transport.abort()
-        self.shown, self.readout, self._panel = "", "", ""
+        self.shown, self.readout = "", ""
+        self._running = False
         if not come_back:
-            self.session, self.pages, self.page = "", {}, ""
+            self.session, self.pages, self.page, self.tab = "", {}, "", ""
+            self._bells, self._due, self._painted = {}, set(), {}
         await self._connect()
 
     async def leave(self, page: str) -> None:
-        """Ask for another page, and then, too late, for a panel of this one."""
+        """Ask for another page."""
         await self._ask(page)
-        await self._ask("", self._panel)
 
-    async def _ask(self, page: str = "", panel: str = "", mask: str = "") -> None:
+    async def _ask(self, page: str = "", panel: str = "") -> None:
         message = BackMsg()
         run = message.rerun_script
         run.fragment_id = panel
-        run.query_string = urlencode({**self.parameters, "mask": mask or self.mask})
-        run.is_history_navigation = not mask  # back or forward, to a link that it had
+        run.query_string = urlencode({**self.parameters, "mask": self.mask})
         run.page_name, run.page_script_hash = ("", self.pages[page]) if self.pages else (page, "")
+        if panel:
+            run.page_script_hash = self.page
         self.sent += 1
+        self._running = True
         await self._socket.send(message.SerializeToString())
 
     async def _read(self) -> None:
@@ -116,11 +119,53 @@ class User:
             message = ForwardMsg()
             message.ParseFromString(content)  # type: ignore[arg-type]
             self._take(message)
+            await self._answer()
             self._news.set()
+
+    async def _listen(self, tab: str) -> None:
+        """Hear what the tab is told, and do as its components do."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        while self.tab == tab:
+            with suppress(OSError):
+                reader, writer = await asyncio.open_connection(host, int(port), limit=2**24)
+                asked = (
+                    f"GET /api/tabs/{tab}?again=1 HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: text/event-stream\r\n\r\n"
+                )
+                writer.write(asked.encode())
+                try:
+                    while self.tab == tab and (line := await reader.readline()):
+                        if line.startswith(b"data: "):
+                            await self._hear(json.loads(line[6:]))
+                finally:
+                    writer.close()
+            await asyncio.sleep(0.2)
+
+    async def _hear(self, told: dict[str, Any]) -> None:
+        self._due |= {number for number, _ in told.get("run", ())}
+        for key, (serial, changes) in told.get("paint", {}).items():
+            shown = self._painted.get(key)
+            if shown is not None and shown["painting"]["serial"] == serial:
+                shown.update(changes)
+                self._paint(key, shown)
+            else:
+                before = self._early.get(key, (serial, {}))
+                self._early[key] = serial, {**(before[1] if before[0] == serial else {}), **changes}
+        await self._answer()
+        self._news.set()
+
+    async def _answer(self) -> None:
+        """Ask for the runs of panels that are due, once nothing runs."""
+        while not self._running and (known := self._due & self._bells.keys()):
+            number = known.pop()
+            self._due.discard(number)
+            await self._ask("", self._bells[number])
 
     def _take(self, message: ForwardMsg) -> None:
         kind = message.WhichOneof("type")
-        if kind == "new_session":
+        if kind == "script_finished":
+            self._running = False
+        elif kind == "new_session":
+            self._running = True
             self.page = message.new_session.page_script_hash
             self.session = message.new_session.initialize.session_id or self.session
             if not message.metadata.run.fragment_ids:
@@ -138,8 +183,23 @@ class User:
 
     def _take_component(self, fragment: str, component: Any) -> None:
         data = json.loads(component.json or component.mixed.json or "{}")
-        if "instrument" in component.component_name:
-            self._panel = fragment
+        if component.component_name.endswith("bell"):
+            self._bells[data["panel"]] = fragment
+            self._join(data["tab"])
+        elif "painting" in data:
+            self._join(data["painting"]["tab"])
+            serial, changes = self._early.get(data["painting"]["key"], (0, {}))
+            self._painted[data["painting"]["key"]] = data | (changes if serial == data["painting"]["serial"] else {})
+            self._paint(data["painting"]["key"], self._painted[data["painting"]["key"]])
+
+    def _join(self, tab: str) -> None:
+        if self.tab != tab:
+            self.tab = tab
+            self._listener = asyncio.create_task(self._listen(tab))
+
+    def _paint(self, key: str, data: dict[str, Any]) -> None:
+        """Take what a component shows."""
+        if key == "strip":
             self._read_instrument(data)
 
     def _read_instrument(self, data: dict[str, Any]) -> None:

@@ -13,10 +13,8 @@ SCRIPT = """
 import streamlit as st
 from explorer.errors import TextError
 from ui.live import error_panel
-from ui.live import live_panels
-from ui.live.live_panels import panel
+from ui.live.panels import panel
 
-live_panels.get_watchers = lambda: type("Nobody", (), {"begin": lambda *_: None})()
 error_panel.st.page_link = lambda page, label: st.caption(f"to {page}")
 state = st.session_state
 state.setdefault("runs", 0)

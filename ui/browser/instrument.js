@@ -136,7 +136,7 @@ function take(it, data) {
   }
 }
 
-export default function ({ parentElement: root, data, setStateValue, setTriggerValue }) {
+function paintInstrument({ parentElement: root, data, setStateValue, setTriggerValue }) {
   let it = INSTRUMENTS.get(root);
   if (!it || it.layers !== data.layers || !it.grid.isConnected) {
     it = build(root, data.layers);
@@ -156,3 +156,5 @@ export default function ({ parentElement: root, data, setStateValue, setTriggerV
   repaint(it);
   speak(it);
 }
+
+export default live(paintInstrument);

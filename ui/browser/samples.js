@@ -33,19 +33,21 @@ function drawSide(column, side, mark) {
   column.note.textContent = side.note;
 }
 
-export default function ({ parentElement: root, data }) {
+function paintSamples({ parentElement: root, data: { rows } }) {
   const box = root.querySelector(".samples");
   let cards = SAMPLES.get(root);
-  if (!cards || !box.isConnected || cards.length !== data.length || !box.children.length ||
-      cards.some(({ columns }, index) => columns.length !== data[index].sides.length)) {
-    cards = data.map(buildSample);
+  if (!cards || !box.isConnected || cards.length !== rows.length || !box.children.length ||
+      cards.some(({ columns }, index) => columns.length !== rows[index].sides.length)) {
+    cards = rows.map(buildSample);
     box.replaceChildren(...cards.map(({ card }) => card));
     SAMPLES.set(root, cards);
   }
-  data.forEach((sample, index) => {
+  rows.forEach((sample, index) => {
     const { card, prompt, columns } = cards[index];
     if (prompt.textContent !== sample.prompt) prompt.textContent = sample.prompt;
     card.setAttribute("aria-label", `Sample ${index + 1}`);
     sample.sides.forEach((side, place) => drawSide(columns[place], side, place ? "ins" : "del"));
   });
 }
+
+export default (given) => (given.data.painting ? live(paintSamples) : paintSamples)(given);

@@ -94,7 +94,7 @@ def _measure(summary: ModelSummary, tried: Tried, slot: str) -> Column:
     trains = any(MODIFIERS[spec.name].trains for spec in tried.modify)
     if tried.modify and (not view.recovers or (trains and not engine.runs("recover", view, or_done=True))):
         return Column(tried, state="not measured")
-    job = watch(engine.recover(owner, view, slot) if tried.modify else engine.score(owner, view, slot))
+    job = watch(engine.recover(owner, view, slot) if tried.modify else engine.score(owner, view, slot), partial=True)
     if job.state != "done":
         return Column(tried, state=_describe_wait(job))
     score, added = (job.result.score, job.result.parameters_added) if tried.modify else (job.result, 0)
@@ -211,7 +211,7 @@ def _write_texts(columns: Sequence[Column], prompts: Sequence[str], tokens: int,
             slot = f"compare/{column.tried.key}/{number}"
             wanted.add(slot)
             view = _view_of(column.tried) if column.tried else replace(get_view().pruned, mask=NONE)
-            texts.append(_describe_text(watch(engine.sample(owner, slot, view, prompt, tokens, chat))))
+            texts.append(_describe_text(watch(engine.sample(owner, slot, view, prompt, tokens, chat), partial=True)))
         found.append(texts)
     asked = st.session_state.get("compare_samples", set())
     engine.worker.release(owner, sorted(asked - wanted))

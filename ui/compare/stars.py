@@ -11,7 +11,7 @@ from explorer.execution import ModelSummary, View
 from explorer.storage import Star
 from ui.compare.pins import draw_keeper, get_pins, set_pins
 from ui.compare.variants import Tried, read_variants, write_variants
-from ui.live import get_engine
+from ui.live import get_engine, rerun_panels
 from ui.view import compare_variants, get_compared, get_view, notify, read_view
 
 
@@ -42,6 +42,7 @@ def list_compared(summary: ModelSummary) -> list[Tried]:
     if notices:
         compare_variants(write_variants(found))
         notify([*st.session_state.get("notices", []), *notices])
+        rerun_panels("header")
     return found
 
 

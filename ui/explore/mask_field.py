@@ -29,22 +29,24 @@ def draw_mask_field(summary: ModelSummary) -> None:
     state, mask = st.session_state, get_view().mask
     if state.get("mask_field", (None,))[0] != mask:
         state.mask_field = mask, str(mask), ""
+        state.mask_fields = state.get("mask_fields", 0) + 1
     _, text, refusal = state.mask_field
-    if state.get("mask_text") != text:  # Streamlit forgets what a run that was cut short did not draw
-        state.mask_text = text
-    st.text_input("Removed, or how much", key="mask_text", on_change=_take, args=(summary,), width=220, help=_HELP)
+    key = f"mask_text {state.mask_fields}"  # another field: what the browser still says of the last one is not heard
+    st.text_input("Removed, or how much", text, key=key, on_change=_take, args=(summary, key), width=220, help=_HELP)
     if refusal:
         st.caption(f":red[{escape_markdown(refusal)}]")
 
 
-def _take(summary: ModelSummary) -> None:
+def _take(summary: ModelSummary, key: str) -> None:
     state, view = st.session_state, get_view()
+    text = state[key]
     try:
-        mask = find_mask(state.mask_text, view, summary, state.get("triangle"))
+        mask = find_mask(text, view, summary, state.get("triangle"))
     except ExplorerError as error:
-        state.mask_field = view.mask, state.mask_text, str(error)
+        state.mask_field = view.mask, text, str(error)
         return
-    state.mask_field = mask, str(mask), ""
+    # A field that says what it is to say keeps the focus.
+    state.mask_field = (mask, text, "") if text == str(mask) else (None, "", "")
     change_mask(mask)
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import streamlit as st
 
 from explorer.plans import METHODS, PlanSpec
-from ui.live import rerun_panels
 from ui.parts import UNIT_NAMES
 from ui.view import get_view, set_view, write_url
 
@@ -52,4 +51,3 @@ def _take() -> None:
     chosen = replace(view, plan=PlanSpec(state.plan_method, state.plan_unit, protect=view.plan.protect))
     set_view(chosen)
     write_url(chosen)
-    rerun_panels("queue")

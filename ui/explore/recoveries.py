@@ -43,6 +43,22 @@ class Recoveries:
         """Tell whether a mask's variant was asked for, or is there because a plan leads over it."""
         return mask in self.wanted or mask in self.steps
 
+    def describe_stale(self, mask: Mask) -> str:
+        """Say for which mask there is a number, where there is none for this one."""
+        made = list(self.made)
+        return f"made for {made[-1]}; now {mask} is off" if made else f"not made for {mask} yet"
+
+    def list_steps(
+        self, masks: Sequence[Mask], whole: Score | None, more: Mapping[Mask, Score] | None
+    ) -> list[Score | None]:
+        """List the recovered scores of masks, as far as they are known; where nothing is off, the model's.
+
+        Args:
+            more: those that came since.
+        """
+        known = {mask: made.score for mask, made in self.made.items()} | dict(self.steps) | dict(more or {})
+        return [known.get(mask) if mask else whole for mask in masks]
+
 
 def get_recoveries(view: View) -> Recoveries:
     """Return what was recovered the view's way; what a link brings is wanted for the link's mask."""
@@ -59,17 +75,17 @@ def want_recovery() -> None:
     Of which mask is known when all callbacks are through: the one that moves the mask may come after this one.
     """
     st.session_state.recovery_wanted = True
-    rerun_panels("instrument", "recovery", "samples", "pins", "queue")
+    rerun_panels("instrument", "recovery", "samples", "pins")
 
 
-def ask_recovery(view: View, states_only: bool = False) -> Job | None:
+def ask_recovery(view: View) -> Job | None:
     """Ask for what the view recovers if that is wanted for its mask, and have the panel watch it."""
     if st.session_state.pop("recovery_wanted", False):
         get_recoveries(view).wanted.add(view.mask)
     if not view.recovers or not get_recoveries(view).stands_for(view.mask):
         get_engine().worker.release(get_owner(), ["recover"])  # that of another mask
         return None
-    job = watch(get_engine().recover(get_owner(), view), states_only)
+    job = watch(get_engine().recover(get_owner(), view))
     if job.state == "done":
         get_recoveries(view).keep(view.mask, job.result)
     return job
@@ -86,12 +102,6 @@ def name_modifiers(view: View) -> str:
     return write_modifiers(view.modify) if more or spec.options else MODIFIERS[spec.name].label
 
 
-def describe_stale(view: View) -> str:
-    """Say for which mask there is a number, where there is none for the view's own."""
-    made = list(get_recoveries(view).made)
-    return f"made for {made[-1]}; now {view.mask} is off" if made else f"not made for {view.mask} yet"
-
-
 def ask_steps(view: View, plan: Job) -> Job | None:
     """Ask for the recovered scores of the plan's masks, and have the panel watch it."""
     trains = any(MODIFIERS[spec.name].trains for spec in view.modify)  # of a plan's masks, that would take hours
@@ -101,10 +111,3 @@ def ask_steps(view: View, plan: Job) -> Job | None:
     job = watch(get_engine().recovered_scores(get_owner(), view, plan.result))
     get_recoveries(view).steps = job.result or job.partial or {}
     return job
-
-
-def list_steps(view: View, masks: Sequence[Mask], whole: Score | None) -> list[Score | None]:
-    """List the recovered scores of a plan's masks, as far as they are known; where nothing is off, the model's."""
-    found = get_recoveries(view)
-    known = {mask: made.score for mask, made in found.made.items()} | dict(found.steps)
-    return [known.get(mask) if mask else whole for mask in masks]

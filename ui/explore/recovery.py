@@ -9,8 +9,8 @@ import streamlit as st
 from explorer.deltas import read_modifiers, write_modifiers
 from explorer.execution import ModelSummary, View
 from explorer.modifiers import MODIFIERS
-from ui.explore.recoveries import ask_recovery, describe_stale, find_recovery, want_recovery
-from ui.live import describe_progress, get_engine, get_owner, name_widget
+from ui.explore.recoveries import ask_recovery, find_recovery, get_recoveries, want_recovery
+from ui.live import draw_bar, get_engine, get_owner, name_widget
 from ui.parts import define, describe_seconds, escape_markdown
 from ui.view import TEXTS, change_modifiers, get_permissions, get_view, request_view
 
@@ -111,11 +111,11 @@ def _draw_state(view: View, summary: ModelSummary) -> None:
         st.caption("Nothing is off, so there is nothing to make up for.")
     elif job is None:
         st.button("Recover this", key="recover", type="primary", on_click=want_recovery)
-        words = describe_stale(view)
+        words = get_recoveries(view).describe_stale(view.mask)
         st.caption(escape_markdown(f"{words[0].upper()}{words[1:]}."))
     elif job.active and not job.cancelling:
         st.button("Stop", key=name_widget("stop", job), on_click=worker.cancel_for, args=(owner, job))
-        st.progress(job.fraction, text=escape_markdown(describe_progress(job)))
+        draw_bar(job)
     elif job.state == "failed":
         st.button("Try again", key="recover", on_click=_try_again)
         st.caption(f":red[{escape_markdown(str(job.error))}]")

@@ -15,7 +15,7 @@ from ui.browser import read, read_scripts
 from ui.explore.prompts import MOST, choose_prompts
 from ui.explore.recoveries import ask_recovery
 from ui.explore.text_diff import mark_differences
-from ui.live import describe_progress, get_engine, get_owner, watch
+from ui.live import describe_progress, get_engine, get_owner, paint, watch
 from ui.parts import describe_perplexity
 from ui.view import get_view
 
@@ -24,7 +24,7 @@ Row = dict[str, Job]
 SIDES = ("original", "pruned", "recovered")
 
 _samples = st.components.v2.component(
-    "samples", html='<div class="samples"></div>', css=read("samples.css"), js=read_scripts("samples")
+    "samples", html='<div class="samples"></div>', css=read("samples.css"), js=read_scripts("tab", "samples")
 )
 
 
@@ -34,7 +34,7 @@ def draw_samples(summary: ModelSummary) -> None:
     controls, stop = st.columns([8, 1], vertical_alignment="bottom")
     with controls:
         chosen = choose_prompts(summary.chat)
-    recovery = ask_recovery(view, states_only=True)
+    recovery = ask_recovery(view)
     rows: list[Row] = []
     for number, prompt in enumerate(chosen.texts):
         seen = {"original": replace(view.pruned, mask=NONE), "pruned": view.pruned}
@@ -45,13 +45,17 @@ def draw_samples(summary: ModelSummary) -> None:
             {side: watch(engine.sample(owner, f"sample/{number}/{side}", of, *asked)) for side, of in seen.items()}
         )
     engine.worker.release(owner, _unused(rows))
+    jobs = [job for row in rows for job in row.values()]
     with stop:
-        _draw_stop([job for row in rows for job in row.values()])
+        _draw_stop(jobs)
     written = [(prompt, list(row.values())[-1]) for prompt, row in zip(chosen.texts, rows, strict=True)]
     st.session_state.texts = {view: [(prompt, job.result.text) for prompt, job in written if job.state == "done"]}
     awaited = _await(recovery) if view.recovers else None
-    data = [describe_row(prompt, row, awaited) for prompt, row in zip(chosen.texts, rows, strict=True)]
-    _samples(key="sample_texts", data=data)
+
+    def describe() -> dict[str, Any]:
+        return {"rows": [describe_row(prompt, row, awaited) for prompt, row in zip(chosen.texts, rows, strict=True)]}
+
+    _samples(key="sample_texts", data=paint("samples", jobs, describe))
 
 
 def draw_texts(key: str, prompts: Sequence[str], sides: Mapping[str, tuple[str, Sequence[str]]]) -> None:
@@ -69,7 +73,7 @@ def draw_texts(key: str, prompts: Sequence[str], sides: Mapping[str, tuple[str, 
             pieces = mark_differences(original[number], texts[number])[1]
             drawn.append({"title": title, "pieces": pieces, "state": "", "note": note})
         data.append({"prompt": prompt, "sides": drawn})
-    _samples(key=key, data=data)
+    _samples(key=key, data={"rows": data})
 
 
 def _unused(rows: Sequence[Row]) -> list[str]:

@@ -14,7 +14,7 @@ _instrument = st.components.v2.component(
     "instrument",
     html=read("instrument.html"),
     css=read("instrument.css"),
-    js=read_scripts("values", "cells", "blocks", "readout", "meter", "curve", "history", "tour", "instrument"),
+    js=read_scripts("tab", "values", "cells", "blocks", "readout", "meter", "curve", "history", "tour", "instrument"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The frame of every page: which model, on what, what is removed, the perplexity, a link; below, the queue."""
+"""The frame of every page: which model, on what, what is removed, the perplexity, a link; below, the work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import streamlit as st
 from explorer.deltas import write_modifiers
 from explorer.execution import Job, ModelSummary, View
 from explorer.masks import Mask
-from ui.live import draw_broken, draw_queue, forget_panels, get_engine, get_owner, panel, ready, watch
+from ui.live import draw_broken, draw_work, forget_panels, get_engine, get_owner, panel, ready, watch
 from ui.model_choice import draw_choice, draw_model_button, open_choice
 from ui.parts import define, describe_score, draw_skeleton, escape_markdown
 from ui.view import (
@@ -51,7 +51,7 @@ def enter(page: str) -> None:
         st.session_state.go_to = page
         st.switch_page("app.py", query_params=dict(st.query_params))
     st.session_state.shown_page = page
-    forget_panels(page)
+    forget_panels()
     st.html(_STYLE)
 
 
@@ -81,9 +81,10 @@ def framed(page: str) -> Iterator[Frame]:
 
 
 def _end_page() -> None:
-    """Let go of what another page asked for, but for an export; draw the queue."""
+    """Let go of what another page asked for, but for an export; draw the work."""
     get_engine().worker.end_page(get_owner(), frozenset({"export"}))
-    panel("queue", _draw_queue)
+    with st.container(key="work"):
+        draw_work()
 
 
 def require_summary(frame: Frame) -> ModelSummary:
@@ -131,6 +132,8 @@ _STYLE = """<style>
   color: inherit; opacity: .8; }
 /* Nor can white be read on the dark theme's bright buttons. */
 :is(.stMain, .stDialog) [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
+/* A bell takes no room. */
+[class*="st-key-bell"] { display: none; }
 /* Controls beside each other are of one height. On a narrow screen choices go on in the next line, rows stand closer,
 and figures keep a width at which they can be read, and scroll. */
 .stMain [data-testid="stButtonGroup"] > div button { min-height: 2.5rem; }
@@ -187,8 +190,3 @@ def _describe_score(job: Job) -> str:
     if job.state == "done":
         return describe_score(job.result)
     return "measuring" if job.active else "–"
-
-
-def _draw_queue() -> None:
-    with st.container(key="queue"):
-        draw_queue()

@@ -62,7 +62,7 @@ def draw_runs(asked: View | None, watched: Watched) -> None:
 
 
 def _ask(run: Run, number: int) -> Job:
-    return watch(ask_healing(get_engine(), get_owner(), run.view, f"healing {number}", run.watched))
+    return watch(ask_healing(get_engine(), get_owner(), run.view, f"healing {number}", run.watched), partial=True)
 
 
 def _without(view: View) -> View:
@@ -99,7 +99,7 @@ def _draw_run(run: Run, job: Job) -> None:
             draw_keep(f"Keep step {last}", (*below, trained.having(until=str(last))))
         st.caption("Stopped.")
 
-    draw_lasting(job, run.name, _describe(job, healing), draw_done, draw_stopped)
+    draw_lasting(job, run.name, _describe, draw_done, draw_stopped)
     if healing is not None and healing.written and run.watched.prompts:
         draw_texts(name_widget("texts", job), run.watched.prompts, _list_sides(healing))
 
@@ -113,8 +113,8 @@ def _list_sides(healing: Healing) -> dict[str, tuple[str, tuple[str, ...]]]:
     }
 
 
-def _describe(job: Job, healing: Healing | None) -> str:
-    words = describe_progress(job)
+def _describe(job: Job) -> str:
+    words, healing = describe_progress(job), job.latest
     if healing is None or not healing.records:
         return words
     pace = healing.records[-1].tokens_a_second

@@ -1,4 +1,4 @@
-"""Results on their way: panels that run again when a job gets on, progress, what failed."""
+"""Results on their way: what a browser is told of jobs, panels that run again, progress, what failed."""
 
 import lazy_loader
 

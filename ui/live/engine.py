@@ -6,13 +6,11 @@ import os
 import threading
 from pathlib import Path
 
-from streamlit import runtime
-from streamlit.runtime.scriptrunner import get_script_run_ctx
-
 from explorer.execution import Engine, Job
 from explorer.verbs import Requests
 from ui.live.feed import FEED
-from ui.live.live_panels import get_watchers
+from ui.live.panels import get_tab_name
+from ui.live.tabs import TABS
 
 _made: list[Requests] = []
 _making = threading.Lock()
@@ -23,12 +21,12 @@ def get_requests() -> Requests:
     with _making:
         if not _made:
             cache = Path(os.environ.get("EXPLORER_CACHE") or "cache")
-            _made.append(Requests(Engine(cache, runtime.get_instance().is_active_session, _spread)))
+            _made.append(Requests(Engine(cache, TABS.is_there, _spread)))
         return _made[0]
 
 
 def _spread(job: Job, moved: bool) -> None:
-    get_watchers().changed(job, moved)
+    TABS.changed(job, moved)
     FEED.changed()
 
 
@@ -39,5 +37,4 @@ def get_engine() -> Engine:
 
 def get_owner() -> str:
     """Return the name under which this session asks for jobs."""
-    context = get_script_run_ctx()
-    return context.session_id if context else "no session"
+    return get_tab_name()

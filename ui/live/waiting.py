@@ -9,11 +9,21 @@ from collections.abc import Callable, Iterable
 import streamlit as st
 
 from explorer.execution import Job
+from ui.browser import read, read_scripts
 from ui.live.engine import get_engine, get_owner
-from ui.live.live_panels import panel, watch
+from ui.live.panels import paint, panel, watch
 from ui.parts import describe_seconds, escape_markdown
 
 _SECRET = secrets.token_bytes(16)
+
+_progress = st.components.v2.component(
+    "progress",
+    html="""<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="100">
+<span></span><div><i></i></div></div>""",
+    css=read("progress.css"),
+    js=read_scripts("tab", "progress"),
+    isolate_styles=False,
+)
 
 
 def ready(job: Job, again: bool = True) -> bool:
@@ -62,20 +72,32 @@ def _draw_progress(job: Job) -> None:
 def draw_progress(job: Job) -> None:
     """Draw how far an active job is, and a button that cancels it."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction, text=escape_markdown(describe_progress(job)))
+        draw_bar(job)
         cancel_for = get_engine().worker.cancel_for
         st.button("Cancel", key=name_widget("cancel", job), on_click=cancel_for, args=(get_owner(), job))
 
 
+def draw_bar(job: Job, describe: Callable[[Job], str] | None = None) -> None:
+    """Draw how far a job is; it is painted again by itself as the job gets on.
+
+    Args:
+        describe: says how far it is, from any thread; in the words that fit any job if it is not given.
+    """
+    describe = describe or describe_progress
+    name = name_widget("bar", job)
+    data = paint(name, [job], lambda: {"fraction": job.fraction, "words": describe(job)})
+    _progress(key=name, data=data)
+
+
 def draw_lasting(
-    job: Job, name: str, progress: str, draw_done: Callable[[], None], draw_stopped: Callable[[], None]
+    job: Job, name: str, progress: Callable[[Job], str], draw_done: Callable[[], None], draw_stopped: Callable[[], None]
 ) -> None:
     """Draw a row for work that takes long: how far it is, and buttons that stop it and have it go on.
 
     Args:
         job: the work.
         name: what it is, in a few words.
-        progress: how far it is, in words.
+        progress: says how far it is, from any thread.
         draw_done, draw_stopped: draw what can be done when it is over, and when it was stopped.
     """
     engine, owner = get_engine(), get_owner()
@@ -83,7 +105,7 @@ def draw_lasting(
         st.text(name)
         if job.active and not job.cancelling:
             st.button("Stop", key=name_widget("stop", job), on_click=engine.worker.cancel_for, args=(owner, job))
-            st.progress(job.fraction, text=escape_markdown(progress))
+            draw_bar(job, progress)
         elif job.state == "failed":
             st.caption(f":red[{escape_markdown(str(job.error))}]")
         elif job.state == "done":
@@ -105,41 +127,6 @@ def describe_progress(job: Job) -> str:
     return words if left is None else f"{words}, {describe_seconds(left)} left"
 
 
-def describe_queued(job: Job) -> str:
-    """Say of anybody's job how far it is, for whom and where it was asked for, and when it will be there."""
-    worker, total = get_engine().worker, job.total
-    words = [f"{job.title}: {job.done:,} of {total:,}" if total and job.state != "queued" else job.title]
-    if worker.is_orphan(job):
-        whose = "for a browser that has left"
-    elif any(owner == get_owner() for owner, _ in list(job.owners)):
-        whose = "for you"
-    elif worker.can_dismiss(job):
-        whose = "for a program"
-    else:
-        whose = "for somebody else"
-    words.append(f"{whose}, on {job.page.capitalize()}" if job.page else whose)
-    left = job.seconds_left
-    if job.state == "queued":
-        ahead = worker.ahead(job)
-        words.append(f"waits behind {ahead}" if ahead else "next")
-    elif left is not None:
-        words.append(f"{describe_seconds(left)} left")
-    if job.state == "paused":
-        words.append("lets others go first")
-    return ", ".join(words)
-
-
-def draw_queue(most: int = 6) -> None:
-    """Draw what everybody waits for; what no browser that is there waits for can be stopped by anybody."""
-    worker = get_engine().worker
-    waiting = [job for job in worker.waiting() if watch(job, slowly=True).active]
-    more = [f"{len(waiting) - most} more"] if len(waiting) > most else []
-    st.caption("Queue: " + escape_markdown("; ".join([*map(describe_queued, waiting[:most]), *more]) or "empty"))
-    for job in waiting[:most]:
-        if worker.can_dismiss(job):
-            st.button(escape_markdown(f"Stop {job.title}"), key=f"stop {job.key}", on_click=worker.dismiss, args=(job,))
-
-
 def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:
     """Draw something, and again while any of the jobs that it shows is active; then run the page once more.
 
@@ -154,7 +141,7 @@ def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:
 
 
 def _draw_again(jobs: list[Job], draw: Callable[[], None]) -> None:
-    active = [watch(job).active for job in jobs]
+    active = [watch(job, partial=True).active for job in jobs]
     draw()
     if not any(active):
         st.rerun()

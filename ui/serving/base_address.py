@@ -11,8 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # What comes before the page's own path is a proxy's; the frontend reads this object once, when its script begins.
 _SCRIPT = """<script>
 { const page = %s, at = location.pathname;
-  if (at.endsWith(page)) window.__streamlit =
-    { ...window.__streamlit, BACKEND_BASE_URL: location.origin + at.slice(0, at.length - page.length) + "/" }; }
+  if (at.endsWith(page)) window.explorerAddress = location.origin + at.slice(0, at.length - page.length) + "/";
+  if (window.explorerAddress)
+    window.__streamlit = { ...window.__streamlit, BACKEND_BASE_URL: window.explorerAddress }; }
 </script>"""
 
 

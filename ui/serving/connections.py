@@ -10,8 +10,8 @@ import resource
 import time
 from collections.abc import Callable
 
-#: Descriptors that a session takes; those of the 128 that Streamlit keeps of browsers that left; those of all else.
-_EACH, _LEFT, _REST = 4, 128 * 3, 128
+#: Descriptors of a session with its stream; of the 128 that Streamlit keeps of browsers that left; of all else.
+_EACH, _LEFT, _REST = 5, 128 * 3, 128
 
 _LOG = logging.getLogger("ui.serving")
 

@@ -28,7 +28,7 @@ def draw_pruning(asked: View | None, n_layers: int) -> None:
             + define("sparsity", "calibration", "window")
         )
         return
-    job = watch(ask_pruning(get_engine(), get_owner(), asked))
+    job = watch(ask_pruning(get_engine(), get_owner(), asked), partial=True)
     found: Pruning = job.latest or Pruning()
     _draw_state(asked, job, found)
     if not found.errors:
@@ -47,7 +47,7 @@ def _draw_state(asked: View, job: Job, found: Pruning) -> None:
     def draw_stopped() -> None:
         st.caption("Stopped. What is pruned stays stored.")
 
-    draw_lasting(job, write_modifiers(asked.modify), describe_progress(job), draw_done, draw_stopped)
+    draw_lasting(job, write_modifiers(asked.modify), describe_progress, draw_done, draw_stopped)
 
 
 def _describe_end(found: Pruning) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from ui.parts import Kept, kept
+from ui.view.address import put_address
 
 _Read = Callable[[str], Any]
 
@@ -70,11 +71,8 @@ def take_choices(parameters: dict[str, str], known: Collection[str]) -> None:
 
 
 def _put(name: str, value: str | None) -> None:
-    if value is None:
-        st.query_params.pop(name, None)
-    else:
-        st.query_params[name] = value
-    st.session_state.written = dict(st.query_params)
+    parameters = {known: kept for known, kept in st.query_params.items() if known != name}
+    put_address(parameters if value is None else {**parameters, name: value})
 
 
 def _write(value: Any, default: Any) -> str | None:

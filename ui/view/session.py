@@ -17,7 +17,8 @@ from explorer.masks import NONE, Mask
 from explorer.modifiers import find_modifier
 from explorer.plans import PlanSpec
 from explorer.text import DEFAULT_TEXT
-from ui.live import came_through_history, rerun_panels
+from ui.live import rerun_panels
+from ui.view.address import is_link, put_address
 from ui.view.linked import describe_choices, take_choices
 from ui.view.permissions import Kind, NoName, Permissions
 
@@ -27,7 +28,7 @@ MOST_TOKENS = 2**31 - 1
 _READ: dict[str, Kind] = {"model": "model", "text": "text", "calibration": "text"}
 
 #: Panels that show something of the mask, wherever they are.
-OF_THE_MASK = ("header", "instrument", "recovery", "pins", "samples", "queue")
+OF_THE_MASK = ("header", "instrument", "recovery", "pins", "samples")
 
 DEFAULT_VIEW = View(
     model=os.environ.get("EXPLORER_MODEL") or DEFAULT_MODEL,
@@ -42,21 +43,15 @@ DEFAULT_VIEW = View(
 
 
 def get_view() -> View:
-    """Return this session's view. Where its browser came by a link, back or forward, that wins over what it held.
-
-    Of all else that a browser asks the URL is what was written here, and not always the last: it may not have heard.
-    """
+    """Return this session's view. Where its browser came by a link, back or forward, that wins over what it held."""
     state = st.session_state
-    if new := "view" not in state:
-        state.view = DEFAULT_VIEW
-    if new or came_through_history():
-        parameters = {name: st.query_params[name] for name in st.query_params}
-        if parameters and parameters != state.get("written"):
-            state.written = parameters
-            if "of" in parameters:
-                compare_variants(parameters["of"])
-            take_choices(parameters, {*describe_view(DEFAULT_VIEW), *_RARE, "of"})
-            show_linked(*read_view(parameters))
+    state.setdefault("view", DEFAULT_VIEW)
+    parameters = {name: st.query_params[name] for name in st.query_params}
+    if parameters and is_link(parameters):
+        if "of" in parameters:
+            compare_variants(parameters["of"])
+        take_choices(parameters, {*describe_view(DEFAULT_VIEW), *_RARE, "of"})
+        show_linked(*read_view(parameters))
     return state.view
 
 
@@ -170,9 +165,7 @@ def write_url(view: View) -> None:
     if st.session_state.get("shown_page") == "compare" and (compared := st.session_state.get("compared_now")):
         parameters["of"] = compared
     parameters |= describe_choices()
-    if parameters != dict(st.query_params):
-        st.query_params.from_dict(parameters)
-    st.session_state.written = parameters
+    put_address(parameters)
 
 
 def compare_variants(variants: str | None) -> None:

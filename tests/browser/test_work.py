@@ -7,12 +7,10 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
-from explorer.execution.job import IDLE, SWEEP, Job
+from explorer.execution.job import IDLE, SWEEP
 from explorer.execution.owners import API
 from explorer.execution.worker import Worker
 from tests.support.browser import serve
@@ -20,8 +18,7 @@ from tests.support.gates import WAIT, Gate, Steps, always, wait
 from tests.support.many_users import TEXT
 from tests.support.tiny_models import WINDOW, Tiny
 from tests.support.visitors import Visitor
-from ui.live import waiting
-from ui.live.live_panels import PACE, SLOW, Watchers
+from ui.live.work import describe_waiting, describe_work
 
 
 class Server:
@@ -33,10 +30,8 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     made = Server()
-    monkeypatch.setattr(waiting, "get_engine", lambda: made)
-    monkeypatch.setattr(waiting, "watch", lambda job, **how: job)
     yield made
     made.worker.close()
 
@@ -53,69 +48,39 @@ def test_a_job_says_where_it_was_asked_for_and_how_long_it_takes(
     monkeypatch.setattr("explorer.execution.job.time.monotonic", lambda: clock + 60 * steps.steps)
     while plan.seconds_left is None:
         time.sleep(0.001)
-    said = waiting.describe_queued(plan)
+    said = describe_waiting(plan, server.worker, "cid")
     assert re.fullmatch(r"Plan greedy/site: \d+ of \d+, for somebody else, on Plans, .* left", said)
-    assert waiting.describe_queued(queued) == "All pairs, for somebody else, waits behind 1"
-    monkeypatch.setattr(waiting, "get_owner", lambda: "ann")
-    assert "for you, on Plans" in waiting.describe_queued(plan)
+    assert describe_waiting(queued, server.worker, "cid") == "All pairs, for somebody else, waits behind 1"
+    assert "for you, on Plans" in describe_waiting(plan, server.worker, "ann")
     server.there.discard("ann")
-    assert ", for a browser that has left, on Plans, " in waiting.describe_queued(plan)
+    assert ", for a browser that has left, on Plans, " in describe_waiting(plan, server.worker, "ann")
     steps.open.set()
     wait(plan)
 
 
-SCRIPT = """
-from ui.live.waiting import draw_queue
-draw_queue()
-"""
-
-
-def test_only_what_nobody_wants_has_a_button_that_stops_it(server: Server) -> None:
+def test_only_what_nobody_wants_can_be_stopped(server: Server) -> None:
     steps = Steps()
-    assert AppTest.from_string(SCRIPT, default_timeout=60).run().caption[0].value == "Queue: empty"
+    assert describe_work(server.worker, "ann") == {"words": "Work: none", "stops": []}
     plan = server.worker.ask("ann", "plan", "plan", "Plan <b>", steps, SWEEP, always, patience=600)
     assert steps.started.wait(WAIT)
-    app = AppTest.from_string(SCRIPT, default_timeout=60).run()
-    assert not app.button
+    assert describe_work(server.worker, "ann")["stops"] == []
     server.there.discard("ann")
-    app.run()
-    assert "<b>" not in app.button[0].label
-    app.button[0].click().run()
-    assert wait(plan).state == "cancelled"
-    assert app.run().caption[0].value == "Queue: empty"
+    ((key, words),) = describe_work(server.worker, "bob")["stops"]
+    assert words == "Stop Plan <b>"
+    assert plan.key not in key
+    steps.open.set()
+    wait(plan)
 
 
 def test_what_a_program_asked_for_says_so_and_can_be_stopped(server: Server) -> None:
     steps = Steps()
     job = server.worker.ask(API, "key", "key", "score --mask 1", steps, SWEEP, always)
     assert steps.started.wait(WAIT)
-    app = AppTest.from_string(SCRIPT, default_timeout=60).run()
-    assert ", for a program" in app.caption[0].value
-    app.button[0].click().run()
-    assert wait(job).state == "cancelled"
-
-
-def test_panels_run_at_their_own_pace() -> None:
-    watchers, planned = Watchers(), []
-
-    def note(session: str, panels: set[str], pause: float) -> None:
-        planned.extend((panel, pause) for panel in panels)
-
-    watchers._plan = note  # type: ignore[method-assign]
-    job: Job = Job("key", "title", lambda job: None)
-    ways: dict[str, dict[str, Any]] = {"shown": {"states_only": False}, "states": {"states_only": True},
-                                       "queue": {"states_only": False, "slowly": True}}  # fmt: skip
-    for panel, how in ways.items():
-        watchers.watch("session", panel, job, **how)
-    watchers._spread(job, False, PACE)
-    assert sorted(planned) == [("queue", SLOW), ("shown", PACE)]
-    planned.clear()
-    watchers._spread(job, True, 0)
-    assert sorted(planned) == [("queue", 0), ("shown", 0), ("states", 0)]
-    planned.clear()
-    watchers._drop("session")
-    watchers._spread(job, True, 0)
-    assert planned == []
+    described = describe_work(server.worker, "ann")
+    assert ", for a program" in described["words"]
+    assert described["stops"][0][1] == "Stop score --mask 1"
+    steps.open.set()
+    wait(job)
 
 
 def test_a_plan_goes_on_when_its_browser_has_gone_and_is_found_by_the_next(tiny: Tiny, tmp_path: Path) -> None:
@@ -123,7 +88,7 @@ def test_a_plan_goes_on_when_its_browser_has_gone_and_is_found_by_the_next(tiny:
 
     async def stay(visitor: Visitor, words: str) -> None:
         async with asyncio.timeout(WAIT * 10):
-            while words not in visitor.queue:
+            while words not in visitor.work:
                 await asyncio.sleep(0.02)
 
     async def leave_and_return(url: str) -> list[str]:
@@ -134,12 +99,12 @@ def test_a_plan_goes_on_when_its_browser_has_gone_and_is_found_by_the_next(tiny:
             await second._ask("")
             await stay(second, "for a browser that has left, on Plans")
             await asyncio.sleep(3)
-            assert "Curve of" in second.queue, "it was to take longer than the browser was away"
-            left = second.queue
+            assert "Curve of" in second.work, "it was to take longer than the browser was away"
+            left = second.work
             await second._ask("plans")
             await asyncio.sleep(1)
             await stay(second, "Curve of")
-            assert "a browser that has left" not in second.queue, "it has another one now"
+            assert "a browser that has left" not in second.work, "it has another one now"
             return [left, *second.errors]
 
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:

@@ -20,18 +20,15 @@ def test_a_readout_comes_without_being_asked_for_again(tiny: Tiny, tmp_path: Pat
     async def look(url: str) -> None:
         async with User(url, model=model, **TEXT) as user:
             for mask in masks:
-                before = user.sent
                 readout, _ = await user.turn_off(mask)
                 assert readout == describe_perplexity(expected[mask])
-                await asyncio.sleep(0.5)
-                assert user.sent == before + 1
             assert user.errors == []
 
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:
         asyncio.run(look(url))
 
 
-def test_what_comes_late_does_not_lead_back_to_a_page_that_was_left(tiny: Tiny, tmp_path: Path) -> None:
+def test_what_a_page_waited_for_does_not_lead_back_to_it(tiny: Tiny, tmp_path: Path) -> None:
     async def look(url: str) -> None:
         async with User(url, model=str(tiny.folder("llama")), **TEXT) as user:
             await user.turn_off("1")
@@ -39,18 +36,6 @@ def test_what_comes_late_does_not_lead_back_to_a_page_that_was_left(tiny: Tiny, 
             await user.leave("export")
             await asyncio.sleep(1)
             assert user.page == user.pages["export"]
-            assert user.errors == []
-
-    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
-        asyncio.run(look(url))
-
-
-def test_a_url_that_lags_behind_does_not_lead_back_to_a_mask_that_was_left(tiny: Tiny, tmp_path: Path) -> None:
-    async def look(url: str) -> None:
-        async with User(url, model=str(tiny.folder("llama")), **TEXT) as user:
-            await user.turn_off("1")
-            await user.turn_off("1,a2")
-            await user.ask_unheard("1")
             assert user.errors == []
 
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:

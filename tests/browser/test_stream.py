@@ -1,0 +1,75 @@
+"""The page hears of jobs by a stream: past a proxy that holds it back, when it was cut, when the server began anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlencode
+
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import serve
+from tests.support.proxy import stand_between
+from tests.support.tiny_models import WINDOW, Tiny
+
+
+def write_link(tiny: Tiny, windows: int) -> str:
+    how = {"model": str(tiny.folder("llama")), "tokens": str(windows * WINDOW), "window": str(WINDOW)}
+    return urlencode({**how, "dtype": "float32", "device": "cpu"})
+
+
+def see_measured(page: Page) -> None:
+    expect(page.locator("[data-part=tag]").first).to_have_text("measured")
+
+
+def test_a_toggle_is_answered_by_the_stream_alone(tiny: Tiny, tmp_path: Path, page: Page) -> None:
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url) if "/api/tabs/" in request.url else None)
+        page.goto(f"{url}/?{write_link(tiny, 10)}")
+        see_measured(page)
+        page.get_by_role("switch", name="attention of layer 2", exact=True).click()
+        expect(page.locator(".st-key-frame")).to_contain_text("a2")
+        see_measured(page)
+        expect(page.locator(".st-key-work")).to_have_text("Work: none")
+        assert len(asked) == 1
+
+
+def test_a_proxy_that_holds_the_stream_back_is_got_around_and_named(tiny: Tiny, tmp_path: Path, page: Page) -> None:
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url, stand_between(url) as (proxy, address):
+        proxy.holding = True
+        page.goto(f"{address}/?{write_link(tiny, 10)}")
+        see_measured(page)
+        expect(page.locator(".st-key-work")).to_contain_text("Numbers come once a second")
+        expect(page.locator(".st-key-work")).to_contain_text("Work: none")
+
+
+def test_a_stream_that_is_cut_in_mid_job_is_taken_up(tiny: Tiny, tmp_path: Path, page: Page) -> None:
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url, stand_between(url) as (proxy, address):
+        page.goto(f"{address}/?{write_link(tiny, 2000)}")
+        expect(page.locator(".st-key-work")).to_contain_text("Perplexity")
+        proxy.cut()
+        see_measured(page)
+        expect(page.locator(".st-key-work")).to_have_text("Work: none")
+        assert proxy.streams > 1
+
+
+def test_a_reload_in_mid_job_finds_the_job(tiny: Tiny, tmp_path: Path, page: Page) -> None:
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        page.goto(f"{url}/?{write_link(tiny, 2000)}")
+        expect(page.locator(".st-key-work")).to_contain_text("Perplexity")
+        page.reload()
+        see_measured(page)
+        expect(page.locator(".st-key-work")).to_have_text("Work: none")
+
+
+def test_a_server_that_is_begun_anew_in_mid_sweep_goes_on_for_the_page_that_is_open(
+    tiny: Tiny, tmp_path: Path, page: Page
+) -> None:
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url, stand_between(url) as (proxy, address):
+        page.goto(f"{address}/?{write_link(tiny, 2000)}")
+        expect(page.locator(".st-key-work")).to_contain_text("Perplexity")
+        with serve(EXPLORER_CACHE=str(tmp_path)) as another:
+            proxy.lead_to(another)
+            proxy.cut(streams_only=False)
+            see_measured(page)
+            expect(page.locator(".st-key-work")).to_have_text("Work: none")

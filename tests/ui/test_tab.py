@@ -1,0 +1,146 @@
+"""What a tab is told of the jobs that its page shows: what, when, and that nothing is lost or told for another page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from explorer.execution.job import Job
+from ui.live.tab import PACE, POLLS, STREAMS, Painting, Tab
+from ui.live.tab_stream import tell
+from ui.live.tabs import Tabs
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make() -> tuple[Tab, Clock, Job]:
+    clock = Clock()
+    return Tab(clock), clock, Job("key", "title", lambda job: None)
+
+
+def test_a_panel_runs_when_a_job_ends_and_not_as_it_gets_on() -> None:
+    tab, _, job = make()
+    numbers = tuple(tab.begin_panel("header").values())
+    tab.watch("header", job, None)
+    tab.changed(job, False)
+    assert tab.wait_for() is None
+    job.state = "done"
+    tab.changed(job, True)
+    assert tab.wait_for() == 0
+    assert tab.take().panels == [numbers]
+    assert tab.take().panels == []
+
+
+def test_a_panel_that_shows_what_there_is_so_far_runs_at_its_pace() -> None:
+    tab, clock, job = make()
+    number = tuple(tab.begin_panel("curve").values())
+    tab.watch("curve", job, PACE)
+    tab.changed(job, False)
+    assert tab.take().panels == [number]
+    tab.changed(job, False)
+    assert tab.take().panels == []
+    assert tab.wait_for() == PACE
+    clock.now += PACE
+    assert tab.take().panels == [number]
+    tab.changed(job, False)
+    job.state = "done"
+    tab.changed(job, True)
+    assert tab.take().panels == [number], "its end does not wait"
+
+
+def test_a_panel_drawn_anew_forgets_what_it_showed_and_keeps_its_number() -> None:
+    tab, _, job = make()
+    before = tab.begin_panel("header")
+    tab.watch("header", job, PACE)
+    tab.paint("bar", Painting("header", frozenset({job}), dict, 0.0, {}))
+    tab.changed(job, False)
+    after = tab.begin_panel("header")
+    assert (before["panel"], before["run"] < after["run"]) == (after["panel"], True)
+    tab.changed(job, True)
+    assert tab.wait_for() is None
+
+
+def test_a_dialog_holds_back_all_other_panels() -> None:
+    tab, _, job = make()
+    tab.begin_panel("header")
+    number = tuple(tab.begin_panel("facts").values())
+    for panel in ("header", "facts"):
+        tab.watch(panel, job, PACE)
+    tab.open_dialog(["facts"])
+    tab.changed(job, True)
+    assert tab.take().panels == [number]
+
+
+def test_a_painting_tells_only_what_has_changed() -> None:
+    tab, _, job = make()
+    shown: dict[str, Any] = {"words": "a", "values": [1.0, 2.0]}
+    painting = Painting("", frozenset({job}), lambda: dict(shown), 0.0, {})
+    tab.paint("strip", painting)
+    assert painting.look() == shown
+    tab.changed(job, False)
+    assert tell(tab)["paint"] == {}
+    shown["words"] = "b"
+    tab.changed(job, False)
+    assert tell(tab)["paint"] == {"strip": [painting.serial, {"words": "b"}]}
+    tab.changed(Job("other", "title", lambda job: None), True)
+    assert tab.wait_for() is None
+
+
+def test_what_was_told_and_perhaps_not_heard_is_told_again() -> None:
+    tab, _, _ = make()
+    number = tuple(tab.begin_panel("header").values())
+    painting = Painting("header", None, lambda: {"words": "a"}, 0.0, {})
+    tab.paint("work", painting)
+    painting.look()
+    tab.catch_up()
+    assert tell(tab) == {"run": [number], "paint": {"work": [painting.serial, {"words": "a"}]}}
+
+
+def test_a_painting_that_breaks_has_its_panel_run() -> None:
+    tab, _, job = make()
+    number = tuple(tab.begin_panel("header").values())
+    tab.paint("strip", Painting("header", None, lambda: {"words": 1 // 0}, 0.0, {}))
+    tab.changed(job, True)
+    assert tell(tab) == {"run": [], "paint": {}}
+    assert tab.take().panels == [number]
+
+
+def test_a_new_page_is_told_nothing_of_the_one_before() -> None:
+    tab, _, job = make()
+    tab.begin_panel("header")
+    tab.watch("header", job, PACE)
+    tab.changed(job, True)
+    tab.begin_page()
+    tab.changed(job, True)
+    assert tell(tab) == {"run": [], "paint": {}}
+
+
+def test_a_tab_is_there_while_it_listens_and_for_a_while_after() -> None:
+    clock = Clock()
+    tabs = Tabs(lambda: Tab(clock))
+    name = tabs.enter()
+    tab = tabs.find(name)
+    assert tab is not None
+    older, stream = tab.begin_stream(), tab.begin_stream()
+    tab.end_stream(older)  # its browser listens to another by now
+    clock.now += 10_000
+    assert tabs.is_there(name)
+    tab.end_stream(stream)
+    clock.now += STREAMS - 1
+    assert tabs.is_there(name)
+    clock.now += 2
+    assert not tabs.is_there(name)
+    tab.hear()  # it asks without a stream
+    clock.now += POLLS - 1
+    assert tabs.is_there(name)
+    clock.now += 10_000
+    tabs.enter()
+    assert tabs.find(name) is None
+    assert tabs.find("unknown") is None

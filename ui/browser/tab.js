@@ -1,0 +1,141 @@
+// What the server tells this tab: one stream for all components of the page, whose modules share the object below.
+// It says which panels are to run again, which their bells then ask for, and what has changed in what a component shows.
+const QUIET = 6000, ASK = 1000, ASK_HIDDEN = 15000, TRY_AGAIN = 20000, UNHEARD = 3000; // milliseconds
+const TAB = (window.layerExplorerTab ??= makeTab());
+
+function makeTab() {
+  const tab = {
+    name: "", source: null, timer: 0, tries: 0, held: false, told: new Set(),
+    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), rung: 0, rungAt: 0, waiting: 0,
+  };
+  document.addEventListener("visibilitychange", () => tab.name && listenToTab(tab, true));
+  return tab;
+}
+
+function address(tab, again) {
+  const base = window.explorerAddress ?? new URL("/", location.href).href;
+  return new URL(`api/tabs/${tab.name}${again ? "?again=1" : ""}`, base).href;
+}
+
+function joinTab(name) {
+  if (TAB.name === name) return;
+  TAB.name = name;
+  TAB.held = false;
+  TAB.due.clear();
+  listenToTab(TAB, false);
+}
+
+// A hidden tab asks now and then: a browser opens few connections to a server, and the tab that is looked at needs one.
+function listenToTab(tab, again, anew = false) {
+  tab.source?.close();
+  tab.source = null;
+  clearTimeout(tab.tries);
+  if (!anew) clearTimeout(tab.timer);
+  if (document.hidden || (tab.held && !anew)) return anew ? undefined : askSoon(tab, again, 0);
+  const source = (tab.source = new EventSource(address(tab, again)));
+  const quiet = setTimeout(() => holdBack(tab), QUIET);
+  source.onmessage = ({ data }) => {
+    clearTimeout(quiet);
+    if (tab.held) setHeld(tab, false);
+    hearNews(tab, JSON.parse(data));
+  };
+  source.onerror = () => {
+    clearTimeout(quiet);
+    if (tab.source !== source) return;
+    source.close(); // the browser's own second try would not have told again what was said meanwhile
+    tab.source = null;
+    tab.timer = setTimeout(() => listenToTab(tab, true), 1000);
+  };
+}
+
+// Something between here and the server keeps the stream to itself: what it holds is asked for, and the stream tried later.
+function holdBack(tab) {
+  tab.source?.close();
+  tab.source = null;
+  if (!tab.held) askSoon(tab, true, 0);
+  setHeld(tab, true);
+  tab.tries = setTimeout(() => listenToTab(tab, true, true), TRY_AGAIN);
+}
+
+function setHeld(tab, held) {
+  tab.held = held;
+  for (const listener of tab.told) listener();
+}
+
+function askSoon(tab, again, pause) {
+  tab.timer = setTimeout(async () => {
+    let heard = false;
+    try {
+      const answer = await fetch(address(tab, again));
+      heard = answer.ok;
+      if (heard) hearNews(tab, await answer.json());
+    } catch { /* the server is away; it is asked again */ }
+    if (document.hidden || tab.held) askSoon(tab, !heard, document.hidden ? ASK_HIDDEN : ASK);
+  }, pause);
+}
+
+function hearNews(tab, { run = [], paint = {} }) {
+  for (const [key, [serial, changes]] of Object.entries(paint)) {
+    try {
+      repaintLive(tab, key, serial, changes);
+    } catch (error) { // of one component: the others go on
+      console.error(error);
+    }
+  }
+  for (const [number, last] of run) {
+    if (!(tab.bells.get(number)?.run > last)) tab.due.set(number, last);
+  }
+  ringDue(tab);
+}
+
+// Bells wait until the page rests: what is asked for while it runs may belong to a page that is about to go. One bell after
+// the other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again.
+function ringDue(tab) {
+  clearTimeout(tab.waiting);
+  const state = document.querySelector("[data-test-script-state]")?.dataset.testScriptState;
+  const there = (number) => tab.bells.get(number)?.root.isConnected;
+  const now = performance.now();
+  if (tab.rung && (!there(tab.rung) || now > tab.rungAt + UNHEARD)) tab.rung = 0;
+  if (!tab.rung && (state === undefined || state === "notRunning")) {
+    const number = [...tab.due.keys()].find(there);
+    if (number !== undefined) {
+      tab.rung = number;
+      tab.rungAt = now;
+      tab.bells.get(number).ring();
+    }
+  }
+  if (tab.due.size) tab.waiting = setTimeout(() => ringDue(tab), 20);
+}
+
+// A panel has run: what it was told to run for before that is done with.
+function answerBell(tab, { panel, run }, bell) {
+  if (tab.bells.get(panel)?.run !== run && tab.rung === panel) tab.rung = 0;
+  if (run > (tab.due.get(panel) ?? run)) tab.due.delete(panel);
+  tab.bells.set(panel, { ...bell, run });
+  ringDue(tab);
+}
+
+function repaintLive(tab, key, serial, changes) {
+  const shown = tab.painted.get(key);
+  if (shown?.serial === serial) {
+    Object.assign(shown.changes, changes);
+    if (shown.given.parentElement.isConnected) shown.paint();
+  } else if (!shown || shown.serial < serial) {
+    const early = tab.early.get(key);
+    tab.early.set(key, { serial, changes: { ...(early?.serial === serial ? early.changes : {}), ...changes } });
+  }
+}
+
+// What Streamlit calls to paint a component; it is called again when the stream has more, which may be there already.
+function live(paint) {
+  return (given) => {
+    const { tab, key, serial } = given.data.painting;
+    joinTab(tab);
+    const before = TAB.painted.get(key), early = TAB.early.get(key);
+    const changes = before?.serial === serial ? before.changes : early?.serial === serial ? early.changes : {};
+    const shown = { serial, changes, given };
+    shown.paint = () => paint({ ...given, data: { ...given.data, ...shown.changes } });
+    TAB.painted.set(key, shown);
+    shown.paint();
+  };
+}

@@ -1,0 +1,98 @@
+"""Parts of a page that run again by themselves, and components that are painted again, when a job gets on.
+
+Nothing is run from outside: a bell in each panel asks for its run when the tab's stream says so, as a button would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+
+import streamlit as st
+
+from explorer.execution import Job
+from explorer.holding import holding
+from ui.browser import read_scripts
+from ui.live.error_panel import draw_broken
+from ui.live.tab import PACE, Data, Painting, Tab
+from ui.live.tabs import TABS
+
+_PAGE = ""  # the panel of what is drawn outside of all
+_PAINTED = 0.1  # seconds between two paintings while a job gets on
+_panel: ContextVar[str] = ContextVar("panel", default=_PAGE)
+_bell = st.components.v2.component("bell", html="<i hidden></i>", js=read_scripts("tab", "bell"))
+
+
+def get_tab_name() -> str:
+    """Return the name of this session's tab, by which it also asks for jobs."""
+    name = st.session_state.tab = TABS.enter(st.session_state.get("tab"))
+    return name
+
+
+def _get_tab() -> Tab:
+    tab = TABS.find(get_tab_name())
+    assert tab is not None
+    return tab
+
+
+def panel(name: str, draw: Callable[[], None]) -> None:
+    """Draw a part of the page that runs again by itself whenever a job that it watches gets on.
+
+    What `draw` raises is shown in its place, and the rest of the page goes on.
+    """
+
+    @st.fragment
+    def run() -> None:
+        numbers = _get_tab().begin_panel(name)
+        _bell(key=f"bell {numbers['panel']}", data={"tab": get_tab_name(), **numbers}, on_rung_change=_hear)
+        with holding(_panel, name):
+            try:
+                draw()
+            except Exception as error:
+                draw_broken(error, name)
+
+    run()
+
+
+def _hear() -> None:
+    """Take a bell's word; that its panel runs is all that it asks for."""
+
+
+def watch(job: Job, partial: bool = False) -> Job:
+    """Have the panel that is being drawn run again when a job's state changes. Read that after this call.
+
+    Args:
+        partial: for a panel that shows what there is so far: also as the job gets on.
+    """
+    if (name := _panel.get()) != _PAGE:
+        _get_tab().watch(name, job, PACE if partial else None)
+    return job
+
+
+def paint(key: str, jobs: Iterable[Job] | None, describe: Callable[[], Data], pace: float = _PAINTED) -> Data:
+    """Return the data of a component that the browser paints again by itself whenever a job gets on.
+
+    Args:
+        key: of the component.
+        jobs: those that it shows; None for all that there are.
+        describe: gives the data, now and later, from any thread: it reads jobs and values, and nothing of the session.
+        pace: seconds between two paintings while no job's state changes.
+    """
+    painting = Painting(_panel.get(), None if jobs is None else frozenset(jobs), describe, pace, {})
+    _get_tab().paint(key, painting)
+    return {**painting.look(), "painting": {"tab": get_tab_name(), "key": key, "serial": painting.serial}}
+
+
+def rerun_panels(*names: str) -> None:
+    """Have other panels of this session run again, once the script that runs now is through."""
+    _get_tab().rerun(names)
+
+
+def open_dialog(*names: str) -> None:
+    """Let nothing run by itself but these panels, which a dialog holds, until the page is drawn anew."""
+    _get_tab().open_dialog(names)
+
+
+def forget_panels() -> None:
+    """Forget the panels of the page before: a page is drawn anew."""
+    _get_tab().begin_page()

@@ -1,0 +1,210 @@
+"""A browser's tab: which jobs its page shows, and what the page has not been told of them yet. Knows no Streamlit."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from explorer.execution import Job
+from ui.live.feed import Feed
+
+PACE = 0.5  # seconds between two runs of a panel while a job gets on; its end is told at once
+STREAMS, POLLS = 5.0, 90.0  # seconds that a tab counts as there after its stream broke off; after it asked by itself
+
+_serials = itertools.count(1)
+Data = dict[str, Any]
+
+
+@dataclass
+class Painting:
+    """What a component shows, described anew whenever one of some jobs gets on.
+
+    Args:
+        panel: in which it was drawn; it is gone when that is drawn anew.
+        jobs: those that it shows; None for all that there are.
+        describe: gives its data, from any thread.
+        pace: seconds between two descriptions while nothing changes its state.
+        shown: what the browser was told last.
+        serial: later ones have a greater one.
+    """
+
+    panel: str
+    jobs: frozenset[Job] | None
+    describe: Callable[[], Data]
+    pace: float
+    shown: Data
+    serial: int = field(default_factory=_serials.__next__)
+
+    def look(self) -> Data:
+        """Describe it anew; return what has changed since the browser was told last."""
+        seen = self.describe()
+        changed = {name: value for name, value in seen.items() if name not in self.shown or self.shown[name] != value}
+        self.shown = seen
+        return changed
+
+
+@dataclass
+class News:
+    """What a tab is told.
+
+    Args:
+        panels: those that are to run again: their numbers, and those of their last runs, which do not count.
+        paintings: those that are to be described again, by their keys.
+    """
+
+    panels: list[tuple[int, int]]
+    paintings: dict[str, Painting]
+
+
+class Tab:
+    """What one tab's page shows. Changes come from any thread.
+
+    Args:
+        clock: gives the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.feed = Feed()
+        self._clock, self._lock = clock, threading.Lock()
+        self._watched: dict[str, dict[Job, float | None]] = {}  # panel -> job -> pace
+        self._paintings: dict[str, Painting] = {}
+        self._numbers: dict[str, int] = {}  # panels by name; the browser knows them by number
+        self._runs: dict[str, int] = {}  # the last runs of panels
+        self._due: dict[str, float] = {}  # panel -> when it is to run again
+        self._stale: dict[str, float] = {}  # painting -> when it is to be described again
+        self._told: dict[str, float] = {}  # when a panel was last told to run, a painting last described
+        self._dialog: frozenset[str] | None = None
+        self._heard, self._grace = clock(), POLLS
+        self._listener: object | None = None  # the stream that its browser listens to
+
+    @property
+    def there(self) -> bool:
+        """Whether somebody looks at it, or did a moment ago."""
+        return self._listener is not None or self.silent < self._grace
+
+    @property
+    def silent(self) -> float:
+        """Seconds since it was last heard of."""
+        return self._clock() - self._heard
+
+    def hear(self) -> None:
+        """Note that its browser asked for something."""
+        self._heard, self._grace = self._clock(), POLLS
+
+    def begin_stream(self) -> object:
+        """Note that its browser listens to a stream from now on, and to none before; return what stands for it."""
+        self._listener = object()
+        return self._listener
+
+    def listens_to(self, stream: object) -> bool:
+        """Tell whether its browser listens to a stream."""
+        return self._listener is stream
+
+    def end_stream(self, stream: object | None = None) -> None:
+        """Note that a stream to its browser has ended, or whichever there is."""
+        if stream is None or self.listens_to(stream):
+            self._listener = None
+            self._heard, self._grace = self._clock(), STREAMS
+
+    def begin_page(self) -> None:
+        """Forget all that the page before showed."""
+        with self._lock:
+            for table in (self._watched, self._paintings, self._due, self._stale, self._told):
+                table.clear()
+            self._dialog = None
+
+    def begin_panel(self, panel: str) -> dict[str, int]:
+        """Forget what a panel showed, for it is drawn anew; return its number, and that of its run."""
+        with self._lock:
+            self._watched[panel] = {}
+            self._due.pop(panel, None)
+            for key in [key for key, painting in self._paintings.items() if painting.panel == panel]:
+                del self._paintings[key]
+                self._stale.pop(key, None)
+            self._runs[panel] = next(_serials)
+            return {"panel": self._numbers.setdefault(panel, len(self._numbers) + 1), "run": self._runs[panel]}
+
+    def open_dialog(self, panels: Collection[str]) -> None:
+        """Have no panels run but these of a dialog, until the page is drawn anew.
+
+        A run of the page takes away what is being typed into it.
+        """
+        with self._lock:
+            self._dialog = frozenset(panels)
+
+    def watch(self, panel: str, job: Job, pace: float | None) -> None:
+        """Have a panel run again when a job moves to another state, and every so many seconds while it gets on."""
+        with self._lock:
+            self._watched.setdefault(panel, {})[job] = pace
+
+    def paint(self, key: str, painting: Painting) -> None:
+        """Have what a component shows told whenever it changes, in place of what it showed before."""
+        with self._lock:
+            self._paintings[key] = painting
+            self._stale.pop(key, None)
+
+    def rerun(self, panels: Collection[str]) -> None:
+        """Have panels run again, by name; those that the page lacks are left out."""
+        with self._lock:
+            self._due |= dict.fromkeys(panels, self._clock())
+        self.feed.changed()
+
+    def changed(self, job: Job, moved: bool) -> None:
+        """Take note that a job got on, perhaps to another state."""
+        now, touched = self._clock(), False
+        with self._lock:
+            for panel, watched in self._watched.items():
+                if job in watched:
+                    pace = (PACE if job.active else 0.0) if moved else watched[job]
+                    touched |= pace is not None and self._put(self._due, panel, now, pace)
+            for key, painting in self._paintings.items():
+                if painting.jobs is None or job in painting.jobs:
+                    touched |= self._put(self._stale, key, now, 0.0 if moved else painting.pace)
+        if touched:
+            self.feed.changed()
+
+    def _put(self, table: dict[str, float], name: str, now: float, pace: float) -> bool:
+        """Note that something is due a pace after it was last told; an earlier time wins, and False says so."""
+        at = max(now, self._told.get(name, 0.0) + pace)
+        if at >= table.get(name, math.inf):
+            return False
+        table[name] = at
+        return True
+
+    def catch_up(self) -> None:
+        """Have everything told again: what was told last may not have been heard."""
+        with self._lock:
+            now = self._clock()
+            self._due = dict.fromkeys(self._watched, now)
+            self._stale = dict.fromkeys(self._paintings, now)
+            for painting in self._paintings.values():
+                painting.shown = {}
+
+    def wait_for(self) -> float | None:
+        """Return in how many seconds something is due; None if nothing is."""
+        with self._lock:
+            at = min((*self._due.values(), *self._stale.values()), default=None)
+        return None if at is None else max(0.0, at - self._clock())
+
+    def take(self) -> News:
+        """Take what is due."""
+        with self._lock:
+            now = self._clock()
+            panels = [panel for panel, at in self._due.items() if at <= now]
+            stale = [key for key, at in self._stale.items() if at <= now]
+            for table, names in ((self._due, panels), (self._stale, stale)):
+                for name in names:
+                    del table[name]
+            self._told |= dict.fromkeys([*panels, *stale], now)
+            allowed = self._watched if self._dialog is None else self._dialog
+            told = [
+                (self._numbers[panel], self._runs[panel])
+                for panel in panels
+                if panel in allowed and panel in self._runs
+            ]
+            return News(told, {key: self._paintings[key] for key in stale if key in self._paintings})

@@ -101,6 +101,19 @@ def test_hand_and_keyboard_set_the_mask_and_take_it_back(page: Page, url: str, d
     expect(page.get_by_role("status").filter(has_text="0 of 160 sites removed")).to_have_count(1)
 
 
+@pytest.mark.parametrize("pause", [0, 50, 200, 500])
+def test_every_gesture_in_a_hurry_counts(page: Page, url: str, small: Path, pause: int) -> None:
+    shown = Instrument(page, url, small)
+    for name in ("layer 1", "attention of layer 2", "MLP of layer 0", "layer 1", "MLP of layer 3", "layer 1"):
+        shown.switch(name).click()
+        page.wait_for_timeout(pause)
+    shown.removes("1,a2,m0,m3")
+    expect(page.get_by_role("textbox", name="Removed, or how much")).to_have_value("1,a2,m0,m3")
+    expect(shown.tag).to_have_text("measured")
+    shown.switch("layer 1").click()
+    shown.removes("a2,m0,m3")
+
+
 def test_an_estimate_is_marked_until_the_exact_value_replaces_it(page: Page, url: str, deep: Path) -> None:
     shown = Instrument(page, url, deep)
     shown.wait_for_plan()  # single damages are measured by then

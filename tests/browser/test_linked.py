@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import open_page, serve, settle
-from tests.support.instrument import TOKENS
+from tests.support.instrument import TOKENS, Instrument
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +84,33 @@ def test_what_there_is_not_is_left_out(page: Page, url: str, small: Path, strang
     visit(page, url, small, "analyse", view=strange)
     expect(page.get_by_role("radio", name="Blocks")).to_be_checked()
     assert "view" not in read(page)
+
+
+def test_going_back_and_forward(page: Page, url: str, small: Path) -> None:
+    explore = Instrument(page, url, small)
+    explore.removes("none")
+    explore.switch("layer 1").click()
+    explore.removes("1")
+    explore.switch("attention of layer 2").click()
+    explore.removes("1,a2")
+    page.go_back()
+    explore.removes("1")
+    page.go_back()
+    explore.removes("none")
+    page.go_forward()
+    explore.removes("1")
+    assert read(page)["mask"] == "1"
+    page.get_by_role("link", name="Analyse", exact=True).first.click()
+    page.get_by_role("radio", name="Pairs").click()
+    expect(page).to_have_url(re.compile("view=Pairs"))
+    page.get_by_role("radio", name="Measures").click()
+    expect(page).to_have_url(re.compile("view=Measures"))
+    page.go_back()
+    expect(page.get_by_role("radio", name="Pairs")).to_be_checked()
+    assert read(page)["view"] == "Pairs"
+    while "/analyse" in page.url:
+        page.go_back()
+        settle(page)
+    expect(explore.value).to_be_visible()
+    explore.removes("1")
+    assert read(page)["mask"] == "1"

@@ -37,6 +37,7 @@ class User:
         self.session = ""
         self.tab = ""
         self._bells: dict[int, str] = {}  # the fragments of panels by number
+        self._address = ""  # the component that tells where somebody went
         self._due: set[int] = set()
         self._running = False
         self._painted: dict[str, dict[str, Any]] = {}
@@ -94,7 +95,7 @@ class User:
         self._running = False
         if not come_back:
             self.session, self.pages, self.page, self.tab = "", {}, "", ""
-            self._bells, self._due, self._painted = {}, set(), {}
+            self._bells, self._due, self._painted, self._address = {}, set(), {}, ""
         await self._connect()
 
     async def leave(self, page: str) -> None:
@@ -109,6 +110,9 @@ class User:
         run.page_name, run.page_script_hash = ("", self.pages[page]) if self.pages else (page, "")
         if panel:
             run.page_script_hash = self.page
+        elif self._address and not page:
+            went = run.widget_states.widgets.add(id=self._address)
+            went.json_value = json.dumps({"went": {"query": run.query_string, "at": self.sent}})
         self.sent += 1
         self._running = True
         await self._socket.send(message.SerializeToString())
@@ -183,7 +187,9 @@ class User:
 
     def _take_component(self, fragment: str, component: Any) -> None:
         data = json.loads(component.json or component.mixed.json or "{}")
-        if component.component_name.endswith("bell"):
+        if component.component_name.endswith("address"):
+            self._address = component.id
+        elif component.component_name.endswith("bell"):
             self._bells[data["panel"]] = fragment
             self._join(data["tab"])
         elif "painting" in data:

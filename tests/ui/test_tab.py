@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.execution.job import Job
-from ui.live.tab import PACE, POLLS, STREAMS, Painting, Tab
+from ui.live.tab import LATER, PACE, POLLS, STREAMS, Painting, Tab
 from ui.live.tab_stream import tell
 from ui.live.tabs import Tabs
 
@@ -67,6 +67,20 @@ def test_a_panel_drawn_anew_forgets_what_it_showed_and_keeps_its_number() -> Non
     assert tab.wait_for() is None
 
 
+def test_what_a_callback_has_run_waits_for_the_panel_of_its_widget() -> None:
+    tab, clock, _ = make()
+    header, strip = (tuple(tab.begin_panel(name).values()) for name in ("header", "strip"))
+    tab.rerun(["header", "strip"], following=True)
+    assert tab.take().panels == []
+    begun = tab.begin_panel("strip")["run"]
+    news = tab.take()
+    assert (news.panels, news.begun) == ([header], begun)
+    tab.rerun(["header"], following=True)
+    clock.now += LATER
+    assert tab.take().panels == [header], "a callback that no panel follows"
+    assert strip[1] < begun
+
+
 def test_a_dialog_holds_back_all_other_panels() -> None:
     tab, _, job = make()
     tab.begin_panel("header")
@@ -100,7 +114,7 @@ def test_what_was_told_and_perhaps_not_heard_is_told_again() -> None:
     tab.paint("work", painting)
     painting.look()
     tab.catch_up()
-    assert tell(tab) == {"run": [number], "paint": {"work": [painting.serial, {"words": "a"}]}}
+    assert tell(tab) == {"run": [number], "paint": {"work": [painting.serial, {"words": "a"}]}, "begun": number[1]}
 
 
 def test_a_painting_that_breaks_has_its_panel_run() -> None:
@@ -108,7 +122,7 @@ def test_a_painting_that_breaks_has_its_panel_run() -> None:
     number = tuple(tab.begin_panel("header").values())
     tab.paint("strip", Painting("header", None, lambda: {"words": 1 // 0}, 0.0, {}))
     tab.changed(job, True)
-    assert tell(tab) == {"run": [], "paint": {}}
+    assert tell(tab) == {"run": [], "paint": {}, "begun": number[1]}
     assert tab.take().panels == [number]
 
 
@@ -119,7 +133,8 @@ def test_a_new_page_is_told_nothing_of_the_one_before() -> None:
     tab.changed(job, True)
     tab.begin_page()
     tab.changed(job, True)
-    assert tell(tab) == {"run": [], "paint": {}}
+    assert not (told := tell(tab))["run"]
+    assert not told["paint"]
 
 
 def test_a_tab_is_there_while_it_listens_and_for_a_while_after() -> None:

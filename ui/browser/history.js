@@ -26,7 +26,7 @@ function send(it) {
   speak(it);
   remember(it);
   drawHistory(it);
-  it.send("off", { cells: it.committed, at: Date.now() }); // back at what was sent last it is a gesture all the same
+  it.send("off", { cells: it.committed, revision: it.revision, at: Date.now() }); // back at what was sent last it is a gesture all the same
 }
 
 function drawHistory(it) {

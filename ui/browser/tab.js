@@ -6,7 +6,7 @@ const TAB = (window.layerExplorerTab ??= makeTab());
 function makeTab() {
   const tab = {
     name: "", source: null, timer: 0, tries: 0, held: false, told: new Set(),
-    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), rung: 0, rungAt: 0, waiting: 0,
+    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, waiting: 0,
   };
   document.addEventListener("visibilitychange", () => tab.name && listenToTab(tab, true));
   return tab;
@@ -74,7 +74,8 @@ function askSoon(tab, again, pause) {
   }, pause);
 }
 
-function hearNews(tab, { run = [], paint = {} }) {
+function hearNews(tab, { run = [], paint = {}, begun = 0 }) {
+  if (begun > tab.begun) [tab.begun, tab.begunAt] = [begun, performance.now()];
   for (const [key, [serial, changes]] of Object.entries(paint)) {
     try {
       repaintLive(tab, key, serial, changes);
@@ -88,15 +89,16 @@ function hearNews(tab, { run = [], paint = {} }) {
   ringDue(tab);
 }
 
-// Bells wait until the page rests: what is asked for while it runs may belong to a page that is about to go. One bell after
-// the other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again.
+// Bells wait until the page rests, and until it has heard of the last run that the server began: what is asked for while it
+// runs may belong to a page that is about to go, and tells what a run has changed as it was before. One bell after the other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again.
 function ringDue(tab) {
   clearTimeout(tab.waiting);
   const state = document.querySelector("[data-test-script-state]")?.dataset.testScriptState;
   const there = (number) => tab.bells.get(number)?.root.isConnected;
   const now = performance.now();
   if (tab.rung && (!there(tab.rung) || now > tab.rungAt + UNHEARD)) tab.rung = 0;
-  if (!tab.rung && (state === undefined || state === "notRunning")) {
+  const heard = tab.seen >= tab.begun || now > tab.begunAt + UNHEARD;
+  if (!tab.rung && heard && (state === undefined || state === "notRunning")) {
     const number = [...tab.due.keys()].find(there);
     if (number !== undefined) {
       tab.rung = number;
@@ -112,6 +114,7 @@ function answerBell(tab, { panel, run }, bell) {
   if (tab.bells.get(panel)?.run !== run && tab.rung === panel) tab.rung = 0;
   if (run > (tab.due.get(panel) ?? run)) tab.due.delete(panel);
   tab.bells.set(panel, { ...bell, run });
+  tab.seen = Math.max(tab.seen, run);
   ringDue(tab);
 }
 

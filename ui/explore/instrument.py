@@ -20,7 +20,7 @@ _REMEMBERED = 32  # scores of masks that were set before; going back shows them 
 
 def draw_instrument(summary: ModelSummary) -> None:
     """Draw the choice of plan and measure, and the instrument; ask for all that it shows."""
-    with st.container(key="choices", horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(key="choices", horizontal=True, gap="medium"):
         choose_plan()
         measure = choose_measure()
         draw_mask_field(summary)

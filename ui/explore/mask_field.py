@@ -11,9 +11,9 @@ from explorer.errors import ExplorerError, PlanError
 from explorer.execution import ModelSummary, View
 from explorer.masks import Mask
 from explorer.plans import Budget, Plan
+from ui.browser import read
 from ui.explore.blocks import find_best_block
 from ui.live import get_engine, get_owner
-from ui.parts import escape_markdown
 from ui.view import change_mask, get_view
 
 _HELP = (
@@ -24,29 +24,41 @@ _HELP = (
 _BLOCK = re.compile(r"(?:the +)?best +block +of +(\d{1,4})(?: +layers?)?", re.IGNORECASE)
 
 
+_field = st.components.v2.component(
+    "mask_field",
+    html="""<label><input type="text" aria-label="Removed, or how much" autocomplete="off" spellcheck="false"></label>
+<p role="alert"></p>""",
+    css=read("mask_field.css"),
+    js=read("mask_field.js"),
+)
+
+
 def draw_mask_field(summary: ModelSummary) -> None:
-    """Draw the field with what is off, or with what was refused, as long as the mask does not move."""
+    """Draw the field with what is off, or with what was refused, as long as the mask does not move.
+
+    It is no widget of Streamlit's: of such a one the browser goes on telling the text that a gesture has replaced.
+    """
     state, mask = st.session_state, get_view().mask
     if state.get("mask_field", (None,))[0] != mask:
         state.mask_field = mask, str(mask), ""
-        state.mask_fields = state.get("mask_fields", 0) + 1
     _, text, refusal = state.mask_field
-    key = f"mask_text {state.mask_fields}"  # another field: what the browser still says of the last one is not heard
-    st.text_input("Removed, or how much", text, key=key, on_change=_take, args=(summary, key), width=220, help=_HELP)
-    if refusal:
-        st.caption(f":red[{escape_markdown(refusal)}]")
+    with st.container(key="mask_field", width=220, gap="xxsmall"):
+        st.caption("Removed, or how much", help=_HELP)
+        _field(
+            key="mask_text",
+            data={"text": text, "refusal": refusal},
+            on_asked_change=lambda: _take(state["mask_text"]["asked"], summary),
+        )
 
 
-def _take(summary: ModelSummary, key: str) -> None:
+def _take(text: str, summary: ModelSummary) -> None:
     state, view = st.session_state, get_view()
-    text = state[key]
     try:
         mask = find_mask(text, view, summary, state.get("triangle"))
     except ExplorerError as error:
         state.mask_field = view.mask, text, str(error)
         return
-    # A field that says what it is to say keeps the focus.
-    state.mask_field = (mask, text, "") if text == str(mask) else (None, "", "")
+    state.mask_field = None, "", ""
     change_mask(mask)
 
 

@@ -27,8 +27,8 @@ def draw_strip(
 ) -> None:
     """Draw the instrument and tell `on_mask` the mask after each gesture.
 
-    The truth is the mask given here. The strip takes it when its revision is newer than what the strip itself
-    last sent, and never in mid-gesture.
+    The truth is the mask given here. The strip takes it when its revision is newer than the one it has, and never in
+    mid-gesture. Where a gesture was made before a mask from here was there, the strip takes that of the gesture again.
 
     Args:
         n_layers: L.
@@ -46,6 +46,7 @@ def draw_strip(
         off = state["strip"]["off"]
         if off is not None:
             state.strip_mask = read_cells(off["cells"], n_layers)
+            state.strip_revision += off["revision"] != state.strip_revision
             on_mask(state.strip_mask)
 
     _instrument(

@@ -17,8 +17,10 @@ from ui.model_choice import draw_choice, draw_model_button, open_choice
 from ui.parts import define, describe_score, draw_skeleton, escape_markdown
 from ui.view import (
     copy_link,
+    draw_address,
     draw_loading_view,
     draw_question,
+    follow_link,
     get_question,
     get_view,
     notify,
@@ -53,6 +55,7 @@ def enter(page: str) -> None:
     st.session_state.shown_page = page
     forget_panels()
     st.html(_STYLE)
+    draw_address(page, follow_link)
 
 
 @contextmanager
@@ -132,8 +135,10 @@ _STYLE = """<style>
   color: inherit; opacity: .8; }
 /* Nor can white be read on the dark theme's bright buttons. */
 :is(.stMain, .stDialog) [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
-/* A bell takes no room. */
-[class*="st-key-bell"] { display: none; }
+/* What is not seen takes no room. */
+:is([class*="st-key-bell"], .st-key-address) { display: none; }
+.st-key-mask_field { padding-top: 1px; row-gap: 5px; }
+.stMain .st-key-mask_field [data-testid="stCaptionContainer"] { opacity: 1; }
 /* Controls beside each other are of one height. On a narrow screen choices go on in the next line, rows stand closer,
 and figures keep a width at which they can be read, and scroll. */
 .stMain [data-testid="stButtonGroup"] > div button { min-height: 2.5rem; }

@@ -85,7 +85,7 @@ def paint(key: str, jobs: Iterable[Job] | None, describe: Callable[[], Data], pa
 
 def rerun_panels(*names: str) -> None:
     """Have other panels of this session run again, once the script that runs now is through."""
-    _get_tab().rerun(names)
+    _get_tab().rerun(names, following=_panel.get() == _PAGE)
 
 
 def open_dialog(*names: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from explorer.execution import Job
 from ui.live.feed import Feed
 
+LATER = 1.0  # seconds that panels which a callback has run wait for the panel of its widget to begin
 PACE = 0.5  # seconds between two runs of a panel while a job gets on; its end is told at once
 STREAMS, POLLS = 5.0, 90.0  # seconds that a tab counts as there after its stream broke off; after it asked by itself
 
@@ -55,10 +56,12 @@ class News:
     Args:
         panels: those that are to run again: their numbers, and those of their last runs, which do not count.
         paintings: those that are to be described again, by their keys.
+        begun: the number of the last run of any panel; what the browser has to say may be old until it has heard of it.
     """
 
     panels: list[tuple[int, int]]
     paintings: dict[str, Painting]
+    begun: int
 
 
 class Tab:
@@ -75,7 +78,9 @@ class Tab:
         self._paintings: dict[str, Painting] = {}
         self._numbers: dict[str, int] = {}  # panels by name; the browser knows them by number
         self._runs: dict[str, int] = {}  # the last runs of panels
+        self._begun = 0  # the last of them
         self._due: dict[str, float] = {}  # panel -> when it is to run again
+        self._following: set[str] = set()  # panels that are to run after the next one
         self._stale: dict[str, float] = {}  # painting -> when it is to be described again
         self._told: dict[str, float] = {}  # when a panel was last told to run, a painting last described
         self._dialog: frozenset[str] | None = None
@@ -116,6 +121,7 @@ class Tab:
         with self._lock:
             for table in (self._watched, self._paintings, self._due, self._stale, self._told):
                 table.clear()
+            self._following.clear()
             self._dialog = None
 
     def begin_panel(self, panel: str) -> dict[str, int]:
@@ -123,11 +129,18 @@ class Tab:
         with self._lock:
             self._watched[panel] = {}
             self._due.pop(panel, None)
+            self._following.discard(panel)
+            following, now = set(self._following), self._clock()
+            self._due |= dict.fromkeys(following, now)
+            self._following.clear()
             for key in [key for key, painting in self._paintings.items() if painting.panel == panel]:
                 del self._paintings[key]
                 self._stale.pop(key, None)
-            self._runs[panel] = next(_serials)
-            return {"panel": self._numbers.setdefault(panel, len(self._numbers) + 1), "run": self._runs[panel]}
+            self._runs[panel] = self._begun = next(_serials)
+            numbers = {"panel": self._numbers.setdefault(panel, len(self._numbers) + 1), "run": self._begun}
+        if following:
+            self.feed.changed()
+        return numbers
 
     def open_dialog(self, panels: Collection[str]) -> None:
         """Have no panels run but these of a dialog, until the page is drawn anew.
@@ -148,10 +161,16 @@ class Tab:
             self._paintings[key] = painting
             self._stale.pop(key, None)
 
-    def rerun(self, panels: Collection[str]) -> None:
-        """Have panels run again, by name; those that the page lacks are left out."""
+    def rerun(self, panels: Collection[str], following: bool = False) -> None:
+        """Have panels run again, by name; those that the page lacks are left out.
+
+        Args:
+            panels: their names.
+            following: only after the next one that begins, for a callback: that is the one of its widget.
+        """
         with self._lock:
-            self._due |= dict.fromkeys(panels, self._clock())
+            self._due |= dict.fromkeys(panels, self._clock() + (LATER if following else 0.0))
+            self._following |= set(panels) if following else set()
         self.feed.changed()
 
     def changed(self, job: Job, moved: bool) -> None:
@@ -207,4 +226,4 @@ class Tab:
                 for panel in panels
                 if panel in allowed and panel in self._runs
             ]
-            return News(told, {key: self._paintings[key] for key in stale if key in self._paintings})
+            return News(told, {key: self._paintings[key] for key in stale if key in self._paintings}, self._begun)

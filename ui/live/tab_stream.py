@@ -47,7 +47,7 @@ def make_tab_routes(stopping: Callable[[], bool], tabs: Tabs = TABS) -> list[Rou
 
 
 def tell(tab: Tab) -> dict[str, Any]:
-    """Take what a tab is to be told now: numbers of panels to run, changes of paintings with their serials."""
+    """Take what a tab is to be told now: panels to run, changes of paintings with their serials, the last run."""
     news = tab.take()
     paint: dict[str, Any] = {}
     for key, painting in news.paintings.items():
@@ -57,7 +57,7 @@ def tell(tab: Tab) -> dict[str, Any]:
         except Exception:  # of a page that is being drawn anew, perhaps; its next run says what is wrong
             traceback.print_exc(file=sys.stderr)
             tab.rerun([painting.panel])
-    return {"run": news.panels, "paint": paint}
+    return {"run": news.panels, "paint": paint, "begun": news.begun}
 
 
 async def _stream(tab: Tab, asked: Request, stopping: Callable[[], bool]) -> AsyncIterator[str]:

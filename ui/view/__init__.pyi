@@ -1,3 +1,4 @@
+from .address import draw_address as draw_address
 from .link_button import copy_link as copy_link
 from .link_question import draw_question as draw_question
 from .linked import linked as linked, one_of as one_of, some_of as some_of, text_of as text_of
@@ -13,6 +14,7 @@ from .session import (
     change_modifiers as change_modifiers,
     compare_variants as compare_variants,
     describe_view as describe_view,
+    follow_link as follow_link,
     get_compared as get_compared,
     get_permissions as get_permissions,
     get_question as get_question,

@@ -1,48 +1,54 @@
-"""The address in the browser: what is written there, and whether it is a link that somebody followed."""
+"""The address in the browser: what is written there, and where somebody went to by going back or forward.
+
+Whatever a browser asks says which address it has, but it may not have heard of the last one that was written. Hence the
+last one that was written counts, until the browser says that somebody went elsewhere.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from urllib.parse import parse_qsl
+
 import streamlit as st
 
-_MOST = 64
+from ui.browser import read
+
+_address = st.components.v2.component("address", html="<i hidden></i>", js=read("address.js"))
 
 
-class Written:
-    """The addresses that were written, from the last one that the browser was heard to have.
+def draw_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
+    """Have `follow` told the parameters of an address that somebody went back or forward to.
 
-    Whatever a browser asks says which address it has. It may not have heard of the last that were written; one that it
-    had before those, or that was never written, is where somebody went: by a link, back or forward.
+    A browser that goes to another page asks for it without what its components say; its link there has no parameters.
     """
+    state, said = st.session_state, dict(st.query_params)
 
-    def __init__(self) -> None:
-        self._addresses: list[dict[str, str]] = []
+    def go(parameters: dict[str, str]) -> None:
+        state.went_to = parameters
+        follow(parameters)
 
-    def write(self, address: dict[str, str]) -> None:
-        """Note that an address was written."""
-        if not self._addresses or self._addresses[-1] != address:
-            self._addresses = [*self._addresses, address][-_MOST:]
-
-    def follow(self, address: dict[str, str]) -> bool:
-        """Note the address that a browser has; tell whether it was led there."""
-        for at in reversed(range(len(self._addresses))):
-            if self._addresses[at] == address:
-                del self._addresses[:at]
-                return False
-        self._addresses = [address]
-        return True
+    before, written = state.get("written", (page, said))
+    if before != page and said and said != written:
+        go(said)
+    _address(
+        key="address",
+        default={"went": None},
+        on_went_change=lambda: go(dict(parse_qsl(state["address"]["went"]["query"]))),
+    )
 
 
-def is_link(parameters: dict[str, str]) -> bool:
-    """Tell whether the browser was led to an address of these parameters, once for each time that it was."""
-    return _get_written().follow(parameters)
+def read_address() -> dict[str, str]:
+    """Return the parameters of the address: those written last, at first those that the browser came with."""
+    _, written = st.session_state.get("written", ("", None))
+    return dict(st.query_params if written is None else written)
 
 
 def put_address(parameters: dict[str, str]) -> None:
-    """Write parameters into the address."""
-    if parameters != dict(st.query_params):
+    """Write the parameters of the page that is shown into the address."""
+    state = st.session_state
+    page, had = state.get("shown_page"), state.pop("went_to", None)
+    known = state.get("written") == (page, parameters) and st.query_params
+    came = dict(st.query_params) if "written" not in state else had
+    state.written = page, parameters
+    if not known and came != parameters:
         st.query_params.from_dict(parameters)
-    _get_written().write(dict(st.query_params))  # as the browser will say it
-
-
-def _get_written() -> Written:
-    return st.session_state.setdefault("written", Written())

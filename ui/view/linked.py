@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from ui.parts import Kept, kept
-from ui.view.address import put_address
+from ui.view.address import put_address, read_address
 
 _Read = Callable[[str], Any]
 
@@ -49,7 +49,7 @@ def linked(name: str, key: str, default: Any, read: _Read) -> Kept:
         known.clear()
     known[name] = key, default
     wanted = _write(state.get(key, default), default)
-    if wanted != st.query_params.get(name):
+    if wanted != read_address().get(name):
         _put(name, wanted)
     return kept(key)
 
@@ -71,7 +71,7 @@ def take_choices(parameters: dict[str, str], known: Collection[str]) -> None:
 
 
 def _put(name: str, value: str | None) -> None:
-    parameters = {known: kept for known, kept in st.query_params.items() if known != name}
+    parameters = {known: kept for known, kept in read_address().items() if known != name}
     put_address(parameters if value is None else {**parameters, name: value})
 
 

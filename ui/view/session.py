@@ -18,7 +18,7 @@ from explorer.modifiers import find_modifier
 from explorer.plans import PlanSpec
 from explorer.text import DEFAULT_TEXT
 from ui.live import rerun_panels
-from ui.view.address import is_link, put_address
+from ui.view.address import put_address, read_address
 from ui.view.linked import describe_choices, take_choices
 from ui.view.permissions import Kind, NoName, Permissions
 
@@ -43,16 +43,22 @@ DEFAULT_VIEW = View(
 
 
 def get_view() -> View:
-    """Return this session's view. Where its browser came by a link, back or forward, that wins over what it held."""
+    """Return this session's view: at first the one of the link by which its browser came."""
     state = st.session_state
-    state.setdefault("view", DEFAULT_VIEW)
-    parameters = {name: st.query_params[name] for name in st.query_params}
-    if parameters and is_link(parameters):
-        if "of" in parameters:
-            compare_variants(parameters["of"])
-        take_choices(parameters, {*describe_view(DEFAULT_VIEW), *_RARE, "of"})
-        show_linked(*read_view(parameters))
+    if "view" not in state:
+        state.view = DEFAULT_VIEW
+        follow_link(read_address())
     return state.view
+
+
+def follow_link(parameters: dict[str, str]) -> None:
+    """Show what a link says that a browser came by, or went back or forward to."""
+    if not parameters:
+        return
+    if "of" in parameters:
+        compare_variants(parameters["of"])
+    take_choices(parameters, {*describe_view(DEFAULT_VIEW), *_RARE, "of"})
+    show_linked(*read_view(parameters))
 
 
 @st.cache_resource(show_spinner=False)

@@ -246,9 +246,8 @@ class Engine:
 
         key = _make_key(kind, view if kind == "plan" else _without_plan(view), more)
         lasting = (LASTING if priority == SWEEP else BRIEF) if patience is None else patience
-        return self.worker.ask(
-            owner, slot or kind, key, title, run, priority, lambda: self.resident.has(view.spec), lasting, anew
-        )
+        fits, alike = lambda: self.resident.has(view.spec), (kind, view.source)
+        return self.worker.ask(owner, slot or kind, key, title, run, priority, fits, lasting, anew, alike)
 
 
 def list_single_sites(n_layers: int) -> list[Mask]:

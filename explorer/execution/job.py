@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,6 +27,7 @@ class Job:
         priority: smaller goes first.
         can_preempt: tells whether it could run inside another job now.
         patience: seconds that it goes on after all who wanted it have left.
+        kind: of work that takes about as long, if anything is known of that.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Job:
         priority: int = SWEEP,
         can_preempt: Callable[[], bool] = lambda: False,
         patience: float = 0.0,
+        kind: Hashable = None,
     ) -> None:
         self.key, self.title, self.work, self.priority, self.can_preempt = key, title, work, priority, can_preempt
-        self.patience = patience
+        self.patience, self.kind = patience, kind
         self.noted = ""  # the key under which it is noted as unfinished, if it is
         self.page = ""  # set by the worker: where it was asked for first
         self.ended = math.inf  # when, by the monotonic clock
@@ -66,9 +68,9 @@ class Job:
         self._state = state
         if not self.active:
             self.ended = time.monotonic()
-        self._tell(True)
+        self.tell(True)
 
-    def _tell(self, moved: bool) -> None:
+    def tell(self, moved: bool) -> None:
         """Tell whoever listens; what a listener breaks is not the work's."""
         try:
             self.changed(self, moved)
@@ -122,7 +124,7 @@ class Job:
         if (total, what) != (self.total, self.what) or done < self.done:
             self._clock = _Clock(done)
         self.done, self.total, self.what = done, total, what
-        self._tell(False)
+        self.tell(False)
         self.check()
 
     def expect(self, seconds: float) -> None:
@@ -132,7 +134,7 @@ class Job:
     def show(self, partial: Any) -> None:
         """Show an unfinished result. Raises Cancelled if nobody wants it any more."""
         self.partial = partial
-        self._tell(False)
+        self.tell(False)
         self.check()
 
     def check(self) -> None:

@@ -12,13 +12,11 @@ Whatever a job raises ends that job alone. Should the thread itself end, the nex
 from __future__ import annotations
 
 import atexit
-import heapq
-import itertools
 import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from typing import Any
@@ -27,12 +25,13 @@ from explorer.errors import Cancelled, ExplorerError
 from explorer.execution.failures import explain
 from explorer.execution.health import Health
 from explorer.execution.job import IDLE, SWEEP, Job
+from explorer.execution.line import Line
 from explorer.execution.owners import Owners
 from explorer.progress import hearing_left
-from explorer.stopwatch import standing_still
+from explorer.stopwatch import standing_still, timing
 
 _KEPT = 256  # finished jobs remembered
-_BEAT = 1.0  # seconds between two beats while there is nothing to do
+_BEAT = 1.0  # seconds between two beats while there is nothing to do, and between two looks of those that wait
 
 #: Seconds without a beat after which the worker counts as stuck; some work, as reading weights, has long steps.
 _SILENT = {"idle": 30.0, "busy": 1800.0}
@@ -54,8 +53,7 @@ class Worker:
         border: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._owners, self._changed, self._border = Owners(alive), changed, border
-        self._queue: list[tuple[int, int, Job]] = []
-        self._order = itertools.count()
+        self._line = Line()
         self._ready = threading.Condition()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._closing = False
@@ -73,7 +71,7 @@ class Worker:
         with self._ready:
             self._revive()
             busy = any(job.state in ("running", "paused") for job in self._jobs.values())
-            queued = sum(job.state == "queued" for _, _, job in self._queue)
+            queued = len(self._line.list())
             ago = time.monotonic() - self._beat
             ok = self._thread.is_alive() and not self._closing and ago < _SILENT["busy" if busy else "idle"]
             return Health(ok, busy, queued, ago)
@@ -101,12 +99,14 @@ class Worker:
         can_preempt: Callable[[], bool] = lambda: False,
         patience: float = 0.0,
         anew: bool = False,
+        kind: Hashable = None,
     ) -> Job:
         """Return the job for a key, queued now unless somebody asked before, and hold it in the owner's slot.
 
         Args:
             patience: seconds that the job goes on after all its owners have left.
             anew: run it even if it has run before.
+            kind: of work that takes about as long; None if there is none.
         """
         with self._ready:
             self._revive()
@@ -117,10 +117,10 @@ class Worker:
                 return declined
             job = self._jobs.get(key)
             if job is None or job.cancelling or (anew and not job.active):
-                job = self._jobs[key] = Job(key, title, work, priority, can_preempt, patience)
+                job = self._jobs[key] = Job(key, title, work, priority, can_preempt, patience, kind)
                 job.page = self._owners.page_of(owner)
                 job.on_checkpoint, job.changed = self._run_urgent, self._changed
-                heapq.heappush(self._queue, (priority, next(self._order), job))
+                self._line.push(job)
                 self._ready.notify()
             self._jobs.move_to_end(key)
             self._owners.hold(owner, slot, job)
@@ -179,8 +179,7 @@ class Worker:
         with self._ready:
             if job.active and priority < job.priority:
                 job.priority = priority
-                self._queue = [(other.priority, order, other) for _, order, other in self._queue]
-                heapq.heapify(self._queue)
+                self._line.arrange()
 
     @property
     def closing(self) -> bool:
@@ -208,13 +207,20 @@ class Worker:
             self._revive()
             running = [job for job in self._jobs.values() if job.state in ("running", "paused")]
             running.sort(key=lambda job: job.priority)
-            return running + [job for _, _, job in sorted(self._queue, key=_place) if job.state == "queued"]
+            return running + self._line.list()
 
     def ahead(self, job: Job) -> int:
         """Count the jobs that will have run before a queued one; those it can run inside of are not among them."""
+        return len(self._list_ahead(job))
+
+    def seconds_ahead(self, job: Job) -> tuple[float, bool]:
+        """Return the seconds that those will take as far as is known, and whether that is known of all of them."""
+        return self._line.add_up(self._list_ahead(job))
+
+    def _list_ahead(self, job: Job) -> list[Job]:
         waiting = self.waiting()
         before = waiting[: waiting.index(job)] if job in waiting else []
-        return sum(not (other.preemptible and job.priority < other.priority) for other in before)
+        return [other for other in before if not (other.preemptible and job.priority < other.priority)]
 
     def close(self, timeout: float = 10) -> None:
         """Stop the running job and the thread."""
@@ -229,12 +235,12 @@ class Worker:
         while True:
             with self._ready:
                 self._beat = time.monotonic()
-                while not self._queue and not self._closing:
+                while not self._line and not self._closing:
                     self._ready.wait(_BEAT)
                     self._beat = time.monotonic()
                 if self._closing:
                     return
-                _, _, job = heapq.heappop(self._queue)
+                job = self._line.pop()
                 if job.state != "queued":
                     continue
                 job.state = "running"
@@ -246,36 +252,31 @@ class Worker:
         if self._beat > self._reaped + _BEAT:
             with self._ready:
                 self._reap()
+            self._tell_waiting()
         while running.preemptible and (urgent := self._take_urgent(running.priority)) is not None:
             with running.paused(), standing_still():
                 Context().run(self._run_one, urgent)
-        running.giving_way |= running.preemptible and running.priority == IDLE and self._is_awaited()
+        running.giving_way |= running.preemptible and running.priority == IDLE and self._line.is_awaited()
 
-    def _is_awaited(self) -> bool:
-        """Tell whether something that somebody waits for is queued, which can run inside of nothing."""
-        if not self._queue or self._queue[0][0] >= SWEEP:  # seen without the lock, as above
-            return False
-        with self._ready:
-            waiting = [job for priority, _, job in self._queue if priority < SWEEP and job.state == "queued"]
-            return any(not job.fits for job in waiting)
+    def _tell_waiting(self) -> None:
+        """Have those look again who wait: what is ahead of them has got on."""
+        for job in self._line.list():
+            job.tell(False)
 
     def _take_urgent(self, priority: int) -> Job | None:
-        if not self._queue or self._queue[0][0] >= priority:  # seen without the lock: this is asked at every step
+        if not self._line.holds(priority):
             return None
         with self._ready:
-            self._queue = sorted((entry for entry in self._queue if entry[2].state == "queued"), key=_place)
-            for place, (_, _, job) in enumerate(self._queue):
-                if job.priority < priority and job.fits:
-                    del self._queue[place]  # what is left is sorted, so still a heap
-                    job.state = "running"
-                    return job
-        return None
+            if (job := self._line.take_fitting(priority)) is not None:
+                job.state = "running"
+            return job
 
     def _run_one(self, job: Job) -> None:
         """Run a job to its end. Whatever it raises, were it the end of the interpreter, ends nothing but the job."""
         try:
-            with self._border(), hearing_left(job.expect):
+            with self._border(), hearing_left(job.expect), timing() as watch:
                 job.result = job.work(job)
+            self._line.note(job.kind, watch.seconds)
             job.state = "done"
         except Cancelled:
             if job.giving_way and not job.cancelling:
@@ -285,15 +286,12 @@ class Worker:
         except BaseException as error:
             job.error = explain(error)
             job.state = "failed"
+        self._tell_waiting()
 
     def _put_back(self, job: Job) -> None:
         """Have a job that gave way begin again when it is its turn; what it stored it finds there."""
         with self._ready:
             job.giving_way = job.preemptible = False
             job.state = "queued"
-            heapq.heappush(self._queue, (job.priority, next(self._order), job))
+            self._line.push(job)
             self._ready.notify()
-
-
-def _place(entry: tuple[int, int, Job]) -> tuple[int, int]:
-    return entry[:2]

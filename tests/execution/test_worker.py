@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 
@@ -10,6 +11,7 @@ import pytest
 
 from explorer.errors import ExplorerError
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
+from explorer.execution.line import Line
 from explorer.execution.worker import Worker
 from tests.support.gates import WAIT, Gate, Steps, always, wait
 
@@ -253,6 +255,46 @@ def test_jobs_ahead_are_those_that_will_have_run_before(worker: Worker) -> None:
     urgent = worker.ask("cy", "score", "score", "score", steps, READOUT, lambda: False)
     assert worker.ahead(urgent) == 0
     assert [worker.ahead(job) for job in later] == [2, 3, 4]
+
+
+def test_the_wait_is_what_those_ahead_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.execution.line._STORED", 0.0)
+    looks, gate = list[Job](), Gate()
+
+    def sweep(job: Job) -> None:
+        job.expect(40.0)
+        gate.started.set()
+        while not gate.open.wait(0.005):
+            job.check()
+
+    worker = Worker(changed=lambda job, moved: looks.append(job))
+    wait(worker.ask("ann", "before", "before", "before", lambda job: time.sleep(0.05), SAMPLE, kind="sample"))
+    running = worker.ask("ann", "sweep", "sweep", "sweep", sweep, SAMPLE, kind="sweep")
+    assert gate.started.wait(WAIT)
+    kinds = ("sample", "sample", "new", "new")
+    asked = [
+        worker.ask("bob", f"{n}", f"{n}", f"{n}", lambda job: 1, SAMPLE, kind=kind) for n, kind in enumerate(kinds)
+    ]
+    seconds, of_all = zip(*map(worker.seconds_ahead, asked), strict=True)
+    assert of_all == (True, True, True, False), "nothing is known of the third"
+    assert seconds[0] == pytest.approx(40, abs=2)
+    assert seconds[3] == pytest.approx(40.1, abs=2)
+    assert seconds[3] > seconds[0]
+    while asked[3] not in looks:  # told once a second that what is ahead has got on
+        time.sleep(0.001)
+    assert running.active
+    gate.open.set()
+    worker.close()
+
+
+def test_what_is_found_in_the_store_tells_nothing_of_such_work() -> None:
+    line, job = Line(), Job("key", "title", lambda job: None, kind="sweep")
+    line.note("sweep", 20.0)
+    line.note("sweep", 0.001)
+    assert line.add_up([job]) == (20.0, True)
+    for number in range(300):
+        line.note(number, 1.0)
+    assert line.add_up([job]) == (0, False), "what was long ago is forgotten"
 
 
 def test_time_left_follows_the_pace_of_the_step_and_leaves_out_pauses(monkeypatch: pytest.MonkeyPatch) -> None:

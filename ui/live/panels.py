@@ -18,7 +18,7 @@ from ui.live.tab import PACE, Data, Painting, Tab
 from ui.live.tabs import TABS
 
 _PAGE = ""  # the panel of what is drawn outside of all
-_PAINTED = 0.1  # seconds between two paintings while a job gets on
+PAINTED = 0.1  # seconds between two paintings while a job gets on
 _panel: ContextVar[str] = ContextVar("panel", default=_PAGE)
 _bell = st.components.v2.component("bell", html="<i hidden></i>", js=read_scripts("tab", "bell"))
 
@@ -69,7 +69,7 @@ def watch(job: Job, partial: bool = False) -> Job:
     return job
 
 
-def paint(key: str, jobs: Iterable[Job] | None, describe: Callable[[], Data], pace: float = _PAINTED) -> Data:
+def paint(key: str, jobs: Iterable[Job] | None, describe: Callable[[], Data], pace: float = PAINTED) -> Data:
     """Return the data of a component that the browser paints again by itself whenever a job gets on.
 
     Args:

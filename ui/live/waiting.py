@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 
 import streamlit as st
 
-from explorer.execution import Job
+from explorer.execution import Job, Worker
 from ui.browser import read, read_scripts
 from ui.live.engine import get_engine, get_owner
-from ui.live.panels import paint, panel, watch
+from ui.live.panels import PAINTED, paint, panel, watch
 from ui.parts import describe_seconds, escape_markdown
 
 _SECRET = secrets.token_bytes(16)
@@ -85,7 +85,8 @@ def draw_bar(job: Job, describe: Callable[[Job], str] | None = None) -> None:
     """
     describe = describe or describe_progress
     name = name_widget("bar", job)
-    data = paint(name, [job], lambda: {"fraction": job.fraction, "words": describe(job)})
+    shown, pace = (None, 1.0) if job.state == "queued" else ([job], PAINTED)  # others tell how long it waits
+    data = paint(name, shown, lambda: {"fraction": job.fraction, "words": describe(job)}, pace)
     _progress(key=name, data=data)
 
 
@@ -118,13 +119,22 @@ def draw_lasting(
 def describe_progress(job: Job) -> str:
     """Say how far an active job is, its place in the queue, and the time it will take."""
     if job.state == "queued":
-        ahead = get_engine().worker.ahead(job)
-        return f"{job.title}: " + (f"waiting behind {ahead}" if ahead else "next")
+        ahead = describe_ahead(job, get_engine().worker)
+        return f"{job.title}: " + (f"waiting {ahead}" if ahead else "next")
     words = f"{job.what}, {job.done:,} of {job.total:,}" if job.total else job.what
-    if job.state == "paused":
-        return f"{words}, letting others go first"
-    left = job.seconds_left
-    return words if left is None else f"{words}, {describe_seconds(left)} left"
+    if (left := job.seconds_left) is not None:
+        words += f", {describe_seconds(left)} left"
+    return f"{words}, letting others go first" if job.state == "paused" else words
+
+
+def describe_ahead(job: Job, worker: Worker) -> str:
+    """Say how many jobs are ahead of a queued one and how long they take; nothing if there are none."""
+    if not (ahead := worker.ahead(job)):
+        return ""
+    seconds, of_all = worker.seconds_ahead(job)
+    if not seconds and not of_all:
+        return f"behind {ahead}"
+    return f"behind {ahead}, {'about' if of_all else 'at least'} {describe_seconds(seconds)}"
 
 
 def follow(jobs: Iterable[Job], draw: Callable[[], None]) -> None:

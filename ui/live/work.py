@@ -9,7 +9,7 @@ from ui.browser import read, read_scripts
 from ui.live.engine import get_engine, get_owner
 from ui.live.panels import paint
 from ui.live.tab import Data
-from ui.live.waiting import name_widget
+from ui.live.waiting import describe_ahead, name_widget
 from ui.parts import describe_seconds
 
 _PACE = 1.0  # seconds between two looks at it while nothing begins or ends
@@ -62,8 +62,8 @@ def describe_waiting(job: Job, worker: Worker, owner: str) -> str:
     words.append(f"{whose}, on {job.page.capitalize()}" if job.page else whose)
     left = job.seconds_left
     if job.state == "queued":
-        ahead = worker.ahead(job)
-        words.append(f"waits behind {ahead}" if ahead else "next")
+        ahead = describe_ahead(job, worker)
+        words.append(f"waits {ahead}" if ahead else "next")
     elif left is not None:
         words.append(f"{describe_seconds(left)} left")
     if job.state == "paused":

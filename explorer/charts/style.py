@@ -36,8 +36,10 @@ def lay_out(figure: go.Figure, height: int) -> go.Figure:
 
 
 def tick_step(n_layers: int) -> int:
-    """Layers from one tick to the next, so that 80 of them can be read."""
-    return max(1, n_layers // 16)
+    """Layers from one tick to the next, so that 80 of them can be read: a round number."""
+    least = max(1, n_layers // 16)
+    power = 10 ** (len(str(least)) - 1)
+    return next(step * power for step in (1, 2, 5, 10) if step * power >= least)
 
 
 def mark(number: int) -> dict:
@@ -67,4 +69,5 @@ def shade(values: Float[np.ndarray, " values"]) -> list[str | None]:
     scaled = np.log(values) if (known > 0).all() else np.arcsinh(values / max(float(np.median(np.abs(known))), 1e-12))
     low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
     places = (scaled - low) / max(high - low, 1e-9)
-    return [sample_colorscale(SCALE, [float(place)])[0] if np.isfinite(place) else None for place in places]
+    colours = iter(sample_colorscale(SCALE, places[np.isfinite(places)].tolist()))  # each call reads all scales
+    return [next(colours) if np.isfinite(place) else None for place in places]

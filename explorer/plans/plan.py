@@ -148,7 +148,7 @@ class PlanSpec:
         for end in filter(None, ends):
             count = int(end[2] or _PLUS[end[1]])
             layers |= set(range(count) if end[1] == "first" else range(n_layers - count, n_layers))
-        return frozenset(layers & set(range(n_layers)))
+        return frozenset(layer for layer in layers if 0 <= layer < n_layers)
 
 
 _END = re.compile(r"(first|last)(\d{0,4})")

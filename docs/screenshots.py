@@ -5,12 +5,13 @@ Those are of the default model, light, dark and 390 pixels wide; and of Explore 
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
@@ -34,6 +35,7 @@ FORMS: dict[str, dict] = {
     "narrow": {"viewport": {"width": 390, "height": 844}},
 }
 _BUSY = "[data-testid=stProgress], [data-stale=true]"
+_AWAITED = re.compile(r"measuring|\((waiting|writing)\)|waiting behind|\d (s|min|h) left$")  # in place of what comes
 _NO_TOUR = "localStorage.setItem('explorer-tour', 'seen')"
 
 
@@ -95,9 +97,8 @@ def settle(page: Page) -> None:
         frame = page.locator(".st-key-frame")
         frame.get_by_text("bfloat16").or_(page.get_by_text("float32 on")).first.wait_for(timeout=180_000)
         page.locator(".st-key-work").get_by_text("Work: none").wait_for(timeout=900_000)
-        page.wait_for_function(
-            f"!document.querySelector('{_BUSY}') && !document.body.innerText.match(/measuring|…/)", timeout=180_000
-        )
+        page.wait_for_function(f"!document.querySelector('{_BUSY}')", timeout=180_000)
+        expect(page.get_by_text(_AWAITED)).to_have_count(0, timeout=180_000)
     page.wait_for_timeout(1500)
 
 

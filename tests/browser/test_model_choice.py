@@ -50,7 +50,7 @@ def test_what_is_being_typed_stays_while_the_page_behind_gets_on(page: Page, tmp
         choice.get_by_role("tab", name="Facts").click()
         expect(choice.get_by_text("LlamaForCausalLM").first).to_be_attached()
         choice.get_by_role("button", name="Close").click()
-        expect(page.locator(".st-key-frame").get_by_text("…", exact=True)).to_have_count(0)
+        expect(page.locator(".st-key-frame").get_by_text("loading", exact=True)).to_have_count(0)
 
 
 def test_a_model_at_hand_is_chosen_where_one_is(page: Page, url: str, house: Path) -> None:

@@ -33,6 +33,7 @@ export default function ({ parentElement: root, data, setTriggerValue }) {
   };
   data.labels.forEach((label, place) => row(label, (cell, variant) => {
     put(cell, variant.values[place].best ? "b" : "span", variant.values[place].text);
+    if (!place && !variant.known) cell.className = "awaited";
   }, place ? "" : "value"));
   data.prompts.forEach((prompt, place) => row(prompt, (cell, variant) => { cell.textContent = variant.texts[place]; }, "sample"));
   row("", (cell, variant, index) => {

@@ -52,8 +52,10 @@ def draw_comparison(summary: ModelSummary) -> None:
     """Draw the unpruned model and what is compared as columns of one table."""
     chosen, stars = list_compared(summary)[:MOST], list_stars(summary)
     note_compared(write_variants(chosen))
-    if get_compared() is not None:
-        st.button("Compare what is starred", on_click=compare_variants, args=(None,))
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        sort = st.selectbox("Sort by", SORTS, key="comparison sort", width=220)
+        if get_compared() is not None:
+            st.button("Compare what is starred", on_click=compare_variants, args=(None,))
     if not chosen:
         st.text(
             "Nothing is chosen. “Star this” on the Explore page puts a variant here, and so does a tick in History."
@@ -63,7 +65,6 @@ def draw_comparison(summary: ModelSummary) -> None:
     columns = _find_columns(summary, [Tried(), *chosen])
     if columns is None:
         return
-    sort = st.selectbox("Sort by", SORTS, key="comparison sort", width=220)
     columns = [columns[0], *sort_columns(columns[1:], sort)]
     names = describe_titles([each.tried for each in columns], stars)
     lines = list_lines([each.point for each in columns], [each.state for each in columns])
@@ -160,6 +161,7 @@ def _draw_table(
             "title": column.tried.title,
             "cells": write_cells(column.tried.mask, summary.n_layers),
             "values": [{"text": line.cells[number], "best": line.best[number]} for line in lines],
+            "known": column.point is not None,
             "texts": texts[number],
             "chosen": bool(column.tried),
         }
@@ -224,4 +226,4 @@ def _describe_text(job: Job) -> str:
         return f"{job.result.text} (overflow)" if job.result.overflow else job.result.text or "(nothing)"
     if job.state == "failed":
         return str(job.error)
-    return f"{job.partial} …" if isinstance(job.partial, str) else "…"
+    return f"{job.partial} (writing)" if job.active and isinstance(job.partial, str) else _describe_wait(job)

@@ -86,7 +86,7 @@ def _await(recovery: Job | None) -> dict[str, str]:
     """Say in the place of a recovered text why there is none yet."""
     if recovery is None or not recovery.active:
         return {"state": "(not recovered)", "note": ""}
-    return {"state": " …", "note": "after the recovery"}
+    return {"state": "(waiting)", "note": "written after the recovery"}
 
 
 def _draw_stop(jobs: list[Job]) -> None:
@@ -144,7 +144,8 @@ def _describe_side(job: Job) -> dict[str, str]:
         return {"state": str(job.error), "note": ""}
     if _is_stopped(job):
         return {"state": " (stopped)", "note": ""}
-    return {"state": " …", "note": "" if job.partial else describe_progress(job)}
+    state = "(waiting)" if job.state == "queued" else " (writing)"
+    return {"state": state, "note": "" if job.partial else describe_progress(job)}
 
 
 def describe_sample(sample: Sample) -> str:

@@ -173,12 +173,11 @@ def _draw_header(page: str, facts_job: Job) -> None:
     score = watch(get_engine().score(get_owner(), view))
     with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="medium"):
         draw_model_button(view)
-        _draw_entry("Precision", f"{summary.precision} on {summary.device}" if summary else "…")
+        _draw_entry("Precision", f"{summary.precision} on {summary.device}" if summary else "loading")
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
         _draw_entry("Perplexity", _describe_score(score), define("perplexity"))
-        if view.modify:
-            _draw_entry("Recovered by", write_modifiers(view.modify), define("recovered", "modifier"))
+        _draw_entry("Recovered by", write_modifiers(view.modify) or "nothing", define("recovered", "modifier"))
         copy_link()
     for notice in read_notices(page):
         st.warning(escape_markdown(notice))

@@ -16,7 +16,7 @@ from ui.view import get_view, linked, one_of, some_of
 
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
 _CRITERION_HELP = define("criterion", "perplexity", "KL", "logit L2")
-_BUDGET_HELP = "parameters=20%, layers=8, bytes=6GiB … " + define("budget")
+_BUDGET_HELP = "Such as parameters=20%, layers=8 or bytes=6GiB. " + define("budget")
 
 
 def choose_specs() -> list[PlanSpec]:

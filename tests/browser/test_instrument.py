@@ -68,11 +68,13 @@ def test_costs_follow_the_mask(page: Page, url: str, deep: Path) -> None:
     assert rows.nth(0).inner_text().split("\t") == [
         "Parameters", f"{told['parameters']:,}", f"{left:,}", f"{100 * gone / told['parameters']:.1f}%",
     ]  # fmt: skip
-    assert rows.nth(3).inner_text().split("\t")[2] == describe_bytes(left / 2)
+    assert rows.nth(1).inner_text().split("\t")[2] == describe_bytes(2 * left)
+    page.get_by_label("Weights").select_option("4 bits")
+    assert rows.nth(1).inner_text().split("\t")[2] == describe_bytes(left / 2)
     before, after = 80 * 2 * 2 * 8 * 4, 69 * 2 * 2 * 8 * 4
-    assert rows.nth(4).inner_text().split("\t")[1:3] == [describe_bytes(before), describe_bytes(after)]
+    assert rows.nth(2).inner_text().split("\t")[1:3] == [describe_bytes(before), describe_bytes(after)]
     page.locator("[data-part=context]").select_option("8192")
-    assert rows.nth(5).inner_text().split("\t")[1:3] == [describe_bytes(8192 * before), describe_bytes(8192 * after)]
+    assert rows.nth(3).inner_text().split("\t")[1:3] == [describe_bytes(8192 * before), describe_bytes(8192 * after)]
 
 
 def test_hand_and_keyboard_set_the_mask_and_take_it_back(page: Page, url: str, deep: Path) -> None:

@@ -103,6 +103,11 @@ def test_the_strip_is_on_the_first_screen(page: Page, url: str, small: Path) -> 
         box = place.bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 900
+    curve, costs = (page.locator(part).bounding_box() for part in ("[data-part=curve]", ".meter"))
+    assert curve is not None
+    assert costs is not None
+    assert costs["height"] < curve["height"]
+    assert costs["width"] < curve["width"]
     page.set_viewport_size({"width": 390, "height": 800})
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -39,7 +39,12 @@ def draw_passage(view: View, summary: ModelSummary) -> None:
     with st.container(key="passage", border=True):
         st.html(write_passage(found))
     st.dataframe(
-        {"token": found.texts[1:], "whole": found.baseline, "without": found.masked, "more": lost},
+        {
+            "token": found.texts[1:],
+            "nats, whole model": found.baseline,
+            f"nats without {view.mask}": found.masked,
+            "nats more": lost,
+        },
         hide_index=True,
         width="stretch",
         height=240,

@@ -12,7 +12,7 @@ function build(root, layers) {
   const it = {
     root, layers, grid: part("strip"), parts: Object.fromEntries(names.map((name) => [name, part(name)])),
     off: new Array(2 * layers).fill(false), shown: [], revision: -1, gesture: null, anchor: null, undone: [], redone: [],
-    committed: "", steps: [], stepOf: new Map(), scale: null, planId: null, said: "",
+    committed: "", bits: BITS[0], steps: [], stepOf: new Map(), scale: null, planId: null, said: "",
   };
   buildCells(it);
   buildBlocks(it);

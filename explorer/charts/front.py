@@ -31,5 +31,6 @@ def draw_front(figure: go.Figure, sizes: Sequence[float], perplexities: Sequence
         shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
         figure.add_annotation(
             x=sizes[place], y=math.log10(perplexities[place]), text=html.escape(shown), showarrow=False,
-            xanchor=side, yanchor=edge, yshift=6 if edge == "bottom" else -6, font={"size": 11},
+            xanchor=side, yanchor=edge, yshift=6 if edge == "bottom" else -6, xshift=8 if side == "left" else 0,
+            font={"size": 11},
         )  # fmt: skip

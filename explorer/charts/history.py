@@ -53,7 +53,7 @@ def draw_history(points: Sequence[Point], names: Sequence[str], starred: Collect
                 error_y=_find_errors([points[place] for place in places], 10 ** axis["range"][1]),
                 **{**shown, "marker": {"size": size, "color": COLOURS[number], **shown["marker"]}},
             )  # fmt: skip
-    figure.update_xaxes(title_text=title, exponentformat="SI")
+    figure.update_xaxes(title_text=title, exponentformat="SI", ticksuffix="B" * ("bytes" in of))
     figure.update_yaxes(title_text="Held-out perplexity", **axis)
     return lay_out(figure, 420)
 

@@ -19,7 +19,7 @@ SIZES: dict[str, tuple[str, Callable[[Point], float]]] = {
     "multiplications": ("Multiplications per token", lambda point: point.multiplications),
 }
 
-_KINDS = ("off", "recovered or healed", "zeros inside", "fewer bits", "not measured")
+_KINDS = ("pruned", "recovered or healed", "zeros inside", "fewer bits", "not measured")
 
 
 def draw_points(points: Sequence[Point], of: str) -> go.Figure:
@@ -51,7 +51,7 @@ def draw_points(points: Sequence[Point], of: str) -> go.Figure:
             )  # fmt: skip
     heights = clip_to_axis([value for _, value in known], "circle", axis)["y"]
     draw_front(figure, [size(each) for each, _ in known], heights, [str(each) for each, _ in known])
-    figure.update_xaxes(title_text=title, exponentformat="SI", rangemode="tozero")
+    figure.update_xaxes(title_text=title, exponentformat="SI", rangemode="tozero", ticksuffix="B" * (of == "bytes"))
     figure.update_yaxes(title_text="Held-out perplexity", **axis)
     return lay_out(figure, 460)
 
@@ -63,4 +63,4 @@ def _find_kind(point: Point, most: float) -> str:
         return "fewer bits"
     if any(spec.name in METHODS for spec in point.modifiers):
         return "zeros inside"
-    return "recovered or healed" if point.modifiers else "off"
+    return "recovered or healed" if point.modifiers else "pruned"

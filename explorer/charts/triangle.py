@@ -50,7 +50,14 @@ def draw_redundancy(
     figure.update_xaxes(range=[-0.5, n - 0.5], tickmode="linear", dtick=step, showgrid=False, zeroline=False)
     figure.update_xaxes(title="Layer (for blocks: the first one)", row=2, col=1)
     figure.update_yaxes(
-        title="Block size", range=[n + 0.5, 0.5], tickmode="linear", tick0=1, dtick=step, showgrid=False, row=1, col=1
+        title="Block size",
+        range=[n + 0.5, 0.5],
+        tickmode="linear",
+        tick0=step,
+        dtick=step,
+        showgrid=False,
+        row=1,
+        col=1,
     )
     figure.update_yaxes(showgrid=False, autorange="reversed", row=2, col=1)
     return lay_out(figure, 640).update_layout(showlegend=False)

@@ -1,4 +1,4 @@
-"""What the Redundancy, Plans and Evaluate pages ask the worker for, beyond what every page does."""
+"""What the Analyse, Plans and Evaluate pages ask the worker for, beyond what every page does."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ class Point:
     costs: Costs | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
-        return " + ".join([str(self.mask), *map(str, self.modifiers), f"{self.bits:g} bits"])
+        made = [*([str(self.mask)] if self.mask else []), *map(str, self.modifiers)]
+        return " + ".join([*(made or ["unpruned"]), f"{self.bits:g} bits"])
 
 
 def find_half(n_layers: int) -> Mask:

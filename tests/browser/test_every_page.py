@@ -84,6 +84,12 @@ def test_a_page_by_its_own_address(
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, where
 
 
+def test_an_address_of_an_earlier_version_leads_on_and_its_console_is_silent(page: Page, url: str, small: Path) -> None:
+    wrong = open_link(page, url, small, "prune")
+    expect(page.get_by_role("slider", name="Pruned along the plan")).to_be_visible()
+    assert wrong == []
+
+
 @pytest.mark.parametrize("name", VIEWS)
 def test_all_of_a_page_is_reached_by_the_keyboard(page: Page, url: str, small: Path, name: str) -> None:
     open_link(page, url, small, name)

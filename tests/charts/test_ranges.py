@@ -11,6 +11,7 @@ from explorer.charts import draw_redundancy
 from explorer.charts.curves import Shares, draw_curves
 from explorer.charts.layers import draw_scatter, draw_strips
 from explorer.charts.ranges import ColourRange, find_colours, find_log_ticks, fit_log_axis, make_colour_bar
+from explorer.charts.style import tick_step
 from explorer.measures.importance import Importance
 from explorer.measures.similarity import read_similarity
 from tests.support.figures import costs, curve_of, make
@@ -64,6 +65,11 @@ def test_log_axes_have_few_ticks(low: float, high: float, ticks: list[float]) ->
     found = find_log_ticks(low, high)
     assert found == pytest.approx(ticks)
     assert 2 <= len(found) <= 8
+
+
+@pytest.mark.parametrize(("layers", "step"), [(1, 1), (30, 1), (32, 2), (80, 5), (126, 10), (200, 20)])
+def test_layers_are_ticked_at_round_numbers(layers: int, step: int) -> None:
+    assert tick_step(layers) == step
 
 
 def test_a_log_axis_has_room_for_every_value_that_can_be_drawn() -> None:

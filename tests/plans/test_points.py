@@ -43,13 +43,13 @@ def test_every_variant_that_was_scored_is_listed(llama: LoadedModel, corpus: Cor
     found = {str(each): each for each in list_points(llama, corpus, Store(tmp_path))}
     expected = {
         "2 + 32 bits": scores[0], "m3,a1 + 32 bits": scores[1], "1 + refit + wanda;pattern=2:4 + 32 bits": scores[2],
-        "none + sparsegpt + 32 bits": scores[3], "none + 32 bits": scores[0].unpruned,
+        "sparsegpt + 32 bits": scores[3], "unpruned + 32 bits": scores[0].unpruned,
     }  # fmt: skip
     measured = {name: each for name, each in found.items() if each.perplexity is not None}
     assert {name.replace("a1,m3", "m3,a1"): each.perplexity for name, each in measured.items()} == {
         name: each.perplexity for name, each in expected.items()
     }
-    assert set(found) - set(measured) == {"none + 8 bits", "none + 4 bits", "1-2 + 4 bits"}
+    assert set(found) - set(measured) == {"unpruned + 8 bits", "unpruned + 4 bits", "1-2 + 4 bits"}
     point = measured["1 + refit + wanda;pattern=2:4 + 32 bits"]
     assert point.modifiers == read_modifiers("refit,wanda,pattern=2:4")
     plain = variants.overwritten(llama.checkpoint.folder, made)
@@ -73,8 +73,8 @@ def test_what_was_measured_in_four_bits_is_a_point_of_four_bits(llama: LoadedMod
     for each in ("none", str(mask)):
         store.add_nll(context, [(digest, each, 46.0) for digest in corpus.held_out.digests])
     found = {str(each): each.perplexity for each in list_points(llama, corpus, store)}
-    assert found["none + 4 bits"] == found["1-2 + 4 bits"] == pytest.approx(np.exp(46 / (WINDOW - 1)))
-    assert found["none + 8 bits"] is None
+    assert found["unpruned + 4 bits"] == found["1-2 + 4 bits"] == pytest.approx(np.exp(46 / (WINDOW - 1)))
+    assert found["unpruned + 8 bits"] is None
 
 
 def test_bits_are_the_mean_of_the_layers_that_are_on() -> None:

@@ -1,4 +1,4 @@
-"""What the Redundancy and Plans pages write: escaped text, tables, files."""
+"""What the Analyse, Plans and Export pages write: escaped text, tables, files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 
 import numpy as np
+from streamlit.testing.v1 import AppTest
 
 from explorer.execution.requests import Passage
 from explorer.masks.mask import Mask
@@ -25,6 +26,26 @@ def test_tables_survive_their_files() -> None:
     assert rows[0] == ["name", "value", "count"]
     assert rows[1] == ["a,b", repr(0.1 + 0.2), "3"]
     assert json.loads(write_json(TABLE)) == {"name": TABLE["name"], "value": [0.1 + 0.2, None], "count": [3, None]}
+
+
+def test_no_mark_of_a_model_card_is_shown_where_an_export_is_chosen() -> None:
+    script = """
+from explorer.execution import ExportPreview
+from explorer.export import FORMATS
+from ui.export.format_choice import OFFERED, choose_target, draw_target
+refused = ExportPreview(refused="transformers gives the same with `skip` and without.")
+choose_target({name: refused if name == "transformers-skip" else ExportPreview() for name in OFFERED})
+for name in FORMATS:
+    draw_target(name, ExportPreview(), 1)
+"""
+    app = AppTest.from_string(script, default_timeout=60).run()
+    assert not app.exception
+    shown = [
+        *(caption for radio in app.radio for caption in radio.proto.captions),
+        *(each.value for each in app.caption),
+    ]
+    assert len(shown) > len(app.caption) > 1
+    assert [text for text in shown if "`" in text] == []
 
 
 def test_a_passage_is_escaped_and_coloured_by_what_it_costs() -> None:

@@ -71,7 +71,7 @@ def _choose_calibration(view: View) -> None:
         on_change=_take_calibration,
         accept_new_options=True,
         width=220,
-        help=f"{define('calibration')} Name another text as on the Overview. Measures and plans decide by it too.",
+        help=f"{define('calibration')} Any text that a model can be given. Measures and plans decide by it too.",
     )
     st.selectbox(
         "Tokens",

@@ -46,10 +46,15 @@ def _describe(formats: tuple[str, ...], outlooks: dict[str, ExportPreview]) -> s
     name = next(iter(_fitting(formats, outlooks)), formats[0])
     preview = outlooks[name]
     if preview.refused:
-        return escape_markdown(f"{name}: not for this mask or model. {preview.refused}")
+        return _show_plainly(f"{name}: not for this mask or model. {preview.refused}")
     of = f"{describe_bytes(preview.bytes)}, the whole model's files {describe_bytes(preview.source_bytes)}"
     size = "no weights" if name in WRITTEN_AS_TEXT else of
-    return escape_markdown(f"{name}, {size}. Loaded by {FORMATS[name].loads}.")
+    return _show_plainly(f"{name}, {size}. Loaded by {FORMATS[name].loads}.")
+
+
+def _show_plainly(text: str) -> str:
+    """Show what is said of a format without the marks that a model card sets names in."""
+    return escape_markdown(text.replace("`", ""))
 
 
 def draw_target(name: str, preview: ExportPreview, free: int) -> None:
@@ -63,7 +68,7 @@ def draw_target(name: str, preview: ExportPreview, free: int) -> None:
     lines = [f"Dropped: {target.dropped}.", f"Zeroed: {target.zeroed}.", define("mask", "dropped, zeroed", "adapter")]
     if preview.zeroed:
         lines.append(f"With this mask {preview.zeroed} zeroed, saving neither memory nor compute.")
-    st.caption("  \n".join(map(escape_markdown, lines)))
+    st.caption("  \n".join(map(_show_plainly, lines)))
     if preview.bytes > preview.source_bytes > 0:
         st.warning("This is larger than the whole model's files: they hold its weights in a smaller type.")
 

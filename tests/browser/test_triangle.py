@@ -108,6 +108,7 @@ def test_the_strip_is_on_the_first_screen(page: Page, url: str, small: Path) -> 
     assert costs is not None
     assert costs["height"] < curve["height"]
     assert costs["width"] < curve["width"]
+    assert costs["x"] + costs["width"] <= 1440 - 16, "it keeps the page's margin"
     page.set_viewport_size({"width": 390, "height": 800})
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

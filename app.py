@@ -6,6 +6,7 @@ from typing import Any
 import streamlit as st
 
 from ui.api import make_routes, take_up
+from ui.export import make_archive_routes
 from ui.live import draw_uncaught, get_engine, make_tab_routes
 from ui.serving import serving
 
@@ -60,6 +61,6 @@ else:
         **serving(
             take_up,
             lambda: get_engine().health(),
-            lambda stopping: [*make_routes(stopping), *make_tab_routes(stopping)],
+            lambda stopping: [*make_routes(stopping), *make_tab_routes(stopping), *make_archive_routes()],
         ),
     )

@@ -24,6 +24,8 @@ from explorer.model import LoadedModel
 
 _UNITS = 64  # in the last place: what an adapter adds is summed apart, and not with the weights
 
+_TAKEN = ("dtype", "auto_class", "cache")  # from the format of the checkpoint
+
 #: The folder of it in that of the checkpoint.
 FOLDER = "adapter"
 
@@ -98,7 +100,7 @@ def plan_adapter(
 
     return replace(
         planned,
-        format=replace(FORMATS["adapter"], dtype=planned.format.dtype, auto_class=planned.format.auto_class),
+        format=replace(FORMATS["adapter"], **{name: getattr(planned.format, name) for name in _TAKEN}),
         changes=changes,
         bytes=planned.bytes + adapter.bytes,
         write=write,

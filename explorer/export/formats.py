@@ -17,6 +17,7 @@ class Format:
         dropped: what is not written.
         zeroed: what is written as zeros.
         loads: which programs load it.
+        cache: for what they keep no keys and values.
         blocks: for a gguf, the type that weights are written in; empty for that of the source.
         dtype: for the others, the dtype that weights are written in, or `auto`.
         refusing: programs that load the format, as they are called, but not this export.
@@ -28,6 +29,7 @@ class Format:
     dropped: str
     zeroed: str
     loads: str
+    cache: str = ""
     blocks: str = ""
     dtype: str = "auto"
     refusing: tuple[str, ...] = ()
@@ -48,6 +50,8 @@ class Format:
 _GGUF_DROPPED = "whole layers; single attention and MLPs of Llama-like models, which are then written as `deci`"
 _GGUF_ZEROED = "a tiny MLP of 32 rows for every MLP that is off, and a tiny attention if it is off in the first layer"
 _LLAMA_CPP = "llama.cpp and what is built on it"
+_WHOLE = "whole layers that are off; attention that is written as zeros keeps its own"
+_GGUF = "whole layers and attention that are off; in the first layer one head keeps its own"
 
 FORMATS = {
     made.name: made
@@ -57,6 +61,7 @@ FORMATS = {
             "whole layers; nothing else may be off",
             "nothing",
             "whatever loads the original: transformers, PEFT, vLLM, SGLang, MLX",
+            "whole layers that are off",
         ),
         Format(
             "transformers-zeroed",
@@ -64,6 +69,7 @@ FORMATS = {
             "the output projections of attention and MLPs that are off in layers that stay: no memory and no compute "
             "is saved for them",
             "whatever loads the original: transformers, PEFT, vLLM, SGLang, MLX",
+            _WHOLE,
         ),
         Format(
             "deci",
@@ -71,6 +77,7 @@ FORMATS = {
             "the output projection of attention that is off in the first layer that stays",
             "vLLM, SGLang and mlx-lm, which have the architecture nemotron-nas; transformers and PEFT with "
             "trust_remote_code",
+            "whole layers and attention that are off, but for the first layer that stays",
         ),
         Format(
             "pruned-remote-code",
@@ -78,16 +85,18 @@ FORMATS = {
             "nothing",
             "transformers and PEFT with trust_remote_code, by two small files over the family's own class; vLLM and "
             "SGLang by way of transformers",
+            "whole layers that are off; in transformers none but two numbers a token for attention that is off",
         ),
         Format(
             "transformers-skip",
             "whole layers, attention and MLPs that are off",
             "nothing",
             "transformers, from a version on that leaves out what `per_layer_config` skips",
+            "whole layers and attention that are off",
         ),
-        Format("gguf", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP),
+        Format("gguf", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP, _GGUF),
         *(
-            Format(f"gguf-{blocks}", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP, blocks)
+            Format(f"gguf-{blocks}", _GGUF_DROPPED, _GGUF_ZEROED, _LLAMA_CPP, _GGUF, blocks)
             for blocks in ("f16", "bf16", "q8_0")
         ),
         Format(
@@ -95,19 +104,22 @@ FORMATS = {
             "what the same without its adapter does not write: whole layers, or more where that format is another",
             "what that format does",
             "PEFT, over the checkpoint that is written with it",
+            "what that format does",
         ),
         Format(
             "draft",
             "whole layers, attention and MLPs that are off",
             "nothing, but what deci does where it is written as that",
             "transformers' assisted generation and vLLM, beside the original",
+            "what the format does that it is written as",
         ),
-        Format("draft-gguf", _GGUF_DROPPED, _GGUF_ZEROED, "llama.cpp, beside the original as a GGUF file"),
+        Format("draft-gguf", _GGUF_DROPPED, _GGUF_ZEROED, "llama.cpp, beside the original as a GGUF file", _GGUF),
         Format(
             "mergekit",
             "whole layers",
             "the output projections of attention and MLPs that are off in layers that stay",
             "mergekit-yaml, which writes a transformers checkpoint",
+            _WHOLE,
         ),
         Format(
             "recipe",

@@ -11,7 +11,7 @@ from explorer.evaluation import Score, score
 from explorer.export.benchmark import check_benchmark, run_benchmark
 from explorer.export.describe.card import make_card, make_command
 from explorer.export.describe.provenance import find_provenance
-from explorer.export.describe.recipe import FILE as RECIPE, Recipe, write_recipe
+from explorer.export.describe.recipe import RECIPE, Recipe, write_recipe
 from explorer.export.draft import measure_draft
 from explorer.export.export_plan import ExportPlan
 from explorer.export.formats import Format

@@ -1,4 +1,4 @@
-"""The Export page: formats by what one wants to do, and the folder that exports go to."""
+"""The Export page: formats by what one wants to do, the folder that exports go to, and their archives."""
 
 import lazy_loader
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from explorer.execution import ExportPreview
 from explorer.export import FORMATS, WRITTEN_AS_TEXT, Drafting, Exported, describe_timings, make_commands, tell_text
+from ui.export.archive import link_archive
 from ui.parts import define, describe_bytes, escape_markdown, kept
 
 #: What one may want, and the formats for it: the first that takes the mask is offered, the others beside it.
@@ -65,7 +66,10 @@ def draw_target(name: str, preview: ExportPreview, free: int) -> None:
     own = "In the precision that was measured, or the format's own"
     middle.metric("Weights on disk", describe_bytes(preview.bytes), help=own)
     right.metric("Disk free there", describe_bytes(free))
-    lines = [f"Dropped: {target.dropped}.", f"Zeroed: {target.zeroed}.", define("mask", "dropped, zeroed", "adapter")]
+    lines = [f"Dropped: {target.dropped}.", f"Zeroed: {target.zeroed}."]
+    if target.cache:
+        lines.append(f"No keys and values are kept for: {target.cache}.")
+    lines.append(define("mask", "dropped, zeroed", "adapter"))
     if preview.zeroed:
         lines.append(f"With this mask {preview.zeroed} zeroed, saving neither memory nor compute.")
     st.caption("  \n".join(map(_show_plainly, lines)))
@@ -76,6 +80,8 @@ def draw_target(name: str, preview: ExportPreview, free: int) -> None:
 def draw_exported(made: Exported) -> None:
     """Draw the proof, and the commands that load what was written."""
     st.success(escape_markdown(f"Wrote {made.out}"))
+    if (address := link_archive(made.out)) is not None:
+        st.link_button("Download as an archive", address)
     proof = made.evidence.proof
     if proof is None:
         st.caption("No weights were written, so nothing was reloaded.")

@@ -81,7 +81,10 @@ def make_card(
         ],
         [f"Mask `{mask}`: {describe_mask(mask)} removed. Layers count from 0."],
         _indented(draw_strip(mask, loaded.n_layers)),
-        [f"Format `{target.name}`. Not written: {target.dropped}. Written as zeros: {target.zeroed}."],
+        [
+            f"Format `{target.name}`. Not written: {target.dropped}. Written as zeros: {target.zeroed}.",
+            *([f"No keys and values are kept for {target.cache}."] if target.cache else []),
+        ],
         [f"Here written as zeros, saving neither memory nor compute: {zeroed}."] if planned.layout.zero_sites else [],
         _describe_changes(planned, variant, found),
         _describe_zeros(found.proof),

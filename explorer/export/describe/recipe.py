@@ -24,7 +24,7 @@ from explorer.reading import read_json
 from explorer.storage import Store
 from explorer.text import Corpus
 
-FILE = "recipe.json"
+RECIPE = "recipe.json"
 
 #: Where a recipe says its format (`format` is the target), and the format that is written. Those of the first name no
 #: modifiers, and no text to decide by.

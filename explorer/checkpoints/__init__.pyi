@@ -4,6 +4,7 @@ from .gguf import (
     convert as convert,
     convert_back as convert_back,
     count_stored as count_stored,
+    find_parts as find_parts,
     write_folder as write_folder,
 )
 from .hub import FORMS as FORMS, LOG_IN as LOG_IN, can_ask_hub as can_ask_hub, search_hub as search_hub

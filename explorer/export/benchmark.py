@@ -96,7 +96,7 @@ def _time_in_llama_cpp(loaded: LoadedModel, planned: ExportPlan, folder: Path, c
         whole = plan_gguf(loaded, NONE, Changes(), FORMATS[planned.format.written_in or planned.format.name])
         whole.write(Path(scratch), lambda size: None)
         paths = [Path(scratch) / FILE, folder / FILE]
-        found = measure_seconds(paths, contexts, TOKENS, RUNS + 1) or []
+        found = measure_seconds(paths, contexts, TOKENS, RUNS + 1, torch.get_num_threads()) or []
     rounds = [[[(read, step) for read, step in files] for files in runs[1:]] for runs in found]
     return [_describe("llama.cpp", 1, context, each) for context, each in zip(contexts, rounds, strict=False)]
 

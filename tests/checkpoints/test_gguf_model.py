@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma2Config,
-    Gemma3TextConfig,
-    GPT2Config,
-    LlamaConfig,
-    Phi3Config,
-    Qwen2Config,
-    Qwen2MoeConfig,
-    Qwen3Config,
-    Qwen3MoeConfig,
-    StableLmConfig,
-    Starcoder2Config,
-)
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from explorer.checkpoints.resolve import resolve_checkpoint
 from explorer.checkpoints.spec import ModelSpec
@@ -31,8 +17,8 @@ from explorer.export import export
 from explorer.masks.mask import Mask
 from explorer.model.loading import load
 from explorer.storage.store import Store
+from tests.support.gguf_configs import ARCHITECTURES
 from tests.support.gguf_files import (
-    COMMON,
     LLAMA,
     describe_tokens,
     load_gguf,
@@ -44,39 +30,15 @@ from tests.support.gguf_files import (
 )
 from tests.support.tiny_models import WINDOW, make_model
 
-_GEMMA: dict[str, Any] = {**LLAMA, "head_dim": 16, "tie_word_embeddings": True, "sliding_window": 8,
-                          "query_pre_attn_scalar": 16}  # fmt: skip
-_MIXTURE: dict[str, Any] = {**LLAMA, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
-                            "decoder_sparse_step": 1, "mlp_only_layers": []}  # fmt: skip
-
-MODELS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaConfig(**LLAMA, head_dim=16, rms_norm_eps=3e-3),
-    "qwen2": lambda: Qwen2Config(**LLAMA),
-    "qwen3": lambda: Qwen3Config(**LLAMA, head_dim=16),
-    "qwen2moe": lambda: Qwen2MoeConfig(**_MIXTURE, shared_expert_intermediate_size=40),
-    "qwen3moe": lambda: Qwen3MoeConfig(**_MIXTURE, head_dim=16, norm_topk_prob=True),
-    "gemma2": lambda: Gemma2Config(**_GEMMA),
-    "gemma3": lambda: Gemma3TextConfig(
-        **{**_GEMMA, "num_hidden_layers": 7, "rope_parameters": {
-            "full_attention": {"rope_type": "default", "rope_theta": 5000.0},
-            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
-        }},
-    ),
-    "phi3": lambda: Phi3Config(**LLAMA, sliding_window=9),
-    "gpt2": lambda: GPT2Config(**COMMON, n_embd=32, n_layer=3, n_head=4, n_positions=128),
-    "starcoder2": lambda: Starcoder2Config(**LLAMA, norm_epsilon=3e-3),
-    "stablelm": lambda: StableLmConfig(**LLAMA, use_qkv_bias=True),
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def llama() -> Any:
-    return make_model(MODELS["llama"]())
+    return make_model(ARCHITECTURES["llama"]())
 
 
-@pytest.mark.parametrize("architecture", list(MODELS))
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_the_file_is_the_model(architecture: str, tmp_path: Path) -> None:
-    model = make_model(MODELS[architecture]())
+    model = make_model(ARCHITECTURES[architecture]())
     loaded = load_gguf(write_model(tmp_path / "model.gguf", model, architecture))
     own, read = model.state_dict(), loaded.model.state_dict()
     assert own.keys() == read.keys()
@@ -143,7 +105,7 @@ def test_a_bias_that_the_file_lacks_is_zero(tmp_path: Path) -> None:
     ],
 )
 def test_a_key_without_a_place_is_named(architecture: str, key: str, value: Any, match: str, tmp_path: Path) -> None:
-    model = make_model(MODELS[architecture]())
+    model = make_model(ARCHITECTURES[architecture]())
     path = write_model(tmp_path / "model.gguf", model, architecture, lambda keys, tensors: keys.update({key: value}))
     refuse_gguf(path, match)
 
@@ -185,7 +147,7 @@ def test_a_tensor_without_a_place_is_named(name: str, llama: Any, tmp_path: Path
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma2", "phi3", "starcoder2"])
 def test_without_a_layer_it_is_exported_proven_and_read_back(architecture: str, tmp_path: Path, store: Store) -> None:
-    config = LlamaConfig(**LLAMA, attention_bias=True) if architecture == "llama" else MODELS[architecture]()
+    config = LlamaConfig(**LLAMA, attention_bias=True) if architecture == "llama" else ARCHITECTURES[architecture]()
     loaded = load_gguf(write_model(tmp_path / "model.gguf", make_model(config), architecture))
     corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
     export(loaded, Mask.parse("1-2"), tmp_path / "out", corpus, store, format="gguf")

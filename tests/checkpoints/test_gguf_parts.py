@@ -13,16 +13,7 @@ from explorer.checkpoints.resolve import resolve_checkpoint
 from explorer.export import export
 from explorer.masks.mask import Mask
 from explorer.storage.store import Store
-from tests.support.gguf_files import (
-    LLAMA,
-    describe,
-    describe_tokens,
-    load_gguf,
-    read_logits,
-    read_tensors,
-    refuse_gguf,
-    write,
-)
+from tests.support.gguf_files import LLAMA, load_gguf, read_logits, refuse_gguf, write_parts
 from tests.support.tiny_models import WINDOW, make_model
 
 
@@ -31,52 +22,40 @@ def llama() -> Any:
     return make_model(LlamaConfig(**LLAMA, head_dim=16))
 
 
-def _write_parts(folder: Path, model: Any, parts: int) -> list[Path]:
-    """Write a model as gguf-split does: all keys in the first part, tensors dealt out."""
-    keys, tensors = {**describe(model, "llama"), **describe_tokens()}, read_tensors(model, "llama")
-    names, paths = list(tensors), []
-    for part in range(parts):
-        split = {"split.no": part, "split.count": parts}
-        here = {name: tensors[name] for name in names[part::parts]}
-        path = folder / f"big-{part + 1:05}-of-{parts:05}.gguf"
-        paths.append(write(path, "llama", {**(keys if part == 0 else {}), **split}, here))
-    return paths
-
-
 @pytest.mark.parametrize("given", [0, 1, 2])
 def test_a_split_file_is_read_whole(given: int, llama: Any, tmp_path: Path) -> None:
-    paths = _write_parts(tmp_path, llama, 3)
+    paths = write_parts(tmp_path, llama, 3)
     torch.testing.assert_close(read_logits(load_gguf(paths[given]).model), read_logits(llama), rtol=1e-4, atol=1e-4)
 
 
 def test_the_part_that_is_missing_is_named(llama: Any, tmp_path: Path) -> None:
-    paths = _write_parts(tmp_path, llama, 3)
+    paths = write_parts(tmp_path, llama, 3)
     paths[1].unlink()
     refuse_gguf(paths[0], "big-00002-of-00003.gguf is not beside it")
 
 
 def test_a_part_that_is_named_otherwise_is_refused(llama: Any, tmp_path: Path) -> None:
-    path = _write_parts(tmp_path, llama, 2)[0].rename(tmp_path / "renamed.gguf")
+    path = write_parts(tmp_path, llama, 2)[0].rename(tmp_path / "renamed.gguf")
     refuse_gguf(path, "part 0 . 1 of 2")
 
 
 def test_parts_of_two_models_are_refused(llama: Any, tmp_path: Path) -> None:
-    paths = _write_parts(tmp_path, llama, 2)
+    paths = write_parts(tmp_path, llama, 2)
     paths[1].write_bytes(paths[0].read_bytes())
     refuse_gguf(paths[0], "not part 2 of 2")
 
 
 def test_the_digest_follows_every_part(llama: Any, tmp_path: Path) -> None:
     store = Store(None)
-    before = resolve_checkpoint(str(_write_parts(tmp_path, llama, 2)[0]), store, tmp_path / "cache").digest(store)
+    before = resolve_checkpoint(str(write_parts(tmp_path, llama, 2)[0]), store, tmp_path / "cache").digest(store)
     with torch.no_grad():
         llama.lm_head.weight[0, 0] += 1
-    after = resolve_checkpoint(str(_write_parts(tmp_path, llama, 2)[0]), store, tmp_path / "cache").digest(store)
+    after = resolve_checkpoint(str(write_parts(tmp_path, llama, 2)[0]), store, tmp_path / "cache").digest(store)
     assert before != after
 
 
 def test_a_file_of_two_parts_can_be_exported(llama: Any, tmp_path: Path, store: Store) -> None:
-    loaded = load_gguf(_write_parts(tmp_path, llama, 2)[0])
+    loaded = load_gguf(write_parts(tmp_path, llama, 2)[0])
     corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
     made = export(loaded, Mask.parse("1"), tmp_path / "out", corpus, store, format="gguf")
     assert made.verification is not None

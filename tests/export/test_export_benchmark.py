@@ -91,7 +91,8 @@ def test_rounds_into_which_other_work_came_are_not_counted(monkeypatch: pytest.M
 
 _STAND_IN = """
 class Llama:
-    def __init__(self, path, n_ctx, n_batch, verbose):
+    def __init__(self, path, n_ctx, n_batch, n_threads, n_threads_batch, verbose):
+        assert n_threads == n_threads_batch == 1  # as torch has
         self.size = len(open(path, "rb").read())
     def n_vocab(self):
         return 7

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGUFReader, GGUFValueType
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import ExportError
@@ -17,12 +17,14 @@ from explorer.evaluation import decode_speed
 from explorer.export import export, plan_export
 from explorer.export.gguf.model import Field, GgufModel, read_gguf
 from explorer.export.gguf.prune import prune
+from explorer.export.gguf.tokens import make_tokens
 from explorer.masks.mask import Mask
 from explorer.model.loading import LoadedModel, load
 from explorer.storage.store import Store
 from tests.conftest import Real
 from tests.support import brute_force
 from tests.support.gguf_configs import CONFIGS
+from tests.support.gguf_files import LLAMA, load_gguf, read_tensors, write_model, write_parts
 from tests.support.tiny_models import WINDOW, Tiny, load_folder, make_model, save
 
 BLOCKS = ("f16", "bf16", "q8_0")
@@ -250,6 +252,31 @@ def test_qwen2_files_lose_sublayers_too(store: Store, tmp_path: Path, blocks: st
     made = export(loaded, mask, tmp_path / "out", corpus, store, format="gguf")
     expected = brute_force.logits(brute_force.zeroed(loaded.checkpoint.folder, mask), corpus.held_out.ids)
     assert made.verification.max_abs_logit_difference <= 1e-5 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "llama-bpe", "qwen2"])
+def test_a_folder_that_was_made_of_a_file_splits_text_as_that(tmp_path: Path, pre: str) -> None:
+    def name(keys: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        keys["tokenizer.ggml.pre"] = pre
+
+    model = make_model(LlamaConfig(**LLAMA))
+    loaded = load_gguf(write_model(tmp_path / "model.gguf", model, "llama", name))
+    assert make_tokens(load_folder(loaded.checkpoint.folder))["tokenizer.ggml.pre"].value == pre
+
+
+def test_parts_become_one_file_that_says_how_it_was_quantized(store: Store, tmp_path: Path) -> None:
+    model = make_model(LlamaConfig(**LLAMA))
+    keys = {"quantize.imatrix.file": "texts.dat", "quantize.imatrix.entries_count": 21}
+    loaded = load_gguf(write_parts(tmp_path, model, 3, **keys)[0])
+    corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
+    export(loaded, Mask.parse("1,a0"), tmp_path / "out", corpus, store, format="gguf")
+    reader = GGUFReader(tmp_path / "out" / "model.gguf")
+    assert {name: reader.fields[name].contents() for name in keys} == keys
+    assert not [name for name in reader.fields if name.startswith("split.")]
+    before, found = read_tensors(model, "llama"), {tensor.name: tensor.data for tensor in reader.tensors}
+    assert np.array_equal(found["output.weight"], before["output.weight"])
+    assert np.array_equal(found["blk.1.attn_q.weight"], before["blk.2.attn_q.weight"])
+    assert len(found) == len(before) - 9
 
 
 def test_blocks_of_four_bits_are_copied(reals: Real, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ _NAMES |= {
     "bloom": _BLOOM,
     "falcon": _BLOOM,
     "mixtral": _EXPERTS,
+    "qwen2_moe": _EXPERTS,
     "qwen3_moe": _EXPERTS,
     "gpt_oss": _EXPERTS,
 }  # fmt: skip

@@ -147,6 +147,18 @@ def write_model(path: Path, model: Any, architecture: str, change: Change | None
     return write(path, architecture, keys, tensors)
 
 
+def write_parts(folder: Path, model: Any, parts: int, **more: Any) -> list[Path]:
+    """Write a model as gguf-split does: all keys, and more, in the first part, tensors dealt out."""
+    keys, tensors = {**describe(model, "llama"), **describe_tokens(), **more}, read_tensors(model, "llama")
+    names, paths = list(tensors), []
+    for part in range(parts):
+        split = {"split.no": part, "split.count": parts}
+        here = {name: tensors[name] for name in names[part::parts]}
+        path = folder / f"big-{part + 1:05}-of-{parts:05}.gguf"
+        paths.append(write(path, "llama", {**(keys if part == 0 else {}), **split}, here))
+    return paths
+
+
 def load_gguf(path: Path) -> LoadedModel:
     """Load a file through the library, on the CPU, with nothing stored."""
     return load(ModelSpec(str(path), "float32", "cpu"), Store(None), path.parent / "cache")

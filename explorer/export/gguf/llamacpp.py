@@ -32,7 +32,7 @@ def measure_perplexity(path: Path, windows: list[list[int]], python: str = sys.e
 
 
 def measure_seconds(
-    paths: list[Path], contexts: list[int], tokens: int, runs: int, python: str = sys.executable
+    paths: list[Path], contexts: list[int], tokens: int, runs: int, threads: int, python: str = sys.executable
 ) -> list[list[list[list[float]]]] | None:
     """Time reading a context, and each of some tokens after it, one text at a time, file by file in turns.
 
@@ -41,6 +41,7 @@ def measure_seconds(
         contexts: numbers of tokens that are read.
         tokens: that are decoded after them.
         runs: of each.
+        threads: that compute; llama-cpp-python itself would take half of the processors.
         python: the interpreter that has llama-cpp-python.
 
     Returns:
@@ -48,7 +49,7 @@ def measure_seconds(
         crashes.
     """
     found: list[list[list[list[float]]]] | None
-    found = _run(paths, {"contexts": contexts, "tokens": tokens, "runs": runs}, python)
+    found = _run(paths, {"contexts": contexts, "tokens": tokens, "runs": runs, "threads": threads}, python)
     return found
 
 
@@ -78,11 +79,12 @@ def _find_nll(path: str, windows: list[list[int]]) -> list[float]:
     return nll
 
 
-def _find_seconds(paths: list[str], contexts: list[int], tokens: int, runs: int) -> list[Any]:
+def _find_seconds(paths: list[str], contexts: list[int], tokens: int, runs: int, threads: int) -> list[Any]:
     from llama_cpp import Llama
 
     longest = max(contexts)
-    models = [Llama(path, n_ctx=longest + tokens, n_batch=longest, verbose=False) for path in paths]
+    size = {"n_ctx": longest + tokens, "n_batch": longest, "n_threads": threads, "n_threads_batch": threads}
+    models = [Llama(path, **size, verbose=False) for path in paths]
     return [[[_time(model, context, tokens) for model in models] for _ in range(runs)] for context in contexts]
 
 
@@ -102,7 +104,7 @@ def _main() -> None:
     if "windows" in work:
         print(json.dumps(_find_nll(sys.argv[1], work["windows"])))
     else:
-        print(json.dumps(_find_seconds(sys.argv[1:], work["contexts"], work["tokens"], work["runs"])))
+        print(json.dumps(_find_seconds(sys.argv[1:], **work)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A GGUF model as fields and tensors, from a file or to be written to one; tensors are read when they are written."""
+"""A GGUF model as fields and tensors, from files or to be written to one; tensors are read when they are written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 from jaxtyping import Shaped, UInt8
+
+from explorer.checkpoints import find_parts
 
 _CHUNK = 1 << 24  # bytes
 
@@ -73,20 +75,25 @@ class GgufModel:
 
 
 def read_gguf(path: Path) -> GgufModel:
-    """Read a file's metadata; its tensors stay mapped. The last file is remembered: a vocabulary takes seconds."""
-    return _read(path, path.stat().st_mtime_ns)
+    """Read the metadata of a file, or of all parts of a split one; tensors stay mapped.
+
+    The last file is remembered: a vocabulary takes seconds.
+    """
+    paths = tuple(find_parts(path))
+    return _read(paths, tuple(part.stat().st_mtime_ns for part in paths))
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, mtime_ns: int) -> GgufModel:
-    reader = GGUFReader(path)
+def _read(paths: tuple[Path, ...], mtimes_ns: tuple[int, ...]) -> GgufModel:
+    readers = [GGUFReader(path) for path in paths]
     fields = {
         name: Field(field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
-        for name, field in reader.fields.items()
-        if not name.startswith("GGUF.")
+        for name, field in readers[0].fields.items()
+        if not name.startswith(("GGUF.", "split."))
     }
     tensors = [
         Tensor(t.name, t.tensor_type, tuple(t.data.shape), t.data.dtype, partial(_pieces, t.data), t.data)
+        for reader in readers
         for t in reader.tensors
     ]
     return GgufModel(fields.pop("general.architecture").value, fields, tuple(tensors))

@@ -39,8 +39,8 @@ def plan_gguf(loaded: LoadedModel, mask: Mask, changes: Changes, target: Format)
         )
     source, blocks, config = loaded.checkpoint.dequantized_from, target.blocks, loaded.checkpoint.config
     stored = config.get("dtype") or config.get("torch_dtype")
-    model = read_gguf(source) if source is not None else None
-    if model is not None and "split.count" not in model.fields:  # blocks are copied from one file only
+    if source is not None:
+        model = read_gguf(source)
         before = requantize(model, blocks) if blocks else model
         whole, merge = change(loaded, model, before, changes.weights)
         loss, notes = find_loss(loaded.dtype, before, whole), tell_types(before, whole)

@@ -19,6 +19,8 @@ _WORDS = (
 #: The expression that splits a text, and llama.cpp's name for it.
 _SPLITS = {_WORDS % "{1,3}": "llama-bpe", _WORDS % "": "qwen2"}
 
+_DIGIT = r"\p{N}"  # apart; as a folder that was made of a GGUF file says it
+
 
 def make_tokens(loaded: LoadedModel) -> dict[str, Field]:
     """Return the fields of a byte-level BPE tokenizer.
@@ -94,9 +96,11 @@ def _name_split(pre: dict[str, Any] | None) -> str:
         return "gpt-2"
     if len(before) == 1:
         (step,) = before
-        if step["type"] == "Digits" and step.get("individual_digits") and last.get("use_regex", True):
+        expression = step.get("pattern", {}).get("Regex", "") if step["type"] == "Split" else ""
+        digits = expression == _DIGIT or (step["type"] == "Digits" and step.get("individual_digits"))
+        if digits and last.get("use_regex", True):
             return "smollm"
-        name = _SPLITS.get(step.get("pattern", {}).get("Regex", "")) if step["type"] == "Split" else None
+        name = _SPLITS.get(expression)
         if name and not last.get("use_regex", True):
             return name
     raise _refuse("how it splits text is not known")

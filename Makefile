@@ -36,11 +36,12 @@ test-fast: .venv/.installed-dev
 	$(BIN)/python -m pytest -m "not (browser or real_model or families or slow or stress)"
 
 test-families: .venv/.installed-dev
-	$(BIN)/python -m pytest -m families
+	EVERY=1 $(BIN)/python -m pytest -m families
 
-test-interop: .venv/.installed-dev .venv-interop/.installed
+test-interop: .venv/.installed-dev .venv-interop/.installed .venv-interop-oldest/.installed .venv-interop-mlx/.installed
 	$(BIN)/python -m explorer prepare
-	INTEROP=$(CURDIR)/.venv-interop/bin/python $(BIN)/python -m pytest tests/export/interop.py
+	INTEROP=$(CURDIR)/.venv-interop/bin/python INTEROP_OLDEST=$(CURDIR)/.venv-interop-oldest/bin/python \
+		INTEROP_MLX=$(CURDIR)/.venv-interop-mlx/bin/python $(BIN)/python -m pytest tests/export/interop.py
 
 # Ten moments of each kind of process, where `make test` has two or three.
 test-kills: .venv/.installed-dev
@@ -67,7 +68,7 @@ screenshots: .venv/.installed-dev
 	$(BIN)/python docs/screenshots.py
 
 clean:
-	rm -rf .venv .venv-interop
+	rm -rf .venv .venv-interop .venv-interop-oldest .venv-interop-mlx
 
 .venv/.installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -90,6 +91,19 @@ clean:
 	.venv-interop/bin/python -m pip install --quiet --upgrade pip
 	CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON" \
 		.venv-interop/bin/python -m pip install --quiet -r requirements-interop.txt
+	touch $@
+
+# The oldest transformers that loads exports, beside the torch of .venv.
+.venv-interop-oldest/.installed: .venv/.installed
+	$(PYTHON) -m venv .venv-interop-oldest
+	.venv-interop-oldest/bin/python -m pip install --quiet transformers==5.0.0
+	find $(CURDIR)/.venv/lib -maxdepth 2 -name site-packages \
+		> $$(echo .venv-interop-oldest/lib/python*/site-packages)/torch.pth
+	touch $@
+
+.venv-interop-mlx/.installed:
+	$(PYTHON) -m venv .venv-interop-mlx
+	.venv-interop-mlx/bin/python -m pip install --quiet "mlx[cpu]==0.32.4" mlx-lm==0.32.2
 	touch $@
 
 .venv/.installed-dev: .venv/.installed requirements-dev.txt

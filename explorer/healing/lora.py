@@ -78,7 +78,11 @@ def adapt(setting: Setting, maps: list[tuple[int, str]], rank: int, scale: float
             target_modules=[f"{path}.{layer}.{name}" for layer, name in maps],
             fan_in_fan_out=turned,
         )
-        inject_adapter_in_model(config, model)
+        model_type, model.config.model_type = model.config.model_type, ""  # by it PEFT renames targets, not experts' only
+        try:
+            inject_adapter_in_model(config, model)
+        finally:
+            model.config.model_type = model_type
         for name, parameter in model.named_parameters():
             if name.endswith((_A, _B)):  # peft makes them in float32; the student keeps them so between its steps
                 parameter.data = parameter.data.to(dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -167,10 +168,18 @@ def _check_without_head(loaded: LoadedModel, corpus: Corpus, mask: Mask, folder:
     assert made.state_dict().keys() == read.state_dict().keys()
     assert not report["missing_keys"]
     assert type(made).is_backend_compatible() == type(loaded.model.base_model).is_backend_compatible()
+    before, after = map(_find_attending, (loaded.model, made))
+    assert before != list(range(loaded.n_layers)) or after == list(range(config.num_hidden_layers))
     ids = torch.from_numpy(corpus.held_out.ids)
     expected = brute_force.zeroed(loaded.checkpoint.folder, mask).base_model(ids, use_cache=False).last_hidden_state
     found = read.float().eval()(ids, use_cache=False).last_hidden_state
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def _find_attending(model: Any) -> list[int]:
+    """Return the layers in which vLLM finds attention: by the source of a module's forward."""
+    sources = ((module, inspect.getsource(type(module).forward)) for module in model.modules())
+    return sorted(module.layer_idx for module, source in sources if "= ALL_ATTENTION_FUNCTIONS" in source)
 
 
 @pytest.mark.parametrize("more", ["m1", "a0", "none"])

@@ -5,6 +5,7 @@ The format: eight bytes of header length, a JSON header (name -> dtype, shape, d
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -22,6 +23,8 @@ from explorer.errors import ExportError
 from explorer.export.stored_dtype import StoredDtype
 
 _CHUNK = 1 << 24  # bytes copied at a time; memory does not grow with a tensor
+
+_ONLY_SOCKETS = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)  # where files are not sent to files
 
 #: What becomes of a tensor: its new name and whether it is zeroed; None drops it.
 Placement = Callable[[str], "tuple[str, bool] | None"]
@@ -61,6 +64,11 @@ class Tensor:
     zeroed: bool
     data: Float[torch.Tensor, " *any"] | None = None
     stored: str = ""
+
+    @property
+    def copied(self) -> bool:
+        """Whether the bytes of its file are written."""
+        return self.data is None and not self.zeroed and self.dtype == self.stored
 
     def rounded(self, dtype: torch.dtype) -> Tensor:
         """Return this written in another dtype."""
@@ -182,6 +190,9 @@ def write_shards(shards: list[Shard], folder: Path, report: Callable[[int], None
         with shard.source.open("rb") as source, (folder / name).open("wb") as target:
             target.write(_make_header(shard))
             for tensor in shard.tensors:
+                if tensor.copied:
+                    _copy(source, target, tensor, report)
+                    continue
                 for chunk in _read_data(source, tensor):
                     target.write(chunk)
                     report(len(chunk))
@@ -210,6 +221,25 @@ def _make_header(shard: Shard) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
+def _copy(source: BinaryIO, target: BinaryIO, tensor: Tensor, report: Callable[[int], None]) -> None:
+    """Copy a tensor's bytes, in the kernel where it does that between files."""
+    target.flush()
+    start, stop = tensor.start, tensor.start + tensor.size
+    while start < stop:
+        size = min(_CHUNK, stop - start)
+        try:
+            size = os.sendfile(target.fileno(), source.fileno(), start, size)
+        except OSError as error:
+            if error.errno not in _ONLY_SOCKETS:
+                raise
+            source.seek(start)
+            size = os.write(target.fileno(), source.read(size))
+        if size == 0:
+            raise _refuse_end(source, tensor)
+        start += size
+        report(size)
+
+
 def _read_data(source: BinaryIO, tensor: Tensor) -> Iterator[bytes | memoryview]:
     if tensor.data is not None:
         own = tensor.data.detach().cpu().to(_DTYPES[tensor.dtype]).contiguous().reshape(-1).view(torch.uint8)
@@ -219,12 +249,16 @@ def _read_data(source: BinaryIO, tensor: Tensor) -> Iterator[bytes | memoryview]
         yield from (bytes(min(_CHUNK, tensor.size - start)) for start in range(0, tensor.size, _CHUNK))
         return
     source.seek(tensor.start)
-    stored = tensor.size if tensor.dtype == tensor.stored else math.prod(tensor.shape) * _DTYPES[tensor.stored].itemsize
+    stored = math.prod(tensor.shape) * _DTYPES[tensor.stored].itemsize
     for start in range(0, stored, _CHUNK):
         chunk = source.read(min(_CHUNK, stored - start))
         if len(chunk) != min(_CHUNK, stored - start):
-            raise ExportError("A weights file ends early", f"{source.name}, in {tensor.name}", "Copy it again")
-        yield chunk if tensor.dtype == tensor.stored else _round(chunk, tensor)
+            raise _refuse_end(source, tensor)
+        yield _round(chunk, tensor)
+
+
+def _refuse_end(source: BinaryIO, tensor: Tensor) -> ExportError:
+    return ExportError("A weights file ends early", f"{source.name}, in {tensor.name}", "Copy it again")
 
 
 def _round(chunk: bytes, tensor: Tensor) -> memoryview:

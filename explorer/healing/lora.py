@@ -78,7 +78,7 @@ def adapt(setting: Setting, maps: list[tuple[int, str]], rank: int, scale: float
             target_modules=[f"{path}.{layer}.{name}" for layer, name in maps],
             fan_in_fan_out=turned,
         )
-        model_type, model.config.model_type = model.config.model_type, ""  # by it PEFT renames targets, not experts' only
+        model_type, model.config.model_type = model.config.model_type, ""  # by it PEFT would rename targets
         try:
             inject_adapter_in_model(config, model)
         finally:

@@ -1,7 +1,7 @@
 """The config of a checkpoint, layers that stay -> the config of those: what speaks of layers is sliced or renumbered.
 
-A key that has one entry a layer, or names layers by number, and that is not known here is refused by name: left as it
-was, it would speak of other layers.
+A key that has one entry a layer, or names layers or one layer by number, and that is not known here is refused by name:
+left as it was, it would speak of other layers.
 """
 
 from __future__ import annotations
@@ -32,8 +32,14 @@ _NUMBERS = frozenset(
     }
 )
 
+#: Keys with one entry a layer, which is the number of the layer whose keys and values it reads.
+_SOURCES = ("kv_source_layers",)
+
 #: Keys that say how many of the first layers are of another kind.
 _FIRST = ("first_k_dense_replace", "num_dense_layers", "max_window_layers", "num_hash_layers")
+
+#: Keys that count all layers, beside the one that does.
+_COUNTS = ("num_blocks",)
 
 #: Keys that say how many layers come after the last one, to predict further tokens; these go with it.
 BEYOND = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
@@ -45,6 +51,13 @@ _OTHER = re.compile(
     r"transformers_weights|(vision|audio|image|video)_.*|bad_words_ids|weight_block_size"
 )
 _NAMES_LAYERS = re.compile(r"(^|_)(layers?|blocks?)(_|$)|_idxs$|_indices$")
+
+#: Keys whose number is that of one layer: not how many there are, how wide, or how often.
+_NAMES_ONE = re.compile(
+    r"(?!(num|n)_)(\w+_)?(?<!per_)(layer(_(start|end|begin))?|(layers?|blocks?)(_\w+)?_(idx|index|id|number|offset))"
+)
+#: Those that are brought in step here, that say where a pattern begins, which the layers made anew show, and a tower's.
+_ONE_KNOWN = re.compile(r"moe_layer_(start|end)_index|(attn|expert)_layer_offset|insert_layer_id|.*vision_.*")
 
 #: A module's path in a checkpoint -> where it goes, None for nowhere; itself where it is in no layer.
 Move = Callable[[str], "str | None"]
@@ -68,7 +81,7 @@ def slice_config(written: dict[str, Any], loaded: Any, kept: list[int], move: Mo
     config: dict[str, Any] = _move_paths(copy.deepcopy(written), move, "")
     name = next((key for key in loaded.sub_configs if getattr(loaded, key, None) is decoder), "")
     beside = {key: value for key, value in config.items() if key not in loaded.sub_configs}
-    _check_unknown(beside, getattr(decoder, _find_count(decoder)))
+    _check_unknown(beside, kept, getattr(decoder, _find_count(decoder)))
     _slice_decoder(config.get(name, config), decoder, kept)
     return config
 
@@ -77,8 +90,8 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
     """Bring the part of a config that is the decoder's in step."""
     n_layers = getattr(loaded, _find_count(loaded))
     kinds, dense = _list_attention_kinds(loaded), _find_dense(loaded, kept)
-    _check_unknown({**vars(loaded), **written}, n_layers)
-    written[_find_count(loaded)] = len(kept)
+    _check_unknown({**vars(loaded), **written}, kept, n_layers)
+    written |= {key: len(kept) for key in (*_COUNTS, _find_count(loaded)) if getattr(loaded, key, None) == n_layers}
     for key in PER_LAYER:
         derived = isinstance(getattr(type(loaded), loaded.attribute_map.get(key, key), None), property)
         if isinstance(values := _read(loaded, key), (list, tuple)) and len(values) >= n_layers and not derived:
@@ -86,6 +99,11 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
     for key in _NUMBERS:
         if isinstance(values := getattr(loaded, key, None), (list, tuple)):
             written[key] = [kept.index(layer) for layer in values if layer in kept]
+    for key in _SOURCES:
+        if sources := getattr(loaded, key, None):
+            if gone := {sources[layer] for layer in kept} - set(kept):
+                _refuse(f"{key} in the config names layer {min(gone)} as a source, which goes", "Turn off sites only")
+            written[key] = [kept.index(sources[layer]) for layer in kept]
     for key in _FIRST:
         if isinstance(count := getattr(loaded, key, None), int) and count < n_layers:
             written[key] = sum(layer < count for layer in kept)
@@ -95,6 +113,8 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
     if isinstance(each := written.get("per_layer_config"), dict):
         own = {int(number): entry for number, entry in each.items()}
         written["per_layer_config"] = {str(new): own[old] for new, old in enumerate(kept) if old in own}
+    if pattern := getattr(loaded, "block_types", None):  # repeated as often as there are layers
+        written["block_types"] = [pattern[layer % len(pattern)] for layer in kept]
     if kinds:
         written["attention_types"] = [[[kinds[layer] for layer in kept], 1]]
     if dense is not None:
@@ -148,23 +168,37 @@ def _find_expert_range(loaded: Any, kept: list[int]) -> tuple[int, int] | None:
     return new[0], new[-1]
 
 
-def _check_unknown(config: dict[str, Any], n_layers: int, path: str = "") -> None:
-    """Raise ExportError for a key, not known, that has one entry a layer or lists layers by number."""
+def _check_unknown(config: dict[str, Any], kept: list[int], n_layers: int, path: str = "") -> None:
+    """Raise ExportError for a key, not known, that has one entry a layer or names layers by number."""
     for key, value in config.items():
-        if not isinstance(key, str) or key in PER_LAYER | _NUMBERS or _OTHER.fullmatch(key):
+        if not isinstance(key, str) or key in (*PER_LAYER, *_NUMBERS, *_SOURCES):
             continue
-        if isinstance(value, dict) and value:
+        if type(value) is int and _NAMES_ONE.fullmatch(key) and _is_moved(value, kept, n_layers):
+            if not _ONE_KNOWN.fullmatch(key):
+                _refuse(f"{path}{key} in the config names a layer by number, {value}", "Turn off sites only")
+        elif _OTHER.fullmatch(key):
+            continue
+        elif isinstance(value, dict) and value:
             numbered = all(str(name).isdecimal() and int(name) < n_layers for name in value)
             if numbered:
                 _refuse(f"{path}{key} in the config has entries for layers by number", "Turn off sites only")
-            _check_unknown(value, n_layers, f"{path}{key}.")
+            _check_unknown(value, kept, n_layers, f"{path}{key}.")
         elif isinstance(value, (list, tuple)) and value:
             modules = path.startswith("quantization_config.") and isinstance(value[0], str)
             if len(value) == n_layers > 1 and not modules:
                 _refuse(f"{path}{key} in the config has {n_layers} entries, as many as layers", "Turn off sites only")
-            whole = all(isinstance(each, int) and not isinstance(each, bool) for each in value)
-            if whole and _NAMES_LAYERS.search(key):
+            numbers = [number for each in value for number in (each if isinstance(each, (list, tuple)) else [each])]
+            if all(type(number) is int for number in numbers) and _NAMES_LAYERS.search(key):
                 _refuse(f"{path}{key} in the config names layers by number", "Turn off sites only")
+
+
+def _is_moved(number: int, kept: list[int], n_layers: int) -> bool:
+    """Tell whether a number, below 0 from the last layer on, is that of a layer that goes or gets another one.
+
+    -1 is the last layer, whichever that is, or none.
+    """
+    inside = -n_layers <= number < n_layers and number != -1
+    return inside and kept[number : number + 1] != [number % n_layers]
 
 
 def _move_paths(value: Any, move: Move, path: str) -> Any:

@@ -38,6 +38,15 @@ from tests.support.tiny_models import FAMILIES as CONFIGS, WINDOW, load_folder, 
 
 _KEPT = [0, 2, 3, 5]
 
+#: Counts, widths, intervals and shares, though they speak of layers; and numbers that are of the same layer as before.
+_NO_LAYER: dict[str, Any] = {
+    "n_layer": 3, "num_layer": 3, "num_dense_decoder_layers": 3, "encoder_layers": 4, "block_size": 4, "depth": 2,
+    "layer_norm_eps": 1e-5, "encoder_layerdrop": 0.0, "experts_per_layer": 2, "hidden_size_per_layer_input": 4,
+    "attn_layer_period": 2, "no_rope_layer_interval": 4, "interleave_moe_layer_step": 2, "layer_group_size": 3,
+    "index_topk_blocks": 2, "unk_index": 3, "altup_active_idx": 2, "vision_feature_layer": -2, "insert_layer_id": 3,
+    "use_layer_offset": True, "exit_layer": 0, "exit_layer_idx": -1, "first_layer_id": 6,
+}  # fmt: skip
+
 #: A key -> what it is for six layers, and what for four of them.
 _IN_STEP: list[tuple[str, Any, Any]] = [
     ("layer_types", [*["full_attention"] * 5, "sliding_attention"], [*["full_attention"] * 3, "sliding_attention"]),
@@ -61,6 +70,11 @@ _IN_STEP: list[tuple[str, Any, Any]] = [
     ("mtp_num_hidden_layers", 1, 0),
     ("eos_token_id", [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
     ("gains", [1.0, 2.0], [1.0, 2.0]),
+    ("num_blocks", 6, 4),
+    ("num_blocks", 3, 3),
+    ("kv_source_layers", [0, 1, 2, 2, 4, 5], [0, 1, 1, 3]),
+    ("block_types", ["recurrent", "recurrent", "attention"], ["recurrent", "attention", "recurrent", "attention"]),
+    *((key, value, value) for key, value in _NO_LAYER.items()),
 ]  # fmt: skip
 
 
@@ -129,12 +143,22 @@ def test_experts_that_are_no_range_any_more_are_refused() -> None:
         slice_config(config.to_dict(), config, layout.kept, layout.move)
 
 
+def test_a_source_of_keys_and_values_that_goes_is_refused() -> None:
+    with pytest.raises(ExportError, match="kv_source_layers in the config names layer 1 as a source, which goes"):
+        slice_six(kv_source_layers=[0, 1, 1, 3, 4, 5])
+
+
 @pytest.mark.parametrize(
     ("key", "value", "found"),
     [
         ("gains", [1.0] * 6, "gains in the config has 6 entries, as many as layers"),
         ("watched_layers", [0, 4], "watched_layers in the config names layers by number"),
         ("router_indices", [5], "router_indices in the config names layers by number"),
+        ("deepstack_layer_map", [[-2, 0], [-1, 3]], "deepstack_layer_map in the config names layers by number"),
+        ("exit_layer_idx", 5, "exit_layer_idx in the config names a layer by number, 5"),
+        ("moe_start_layer", 1, "moe_start_layer in the config names a layer by number, 1"),
+        ("kv_block_index", -3, "kv_block_index in the config names a layer by number, -3"),
+        ("early_exit", {"layer_id": 4}, r"early_exit\.layer_id in the config names a layer by number, 4"),
         ("ranks", {"0": 8, "3": 4}, "ranks in the config has entries for layers by number"),
         ("adapter", {"ranks": [8, 8, 4, 4, 8, 8]}, r"adapter\.ranks in the config has 6 entries"),
         ("quantization_config", {"dynamic": {r"model\.layers\.3\..*": {"bits": 8}}},

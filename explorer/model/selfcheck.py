@@ -100,15 +100,21 @@ def check_hooks(wrappers: ModelWrappers) -> bool:
         _refuse("its layers, run one by one, do not give its logits")
     if wrappers.architecture.recognised:
         _check_alone(wrappers, ids)
-        _check_shapes(wrappers)
+    _check_shapes(wrappers)
     return parallel
 
 
 def _check_shapes(wrappers: ModelWrappers) -> None:
-    """Check a layer of each form in batches of other shapes: one row as long as a window, and three short ones."""
-    architecture = wrappers.architecture
-    forms = {architecture.at(layer): layer for layer in reversed(range(len(wrappers.layers)))}
+    """Check a layer of each form in batches of other shapes: one row as long as a window, and three short ones.
+
+    Layers are of one form if their parts are named and made alike, and attention is of one kind.
+    """
     config = wrappers.model.config.get_text_config(decoder=True)
+    kinds = dict(enumerate(getattr(config, "layer_types", None) or ()))
+    forms = {
+        (wrappers.architecture.at(number), kinds.get(number), *map(type, layer.children())): number
+        for number, layer in reversed(list(enumerate(wrappers.layers)))
+    }
     longest = min(_WINDOW, getattr(config, "max_position_embeddings", None) or _SAFE)
     for rows, length in ((1, longest), (3, 8)):
         generator = torch.Generator().manual_seed(rows)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from explorer.errors import UnsupportedModel
 from explorer.evaluation.perplexity import score
 from explorer.masks.mask import NONE, Mask, Site
 from explorer.model.loading import LoadedModel
@@ -164,6 +165,25 @@ def test_a_model_that_cannot_run_is_left_as_it_was(tiny: Tiny) -> None:
         ModelWrappers(model, tiny.load("llama").architecture)
     handle.remove()
     assert _snapshot(model) == before
+
+
+@pytest.mark.parametrize(("family", "layer"), [("llama", 0), ("gemma3_text", 1), ("qwen3_moe", 1)])
+@pytest.mark.parametrize(("rows", "longer"), [(1, 100), (3, 0)])
+def test_a_layer_that_is_another_in_other_batches_is_refused(
+    tiny: Tiny, family: str, layer: int, rows: int, longer: int
+) -> None:
+    """The first one of its form: whose attention sees all, and whose MLP has experts."""
+    model = brute_force.plain(tiny.folder(family)).requires_grad_(False)
+    own = model.model.layers[layer]
+    forward = own.forward
+
+    def other(hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        found = forward(hidden, *args, **kwargs)
+        return found + 1 if hidden.shape[0] == rows and hidden.shape[1] > longer else found
+
+    own.forward = other
+    with pytest.raises(UnsupportedModel, match=f"layer {layer} is not its input plus what its attention and MLP add"):
+        check_hooks(ModelWrappers(model, tiny.load(family).architecture))
 
 
 class _Meeting(Recorder):

@@ -55,7 +55,7 @@ class _Fields(BaseModel):
     num_attention_heads: _OneOrEach[_Count] | None = None
     num_key_value_heads: _OneOrEach[_Count] | None = None
     n_head: _Size | None = None
-    head_dim: _OneOrEach[_Size] | None = None
+    head_dim: _OneOrEach[_Count] | None = None  # 0: what is rotated, where nothing is
     num_experts: _OneOrEach[_Count] | None = None
     num_local_experts: _OneOrEach[_Count] | None = None
     num_experts_per_tok: _OneOrEach[_Count] | None = None

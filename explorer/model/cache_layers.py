@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,6 +17,14 @@ from transformers.cache_utils import (
 )
 
 from explorer.masks import Mask
+
+
+def find_state(forward: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+    """Return the `state` that a recurrent layer or mixer is called with, which it hands on where it is off; or None."""
+    if "state" in kwargs or len(args) < 2:
+        return kwargs.get("state")
+    names = list(inspect.signature(forward).parameters)
+    return args[names.index("state")] if "state" in names[: len(args)] else None
 
 
 class TokenCount(CacheLayerMixin):

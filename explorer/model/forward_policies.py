@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 from explorer.deltas import Delta, StandIn, Variant
 from explorer.holding import holding
 from explorer.masks import PARTS, Mask, Site
-from explorer.model.cache_layers import count_tokens, leave_out
+from explorer.model.cache_layers import count_tokens, find_state, leave_out
 from explorer.model.layer_surgery import Watch, watched
 
 Forward = Callable[..., Any]
@@ -201,7 +201,7 @@ class VariantForward(ForwardPolicy):
         if not off and (count := LAYER_COUNT.get()):
             count.evaluations += len(hidden)
         output = (
-            formed(self._pass_on(layer, hidden), self.form.layer, kwargs.get("state"))
+            formed(self._pass_on(layer, hidden), self.form.layer, find_state(forward, args, kwargs))
             if off
             else self._run(layer, forward, args, kwargs)
         )
@@ -244,7 +244,7 @@ class VariantForward(ForwardPolicy):
         stand_in = self.stand_ins.get(site)
         self.added = torch.zeros_like(hidden) if stand_in is None else stand_in.on(hidden.device)(hidden)
         given = _residual(args, kwargs) + self.added if self.form.residual_inside else self.added
-        return formed(given, self.form.sites[site])
+        return formed(given, self.form.sites[site], find_state(forward, args, kwargs))
 
     def beside_site(self, site: Site, name: str, forward: Forward, args: tuple, kwargs: dict) -> Any:
         if site in self.mask.sites:
@@ -295,5 +295,5 @@ def first_of(output: Any) -> Any:
 
 
 def formed(tensor: Float[Tensor, " *any"], form: int, state: Any = None) -> Any:
-    """Return a tensor as a layer or site does that returns so many, 0 the tensor alone; RWKV's state comes second."""
+    """Return a tensor as a layer or site does that returns so many, 0 the tensor alone; a state comes second."""
     return (tensor, *[state, *[None] * form][: form - 1]) if form else tensor

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from explorer.errors import UnsupportedModel
+from tests.support.every_family import CAUSAL, IMAGE_TEXT
 from tests.support.family_checks import (
     check_cache,
     check_code_exported,
+    check_layers_exported,
     check_masks,
     check_padding,
     check_similarity,
@@ -17,7 +19,8 @@ from tests.support.family_checks import (
     check_text,
     make_random,
 )
-from tests.support.tiny_models import load_folder, save
+from tests.support.family_table import read_page, write_page
+from tests.support.tiny_models import REPOSITORY, load_folder, save
 
 #: Model type -> the modules of attention and MLP in each form of layer that it has.
 _FULL = {
@@ -41,9 +44,12 @@ _MORE = (
     *("falcon_mamba", "flex_olmo", "gemma4_unified_text", "glm4", "glm4_moe", "gptj", "hy_v3", "hunyuan_v1_moe"),
     *("laguna", "lfm2", "lfm3", "mamba2", "mimo_v2_flash", "minimax_m3_vl_text", "modernbert-decoder", "mpt"),
     *("nanochat", "nemotron", "olmo_hybrid", "persimmon", "phimoe", "qwen3_5_moe_text", "recurrent_gemma", "rwkv"),
-    *("seed_oss", "solar_open", "xglm", "youtu", "zamba"),
+    *("seed_oss", "solar_open", "xglm", "xlstm", "youtu", "zamba"),
 )
-_MORE_IMAGES = ("gemma3", "llama4", "qwen3_vl_moe", "lfm2_vl", "glm4v", "got_ocr2", "inkling_mm_model", "gemma4")
+_MORE_IMAGES = (
+    *("gemma3", "llama4", "qwen3_vl_moe", "lfm2_vl", "glm4v", "got_ocr2", "inkling_mm_model", "gemma4"),
+    "qwen3_omni_moe_thinker",
+)
 _IMAGES = {
     "qwen3_vl": "self_attn/mlp",
     "qwen3_5": "linear_attn/mlp, self_attn/mlp",
@@ -52,6 +58,8 @@ _IMAGES = {
 }
 #: Biases beside experts, modules in a row, names of no other family.
 _ZEROED = ("jetmoe", "ctrl", "recurrent_gemma", "modernbert-decoder")
+#: Kinds of layers in a pattern, the number of layers said twice, layers that name others.
+_DROPPED = (("recurrent_gemma", "text"), ("xlstm", "text"), ("mistral_large4", "images"))
 _WHOLE = ("bart", "openai-gpt", "gemma4_text", "doge", "minimax")
 _REFUSED = {
     ("bert", "text"): "its tokens see those that come after them",
@@ -93,6 +101,11 @@ def test_what_a_site_writes_with_is_zeroed_whatever_it_is_called(name: str, tmp_
     check_sites_exported(load_folder(save(make_random(name, "text"), tmp_path / "model")))
 
 
+@pytest.mark.parametrize(("name", "kind"), _DROPPED)
+def test_layers_go_where_a_config_speaks_of_them_in_its_own_way(name: str, kind: str, tmp_path: Path) -> None:
+    check_layers_exported(load_folder(save(make_random(name, kind), tmp_path / "model")))
+
+
 @pytest.mark.parametrize("name", _WHOLE)
 def test_only_whole_layers_go_where_layers_are_not_sums(name: str, tmp_path: Path) -> None:
     loaded = load_folder(save(make_random(name, "text"), tmp_path / "model"))
@@ -108,3 +121,10 @@ def test_only_whole_layers_go_where_layers_are_not_sums(name: str, tmp_path: Pat
 def test_a_refusal_says_what_was_found(name: str, kind: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match=_REFUSED[name, kind]):
         load_folder(save(make_random(name, kind), tmp_path / "model"))
+
+
+def test_rows_of_the_page_can_be_made_anew_one_by_one() -> None:
+    page = (REPOSITORY / "docs" / "families.md").read_text(encoding="utf-8")
+    lines = read_page(page)
+    assert write_page(lines) == page
+    assert len(lines) == len(CAUSAL) + len(IMAGE_TEXT)

@@ -17,6 +17,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from explorer.checkpoints.config_schema import check_config
 from explorer.checkpoints.spec import ModelSpec
 from explorer.errors import DeviceError, ExplorerError, ModelError
 from explorer.model.loading import load
@@ -95,6 +96,10 @@ def test_bad_configs_are_refused(copy: Path) -> None:
         _refused(ModelError, match, copy)
     (copy / "config.json").unlink()
     _refused(ModelError, "no config.json", copy)
+
+
+def test_heads_of_which_nothing_is_rotated_are_no_fault_of_a_config() -> None:
+    assert check_config({"text_config": {"head_dim": 0}})
 
 
 def test_missing_tokenizer_is_refused(copy: Path) -> None:

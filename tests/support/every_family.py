@@ -72,6 +72,7 @@ _NUMBERS: dict[tuple[str, ...], int] = {
     ("attn_layer_offset", "expert_layer_offset"): 1,
     ("max_window_layers",): 2,
     ("mm_tokens_per_image",): 4,
+    ("index_kpool",): 4,
 }
 _SMALL = {name: number for names, number in _NUMBERS.items() for name in names}
 
@@ -82,8 +83,9 @@ _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
 #: Families whose tokens have a time, a row and a column.
 _OF_THREE_POSITIONS = (
-    *("qwen2_vl", "qwen2_5_vl", "glm4v", "glm4v_moe", "glm46v", "glm_ocr", "paddleocr_vl", "ernie4_5_vl_moe"),
+    *("qwen2_vl", "qwen2_5_vl", "glm4v", "glm46v", "glm_ocr", "paddleocr_vl", "glmga", "cosmos3_edge"),
 )
+_THREE: dict[str, Any] = {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}}
 
 #: What a family needs beyond small numbers.
 _OVERRIDES: dict[str, dict[str, Any]] = {
@@ -101,9 +103,27 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
     "zamba": {"attention_hidden_size": 64, "attention_head_dim": 16},
     "zaya": {"num_experts_per_tok": 1},
     "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0, "clip_qkv": 8.0}},
-    **{
-        name: {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [2, 1, 1]}}}
-        for name in _OF_THREE_POSITIONS
+    **dict.fromkeys(_OF_THREE_POSITIONS, _THREE),
+    "qwen2_5_omni_thinker": {**_THREE, "vision_start_token_id": 270},  # real ones say it
+    "qwen3_omni_moe_thinker": {"vision_start_token_id": 270},
+    "glm4v_moe": {
+        "text_config": {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 0]}}
+    },
+    "ernie4_5_vl_moe": {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [1, 1, 2]}}},
+    "hunyuan_vl": {
+        "text_config": {"rope_parameters": {**_ROPE, "mrope_section": [1, 1, 1, 1]}},
+        "rope_parameters": {**_ROPE, "mrope_section": [1, 1, 1, 1]},
+    },
+    "molmo2": {"adapter_config": {"vision_feature_layer": [3, 2]}},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128},  # widths of heads are rounded up to that
+    "step3p7": {"text_config": {"sliding_window": 16, "layer_types": ["full_attention", "sliding_attention"] * 2}},
+    "chameleon": {"vocabulary_map": {"<image>": 280}},
+    "emu3": {"vocabulary_map": {"<image>": 280}},
+    "cohere_compass": {
+        "text_config": {
+            "rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE},
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+        }
     },
     "bamba": {"attn_layer_indices": [1, 3]},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},

@@ -2,13 +2,14 @@
 
 `python -m tests.support.family_table > lines.jsonl` makes a tiny random model of each in a process of its own, holds
 what the library does with it to plain transformers, and prints a line as JSON; with names, of those only.
-`python -m tests.support.family_table --write lines.jsonl` makes the page of such lines.
+`python -m tests.support.family_table --write lines.jsonl` makes the page of such lines; rows of others stay.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -169,6 +170,17 @@ def write_page(lines: list[Line]) -> str:
     return _HEAD.replace("{summary}", summarize(lines)) + "\n".join(rows) + "\n"
 
 
+def read_page(text: str) -> list[Line]:
+    """Return the lines that a page was made of."""
+    lines = []
+    for name, kind, mode, said in re.findall(r"^\| (\S+) \| (text|images) \| (.+?) \| (.*) \|$", text, re.MULTILINE):
+        why, *left = re.split(rf"(?:^|; )({'|'.join(CHECKS)}): ", said)
+        ran = [check for check in CHECKS if mode == "full" or (mode == "layers" and check != "sites exported")]
+        found = dict.fromkeys(ran, "yes") | dict(zip(left[::2], left[1::2], strict=True))
+        lines.append(Line(name, kind, mode, why, found))
+    return lines
+
+
 def summarize(lines: list[Line]) -> str:
     """Say how many families work how, and how many of those that work pass each check with nothing to be said."""
     modes = Counter(line.mode for line in lines)
@@ -188,12 +200,13 @@ def summarize(lines: list[Line]) -> str:
 def main(names: list[str]) -> None:
     """Examine families and print their lines as JSON, or write the page of such lines."""
     if names[:1] == ["--write"]:
+        page = REPOSITORY / "docs" / "families.md"
         texts = [text for name in names[1:] for text in Path(name).read_text(encoding="utf-8").splitlines()]
         every = [*(Line(name, "text", "not examined") for name in CAUSAL)]
         every += [Line(name, "images", "not examined") for name in IMAGE_TEXT]
-        every += [Line(**json.loads(text)) for text in texts]
+        every += [*read_page(page.read_text(encoding="utf-8")), *(Line(**json.loads(text)) for text in texts)]
         lines = {(line.kind == "images", line.name): line for line in every}
-        (REPOSITORY / "docs" / "families.md").write_text(write_page([lines[key] for key in sorted(lines)]))
+        page.write_text(write_page([lines[key] for key in sorted(lines)]), encoding="utf-8")
         return
     warnings.simplefilter("ignore")
     quieten_libraries()

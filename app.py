@@ -5,10 +5,12 @@ from typing import Any
 
 import streamlit as st
 
+from ui import session
 from ui.api import make_routes, take_up
 from ui.export import make_archive_routes
 from ui.live import draw_uncaught, get_engine, make_tab_routes
 from ui.serving import serving
+from ui.view import Navigation
 
 #: The name of the program as a picture, in a grey that can be read on light and on dark.
 NAME = """<svg xmlns="http://www.w3.org/2000/svg" width="205" height="20" role="img">
@@ -20,7 +22,7 @@ fill="#727a85">Layer Redundancy Explorer</text></svg>"""
 def draw() -> None:
     st.set_page_config(page_title="Layer Redundancy Explorer", layout="wide")
     st.logo(NAME, size="small")
-    st.session_state.in_app = True
+    session.change(Navigation, in_app=True)
     pages = {
         "explore": st.Page("pages/explore.py", title="Explore", default=True),
         "analyse": st.Page("pages/analyse.py", title="Analyse"),
@@ -33,7 +35,8 @@ def draw() -> None:
         "docs": st.Page("pages/docs.py", title="Docs"),
     }
     page = st.navigation([*pages.values(), *_list_former()], position="top")
-    if name := st.session_state.pop("go_to", None):
+    if name := session.read(Navigation).go_to:
+        session.change(Navigation, go_to=None)
         st.switch_page(pages[name], query_params=dict(st.query_params))
     page.run()
 
@@ -43,7 +46,7 @@ def _list_former() -> list[Any]:
 
     def lead(to: str) -> Callable[[], None]:
         def go() -> None:
-            st.session_state.go_to = to
+            session.change(Navigation, go_to=to)
             st.rerun()
 
         return go

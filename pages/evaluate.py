@@ -3,7 +3,8 @@
 import streamlit as st
 
 from explorer.execution import ModelSummary, View, ask_abilities
-from ui.evaluate import choose_tasks, draw_choice_matrix, draw_curves_of_abilities
+from ui import session
+from ui.evaluate import AskedAbilities, choose_tasks, draw_choice_matrix, draw_curves_of_abilities
 from ui.frame import framed, require_summary
 from ui.live import get_engine, get_owner
 from ui.parts import define
@@ -20,14 +21,14 @@ def draw_abilities(view: View, summary: ModelSummary) -> None:
     if not tasks or not specs:
         st.caption("Tick probes or name tasks, and tick methods.")
         return
-    if st.session_state.get("evaluated") != chosen:
+    if session.read(AskedAbilities).asked != chosen:
         st.caption(
             f"Every step of each plan answers {len(tasks) * items:,} items at the most. Plans: {len(specs)}, layers: "
             f"{summary.n_layers}. What is answered stays stored, so that it can be stopped. " + define("item")
         )
         if not st.button("Ask them", type="primary"):
             return
-        st.session_state.evaluated = chosen
+        session.change(AskedAbilities, asked=chosen)
         st.rerun()
     engine, owner = get_engine(), get_owner()
     jobs = {str(spec): ask_abilities(engine, owner, view, spec, tasks, items) for spec in specs}

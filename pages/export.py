@@ -10,8 +10,9 @@ from explorer.deltas import write_modifiers
 from explorer.errors import ExportError
 from explorer.execution import ExportPreview, View
 from explorer.export import WRITTEN_AS_TEXT
+from ui import session
 from ui.explore import name_modifiers
-from ui.export import OFFERED, choose_target, draw_exported, draw_target, get_exports, place_export
+from ui.export import OFFERED, Started, choose_target, draw_exported, draw_target, get_exports, place_export
 from ui.frame import framed, require_summary
 from ui.live import get_engine, get_owner, ready
 from ui.parts import define, escape_markdown
@@ -35,8 +36,8 @@ def main(view: View) -> None:
     refused = bool(outlooks[chosen].refused)
     if st.button("Export", type="primary", disabled=refused or folder is None) and folder is not None:
         engine.worker.forget_failed()
-        st.session_state.export_job = engine.export(owner, view, chosen, folder, overwrite, benchmark)
-    job = st.session_state.get("export_job") or engine.find_export(owner, view)
+        session.change(Started, job=engine.export(owner, view, chosen, folder, overwrite, benchmark))
+    job = session.read(Started).job or engine.find_export(owner, view)
     if job is not None and ready(job, again=False):
         draw_exported(job.result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
@@ -11,6 +12,7 @@ from explorer.charts import UNIT_LABELS, draw_agreement, draw_heads, draw_norms,
 from explorer.execution import View, ask_attention, ask_importance
 from explorer.measures import MEASURES, Importance
 from explorer.numerics import correlate
+from ui import session
 from ui.live import get_engine, get_owner, ready
 from ui.parts import Table, define, draw_plot, explain_measure, explain_measures, kept
 
@@ -35,6 +37,13 @@ MEANINGS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasuresAtFirst:
+    """The measures that a session begins with; None before it has."""
+
+    measures: tuple[str, ...] | None = None
+
+
 def choose_measures(view: View) -> list[Importance]:
     """Let the user choose measures; return those that are there, and draw how far the others are."""
     names = st.multiselect(
@@ -56,11 +65,12 @@ def choose_measures(view: View) -> list[Importance]:
 
 def _choose_at_first(view: View) -> list[str]:
     """Measures that a session begins with: a few, and those that are being taken, as by a page that was reloaded."""
-    state, runs = st.session_state, get_engine().runs
-    if "measures at first" not in state:
+    measures, runs = session.read(MeasuresAtFirst).measures, get_engine().runs
+    if measures is None:
         others = [name for name in MEASURES if name not in _AT_FIRST]
-        state["measures at first"] = [*_AT_FIRST, *(n for n in others if runs("importance", view.source, (n,)))]
-    return state["measures at first"]
+        measures = (*_AT_FIRST, *(n for n in others if runs("importance", view.source, (n,))))
+        session.change(MeasuresAtFirst, measures=measures)
+    return list(measures)
 
 
 def draw_layers(view: View) -> None:

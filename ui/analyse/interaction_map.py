@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -9,10 +10,18 @@ import streamlit as st
 from explorer.charts import draw_pairs
 from explorer.execution import Job, View, ask_interactions
 from explorer.measures import Interactions
+from ui import session
 from ui.live import draw_state, follow, get_engine, get_owner
 from ui.parts import UNIT_NAMES, Table, define, draw_plot, kept
 
 _UNITS = ("layer", "site")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Of which models, texts and units the pairs were asked for."""
+
+    wanted: frozenset[str] = frozenset()
 
 
 def draw_interactions(view: View, n_layers: int) -> None:
@@ -25,10 +34,9 @@ def draw_interactions(view: View, n_layers: int) -> None:
         required=True,
         **kept("pairs unit"),
     )
-    wanted: set[str] = st.session_state.setdefault("pairs", set())
-    this = f"{view.source} {unit}"
+    wanted, this = session.read(Pairs).wanted, f"{view.source} {unit}"
     if this not in wanted and get_engine().runs("interactions", view.source, (unit,), or_done=True):
-        wanted.add(this)
+        wanted = session.change(Pairs, wanted=wanted | {this}).wanted
     if this not in wanted:
         count = n_layers if unit == "layer" else 2 * n_layers
         st.caption(
@@ -37,7 +45,7 @@ def draw_interactions(view: View, n_layers: int) -> None:
             + define("interaction", "calibration", "window")
         )
         if st.button("Score all pairs", type="primary"):
-            wanted.add(this)
+            session.change(Pairs, wanted=wanted | {this})
             st.rerun()
         return
     job = ask_interactions(get_engine(), get_owner(), view, unit)

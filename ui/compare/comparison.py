@@ -14,6 +14,7 @@ from explorer.masks import NONE
 from explorer.modifiers import MODIFIERS
 from explorer.plans import Point
 from explorer.storage import Star
+from ui import session
 from ui.browser import read, read_scripts
 from ui.compare.lines import list_lines
 from ui.compare.points import find_points, is_finite, make_own_point
@@ -31,6 +32,13 @@ _MOST_PROMPTS = 7
 _comparison = st.components.v2.component(
     "comparison", html='<div class="comparison"></div>', css=read("comparison.css"), js=read_scripts("comparison")
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The slots of the texts that were asked for last."""
+
+    slots: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -215,9 +223,8 @@ def _write_texts(columns: Sequence[Column], prompts: Sequence[str], tokens: int,
             view = _view_of(column.tried) if column.tried else replace(get_view().pruned, mask=NONE)
             texts.append(_describe_text(watch(engine.sample(owner, slot, view, prompt, tokens, chat), partial=True)))
         found.append(texts)
-    asked = st.session_state.get("compare_samples", set())
-    engine.worker.release(owner, sorted(asked - wanted))
-    st.session_state.compare_samples = wanted
+    engine.worker.release(owner, sorted(session.read(Texts).slots - wanted))
+    session.change(Texts, slots=frozenset(wanted))
     return found
 
 

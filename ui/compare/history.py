@@ -13,6 +13,7 @@ from explorer.deltas import write_modifiers
 from explorer.execution import ModelSummary
 from explorer.plans import Point
 from explorer.storage import Star
+from ui import session
 from ui.compare.points import find_points
 from ui.compare.stars import compare, describe_titles, list_compared, list_stars, name, star
 from ui.compare.variants import MOST, Tried
@@ -21,6 +22,13 @@ from ui.view import take_to_explore
 
 SORTS = ("Perplexity", "Cost", "Starred")
 _EDITED = ("set", "compare", "starred", "name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edits:
+    """How often rows of the table were edited, after which it is another table."""
+
+    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,12 +176,11 @@ def _draw_table(summary: ModelSummary, tried: Sequence[Tried], rows: dict[str, l
     """Draw the rows; a tick or a name is taken at once, and the table is drawn anew with it."""
     if not tried:
         return
-    state = st.session_state
-    key = f"history table {state.setdefault('history_edits', 0)} {hash(tuple(tried))}"
+    key = f"history table {session.read(Edits).count} {hash(tuple(tried))}"
 
     def take() -> None:
-        edits = state[key]["edited_rows"]
-        state.history_edits += 1
+        edits = st.session_state[key]["edited_rows"]
+        session.change(Edits, count=session.read(Edits).count + 1)
         take_edits(summary, tried, edits)
 
     columns = st.column_config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from pydantic import Field
 from explorer.errors import ExplorerError
 from explorer.masks import Mask
 from explorer.read_back import read_back
+from ui import session
 from ui.browser import read_scripts
 from ui.live import rerun_panels
 
@@ -95,14 +97,21 @@ def read_pins(text: str) -> list[Pin]:
     return pins
 
 
-def get_pins() -> list[Pin] | None:
+@dataclass(frozen=True, kw_only=True)
+class Pins:
+    """The pins that were brought back and not starred yet; None where the browser was not heard yet."""
+
+    waiting: tuple[Pin, ...] | None = None
+
+
+def get_pins() -> tuple[Pin, ...] | None:
     """Return the pins that were brought back and not starred yet; None where the browser was not heard yet."""
-    return st.session_state.get("pins")
+    return session.read(Pins).waiting
 
 
-def set_pins(pins: list[Pin]) -> None:
+def set_pins(pins: Sequence[Pin]) -> None:
     """Have the browser keep these."""
-    st.session_state.pins = pins
+    session.change(Pins, waiting=tuple(pins))
 
 
 def draw_keeper() -> None:

@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import math
-
-import streamlit as st
+from dataclasses import dataclass
 
 from explorer.evaluation import Measured, Score
-from explorer.execution import ModelSummary, ask_points
+from explorer.execution import ModelSummary, View, ask_points
 from explorer.plans import Point, make_measured_point
+from ui import session
 from ui.compare.variants import Tried
 from ui.live import draw_state, get_engine, get_owner, watch
 from ui.view import get_view
 
 
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """What was measured, as far as it was read.
+
+    Args:
+        looked: how often somebody came to look.
+        source: what it was measured of: the view's source, and the model's digest.
+        points: what was measured.
+    """
+
+    looked: int = 0
+    source: tuple[View, str] | None = None
+    points: tuple[Point, ...] = ()
+
+
 def look_again() -> None:
     """Have the store be read anew: other pages, and other people, may have measured meanwhile."""
-    st.session_state.setdefault("compare_looked", 0)
-    st.session_state.compare_looked += 1
+    session.change(Points, looked=session.read(Points).looked + 1)
 
 
-def find_points(summary: ModelSummary) -> list[Point] | None:
+def find_points(summary: ModelSummary) -> tuple[Point, ...] | None:
     """Return what was measured of the model as it is loaded; what was known before while it is read anew.
 
     Returns None, and draws how far the reading is, where nothing was known before.
     """
-    state, view = st.session_state, get_view()
-    job = watch(ask_points(get_engine(), get_owner(), view, state.get("compare_looked", 0)))
+    known, view = session.read(Points), get_view()
+    job = watch(ask_points(get_engine(), get_owner(), view, known.looked))
     source = (view.source.pruned, summary.digest)
     if job.state == "done":
-        points = [each for each in job.result if each.score is not None and each.quantize == view.quantize]
-        state.compare_points = source, points
-    elif state.get("compare_points", (None,))[0] != source:
+        points = (each for each in job.result if each.score is not None and each.quantize == view.quantize)
+        known = session.change(Points, source=source, points=tuple(points))
+    elif known.source != source:
         draw_state(job)
         return None
-    return state.compare_points[1]
+    return known.points
 
 
 def make_own_point(summary: ModelSummary, tried: Tried, score: Score, added: int, quantize: str) -> Point:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import streamlit as st
-
 from explorer.execution import ModelSummary, View
 from explorer.storage import Star
+from ui import session
 from ui.compare.pins import draw_keeper, get_pins, set_pins
 from ui.compare.variants import Tried, read_variants, write_variants
 from ui.live import get_engine, rerun_panels
-from ui.view import compare_variants, get_compared, get_view, notify, read_view
+from ui.view import Messages, compare_variants, get_compared, get_view, notify, read_view
 
 
 def list_stars(summary: ModelSummary) -> dict[Tried, Star]:
@@ -41,7 +40,7 @@ def list_compared(summary: ModelSummary) -> list[Tried]:
     found, notices = read_variants(chosen, summary.n_layers)
     if notices:
         compare_variants(write_variants(found))
-        notify([*st.session_state.get("notices", []), *notices])
+        notify([*session.read(Messages).notices, *notices])
         rerun_panels("header")
     return found
 

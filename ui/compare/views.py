@@ -5,18 +5,19 @@ from __future__ import annotations
 import streamlit as st
 
 from explorer.execution import ModelSummary
+from ui import session
 from ui.compare.comparison import draw_comparison
 from ui.compare.history import draw_tried
 from ui.compare.pins import get_pins
 from ui.compare.stars import keep_pins
-from ui.view import get_compared, linked, one_of
+from ui.view import Navigation, get_compared, linked, one_of
 
 VIEWS = {"History": draw_tried, "Side by side": draw_comparison}
 
 
 def draw_compare(summary: ModelSummary) -> None:
     """Draw the view that is chosen; a link that says what is compared chooses the second until the user does."""
-    if "go_to" in st.session_state:  # a row was set: app.py goes there, and this run is of the panel alone
+    if session.read(Navigation).go_to:  # a row was set: app.py goes there, and this run is of the panel alone
         st.rerun()
     keep_pins(summary)
     first = "Side by side" if get_compared() is not None else "History"

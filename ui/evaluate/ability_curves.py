@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -20,6 +21,13 @@ _AT_FIRST = ("copying", "recall", "comparison", "cloze")
 #: Names of the harness' own tasks; not files, which could bring code.
 _TASK = re.compile(r"[\w.-]+")
 _MOST_ITEMS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedAbilities:
+    """What was asked: tasks, how many items of each, plans, and of which model and texts."""
+
+    asked: tuple[tuple[str, ...], int, tuple[str, ...], str] | None = None
 
 
 def choose_tasks() -> tuple[tuple[str, ...], int]:

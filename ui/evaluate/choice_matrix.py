@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -11,8 +12,16 @@ from explorer.charts import draw_choices, draw_variance
 from explorer.execution import ModelSummary, View, ask_choices
 from explorer.measures import CRITERIA
 from explorer.plans import OBJECTIVES, Choices
+from ui import session
 from ui.live import get_engine, get_owner, ready
 from ui.parts import define, draw_plot, kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedChoices:
+    """What was asked: the model and the texts of the page, the texts and objectives that choose, how many layers go."""
+
+    asked: tuple[View, tuple[str, ...], tuple[str, ...], int] | None = None
 
 
 def draw_choice_matrix(view: View, summary: ModelSummary) -> None:
@@ -33,8 +42,8 @@ def draw_choice_matrix(view: View, summary: ModelSummary) -> None:
     texts = tuple(dict.fromkeys(line.strip() for line in written.splitlines() if line.strip()))
     chosen = (view.source, texts, tuple(objectives), int(number))
     if asked:
-        st.session_state["choices asked"] = chosen
-    if st.session_state.get("choices asked") != chosen or not texts or not objectives:
+        session.change(AskedChoices, asked=chosen)
+    if session.read(AskedChoices).asked != chosen or not texts or not objectives:
         st.caption("Every text's calibration windows, by every objective, choose once and one after another.")
         st.caption(define("calibration", "window"))
         return

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import streamlit as st
 
 from explorer.execution import Job, ModelSummary, View, find_interactions
 from explorer.masks import Mask
+from ui import session
 from ui.explore.cell_colours import ask_colours, choose_measure
 from ui.explore.knowledge import Knowledge
-from ui.explore.mask_field import draw_mask_field
+from ui.explore.mask_field import MaskField, draw_mask_field
 from ui.explore.plan_choice import choose_plan
 from ui.explore.recoveries import ask_recovery, ask_steps, get_recoveries
 from ui.explore.strip import draw_strip
@@ -16,6 +20,23 @@ from ui.live import draw_end, get_engine, get_owner, paint, watch
 from ui.view import change_mask, get_view
 
 _REMEMBERED = 32  # scores of masks that were set before; going back shows them at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instrument:
+    """What was asked for the instrument before.
+
+    Args:
+        source: the model and the texts.
+        scores: of the masks that were set last, by mask.
+        timed: the view whose decoding was timed last.
+        timings: how often that was asked for.
+    """
+
+    source: View | None = None
+    scores: Mapping[Mask, Job] = field(default_factory=dict)
+    timed: View | None = None
+    timings: int = 0
 
 
 def draw_instrument(summary: ModelSummary) -> None:
@@ -50,7 +71,7 @@ def draw_instrument(summary: ModelSummary) -> None:
         interactions=find_interactions(engine, view),
         decode_speed=_find_decode_speed(view),
     )
-    st.session_state.triangle = known.describe_blocks()
+    session.change(MaskField, triangle=known.describe_blocks())
     draw_strip(summary.n_layers, view.mask, paint("strip", known.jobs, known.describe), change_mask, _ask_decode_speed)
     failed = recovered is not None and recovered.state == "failed"  # what fails for one mask may for all of a plan
     for job in known.sweeps:
@@ -60,25 +81,23 @@ def draw_instrument(summary: ModelSummary) -> None:
 
 def _remember(view: View, job: Job) -> dict[Mask, Job]:
     """Return the scores of the masks that were set last, those on their way too."""
-    state = st.session_state
-    source, recent = state.get("recent", (None, {}))
-    if source != view.source:
-        recent = {}
+    before = session.read(Instrument)
+    recent = dict(before.scores) if before.source == view.source else {}
     recent = {**{mask: known for mask, known in recent.items() if mask != view.mask}, view.mask: job}
     recent = dict(list(recent.items())[-_REMEMBERED:])
-    state.recent = view.source, recent
+    session.change(Instrument, source=view.source, scores=recent)
     return recent
 
 
 def _ask_decode_speed() -> None:
-    st.session_state.decode_speed_run = st.session_state.get("decode_speed_run", 0) + 1
-    st.session_state.decode_speed_view = get_view()
+    session.change(Instrument, timed=get_view(), timings=session.read(Instrument).timings + 1)
 
 
 def _find_decode_speed(view: View) -> tuple[Mask, Job] | None:
     """Return what times decoding, and the mask that is timed, if that was asked for of the view's model."""
-    timed: View | None = st.session_state.get("decode_speed_view")
+    asked = session.read(Instrument)
+    timed = asked.timed
     if timed is None or timed.source != view.source:
         return None
-    job = get_engine().decode_speed(get_owner(), timed, st.session_state.decode_speed_run)
+    job = get_engine().decode_speed(get_owner(), timed, asked.timings)
     return timed.mask, job

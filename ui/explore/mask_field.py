@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -11,6 +12,7 @@ from explorer.errors import ExplorerError, PlanError
 from explorer.execution import ModelSummary, View
 from explorer.masks import Mask
 from explorer.plans import Budget, Plan
+from ui import session
 from ui.browser import read
 from ui.explore.blocks import find_best_block
 from ui.live import get_engine, get_owner
@@ -33,32 +35,48 @@ _field = st.components.v2.component(
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MaskField:
+    """The field.
+
+    Args:
+        mask: the mask of which it says something; None where that is another one now.
+        text: what it says.
+        refusal: why that was refused; empty if it was not.
+        triangle: the triangle beside it; None where it is not measured yet.
+    """
+
+    mask: Mask | None = None
+    text: str = ""
+    refusal: str = ""
+    triangle: dict[str, Any] | None = None
+
+
 def draw_mask_field(summary: ModelSummary) -> None:
     """Draw the field with what is off, or with what was refused, as long as the mask does not move.
 
     It is no widget of Streamlit's: of such a one the browser goes on telling the text that a gesture has replaced.
     """
-    state, mask = st.session_state, get_view().mask
-    if state.get("mask_field", (None,))[0] != mask:
-        state.mask_field = mask, str(mask), ""
-    _, text, refusal = state.mask_field
+    field, mask = session.read(MaskField), get_view().mask
+    if field.mask != mask:
+        field = session.change(MaskField, mask=mask, text=str(mask), refusal="")
     with st.container(key="mask_field", width=220, gap="xxsmall"):
         st.caption("Removed, or how much", help=_HELP)
         _field(
             key="mask_text",
-            data={"text": text, "refusal": refusal},
-            on_asked_change=lambda: _take(state["mask_text"]["asked"], summary),
+            data={"text": field.text, "refusal": field.refusal},
+            on_asked_change=lambda: _take(st.session_state["mask_text"]["asked"], summary),
         )
 
 
 def _take(text: str, summary: ModelSummary) -> None:
-    state, view = st.session_state, get_view()
+    field, view = session.read(MaskField), get_view()
     try:
-        mask = find_mask(text, view, summary, state.get("triangle"))
+        mask = find_mask(text, view, summary, field.triangle)
     except ExplorerError as error:
-        state.mask_field = view.mask, text, str(error)
+        session.change(MaskField, mask=view.mask, text=text, refusal=str(error))
         return
-    state.mask_field = None, "", ""
+    session.change(MaskField, mask=None)
     change_mask(mask)
 
 

@@ -13,13 +13,13 @@ from ui.view import get_view, set_view, write_url
 
 def choose_plan() -> None:
     """Draw the choice; a change goes into the view and the link."""
-    state, spec = st.session_state, get_view().plan
+    spec = get_view().plan
     methods, units = list(METHODS), METHODS[spec.method].units
     # Not before the widgets were drawn once: with a value set that early the browser now and then shows the first
     # choice without sending it.
     for key, value in (("plan_method", spec.method), ("plan_unit", spec.unit)):
-        if state.get(key, value) != value:
-            state[key] = value
+        if st.session_state.get(key, value) != value:
+            st.session_state[key] = value
     st.selectbox(
         "Plan",
         methods,
@@ -44,10 +44,9 @@ def choose_plan() -> None:
 
 
 def _take() -> None:
-    state, view = st.session_state, get_view()
-    units = METHODS[state.plan_method].units
-    if state.plan_unit not in units:
-        state.plan_unit = units[0]
-    chosen = replace(view, plan=PlanSpec(state.plan_method, state.plan_unit, protect=view.plan.protect))
+    view, method, unit = get_view(), st.session_state["plan_method"], st.session_state["plan_unit"]
+    if unit not in METHODS[method].units:
+        unit = st.session_state["plan_unit"] = METHODS[method].units[0]
+    chosen = replace(view, plan=PlanSpec(method, unit, protect=view.plan.protect))
     set_view(chosen)
     write_url(chosen)

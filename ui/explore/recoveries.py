@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import streamlit as st
-
 from explorer.deltas import write_modifiers
 from explorer.evaluation import Score
 from explorer.execution import Job, Recovery, View
 from explorer.masks import NONE, Mask
 from explorer.modifiers import MODIFIERS
 from explorer.plans import PlanSpec
+from ui import session
 from ui.live import get_engine, get_owner, rerun_panels, watch
 
 _REMEMBERED = 32  # masks whose recovered numbers are shown at once
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Recoveries:
     """What was recovered one way, in one model, by one text.
 
@@ -27,17 +26,14 @@ class Recoveries:
         wanted: the masks for which it was asked for.
         made: what was won back, by mask, the last one last.
         steps: recovered scores of a plan's masks.
+        asked: whether it was asked for since, for the mask that is set when all callbacks are through.
     """
 
-    how: View
-    wanted: set[Mask]
-    made: dict[Mask, Recovery] = field(default_factory=dict)
+    how: View | None = None
+    wanted: frozenset[Mask] = frozenset()
+    made: Mapping[Mask, Recovery] = field(default_factory=dict)
     steps: Mapping[Mask, Score] = field(default_factory=dict)
-
-    def keep(self, mask: Mask, found: Recovery) -> None:
-        """Take note of what was won back."""
-        self.made = {**{each: kept for each, kept in self.made.items() if each != mask}, mask: found}
-        self.made = dict(list(self.made.items())[-_REMEMBERED:])
+    asked: bool = False
 
     def stands_for(self, mask: Mask) -> bool:
         """Tell whether a mask's variant was asked for, or is there because a plan leads over it."""
@@ -62,11 +58,10 @@ class Recoveries:
 
 def get_recoveries(view: View) -> Recoveries:
     """Return what was recovered the view's way; what a link brings is wanted for the link's mask."""
-    how, state = replace(view, mask=NONE, plan=PlanSpec()), st.session_state
-    found: Recoveries | None = state.get("recoveries")
-    if found is None or found.how != how:
-        found = state.recoveries = Recoveries(how, {view.mask})
-    return found
+    how, found = replace(view, mask=NONE, plan=PlanSpec()), session.read(Recoveries)
+    if found.how == how:
+        return found
+    return session.change(Recoveries, how=how, wanted=frozenset({view.mask}), made={}, steps={})
 
 
 def want_recovery() -> None:
@@ -74,20 +69,22 @@ def want_recovery() -> None:
 
     Of which mask is known when all callbacks are through: the one that moves the mask may come after this one.
     """
-    st.session_state.recovery_wanted = True
+    session.change(Recoveries, asked=True)
     rerun_panels("instrument", "recovery", "samples", "pins")
 
 
 def ask_recovery(view: View) -> Job | None:
     """Ask for what the view recovers if that is wanted for its mask, and have the panel watch it."""
-    if st.session_state.pop("recovery_wanted", False):
-        get_recoveries(view).wanted.add(view.mask)
+    if session.read(Recoveries).asked:
+        session.change(Recoveries, wanted=get_recoveries(view).wanted | {view.mask}, asked=False)
     if not view.recovers or not get_recoveries(view).stands_for(view.mask):
         get_engine().worker.release(get_owner(), ["recover"])  # that of another mask
         return None
     job = watch(get_engine().recover(get_owner(), view))
     if job.state == "done":
-        get_recoveries(view).keep(view.mask, job.result)
+        made = {mask: kept for mask, kept in get_recoveries(view).made.items() if mask != view.mask}
+        made[view.mask] = job.result
+        session.change(Recoveries, made=dict(list(made.items())[-_REMEMBERED:]))
     return job
 
 
@@ -109,5 +106,6 @@ def ask_steps(view: View, plan: Job) -> Job | None:
         get_engine().worker.release(get_owner(), ["recovered_scores"])
         return None
     job = watch(get_engine().recovered_scores(get_owner(), view, plan.result))
-    get_recoveries(view).steps = job.result or job.partial or {}
+    get_recoveries(view)  # whatever was recovered another way is forgotten first
+    session.change(Recoveries, steps=job.result or job.partial or {})
     return job

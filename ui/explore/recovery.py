@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
 from explorer.deltas import read_modifiers, write_modifiers
 from explorer.execution import ModelSummary, View
 from explorer.modifiers import MODIFIERS
+from ui import session
 from ui.explore.recoveries import ask_recovery, find_recovery, get_recoveries, want_recovery
 from ui.live import draw_bar, get_engine, get_owner, name_widget
 from ui.parts import define, describe_seconds, escape_markdown
-from ui.view import TEXTS, change_modifiers, get_permissions, get_view, request_view
+from ui.view import TEXTS, Loading, change_modifiers, get_permissions, get_view, request_view
 
 _SIZES = (8192, 32768, 131072)  # ids to fit by, beside as many as are judged by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Whether another calibration was chosen, and the page has not run since."""
+
+    moved: bool = False
 
 
 def draw_recovery(summary: ModelSummary) -> None:
@@ -25,7 +33,8 @@ def draw_recovery(summary: ModelSummary) -> None:
         if view.modify:
             _choose_calibration(view)
         _draw_state(view, summary)
-    if st.session_state.pop("calibration_moved", False):
+    if session.read(Calibration).moved:
+        session.change(Calibration, moved=False)
         st.rerun()  # the page shows how far the text has loaded
 
 
@@ -49,13 +58,13 @@ def _choose_modifier(view: View) -> None:
 
 
 def _take_modifier() -> None:
-    change_modifiers(read_modifiers(st.session_state.modifier))
+    change_modifiers(read_modifiers(st.session_state["modifier"]))
     if get_view().modify:
         want_recovery()
 
 
 def _choose_calibration(view: View) -> None:
-    coming: View = st.session_state.get("coming") or view
+    coming = session.read(Loading).coming or view
     texts, sizes = (
         list(dict.fromkeys(["", *TEXTS, coming.calibration])),
         sorted({0, *_SIZES, coming.calibration_tokens}),
@@ -86,13 +95,13 @@ def _choose_calibration(view: View) -> None:
 
 
 def _take_calibration() -> None:
-    state = st.session_state
-    name = (state.calibration_text or "").strip()
+    name = (st.session_state["calibration_text"] or "").strip()
     if name:
         get_permissions().agree("text", name)
     get_engine().worker.forget_failed()
-    request_view(replace(get_view(), calibration=name, calibration_tokens=state.calibration_size))
-    state.calibration_moved = True
+    size = st.session_state["calibration_size"]
+    request_view(replace(get_view(), calibration=name, calibration_tokens=size))
+    session.change(Calibration, moved=True)
 
 
 def _set(key: str, value: object) -> None:

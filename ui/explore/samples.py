@@ -48,8 +48,6 @@ def draw_samples(summary: ModelSummary) -> None:
     jobs = [job for row in rows for job in row.values()]
     with stop:
         _draw_stop(jobs)
-    written = [(prompt, list(row.values())[-1]) for prompt, row in zip(chosen.texts, rows, strict=True)]
-    st.session_state.texts = {view: [(prompt, job.result.text) for prompt, job in written if job.state == "done"]}
     awaited = _await(recovery) if view.recovers else None
 
     def describe() -> dict[str, Any]:

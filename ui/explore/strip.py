@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from explorer.masks import PARTS, Mask, Site
+from ui import session
 from ui.browser import read, read_scripts
 
 _instrument = st.components.v2.component(
@@ -16,6 +18,19 @@ _instrument = st.components.v2.component(
     css=read("instrument.css"),
     js=read_scripts("tab", "values", "cells", "blocks", "readout", "meter", "curve", "history", "tour", "instrument"),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """The mask that the strip has.
+
+    Args:
+        mask: the mask; None before it was drawn.
+        revision: how often the mask was another than the strip's.
+    """
+
+    mask: Mask | None = None
+    revision: int = 0
 
 
 def draw_strip(
@@ -37,21 +52,20 @@ def draw_strip(
         on_mask: told the new mask, in a callback.
         on_decode_speed: told that decoding is to be timed, in a callback.
     """
-    state = st.session_state
-    if state.get("strip_mask") != mask:
-        state.strip_mask = mask
-        state.strip_revision = state.get("strip_revision", 0) + 1
+    strip = session.read(Strip)
+    if strip.mask != mask:
+        strip = session.change(Strip, mask=mask, revision=strip.revision + 1)
 
     def changed() -> None:
-        off = state["strip"]["off"]
+        off = st.session_state["strip"]["off"]
         if off is not None:
-            state.strip_mask = read_cells(off["cells"], n_layers)
-            state.strip_revision += off["revision"] != state.strip_revision
-            on_mask(state.strip_mask)
+            revision, found = session.read(Strip).revision, read_cells(off["cells"], n_layers)
+            session.change(Strip, mask=found, revision=revision + (off["revision"] != revision))
+            on_mask(found)
 
     _instrument(
         key="strip",
-        data={"layers": n_layers, "off": write_cells(mask, n_layers), "revision": state.strip_revision, **data},
+        data={"layers": n_layers, "off": write_cells(mask, n_layers), "revision": strip.revision, **data},
         default={"off": None},
         on_off_change=changed,
         on_decode_speed_change=on_decode_speed,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import streamlit as st
 
-from explorer.execution import ExportPreview
+from explorer.execution import ExportPreview, Job
 from explorer.export import FORMATS, WRITTEN_AS_TEXT, Drafting, Exported, describe_timings, make_commands, tell_text
 from ui.export.archive import link_archive
 from ui.parts import define, describe_bytes, escape_markdown, kept
@@ -24,6 +26,13 @@ PURPOSES = {
     "Share what was removed and measured": ("recipe",),
 }
 OFFERED = tuple(name for names in PURPOSES.values() for name in names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The export that was started last."""
+
+    job: Job | None = None
 
 
 def choose_target(outlooks: dict[str, ExportPreview]) -> str:

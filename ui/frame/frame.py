@@ -12,10 +12,14 @@ import streamlit as st
 from explorer.deltas import write_modifiers
 from explorer.execution import Job, ModelSummary, View
 from explorer.masks import Mask
+from ui import session
 from ui.live import draw_broken, draw_work, forget_panels, get_engine, get_owner, panel, ready, watch
 from ui.model_choice import draw_choice, draw_model_button, open_choice
 from ui.parts import define, describe_score, draw_skeleton, escape_markdown
+from ui.session import Shown
 from ui.view import (
+    Messages,
+    Navigation,
     copy_link,
     draw_address,
     draw_loading_view,
@@ -28,6 +32,13 @@ from ui.view import (
     set_view,
     write_url,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The view that loaded last, to go back to."""
+
+    view: View | None = None
 
 
 @dataclass(frozen=True)
@@ -49,10 +60,10 @@ def enter(page: str) -> None:
 
     A cold link runs the page's file without app.py; then app.py is run first and comes back here.
     """
-    if not st.session_state.get("in_app"):
-        st.session_state.go_to = page
+    if not session.read(Navigation).in_app:
+        session.change(Navigation, go_to=page)
         st.switch_page("app.py", query_params=dict(st.query_params))
-    st.session_state.shown_page = page
+    session.change(Navigation, page=page)
     forget_panels()
     st.html(_STYLE)
     draw_address(page, follow_link)
@@ -71,7 +82,8 @@ def framed(page: str) -> Iterator[Frame]:
     engine.worker.begin_page(owner, page)
     facts_job = engine.summary(owner, view)
     if facts_job.state == "done":
-        view = st.session_state.view_loaded = _fit_mask(view, facts_job.result)
+        view = _fit_mask(view, facts_job.result)
+        session.change(Loaded, view=view)
     draw_loading_view()
     frame = Frame(page, view, facts_job)
     draw_choice(facts_job)
@@ -105,9 +117,9 @@ def require_summary(frame: Frame) -> ModelSummary:
 
 def _offer_way_back() -> None:
     """Offer the last view that loaded."""
-    before = st.session_state.get("view_loaded")
+    before = session.read(Loaded).view
     if before is not None and st.button(escape_markdown(f"Back to {before.model}, {before.text}")):
-        st.session_state.view = before
+        session.change(Shown, view=before)
         st.rerun()
 
 
@@ -118,7 +130,7 @@ def _fit_mask(view: View, summary: ModelSummary) -> View:
         return view
     fitted = replace(view, mask=Mask(view.mask.sites - set(beyond)))
     said = f"The link's mask names layers beyond the model's 0 to {summary.n_layers - 1}; they were skipped."
-    notices = [*st.session_state.get("notices", []), said]
+    notices = [*session.read(Messages).notices, said]
     set_view(fitted)
     write_url(fitted)
     notify(notices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
@@ -12,6 +12,7 @@ from explorer.errors import ExplorerError
 from explorer.execution import View, ask_pace
 from explorer.healing import PRESETS
 from explorer.modifiers import MODIFIERS, Modifier, find_modifier
+from ui import session
 from ui.heal.option_fields import choose_option
 from ui.live import get_engine, get_owner, ready
 from ui.parts import define, describe_seconds, escape_markdown, kept
@@ -26,6 +27,13 @@ _ONLY_WHERE = {
     "decoding": ("text", ("self",)),
 }
 _STEPS, _NOT_HERE = "heal steps", ("steps", "until")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedTraining:
+    """The view whose training's steps are timed."""
+
+    view: View | None = None
 
 
 def choose_recipe(view: View) -> View | None:
@@ -80,8 +88,8 @@ def _offer_timing(view: View) -> None:
     *below, last = view.modify
     timed = replace(view, modify=(*below, last.having(steps="100")))  # the same question, whatever the steps are
     if st.button("How many steps fit?", help="Takes three steps and lets them go."):
-        st.session_state.heal_timed = timed
-    if st.session_state.get("heal_timed") != timed:
+        session.change(TimedTraining, view=timed)
+    if session.read(TimedTraining).view != timed:
         return
     job = ask_pace(get_engine(), get_owner(), timed)
     if not ready(job):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import streamlit as st
@@ -9,6 +10,7 @@ import streamlit as st
 from explorer.deltas import ModifierSpec, write_modifiers
 from explorer.execution import Healing, Job, View, Watched, ask_healing, list_healings
 from explorer.plans import PlanSpec
+from ui import session
 from ui.explore import draw_texts
 from ui.heal.curves import draw_curves
 from ui.live import describe_progress, draw_lasting, get_engine, get_owner, name_widget, watch
@@ -36,19 +38,26 @@ class Run:
         return write_modifiers(self.view.modify)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """The trainings that are shown beside each other, and those of other masks until one is started."""
+
+    started: tuple[Run, ...] = ()
+
+
 def draw_runs(asked: View | None, watched: Watched) -> None:
     """Draw a button that starts a training, and those that were started for the view's model, text and mask.
 
     Those of other sessions are among them: this one may be that of a browser that was reloaded.
     """
-    runs: list[Run] = st.session_state.setdefault("healings", [])
+    runs = session.read(Runs).started
     asked = asked and replace(asked, plan=PlanSpec())
     if st.button("Heal this", type="primary", disabled=asked is None) and asked is not None:
         get_engine().worker.forget_failed()
-        runs[:] = [*(run for run in runs if run.view != asked), Run(asked, watched)][-_MOST:]
-        _let_go(runs)
+        runs = _let_go((*(run for run in runs if run.view != asked), Run(asked, watched))[-_MOST:])
     if asked is not None:
-        _take_up(runs, asked)
+        runs = _take_up(runs, asked)
+    session.change(Runs, started=runs)
     shown = [run for run in runs if asked is not None and _without(run.view) == _without(asked)]
     jobs = [_ask(run, number) for number, run in enumerate(shown)]
     found = {run.name: job.latest for run, job in zip(shown, jobs, strict=True)}
@@ -69,17 +78,17 @@ def _without(view: View) -> View:
     return replace(view, modify=())
 
 
-def _take_up(runs: list[Run], asked: View) -> None:
+def _take_up(runs: tuple[Run, ...], asked: View) -> tuple[Run, ...]:
     """Add what was started elsewhere, the latest first, as far as there is room."""
     known = {run.view for run in runs}
     found = [Run(*each) for each in list_healings(get_engine(), asked) if each[0] not in known]
     room = _MOST - sum(_without(run.view) == _without(asked) for run in runs)
-    runs[:0] = found[max(0, len(found) - room) :] if room > 0 else []
+    return (*(found[max(0, len(found) - room) :] if room > 0 else ()), *runs)
 
 
-def _let_go(runs: list[Run]) -> None:
+def _let_go(runs: Sequence[Run]) -> tuple[Run, ...]:
     """Forget the curves of another mask or model."""
-    runs[:] = [run for run in runs if _without(run.view) == _without(runs[-1].view)]
+    return tuple(run for run in runs if _without(run.view) == _without(runs[-1].view))
 
 
 def _draw_run(run: Run, job: Job) -> None:

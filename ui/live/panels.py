@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import streamlit as st
 
 from explorer.execution import Job
 from explorer.holding import holding
+from ui import session
 from ui.browser import read_scripts
 from ui.live.error_panel import draw_broken
 from ui.live.tab import PACE, Data, Painting, Tab
@@ -23,9 +25,17 @@ _panel: ContextVar[str] = ContextVar("panel", default=_PAGE)
 _bell = st.components.v2.component("bell", html="<i hidden></i>", js=read_scripts("tab", "bell"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnTab:
+    """The name of a session's tab; None before it has one."""
+
+    name: str | None = None
+
+
 def get_tab_name() -> str:
     """Return the name of this session's tab, by which it also asks for jobs."""
-    name = st.session_state.tab = TABS.enter(st.session_state.get("tab"))
+    name = TABS.enter(session.read(OwnTab).name)
+    session.change(OwnTab, name=name)
     return name
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import streamlit as st
 
 from explorer.checkpoints import ModelAtHand, list_models
+from ui import session
 from ui.live import get_engine
 from ui.parts import describe_bytes, escape_markdown
 from ui.view import get_permissions
@@ -16,10 +18,17 @@ from ui.view import get_permissions
 _MOST_RECENT = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecentModels:
+    """The models that were loaded in a session, the last one first."""
+
+    names: tuple[str, ...] = ()
+
+
 def remember_model(name: str) -> None:
     """Take note that a model was loaded in this session."""
-    recent: list[str] = st.session_state.get("recent models", [])
-    st.session_state["recent models"] = [name, *(each for each in recent if each != name)][:_MOST_RECENT]
+    others = (each for each in session.read(RecentModels).names if each != name)
+    session.change(RecentModels, names=(name, *others)[:_MOST_RECENT])
 
 
 def draw_models(choose: Callable[[str], None]) -> None:
@@ -29,7 +38,7 @@ def draw_models(choose: Callable[[str], None]) -> None:
         choose: called with the name that is clicked.
     """
     found = {model.name: model for model in _find(get_permissions().models, get_engine().cache)}
-    recent: list[str] = st.session_state.get("recent models", [])
+    recent = session.read(RecentModels).names
     names = list(dict.fromkeys([*recent, *found]))
     st.caption(f"Models at hand: {len(names)}")
     with st.container(border=True, key="at_hand", gap=None):

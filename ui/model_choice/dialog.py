@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
@@ -12,13 +12,14 @@ from explorer.errors import ExplorerError
 from explorer.execution import Job, View, ask_memory
 from explorer.masks import NONE
 from explorer.model import check_text, find_faults
+from ui import session
 from ui.live import draw_progress, get_engine, get_owner, open_dialog, panel, watch
 from ui.model_choice.at_hand import draw_models, remember_model
 from ui.model_choice.facts import draw_facts
 from ui.model_choice.hub_search import draw_hub
 from ui.model_choice.outlook import describe_outlook
 from ui.parts import TEXT_KINDS, define, escape_markdown, keep_upload, upload
-from ui.view import MOST_TOKENS, get_permissions, get_view, read_faults, request_view
+from ui.view import MOST_TOKENS, Loading, get_permissions, get_view, read_faults, request_view
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 QUANTIZATIONS = ("none", "int8", "nf4")
@@ -26,6 +27,19 @@ _FIELDS = ("model", "text", "tokens", "window", "dtype", "device", "quantize", "
 _QUANTIZE_HELP = "Weights in 8 bits (LLM.int8) or 4 bits (NF4, double quantization) by bitsandbytes"
 _TEXT_HELP = "python-docs, wikitext2, c4, a file, hf:DATASET:CONFIG:SPLIT:COLUMN or tokens:FILE.json"
 _MEGABYTES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialog:
+    """The dialog.
+
+    Args:
+        open: whether it is open.
+        taken: the digests of the texts that were dropped or pasted and have become files.
+    """
+
+    open: bool = False
+    taken: frozenset[str] = frozenset()
 
 
 def draw_model_button(view: View) -> None:
@@ -41,27 +55,28 @@ def draw_model_button(view: View) -> None:
 
 def open_choice() -> None:
     """Open the dialog, on what is coming or shown; for callbacks."""
-    state = st.session_state
-    shown: View = state.get("refused") or state.get("coming") or get_view()
+    loading = session.read(Loading)
+    shown: View = loading.refused or loading.coming or get_view()
     for name in _FIELDS:
-        state[f"choice {name}"] = getattr(shown, name)
-    state["choice dtype"] = shown.dtype if shown.dtype in DTYPES else DTYPES[0]
-    state["choice quantize"] = shown.quantize if shown.quantize in QUANTIZATIONS else QUANTIZATIONS[0]
-    state["choosing"] = True
+        st.session_state[f"choice {name}"] = getattr(shown, name)
+    st.session_state["choice dtype"] = shown.dtype if shown.dtype in DTYPES else DTYPES[0]
+    st.session_state["choice quantize"] = shown.quantize if shown.quantize in QUANTIZATIONS else QUANTIZATIONS[0]
+    session.change(Dialog, open=True)
 
 
 def _close() -> None:
-    st.session_state["choosing"] = False
-    st.session_state["refused"] = None
+    session.change(Dialog, open=False)
+    session.change(Loading, refused=None)
 
 
 def draw_choice(facts_job: Job) -> None:
     """Draw the dialog if it is open; what loaded is remembered as one of this session's models."""
     if facts_job.state == "done":
         remember_model(get_view().model)
-    if st.session_state.pop("reopen_choice", False):
+    if session.read(Loading).reopen:
+        session.change(Loading, reopen=False)
         open_choice()
-    if st.session_state.get("choosing"):
+    if session.read(Dialog).open:
         open_dialog("memory", "facts")
         st.dialog("Model and text", width="large", on_dismiss=_close)(lambda: _draw(facts_job))()
 
@@ -92,7 +107,7 @@ def _choose(name: str) -> None:
 
 
 def _forget_refusal() -> None:
-    st.session_state["faults"] = {}
+    session.change(Loading, faults={})
 
 
 def _draw_fields() -> None:
@@ -162,7 +177,7 @@ def _find_faults(asked: View) -> dict[str, str]:
             check_text(asked.calibration)
         except ExplorerError as error:
             faults["calibration"] = error
-    return read_faults() | {field: str(error) for field, error in faults.items()}
+    return {**read_faults(), **{field: str(error) for field, error in faults.items()}}
 
 
 def _take_own_text() -> None:
@@ -174,9 +189,9 @@ def _take_own_text() -> None:
     if pasted.strip():
         given.append(("pasted.txt", pasted.encode(errors="replace")))
     for name, content in given:
-        seen: set[str] = st.session_state.setdefault("choice seen", set())
-        if (digest := hashlib.sha256(content + name.encode()).hexdigest()) not in seen:
-            seen.add(digest)
+        taken = session.read(Dialog).taken
+        if (digest := hashlib.sha256(content + name.encode()).hexdigest()) not in taken:
+            session.change(Dialog, taken=taken | {digest})
             st.session_state["choice text"] = str(keep_upload(name, content, get_engine().cache))
             _forget_refusal()
 

@@ -15,6 +15,7 @@ from plotly.utils import PlotlyJSONEncoder
 
 from explorer.charts import WIDTHS, fit_to_paper
 from explorer.jsonable import to_json
+from ui import session
 from ui.parts.captions import write_caption
 
 Table = Mapping[str, Sequence[Any]]
@@ -67,7 +68,7 @@ def draw_plot(figure: go.Figure, name: str, table: Table, alt: str, clickable: b
     with st.popover("Download", type="tertiary", key=f"download {name}"):
         _offer_files(figure, name, table)
         st.caption("Caption")
-        st.code(write_caption(alt, st.session_state.get("view")), language=None, wrap_lines=True)
+        st.code(write_caption(alt, session.read(session.Shown).view), language=None, wrap_lines=True)
     with st.expander("Table"):
         st.dataframe(dict(table), hide_index=True, width="stretch")
     points = event["selection"]["points"] if clickable else []

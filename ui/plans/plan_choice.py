@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import streamlit as st
 
 from explorer.errors import ExplorerError, PlanError
 from explorer.measures import CRITERIA
 from explorer.plans import METHODS, SEEDS, UNITS, Plan, PlanSpec
+from ui import session
 from ui.live import get_engine
 from ui.parts import UNIT_NAMES, Uploaded, define, escape_markdown, kept, upload
 from ui.view import get_view, linked, one_of, some_of
@@ -17,6 +19,28 @@ from ui.view import get_view, linked, one_of, some_of
 _AT_FIRST = ("deepest", "similarity-block", "block-influence")
 _CRITERION_HELP = define("criterion", "perplexity", "KL", "logit L2")
 _BUDGET_HELP = "Such as parameters=20%, layers=8 or bytes=6GiB. " + define("budget")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodsAtFirst:
+    """The methods that a session begins with, by the unit that they remove."""
+
+    methods: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFiles:
+    """The plan files that were read.
+
+    Args:
+        plans: their plans, by the file's name.
+        turn: of the field that takes the next ones.
+        refused: what was wrong with the last ones.
+    """
+
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    turn: int = 0
+    refused: tuple[str, ...] = ()
 
 
 def choose_specs() -> list[PlanSpec]:
@@ -67,13 +91,12 @@ def choose_specs() -> list[PlanSpec]:
 
 def _choose_at_first(unit: str, offered: Sequence[str]) -> list[str]:
     """Methods that a session begins with: a few, and those that are being planned, as by a page that was reloaded."""
-    at_first: dict[str, list[str]] = st.session_state.setdefault("methods at first", {})
-    if unit not in at_first:
+    methods = session.read(MethodsAtFirst).methods
+    if unit not in methods:
         source, runs = get_view().source, get_engine().runs
-        at_first[unit] = [
-            name for name in offered if name in _AT_FIRST or runs("curve", source, (str(PlanSpec(name, unit)),))
-        ]
-    return at_first[unit]
+        found = [name for name in offered if name in _AT_FIRST or runs("curve", source, (str(PlanSpec(name, unit)),))]
+        methods = session.change(MethodsAtFirst, methods={**methods, unit: tuple(found)}).methods
+    return list(methods[unit])
 
 
 def read_plans(n_layers: int) -> list[Plan]:
@@ -81,25 +104,31 @@ def read_plans(n_layers: int) -> list[Plan]:
 
     What was read stays with the session, whatever page is shown meanwhile, until it is taken out.
     """
-    state = st.session_state
-    taken: dict[str, Plan] = state.setdefault("plans of files", {})
-    turn: int = state.setdefault("plan files turn", 0)
+    turn = session.read(PlanFiles).turn
     if files := upload("Plan files beside them", "json", f"plan files {turn}", megabytes=8):
-        state["plan files refused"] = [said for file in files if (said := _take(file, taken, n_layers))]
-        state["plan files turn"] = turn + 1  # an empty field takes the place of the one that has been read
+        refused = tuple(said for file in files if (said := _take(file, n_layers)))
+        session.change(
+            PlanFiles, refused=refused, turn=turn + 1
+        )  # an empty field in the place of the one that was read
         st.rerun()
-    for said in state.get("plan files refused", ()):
+    taken = session.read(PlanFiles)
+    for said in taken.refused:
         st.error(escape_markdown(said))
-    fitting = {name: plan for name, plan in taken.items() if plan.n_layers == n_layers}
+    fitting = {name: plan for name, plan in taken.plans.items() if plan.n_layers == n_layers}
     for name in fitting:
         st.button(
             escape_markdown(name), key=f"take out {name}", icon=":material/close:", type="tertiary",
-            help="Take this plan out", on_click=taken.__delitem__, args=(name,),
+            help="Take this plan out", on_click=_take_out, args=(name,),
         )  # fmt: skip
     return list(fitting.values())
 
 
-def _take(file: Uploaded, taken: dict[str, Plan], n_layers: int) -> str:
+def _take_out(name: str) -> None:
+    plans = session.read(PlanFiles).plans
+    session.change(PlanFiles, plans={other: plan for other, plan in plans.items() if other != name})
+
+
+def _take(file: Uploaded, n_layers: int) -> str:
     """Read a plan file; return what is wrong with it, if anything."""
     try:
         plan = Plan.read(json.loads(file.getvalue()))
@@ -109,5 +138,5 @@ def _take(file: Uploaded, taken: dict[str, Plan], n_layers: int) -> str:
         return f"{file.name}: {error}"
     except (ValueError, RecursionError):
         return f"{file.name} is not a file of JSON."
-    taken[file.name] = plan
+    session.change(PlanFiles, plans={**session.read(PlanFiles).plans, file.name: plan})
     return ""

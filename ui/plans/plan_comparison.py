@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -13,6 +14,7 @@ from explorer.evaluation import TokenRate
 from explorer.execution import Job, ModelSummary, View, ask_decode_speeds
 from explorer.masks import Mask
 from explorer.plans import METHODS, Curve, Effort, Plan, PlanSpec
+from ui import session
 from ui.live import draw_state, follow, get_engine, get_owner, ready
 from ui.parts import (
     define,
@@ -26,6 +28,13 @@ from ui.parts import (
 from ui.view import take_to_explore
 
 _SHARES = tuple(range(5, 95, 5))  # percent
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedMasks:
+    """The masks under which decoding is timed."""
+
+    masks: tuple[Mask, ...] | None = None
 
 
 def draw_contest(view: View, summary: ModelSummary, jobs: Mapping[str, Job]) -> None:
@@ -167,13 +176,13 @@ def _draw_comparison(view: View, summary: ModelSummary, curves: Sequence[Curve],
         st.caption("Steps at these shares appear here when they are scored.")
         return
     masks = tuple(dict.fromkeys(curve.plan.at(step) for _, _, curve, step in chosen))
-    if st.session_state.get("paced") != masks and st.button(
+    if session.read(TimedMasks).masks != masks and st.button(
         f"Measure decoding speed under {len(masks)} masks", help=define("decode speed")
     ):
-        st.session_state.paced = masks
+        session.change(TimedMasks, masks=masks)
         st.rerun()
     decode_speeds: Mapping[Mask, TokenRate | None] = {}
-    if st.session_state.get("paced") == masks:
+    if session.read(TimedMasks).masks == masks:
         job = ask_decode_speeds(get_engine(), get_owner(), view, masks)
         decode_speeds = job.result if ready(job) else {}
     st.dataframe([_describe_step(summary, decode_speeds, *entry) for entry in chosen], hide_index=True, width="stretch")

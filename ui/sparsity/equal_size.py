@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -12,9 +13,17 @@ from explorer.deltas import read_modifiers, write_modifiers
 from explorer.execution import ask_points
 from explorer.masks import Mask
 from explorer.plans import Point
+from ui import session
 from ui.live import draw_state, get_engine, get_owner, watch
 from ui.parts import define, draw_plot, escape_markdown, kept
 from ui.view import get_view, take_to_explore
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualSize:
+    """How often somebody looked again at what the store knows."""
+
+    looked: int = 0
 
 
 def draw_equal_size() -> None:
@@ -25,9 +34,9 @@ def draw_equal_size() -> None:
             "Against", list(SIZES), format_func=lambda name: SIZES[name][0], default="bytes", required=True,
             **kept("sparsity size"),
         )  # fmt: skip
-        st.session_state.setdefault("sparsity looked", 0)
-        st.session_state["sparsity looked"] += st.button("Look again")
-    job = watch(ask_points(get_engine(), get_owner(), get_view(), st.session_state["sparsity looked"]))
+        if st.button("Look again"):
+            session.change(EqualSize, looked=session.read(EqualSize).looked + 1)
+    job = watch(ask_points(get_engine(), get_owner(), get_view(), session.read(EqualSize).looked))
     if job.state != "done":
         draw_state(job)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -10,18 +11,34 @@ from explorer.charts import draw_errors
 from explorer.deltas import write_modifiers
 from explorer.evaluation import Score
 from explorer.execution import Job, Pruning, View, ask_pruning, ask_so_far
+from ui import session
 from ui.live import describe_progress, draw_lasting, draw_state, get_engine, get_owner, name_widget, watch
 from ui.parts import define, describe_perplexity, describe_seconds, draw_plot, escape_markdown
 from ui.sparsity.matrix import draw_matrix
 from ui.view import change_modifiers
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """The pruning that was begun last, and of which scores were asked for on the way.
+
+    Args:
+        view: the view that was begun.
+        scored: the view of which scores were asked for.
+        layers: after how many pruned layers each.
+    """
+
+    view: View | None = None
+    scored: View | None = None
+    layers: tuple[int, ...] = ()
+
+
 def draw_pruning(asked: View | None, n_layers: int) -> None:
     """Draw a button that starts a pruning, and how far the one is that was started for this view, here or elsewhere."""
     if st.button("Prune inside the blocks", type="primary", disabled=asked is None):
         get_engine().worker.forget_failed()
-        st.session_state.sparsity_begun = asked
-    begun = st.session_state.get("sparsity_begun") == asked
+        session.change(Begun, view=asked)
+    begun = session.read(Begun).view == asked
     if asked is None or not (begun or get_engine().runs("pruning", asked, or_done=True)):
         st.caption(
             "Block after block gets its zeros, each judged on what the pruned ones before it give. "
@@ -83,12 +100,12 @@ def _draw_errors(asked: View, job: Job, found: Pruning, n_layers: int) -> None:
 
 def _find_perplexities(asked: View, job: Job, found: Pruning) -> dict[int, Score]:
     """Ask for the scores that the user wants on the way; return those that are known, by pruned layers."""
-    view, wanted = st.session_state.get("sparsity_so_far", (asked, ()))
-    wanted = wanted if view == asked else ()
+    begun = session.read(Begun)
+    wanted = begun.layers if begun.scored == asked else ()
     count = len(found.errors)
     if job.state != "done" and st.button("Perplexity so far", key=name_widget("so far", job)):
         wanted = tuple(dict.fromkeys((*wanted, count)))
-        st.session_state.sparsity_so_far = asked, wanted
+        session.change(Begun, scored=asked, layers=wanted)
     known: dict[int, Score] = {}
     for layers in wanted:
         asking = watch(ask_so_far(get_engine(), get_owner(), asked, layers))

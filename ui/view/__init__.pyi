@@ -1,8 +1,9 @@
-from .address import draw_address as draw_address
+from .address import Navigation as Navigation, draw_address as draw_address
 from .link_button import copy_link as copy_link
 from .link_question import draw_question as draw_question
 from .linked import linked as linked, one_of as one_of, some_of as some_of, text_of as text_of
 from .loading_view import (
+    Loading as Loading,
     draw_loading_view as draw_loading_view,
     read_faults as read_faults,
     request_view as request_view,
@@ -10,6 +11,7 @@ from .loading_view import (
 from .permissions import TEXTS as TEXTS, NoName as NoName, Permissions as Permissions
 from .session import (
     MOST_TOKENS as MOST_TOKENS,
+    Messages as Messages,
     change_mask as change_mask,
     change_modifiers as change_modifiers,
     compare_variants as compare_variants,

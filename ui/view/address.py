@@ -6,14 +6,44 @@ last one that was written counts, until the browser says that somebody went else
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 import streamlit as st
 
+from ui import session
 from ui.browser import read
 
 _address = st.components.v2.component("address", html="<i hidden></i>", js=read("address.js"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Navigation:
+    """Which page is shown.
+
+    Args:
+        in_app: whether app.py has run.
+        page: the one that is shown.
+        go_to: the one that app.py shows instead, before anything is drawn.
+    """
+
+    in_app: bool = False
+    page: str | None = None
+    go_to: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """What is known of the address in the browser.
+
+    Args:
+        written: the page and the parameters that were written last.
+        went_to: the parameters that somebody went to, until something is written.
+    """
+
+    written: tuple[str | None, Mapping[str, str]] | None = None
+    went_to: Mapping[str, str] | None = None
 
 
 def draw_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
@@ -21,34 +51,33 @@ def draw_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
 
     A browser that goes to another page asks for it without what its components say; its link there has no parameters.
     """
-    state, said = st.session_state, dict(st.query_params)
+    said = dict(st.query_params)
 
     def go(parameters: dict[str, str]) -> None:
-        state.went_to = parameters
+        session.change(Address, went_to=parameters)
         follow(parameters)
 
-    before, written = state.get("written", (page, said))
+    before, written = session.read(Address).written or (page, said)
     if before != page and said and said != written:
         go(said)
     _address(
         key="address",
         default={"went": None},
-        on_went_change=lambda: go(dict(parse_qsl(state["address"]["went"]["query"]))),
+        on_went_change=lambda: go(dict(parse_qsl(st.session_state["address"]["went"]["query"]))),
     )
 
 
 def read_address() -> dict[str, str]:
     """Return the parameters of the address: those written last, at first those that the browser came with."""
-    _, written = st.session_state.get("written", ("", None))
-    return dict(st.query_params if written is None else written)
+    written = session.read(Address).written
+    return dict(st.query_params if written is None else written[1])
 
 
 def put_address(parameters: dict[str, str]) -> None:
     """Write the parameters of the page that is shown into the address."""
-    state = st.session_state
-    page, had = state.get("shown_page"), state.pop("went_to", None)
-    known = state.get("written") == (page, parameters) and st.query_params
-    came = dict(st.query_params) if "written" not in state else had
-    state.written = page, parameters
+    before, page = session.read(Address), session.read(Navigation).page
+    known = before.written == (page, parameters) and st.query_params
+    came = dict(st.query_params) if before.written is None else before.went_to
+    session.change(Address, written=(page, parameters), went_to=None)
     if not known and came != parameters:
         st.query_params.from_dict(parameters)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
+from ui import session
 from ui.parts import Kept, kept
-from ui.view.address import put_address, read_address
+from ui.view.address import Navigation, put_address, read_address
 
 _Read = Callable[[str], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkedChoices:
+    """The choices on a page that its link holds.
+
+    Args:
+        given: what a link says of them, by the URL's parameter, until the widgets ask for it.
+        page: the page.
+        fields: the URL's parameter -> the widget's key, and its value that is not written.
+    """
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    page: str | None = None
+    fields: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
 
 
 def one_of(options: Collection[Any]) -> _Read:
@@ -38,17 +55,17 @@ def linked(name: str, key: str, default: Any, read: _Read) -> Kept:
         default: its value that is not written.
         read: gives the widget's value from the link's, None if it is none.
     """
-    state = st.session_state
-    given = state.get("from_link", {}).pop(name, None)
+    choices, page = session.read(LinkedChoices), session.read(Navigation).page
+    given = choices.given.get(name)
     if given is not None and (value := read(given)) is not None:
-        state[key] = value
-    fields = state.setdefault("link_fields", {})
-    page, known = fields.get("page"), fields.setdefault("known", {})
-    if page != state.get("shown_page"):
-        fields["page"] = state.get("shown_page")
-        known.clear()
-    known[name] = key, default
-    wanted = _write(state.get(key, default), default)
+        st.session_state[key] = value
+    session.change(
+        LinkedChoices,
+        given={other: text for other, text in choices.given.items() if other != name},
+        page=page,
+        fields={**(choices.fields if choices.page == page else {}), name: (key, default)},
+    )
+    wanted = _write(st.session_state.get(key, default), default)
     if wanted != read_address().get(name):
         _put(name, wanted)
     return kept(key)
@@ -56,18 +73,18 @@ def linked(name: str, key: str, default: Any, read: _Read) -> Kept:
 
 def describe_choices() -> dict[str, str]:
     """Write what was chosen on the page that is shown, where it is not the default."""
-    fields = st.session_state.get("link_fields", {})
-    if fields.get("page") != st.session_state.get("shown_page"):
+    choices = session.read(LinkedChoices)
+    if choices.page != session.read(Navigation).page:
         return {}
     written = {
-        name: _write(st.session_state.get(key, default), default) for name, (key, default) in fields["known"].items()
+        name: _write(st.session_state.get(key, default), default) for name, (key, default) in choices.fields.items()
     }
     return {name: value for name, value in written.items() if value is not None}
 
 
 def take_choices(parameters: dict[str, str], known: Collection[str]) -> None:
     """Take what a link holds beside the view, until the widgets ask for it."""
-    st.session_state.from_link = {name: value for name, value in parameters.items() if name not in known}
+    session.change(LinkedChoices, given={name: value for name, value in parameters.items() if name not in known})
 
 
 def _put(name: str, value: str | None) -> None:

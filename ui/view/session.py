@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from explorer.masks import NONE, Mask
 from explorer.modifiers import find_modifier
 from explorer.plans import PlanSpec
 from explorer.text import DEFAULT_TEXT
+from ui import session
 from ui.live import rerun_panels
-from ui.view.address import put_address, read_address
+from ui.session import Shown
+from ui.view.address import Navigation, put_address, read_address
 from ui.view.linked import describe_choices, take_choices
 from ui.view.permissions import Kind, NoName, Permissions
 
@@ -44,11 +47,11 @@ DEFAULT_VIEW = View(
 
 def get_view() -> View:
     """Return this session's view: at first the one of the link by which its browser came."""
-    state = st.session_state
-    if "view" not in state:
-        state.view = DEFAULT_VIEW
+    if (view := session.read(Shown).view) is None:
+        session.change(Shown, view=DEFAULT_VIEW)
         follow_link(read_address())
-    return state.view
+        return get_view()
+    return view
 
 
 def follow_link(parameters: dict[str, str]) -> None:
@@ -80,9 +83,9 @@ def show_linked(view: View, notices: list[str]) -> None:
             view = replace(view, **{name: getattr(DEFAULT_VIEW, name)})
         else:
             asked |= {name: path} if path is not None else {}
-    st.session_state.question = Question(view, asked, notices) if asked else None
+    session.change(Messages, question=Question(view, asked, notices) if asked else None)
     if not asked:
-        st.session_state.view = view
+        session.change(Shown, view=view)
         notify(notices)
 
 
@@ -101,40 +104,66 @@ class Question:
     notices: list[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Messages:
+    """What is asked and said of the view.
+
+    Args:
+        question: what has to be answered before anything else.
+        notices: what is to be said.
+        page: the page on which that was said first; empty before.
+    """
+
+    question: Question | None = None
+    notices: tuple[str, ...] = ()
+    page: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What the Compare page shows, as the text of its link.
+
+    Args:
+        chosen: by a link or a user; None for all that is starred.
+        shown: what is shown now.
+    """
+
+    chosen: str | None = None
+    shown: str | None = None
+
+
 def get_question() -> Question | None:
     """Return what this session has to answer before anything else."""
-    return st.session_state.get("question")
+    return session.read(Messages).question
 
 
 def answer(question: Question, agreed: bool) -> None:
     """Show the link's view if it was agreed to; or stay with the view that this session has."""
-    st.session_state.question = None
+    session.change(Messages, question=None)
     if agreed:
         for name, kind in _READ.items():
             get_permissions().agree(kind, getattr(question.view, name))
         set_view(question.view)
         notify(question.notices)
-    write_url(st.session_state.view)
+    write_url(get_view())
 
 
 def set_view(view: View) -> None:
     """Change this session's view."""
-    st.session_state.view = view
+    session.change(Shown, view=view)
     notify([])
 
 
-def notify(notices: list[str]) -> None:
+def notify(notices: Sequence[str]) -> None:
     """Have something said of the view, on the page that is drawn next, until it or the view changes."""
-    st.session_state.notices, st.session_state.noted = notices, ""
+    session.change(Messages, notices=tuple(notices), page="")
 
 
-def read_notices(page: str) -> list[str]:
+def read_notices(page: str) -> tuple[str, ...]:
     """Return what is to be said of the view on a page."""
-    state = st.session_state
-    if state.setdefault("noted", "") not in ("", page):
+    if session.read(Messages).page not in ("", page):
         notify([])
-    state.noted = page
-    return state.get("notices", [])
+    return session.change(Messages, page=page).notices
 
 
 def change_mask(mask: Mask) -> None:
@@ -162,13 +191,13 @@ def take_to_explore(mask: Mask, modify: tuple[ModifierSpec, ...] | None = None) 
     view = replace(view, mask=mask, modify=view.modify if modify is None else modify)
     set_view(view)
     write_url(view)
-    st.session_state.go_to = "explore"
+    session.change(Navigation, go_to="explore")
 
 
 def write_url(view: View) -> None:
     """Put the view into the URL, so that a copy of it restores the view anywhere."""
     parameters = describe_view(view)
-    if st.session_state.get("shown_page") == "compare" and (compared := st.session_state.get("compared_now")):
+    if session.read(Navigation).page == "compare" and (compared := session.read(Compared).shown):
         parameters["of"] = compared
     parameters |= describe_choices()
     put_address(parameters)
@@ -176,17 +205,17 @@ def write_url(view: View) -> None:
 
 def compare_variants(variants: str | None) -> None:
     """Choose what the Compare page shows, as the text of its link; None for all that is starred."""
-    st.session_state.compared = st.session_state.compared_now = variants
+    session.change(Compared, chosen=variants, shown=variants)
 
 
 def get_compared() -> str | None:
     """Return what was chosen for the Compare page; None where that is all that is starred."""
-    return st.session_state.get("compared")
+    return session.read(Compared).chosen
 
 
 def note_compared(variants: str) -> None:
     """Take note of what the Compare page shows now, for its link."""
-    st.session_state.compared_now = variants
+    session.change(Compared, shown=variants)
     write_url(get_view())
 
 

@@ -10,7 +10,7 @@ from ui.api import make_routes, take_up
 from ui.export import make_archive_routes
 from ui.live import draw_uncaught, get_engine, make_tab_routes
 from ui.serving import serving
-from ui.view import Navigation
+from ui.view import Navigation, read_address
 
 #: The name of the program as a picture, in a grey that can be read on light and on dark.
 NAME = """<svg xmlns="http://www.w3.org/2000/svg" width="205" height="20" role="img">
@@ -37,7 +37,7 @@ def draw() -> None:
     page = st.navigation([*pages.values(), *_list_former()], position="top")
     if name := session.read(Navigation).go_to:
         session.change(Navigation, go_to=None)
-        st.switch_page(pages[name], query_params=dict(st.query_params))
+        st.switch_page(pages[name], query_params=read_address())
     page.run()
 
 

@@ -15,7 +15,8 @@ FILES = [REPOSITORY / "app.py", *REPOSITORY.glob("pages/*.py"), *REPOSITORY.glob
 #: Widgets whose values are read or set, by key.
 WIDGETS = {
     "address", "calibration_size", "calibration_text", "choice dtype", "choice model", "choice quantize", "choice text",
-    "comparison", "measure", "measures", "modifier", "pins_keeper", "plan_method", "plan_unit", "strip", "work_list",
+    "comparison", "mask_text", "measure", "measures", "modifier", "pins_keeper", "plan_method", "plan_unit", "strip",
+    "work_list",
 }  # fmt: skip
 
 

@@ -37,9 +37,12 @@ class User:
         self.session = ""
         self.tab = ""
         self._bells: dict[int, str] = {}  # the fragments of panels by number
-        self._address = ""  # the component that tells where somebody went
+        self._address = ""  # the component that tells where somebody went, on the page that is shown
+        self._left = False  # whether that is another page than Explore
+        self._came = False  # whether the session has had its link
+        self._strip: tuple[str, str] | None = None  # the fragment of the instrument, and its component
         self._due: set[int] = set()
-        self._running = False
+        self._running, self._since = False, 0.0
         self._painted: dict[str, dict[str, Any]] = {}
         self._early: dict[str, tuple[int, dict[str, Any]]] = {}
         self._listener: asyncio.Task[None] | None = None
@@ -71,21 +74,35 @@ class User:
         """Go to a mask; return its exact readout, and the seconds until it was there."""
         start = time.monotonic()
         self.mask, self.shown, self.readout = mask, "", ""
-        await self._ask()
+        await self._go()
         await self._see(limit)
         return self.readout, time.monotonic() - start
 
-    async def _see(self, limit: float) -> None:
+    async def toggle(self, mask: str, limit: float = 300) -> tuple[str, float]:
+        """Go to a mask by the strip, as a hand does; return its exact readout, and the seconds until it was there."""
+        if self._strip is None:
+            return await self.turn_off(mask, limit)
+        start = time.monotonic()
+        self.mask, self.readout = mask, ""
+        strip = self._painted["strip"]
+        off = {"cells": write_cells(Mask.parse(mask), strip["layers"]), "revision": strip["revision"], "at": self.sent}
+        await self._ask("", self._strip[0], {self._strip[1]: {"off": off}})
+        await self._see(limit, in_header=False)
+        return self.readout, time.monotonic() - start
+
+    async def _see(self, limit: float, in_header: bool = True) -> None:
         """Wait for the exact readout of the mask that was set last."""
         async with asyncio.timeout(limit):
-            while not (self.shown == self.mask and EXACT.fullmatch(self.readout)):
+            while not (EXACT.fullmatch(self.readout) and (self.shown == self.mask or not in_header)):
                 self._news.clear()
-                await self._news.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), 1.0)
+                await self._answer()
 
     async def hurry(self, mask: str) -> None:
         """Ask for a mask and do not wait for its readout."""
         self.mask = mask
-        await self._ask()
+        await self._go()
 
     async def drop(self, come_back: bool) -> None:
         """Lose the connection without a word; connect again, to the same session or as somebody new."""
@@ -95,14 +112,25 @@ class User:
         self._running = False
         if not come_back:
             self.session, self.pages, self.page, self.tab = "", {}, "", ""
-            self._bells, self._due, self._painted, self._address = {}, set(), {}, ""
+            self._bells, self._due, self._painted = {}, set(), {}
+            self._address, self._strip, self._left, self._came = "", None, False, False
         await self._connect()
 
     async def leave(self, page: str) -> None:
         """Ask for another page."""
         await self._ask(page)
 
-    async def _ask(self, page: str = "", panel: str = "") -> None:
+    async def _go(self) -> None:
+        """Ask for the mask: by a link at first, then by going back or forward, which a page that is drawn tells."""
+        if self._came and not self._left and not self._address:
+            await self._ask()
+            while not self._address:
+                self._news.clear()
+                await self._news.wait()
+        self._came = True
+        await self._ask()
+
+    async def _ask(self, page: str = "", panel: str = "", says: dict[str, Any] | None = None) -> None:
         message = BackMsg()
         run = message.rerun_script
         run.fragment_id = panel
@@ -110,11 +138,13 @@ class User:
         run.page_name, run.page_script_hash = ("", self.pages[page]) if self.pages else (page, "")
         if panel:
             run.page_script_hash = self.page
-        elif self._address and not page:
-            went = run.widget_states.widgets.add(id=self._address)
-            went.json_value = json.dumps({"went": {"query": run.query_string, "at": self.sent}})
+        elif self._address and not page and not self._left:
+            says = {self._address: {"went": {"query": run.query_string, "at": self.sent}}}
+        self._left = bool(page) or (self._left and bool(panel))
+        for component, value in (says or {}).items():
+            run.widget_states.widgets.add(id=component, json_value=json.dumps(value))
         self.sent += 1
-        self._running = True
+        self._running, self._since = True, time.monotonic()
         await self._socket.send(message.SerializeToString())
 
     async def _read(self) -> None:
@@ -157,9 +187,14 @@ class User:
         await self._answer()
         self._news.set()
 
+    @property
+    def _runs(self) -> bool:
+        """Whether a run goes on, or was asked for a moment ago: of a panel that is gone nothing is heard."""
+        return self._running and time.monotonic() < self._since + 3.0
+
     async def _answer(self) -> None:
         """Ask for the runs of panels that are due, once nothing runs."""
-        while not self._running and (known := self._due & self._bells.keys()):
+        while not self._runs and (known := self._due & self._bells.keys()):
             number = known.pop()
             self._due.discard(number)
             await self._ask("", self._bells[number])
@@ -169,7 +204,7 @@ class User:
         if kind == "script_finished":
             self._running = False
         elif kind == "new_session":
-            self._running = True
+            self._running, self._since = True, math.inf
             self.page = message.new_session.page_script_hash
             self.session = message.new_session.initialize.session_id or self.session
             if not message.metadata.run.fragment_ids:
@@ -193,6 +228,8 @@ class User:
             self._bells[data["panel"]] = fragment
             self._join(data["tab"])
         elif "painting" in data:
+            if data["painting"]["key"] == "strip":
+                self._strip = fragment, component.id
             self._join(data["painting"]["tab"])
             serial, changes = self._early.get(data["painting"]["key"], (0, {}))
             self._painted[data["painting"]["key"]] = data | (changes if serial == data["painting"]["serial"] else {})

@@ -66,13 +66,13 @@ def enter(page: str) -> None:
     session.change(Navigation, page=page)
     forget_panels()
     st.html(_STYLE)
-    draw_address(page, follow_link)
 
 
 @contextmanager
 def framed(page: str) -> Iterator[Frame]:
     """Draw the frame around a page's content."""
     enter(page)
+    draw_address(page, follow_link)
     view = get_view()
     if (question := get_question()) is not None:
         draw_question(question)

@@ -57,13 +57,17 @@ def draw_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
         session.change(Address, went_to=parameters)
         follow(parameters)
 
+    def went() -> None:
+        if told := st.session_state.get("address"):
+            go(dict(parse_qsl(told["went"]["query"])))
+
     before, written = session.read(Address).written or (page, said)
     if before != page and said and said != written:
         go(said)
     _address(
         key="address",
         default={"went": None},
-        on_went_change=lambda: go(dict(parse_qsl(st.session_state["address"]["went"]["query"]))),
+        on_went_change=went,
     )
 
 

@@ -42,8 +42,7 @@ async def use(
     """Let users walk side by side; return (mask, readout, seconds) of every toggle."""
 
     async def go(user: User, masks: list[Mask]) -> list[tuple[str, str, float]]:
-        await user.turn_off("none")
-        return [(str(mask), *await user.toggle(str(mask))) for mask in masks]
+        return [(str(mask), *await user.turn_off(str(mask))) for mask in masks]
 
     users = [User(url, model=model, **how) for _ in walks]
     for user in users:

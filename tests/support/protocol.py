@@ -40,7 +40,6 @@ class User:
         self._address = ""  # the component that tells where somebody went, on the page that is shown
         self._left = False  # whether that is another page than Explore
         self._came = False  # whether the session has had its link
-        self._strip: tuple[str, str] | None = None  # the fragment of the instrument, and its component
         self._due: set[int] = set()
         self._running, self._since = False, 0.0
         self._painted: dict[str, dict[str, Any]] = {}
@@ -78,22 +77,10 @@ class User:
         await self._see(limit)
         return self.readout, time.monotonic() - start
 
-    async def toggle(self, mask: str, limit: float = 300) -> tuple[str, float]:
-        """Go to a mask by the strip, as a hand does; return its exact readout, and the seconds until it was there."""
-        if self._strip is None:
-            return await self.turn_off(mask, limit)
-        start = time.monotonic()
-        self.mask, self.readout = mask, ""
-        strip = self._painted["strip"]
-        off = {"cells": write_cells(Mask.parse(mask), strip["layers"]), "revision": strip["revision"], "at": self.sent}
-        await self._ask("", self._strip[0], {self._strip[1]: {"off": off}})
-        await self._see(limit, in_header=False)
-        return self.readout, time.monotonic() - start
-
-    async def _see(self, limit: float, in_header: bool = True) -> None:
+    async def _see(self, limit: float) -> None:
         """Wait for the exact readout of the mask that was set last."""
         async with asyncio.timeout(limit):
-            while not (EXACT.fullmatch(self.readout) and (self.shown == self.mask or not in_header)):
+            while not (self.shown == self.mask and EXACT.fullmatch(self.readout)):
                 self._news.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), 1.0)
@@ -113,7 +100,7 @@ class User:
         if not come_back:
             self.session, self.pages, self.page, self.tab = "", {}, "", ""
             self._bells, self._due, self._painted = {}, set(), {}
-            self._address, self._strip, self._left, self._came = "", None, False, False
+            self._address, self._left, self._came = "", False, False
         await self._connect()
 
     async def leave(self, page: str) -> None:
@@ -130,7 +117,7 @@ class User:
         self._came = True
         await self._ask()
 
-    async def _ask(self, page: str = "", panel: str = "", says: dict[str, Any] | None = None) -> None:
+    async def _ask(self, page: str = "", panel: str = "") -> None:
         message = BackMsg()
         run = message.rerun_script
         run.fragment_id = panel
@@ -139,10 +126,9 @@ class User:
         if panel:
             run.page_script_hash = self.page
         elif self._address and not page and not self._left:
-            says = {self._address: {"went": {"query": run.query_string, "at": self.sent}}}
+            went = run.widget_states.widgets.add(id=self._address)
+            went.json_value = json.dumps({"went": {"query": run.query_string, "at": self.sent}})
         self._left = bool(page) or (self._left and bool(panel))
-        for component, value in (says or {}).items():
-            run.widget_states.widgets.add(id=component, json_value=json.dumps(value))
         self.sent += 1
         self._running, self._since = True, time.monotonic()
         await self._socket.send(message.SerializeToString())
@@ -228,8 +214,6 @@ class User:
             self._bells[data["panel"]] = fragment
             self._join(data["tab"])
         elif "painting" in data:
-            if data["painting"]["key"] == "strip":
-                self._strip = fragment, component.id
             self._join(data["painting"]["tab"])
             serial, changes = self._early.get(data["painting"]["key"], (0, {}))
             self._painted[data["painting"]["key"]] = data | (changes if serial == data["painting"]["serial"] else {})

@@ -32,10 +32,8 @@ from explorer.progress import Progress, unreported
 from explorer.text import Corpus
 
 _WRITTEN = 10  # tokens of text that are compared
-_HANDED_ON, _TIE = (
-    4,
-    8,
-)  # times the tolerance for text, whose states hand rounding on; units within which two tokens tie
+_HANDED_ON = 4  # times the tolerance for text, whose states hand rounding on
+_TIE = 8  # units within which two tokens tie
 _OTHER_RUNTIME = 0.1  # nats a token; it multiplies with quantized activations
 _RELATIVE = {"float32": 1e-5}  # of the perplexity; other dtypes 1e-3
 

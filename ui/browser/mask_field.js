@@ -6,7 +6,7 @@ export default function ({ parentElement: root, data, setTriggerValue }) {
     field.told = told;
     field.value = data.text;
   }
-  field.toggleAttribute("aria-invalid", Boolean(data.refusal));
+  field.setAttribute("aria-invalid", String(data.refusal !== ""));
   root.querySelector("p").textContent = data.refusal;
   field.onchange = () => setTriggerValue("asked", field.value);
 }

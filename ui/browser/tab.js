@@ -90,7 +90,8 @@ function hearNews(tab, { run = [], paint = {}, begun = 0 }) {
 }
 
 // Bells wait until the page rests, and until it has heard of the last run that the server began: what is asked for while it
-// runs may belong to a page that is about to go, and tells what a run has changed as it was before. One bell after the other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again.
+// runs may belong to a page that is about to go, and tells what a run has changed as it was before. One bell after the
+// other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again.
 function ringDue(tab) {
   clearTimeout(tab.waiting);
   const state = document.querySelector("[data-test-script-state]")?.dataset.testScriptState;

@@ -71,8 +71,9 @@ def draw_instrument(summary: ModelSummary) -> None:
         interactions=find_interactions(engine, view),
         decode_speed=_find_decode_speed(view),
     )
-    session.change(MaskField, triangle=known.describe_blocks())
-    draw_strip(summary.n_layers, view.mask, paint("strip", known.jobs, known.describe), change_mask, _ask_decode_speed)
+    data = paint("strip", known.jobs, known.describe)
+    session.change(MaskField, triangle=data["blocks"])
+    draw_strip(summary.n_layers, view.mask, data, change_mask, _ask_decode_speed)
     failed = recovered is not None and recovered.state == "failed"  # what fails for one mask may for all of a plan
     for job in known.sweeps:
         if not (failed and job is steps):

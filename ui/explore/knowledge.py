@@ -90,7 +90,7 @@ class Knowledge:
             "recovery": self._describe_recovery(whole) if self.view.modify else None,
             "plan": self._describe_plan(),
             "measure": describe_measure(self.measure, self.colours, alone),
-            "blocks": self.describe_blocks(),
+            "blocks": self._describe_blocks(),
             "awaitedBlocks": describe_progress(self.similarity) if self.similarity.active else "",
             "influence": describe_influence(self.similarity),
             "pairs": describe_pairs(self.interactions, alone),
@@ -99,8 +99,7 @@ class Knowledge:
             "progress": self._describe_progress(),
         }
 
-    def describe_blocks(self) -> dict[str, Any] | None:
-        """Describe the triangle; None where it is not measured yet."""
+    def _describe_blocks(self) -> dict[str, Any] | None:
         ranked = rank_layers(self.measure, self.colours, self._list_alone())
         return describe_blocks(self.measure, self.similarity, ranked)
 

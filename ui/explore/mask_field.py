@@ -28,7 +28,7 @@ _BLOCK = re.compile(r"(?:the +)?best +block +of +(\d{1,4})(?: +layers?)?", re.IG
 
 _field = st.components.v2.component(
     "mask_field",
-    html="""<label><input type="text" aria-label="Removed, or how much" autocomplete="off" spellcheck="false"></label>
+    html="""<input type="text" aria-label="Removed, or how much" autocomplete="off" spellcheck="false">
 <p role="alert"></p>""",
     css=read("mask_field.css"),
     js=read("mask_field.js"),

@@ -78,7 +78,6 @@ class Tab:
         self._paintings: dict[str, Painting] = {}
         self._numbers: dict[str, int] = {}  # panels by name; the browser knows them by number
         self._runs: dict[str, int] = {}  # the last runs of panels
-        self._begun = 0  # the last of them
         self._due: dict[str, float] = {}  # panel -> when it is to run again
         self._following: set[str] = set()  # panels that are to run after the next one
         self._stale: dict[str, float] = {}  # painting -> when it is to be described again
@@ -136,8 +135,8 @@ class Tab:
             for key in [key for key, painting in self._paintings.items() if painting.panel == panel]:
                 del self._paintings[key]
                 self._stale.pop(key, None)
-            self._runs[panel] = self._begun = next(_serials)
-            numbers = {"panel": self._numbers.setdefault(panel, len(self._numbers) + 1), "run": self._begun}
+            run = self._runs[panel] = next(_serials)
+            numbers = {"panel": self._numbers.setdefault(panel, len(self._numbers) + 1), "run": run}
         if following:
             self.feed.changed()
         return numbers
@@ -226,4 +225,5 @@ class Tab:
                 for panel in panels
                 if panel in allowed and panel in self._runs
             ]
-            return News(told, {key: self._paintings[key] for key in stale if key in self._paintings}, self._begun)
+            described = {key: self._paintings[key] for key in stale if key in self._paintings}
+            return News(told, described, max(self._runs.values(), default=0))

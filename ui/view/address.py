@@ -64,11 +64,7 @@ def draw_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
     before, written = session.read(Address).written or (page, said)
     if before != page and said and said != written:
         go(said)
-    _address(
-        key="address",
-        default={"went": None},
-        on_went_change=went,
-    )
+    _address(key="address", default={"went": None}, on_went_change=went)
 
 
 def read_address() -> dict[str, str]:

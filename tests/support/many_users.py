@@ -50,5 +50,5 @@ async def use(
     found = await asyncio.gather(*(go(user, masks) for user, masks in zip(users, walks, strict=True)))
     for user in users:
         await user.__aexit__()
-        assert user.errors == []
+    assert not (errors := [error for user in users for error in user.errors]), errors
     return [entry for entries in found for entry in entries]

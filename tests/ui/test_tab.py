@@ -59,7 +59,7 @@ def test_a_panel_drawn_anew_forgets_what_it_showed_and_keeps_its_number() -> Non
     tab, _, job = make()
     before = tab.begin_panel("header")
     tab.watch("header", job, PACE)
-    tab.paint("bar", Painting("header", frozenset({job}), dict, 0.0, {}))
+    tab.paint("bar", Painting("header", frozenset({job}), dict, 0.0))
     tab.changed(job, False)
     after = tab.begin_panel("header")
     assert (before["panel"], before["run"] < after["run"]) == (after["panel"], True)
@@ -95,9 +95,8 @@ def test_a_dialog_holds_back_all_other_panels() -> None:
 def test_a_painting_tells_only_what_has_changed() -> None:
     tab, _, job = make()
     shown: dict[str, Any] = {"words": "a", "values": [1.0, 2.0]}
-    painting = Painting("", frozenset({job}), lambda: dict(shown), 0.0, {})
-    tab.paint("strip", painting)
-    assert painting.look() == shown
+    painting = Painting("", frozenset({job}), lambda: dict(shown), 0.0)
+    assert tab.paint("strip", painting) == shown
     tab.changed(job, False)
     assert tell(tab)["paint"] == {}
     shown["words"] = "b"
@@ -107,12 +106,28 @@ def test_a_painting_tells_only_what_has_changed() -> None:
     assert tab.wait_for() is None
 
 
+def test_a_page_has_all_of_a_painting_and_what_changes_meanwhile_is_told_after_it() -> None:
+    tab, _, job = make()
+    words = ["a", "b"]
+
+    def describe() -> dict[str, Any]:
+        said = {"words": words[0], "values": [1.0]}
+        if len(words) == 2:
+            words.pop(0)
+            tab.changed(job, True)
+            assert tell(tab)["paint"] == {}, "before the page has it"
+        return said
+
+    painting = Painting("", frozenset({job}), describe, 0.0)
+    assert tab.paint("strip", painting) == {"words": "a", "values": [1.0]}
+    assert tell(tab)["paint"] == {"strip": [painting.serial, {"words": "b"}]}
+
+
 def test_what_was_told_and_perhaps_not_heard_is_told_again() -> None:
     tab, _, _ = make()
     number = tuple(tab.begin_panel("header").values())
-    painting = Painting("header", None, lambda: {"words": "a"}, 0.0, {})
+    painting = Painting("header", None, lambda: {"words": "a"}, 0.0)
     tab.paint("work", painting)
-    painting.look()
     tab.catch_up()
     assert tell(tab) == {"run": [number], "paint": {"work": [painting.serial, {"words": "a"}]}, "begun": number[1]}
 
@@ -120,7 +135,8 @@ def test_what_was_told_and_perhaps_not_heard_is_told_again() -> None:
 def test_a_painting_that_breaks_has_its_panel_run() -> None:
     tab, _, job = make()
     number = tuple(tab.begin_panel("header").values())
-    tab.paint("strip", Painting("header", None, lambda: {"words": 1 // 0}, 0.0, {}))
+    divisors = iter([1, 0])
+    tab.paint("strip", Painting("header", None, lambda: {"words": 1 // next(divisors)}, 0.0))
     tab.changed(job, True)
     assert tell(tab) == {"run": [], "paint": {}, "begun": number[1]}
     assert tab.take().panels == [number]

@@ -88,9 +88,9 @@ def paint(key: str, jobs: Iterable[Job] | None, describe: Callable[[], Data], pa
         describe: gives the data, now and later, from any thread: it reads jobs and values, and nothing of the session.
         pace: seconds between two paintings while no job's state changes.
     """
-    painting = Painting(_panel.get(), None if jobs is None else frozenset(jobs), describe, pace, {})
-    _get_tab().paint(key, painting)
-    return {**painting.look(), "painting": {"tab": get_tab_name(), "key": key, "serial": painting.serial}}
+    painting = Painting(_panel.get(), None if jobs is None else frozenset(jobs), describe, pace)
+    data = _get_tab().paint(key, painting)
+    return {**data, "painting": {"tab": get_tab_name(), "key": key, "serial": painting.serial}}
 
 
 def rerun_panels(*names: str) -> None:

@@ -21,7 +21,7 @@ _serials = itertools.count(1)
 Data = dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Painting:
     """What a component shows, described anew whenever one of some jobs gets on.
 
@@ -31,6 +31,7 @@ class Painting:
         describe: gives its data, from any thread.
         pace: seconds between two descriptions while nothing changes its state.
         shown: what the browser was told last.
+        late: whether a job got on while it was described for the first time.
         serial: later ones have a greater one.
     """
 
@@ -38,8 +39,13 @@ class Painting:
     jobs: frozenset[Job] | None
     describe: Callable[[], Data]
     pace: float
-    shown: Data
+    shown: Data = field(default_factory=dict)
+    late: bool = False
     serial: int = field(default_factory=_serials.__next__)
+
+    def shows(self, job: Job) -> bool:
+        """Tell whether it shows a job."""
+        return self.jobs is None or job in self.jobs
 
     def look(self) -> Data:
         """Describe it anew; return what has changed since the browser was told last."""
@@ -76,6 +82,7 @@ class Tab:
         self._clock, self._lock = clock, threading.Lock()
         self._watched: dict[str, dict[Job, float | None]] = {}  # panel -> job -> pace
         self._paintings: dict[str, Painting] = {}
+        self._described: list[Painting] = []  # for the page that is being drawn: nothing is told of them yet
         self._numbers: dict[str, int] = {}  # panels by name; the browser knows them by number
         self._runs: dict[str, int] = {}  # the last runs of panels
         self._due: dict[str, float] = {}  # panel -> when it is to run again
@@ -154,11 +161,23 @@ class Tab:
         with self._lock:
             self._watched.setdefault(panel, {})[job] = pace
 
-    def paint(self, key: str, painting: Painting) -> None:
-        """Have what a component shows told whenever it changes, in place of what it showed before."""
+    def paint(self, key: str, painting: Painting) -> Data:
+        """Return what a component shows, and have its changes told from now on, in place of what it showed before."""
+        with self._lock:
+            self._described.append(painting)
+        try:
+            data = painting.look()
+        finally:
+            with self._lock:
+                self._described.remove(painting)
         with self._lock:
             self._paintings[key] = painting
             self._stale.pop(key, None)
+            if painting.late:
+                self._stale[key] = self._clock()
+        if painting.late:
+            self.feed.changed()
+        return data
 
     def rerun(self, panels: Collection[str], following: bool = False) -> None:
         """Have panels run again, by name; those that the page lacks are left out.
@@ -180,8 +199,10 @@ class Tab:
                 if job in watched:
                     pace = (PACE if job.active else 0.0) if moved else watched[job]
                     touched |= pace is not None and self._put(self._due, panel, now, pace)
+            for painting in self._described:
+                painting.late |= painting.shows(job)
             for key, painting in self._paintings.items():
-                if painting.jobs is None or job in painting.jobs:
+                if painting.shows(job):
                     touched |= self._put(self._stale, key, now, 0.0 if moved else painting.pace)
         if touched:
             self.feed.changed()
@@ -225,5 +246,4 @@ class Tab:
                 for panel in panels
                 if panel in allowed and panel in self._runs
             ]
-            described = {key: self._paintings[key] for key in stale if key in self._paintings}
-            return News(told, described, max(self._runs.values(), default=0))
+            return News(told, {key: self._paintings[key] for key in stale}, max(self._runs.values(), default=0))

@@ -50,12 +50,12 @@ def test_a_star_outlives_the_session_and_the_comparison_has_the_models_numbers(
     browser: Browser, page: Page, url: str, small: Path
 ) -> None:
     shown = Instrument(page, url, small, mask="1")
-    expect(page.get_by_role("button", name="Star this")).to_be_enabled()
-    page.get_by_role("button", name="Star this").click()
+    expect(page.get_by_role("button", name="Star this", exact=True)).to_be_enabled()
+    page.get_by_role("button", name="Star this", exact=True).click()
     expect(page.get_by_text("1 starred")).to_be_visible()
     shown.switch("attention of layer 3").click()
     shown.removes("1,a3")
-    page.get_by_role("button", name="Star this").click()
+    page.get_by_role("button", name="Star this", exact=True).click()
     expect(page.get_by_text("2 starred")).to_be_visible()
     loaded = load_folder(small)
     corpus = loaded.tokenize("python-docs", int(TOKENS["tokens"]), int(TOKENS["window"]))

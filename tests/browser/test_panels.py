@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from playwright.sync_api import Page, expect
+
 from explorer.masks.mask import Mask
 from tests.support.browser import serve
+from tests.support.instrument import Instrument
 from tests.support.many_users import TEXT, ask_command_line
 from tests.support.protocol import User
 from tests.support.tiny_models import Tiny
@@ -40,3 +43,22 @@ def test_what_a_page_waited_for_does_not_lead_back_to_it(tiny: Tiny, tmp_path: P
 
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:
         asyncio.run(look(url))
+
+
+def test_a_panel_that_is_due_as_its_page_is_left_does_not_take_the_next_away(
+    page: Page, tiny: Tiny, tmp_path: Path
+) -> None:
+    link = "[...document.querySelectorAll('a')].find(a => a.textContent.includes('Compare'))"
+    news = "JSON.stringify({ run: [...tab.bells].map(([number, bell]) => [number, bell.run]) })"
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        shown = Instrument(page, url, tiny.folder("llama"))
+        for pause in (0, 4, 8, 16, 32):
+            shown.wait_for_plan()
+            page.evaluate(f"""() => {{
+                const tab = window.layerExplorerTab;
+                {link}.click();
+                setTimeout(() => tab.source.onmessage({{ data: {news} }}), {pause});
+            }}""")
+            expect(page.get_by_text("Everything that was scored on these windows")).to_be_visible()
+            page.get_by_role("link", name="Explore").first.click()
+            expect(shown.tag).to_have_text("measured")

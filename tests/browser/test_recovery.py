@@ -122,7 +122,7 @@ def test_the_second_curve_fills_and_samples_stand_three_abreast(page: Page, url:
 def test_a_starred_recovery_has_the_recovered_numbers_and_leads_back(page: Page, url: str, small: Path) -> None:
     shown, found = Instrument(page, url, small, mask=str(MASK), modify="mean"), Recovered(page)
     expect(found.tag).to_have_text("measured")
-    page.get_by_role("button", name="Star this").click()
+    page.get_by_role("button", name="Star this", exact=True).click()
     value = found.value.inner_text()
     page.get_by_role("link", name="Compare").first.click()
     page.get_by_role("radio", name="Side by side").click()

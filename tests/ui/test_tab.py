@@ -25,9 +25,15 @@ def make() -> tuple[Tab, Clock, Job]:
     return Tab(clock), clock, Job("key", "title", lambda job: None)
 
 
+def begin(tab: Tab, panel: str) -> tuple[int, int]:
+    """Begin a panel; return its number, and that of its run."""
+    numbers = tab.begin_panel(panel)
+    return numbers["panel"], numbers["run"]
+
+
 def test_a_panel_runs_when_a_job_ends_and_not_as_it_gets_on() -> None:
     tab, _, job = make()
-    numbers = tuple(tab.begin_panel("header").values())
+    numbers = begin(tab, "header")
     tab.watch("header", job, None)
     tab.changed(job, False)
     assert tab.wait_for() is None
@@ -40,7 +46,7 @@ def test_a_panel_runs_when_a_job_ends_and_not_as_it_gets_on() -> None:
 
 def test_a_panel_that_shows_what_there_is_so_far_runs_at_its_pace() -> None:
     tab, clock, job = make()
-    number = tuple(tab.begin_panel("curve").values())
+    number = begin(tab, "curve")
     tab.watch("curve", job, PACE)
     tab.changed(job, False)
     assert tab.take().panels == [number]
@@ -69,7 +75,7 @@ def test_a_panel_drawn_anew_forgets_what_it_showed_and_keeps_its_number() -> Non
 
 def test_what_a_callback_has_run_waits_for_the_panel_of_its_widget() -> None:
     tab, clock, _ = make()
-    header, strip = (tuple(tab.begin_panel(name).values()) for name in ("header", "strip"))
+    header, strip = (begin(tab, name) for name in ("header", "strip"))
     tab.rerun(["header", "strip"], following=True)
     assert tab.take().panels == []
     begun = tab.begin_panel("strip")["run"]
@@ -84,7 +90,7 @@ def test_what_a_callback_has_run_waits_for_the_panel_of_its_widget() -> None:
 def test_a_dialog_holds_back_all_other_panels() -> None:
     tab, _, job = make()
     tab.begin_panel("header")
-    number = tuple(tab.begin_panel("facts").values())
+    number = begin(tab, "facts")
     for panel in ("header", "facts"):
         tab.watch(panel, job, PACE)
     tab.open_dialog(["facts"])
@@ -125,7 +131,7 @@ def test_a_page_has_all_of_a_painting_and_what_changes_meanwhile_is_told_after_i
 
 def test_what_was_told_and_perhaps_not_heard_is_told_again() -> None:
     tab, _, _ = make()
-    number = tuple(tab.begin_panel("header").values())
+    number = begin(tab, "header")
     painting = Painting("header", None, lambda: {"words": "a"}, 0.0)
     tab.paint("work", painting)
     tab.catch_up()
@@ -134,7 +140,7 @@ def test_what_was_told_and_perhaps_not_heard_is_told_again() -> None:
 
 def test_a_painting_that_breaks_has_its_panel_run() -> None:
     tab, _, job = make()
-    number = tuple(tab.begin_panel("header").values())
+    number = begin(tab, "header")
     divisors = iter([1, 0])
     tab.paint("strip", Painting("header", None, lambda: {"words": 1 // next(divisors)}, 0.0))
     tab.changed(job, True)
@@ -144,13 +150,14 @@ def test_a_painting_that_breaks_has_its_panel_run() -> None:
 
 def test_a_new_page_is_told_nothing_of_the_one_before() -> None:
     tab, _, job = make()
-    tab.begin_panel("header")
+    before = tab.begin_panel("header")
     tab.watch("header", job, PACE)
     tab.changed(job, True)
     tab.begin_page()
     tab.changed(job, True)
     assert not (told := tell(tab))["run"]
     assert not told["paint"]
+    assert tab.begin_panel("header")["page"] > before["page"] == 0
 
 
 def test_a_tab_is_there_while_it_listens_and_for_a_while_after() -> None:

@@ -1,15 +1,23 @@
 // What the server tells this tab: one stream for all components of the page, whose modules share the object below.
 // It says which panels are to run again, which their bells then ask for, and what has changed in what a component shows.
-const QUIET = 6000, ASK = 1000, ASK_HIDDEN = 15000, TRY_AGAIN = 20000, UNHEARD = 3000; // milliseconds
+const QUIET = 6000, ASK = 1000, ASK_HIDDEN = 15000, TRY_AGAIN = 20000, UNHEARD = 3000, LEFT = 15000; // milliseconds
 const TAB = (window.layerExplorerTab ??= makeTab());
 
 function makeTab() {
   const tab = {
     name: "", source: null, timer: 0, tries: 0, held: false, told: new Set(),
-    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, waiting: 0,
+    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0,
+    begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, page: 0, left: -1, leftAt: 0,
   };
+  const leave = () => ([tab.left, tab.leftAt] = [tab.page, performance.now()]);
+  window.addEventListener("popstate", leave);
+  document.addEventListener("click", (event) => event.composedPath().some(leadsAway) && leave(), true);
   document.addEventListener("visibilitychange", () => tab.name && listenToTab(tab, true));
   return tab;
+}
+
+function leadsAway(element) {
+  return element.tagName === "A" && element.origin === location.origin && !element.target && !element.download;
 }
 
 function address(tab, again) {
@@ -92,6 +100,8 @@ function hearNews(tab, { run = [], paint = {}, begun = 0 }) {
 // Bells wait until the page rests, and until it has heard of the last run that the server began: what is asked for while it
 // runs may belong to a page that is about to go, and tells what a run has changed as it was before. One bell after the
 // other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again.
+// None rings between a click on a link and the page that it leads to: Streamlit would run it after that, as one of the page
+// that was left, and the browser would show neither.
 function ringDue(tab) {
   clearTimeout(tab.waiting);
   const state = document.querySelector("[data-test-script-state]")?.dataset.testScriptState;
@@ -99,7 +109,8 @@ function ringDue(tab) {
   const now = performance.now();
   if (tab.rung && (!there(tab.rung) || now > tab.rungAt + UNHEARD)) tab.rung = 0;
   const heard = tab.seen >= tab.begun || now > tab.begunAt + UNHEARD;
-  if (!tab.rung && heard && (state === undefined || state === "notRunning")) {
+  const leaving = tab.page === tab.left && now < tab.leftAt + LEFT;
+  if (!tab.rung && heard && !leaving && (state === undefined || state === "notRunning")) {
     const number = [...tab.due.keys()].find(there);
     if (number !== undefined) {
       tab.rung = number;
@@ -111,11 +122,12 @@ function ringDue(tab) {
 }
 
 // A panel has run: what it was told to run for before that is done with.
-function answerBell(tab, { panel, run }, bell) {
+function answerBell(tab, { panel, run, page }, bell) {
   if (tab.bells.get(panel)?.run !== run && tab.rung === panel) tab.rung = 0;
   if (run > (tab.due.get(panel) ?? run)) tab.due.delete(panel);
   tab.bells.set(panel, { ...bell, run });
   tab.seen = Math.max(tab.seen, run);
+  tab.page = Math.max(tab.page, page);
   ringDue(tab);
 }
 

@@ -83,6 +83,7 @@ class Tab:
         self._watched: dict[str, dict[Job, float | None]] = {}  # panel -> job -> pace
         self._paintings: dict[str, Painting] = {}
         self._described: list[Painting] = []  # for the page that is being drawn: nothing is told of them yet
+        self._page = 0  # the page's last run
         self._numbers: dict[str, int] = {}  # panels by name; the browser knows them by number
         self._runs: dict[str, int] = {}  # the last runs of panels
         self._due: dict[str, float] = {}  # panel -> when it is to run again
@@ -129,9 +130,10 @@ class Tab:
                 table.clear()
             self._following.clear()
             self._dialog = None
+            self._page = next(_serials)
 
     def begin_panel(self, panel: str) -> dict[str, int]:
-        """Forget what a panel showed, for it is drawn anew; return its number, and that of its run."""
+        """Forget what a panel showed, for it is drawn anew; return its number, and those of its run and of the page's."""
         with self._lock:
             self._watched[panel] = {}
             self._due.pop(panel, None)
@@ -143,7 +145,7 @@ class Tab:
                 del self._paintings[key]
                 self._stale.pop(key, None)
             run = self._runs[panel] = next(_serials)
-            numbers = {"panel": self._numbers.setdefault(panel, len(self._numbers) + 1), "run": run}
+            numbers = {"panel": self._numbers.setdefault(panel, len(self._numbers) + 1), "run": run, "page": self._page}
         if following:
             self.feed.changed()
         return numbers

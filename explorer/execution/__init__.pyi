@@ -7,6 +7,7 @@ from .executor_spec import ExecutorSpec as ExecutorSpec
 from .executors import spreading as spreading
 from .export_preview import ExportPreview as ExportPreview
 from .failures import explain as explain
+from .file_stamps import Stamp as Stamp, seeing_files_once as seeing_files_once, stamp as stamp
 from .healing import (
     Healing as Healing,
     Judged as Judged,
@@ -31,7 +32,6 @@ from .requests import (
     ask_passage as ask_passage,
     find_interactions as find_interactions,
 )
-from .resident_model import Stamp as Stamp, stamp as stamp
 from .sparsifying import (
     Pruning as Pruning,
     SoFar as SoFar,

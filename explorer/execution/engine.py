@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from explorer.deltas import Variant, write_modifiers
 from explorer.evaluation import LiveScoring, Sample, Score, TokenRate, generate, measure_decode_speed, score
 from explorer.execution.export_preview import ExportPreview, preview_export
+from explorer.execution.file_stamps import stamp_once
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
 from explorer.execution.recent_work import RecentWork
 from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
-from explorer.execution.resident_model import Resident, stamp
+from explorer.execution.resident_model import Resident
 from explorer.execution.view import View
 from explorer.execution.worker import Worker
 from explorer.export import Exported, export
@@ -250,14 +252,15 @@ class Engine:
         return self.worker.ask(owner, slot or kind, key, title, run, priority, fits, lasting, anew, alike)
 
 
-def list_single_sites(n_layers: int) -> list[Mask]:
+@cache
+def list_single_sites(n_layers: int) -> tuple[Mask, ...]:
     """List the masks with a single site off, attention first."""
-    return [mask for part in PARTS for mask in find_units(n_layers, part)]
+    return tuple(mask for part in PARTS for mask in find_units(n_layers, part))
 
 
 def _make_key(kind: str, view: View, more: Part) -> str:
     spec = {name: str(value) for name, value in asdict(view.spec).items()}
-    files = tuple(map(stamp, (view.model, view.text, view.calibration)))
+    files = tuple(map(stamp_once, (view.model, view.text, view.calibration)))
     text = (view.text, view.tokens, view.window, view.calibration, view.calibration_tokens)
     what = {"mask": str(view.mask), "plan": str(view.plan), "modify": tuple(map(str, view.modify))}
     return make_job_key(kind, model=list(spec.items()), text=text, files=files, more=more, **what)

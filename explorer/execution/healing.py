@@ -8,9 +8,9 @@ from dataclasses import astuple, dataclass, field, replace
 from explorer.deltas import Variant, write_modifiers
 from explorer.evaluation import generate, score
 from explorer.execution.engine import LASTING, Engine
+from explorer.execution.file_stamps import stamp
 from explorer.execution.job import IDLE, SWEEP, Job
 from explorer.execution.recovery import Recovery, recover
-from explorer.execution.resident_model import stamp
 from explorer.execution.view import View
 from explorer.healing import Pace, TrainingRecord, Watcher, measure_pace, read_history, watching
 from explorer.masks import NONE, Mask

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from explorer.checkpoints import ModelSpec
 from explorer.execution.engine import Engine
+from explorer.execution.file_stamps import stamp
 from explorer.execution.job import READOUT, Job
 from explorer.execution.job_keys import make_job_key
-from explorer.execution.resident_model import stamp
 from explorer.model import MemoryOutlook, estimate_memory
 
 

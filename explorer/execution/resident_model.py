@@ -8,8 +8,8 @@ from pathlib import Path
 
 from explorer.checkpoints import ModelSpec
 from explorer.evaluation import HiddenStateCache
+from explorer.execution.file_stamps import Stamp, stamp
 from explorer.model import LoadedModel, check_text, free_bytes, inspect_checkpoint, load
-from explorer.paths import expand_user
 from explorer.progress import Progress
 from explorer.storage import Store
 from explorer.text import Corpus
@@ -19,7 +19,6 @@ MOST_PREFIX_BYTES = {"cpu": 2**30, "cuda": 2**36}
 
 _MOST_CORPORA = 8
 
-Stamp = tuple[tuple[str, int, int], ...]
 _Cut = tuple[str, int, int, tuple[tuple[str, float], ...], int, str, tuple[Stamp, ...]]
 
 
@@ -92,15 +91,3 @@ class Resident:
             while len(self._corpora) > _MOST_CORPORA:
                 self._corpora.popitem(last=False)
         return self._corpora[key]
-
-
-def stamp(name: str) -> Stamp:
-    """Sizes and times of the files that a text or model of this machine is made of: changed files are other work."""
-    if not name:
-        return ()
-    path = expand_user(name.removeprefix("tokens:"))
-    try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    except (OSError, ValueError):
-        return ()

@@ -129,6 +129,18 @@ def test_a_page_has_all_of_a_painting_and_what_changes_meanwhile_is_told_after_i
     assert tell(tab)["paint"] == {"strip": [painting.serial, {"words": "b"}]}
 
 
+def test_a_painting_of_all_jobs_keeps_its_pace_whatever_begins_or_ends() -> None:
+    tab, clock, job = make()
+    count = iter(range(9))
+    tab.paint("work", Painting("", None, lambda: {"looks": next(count)}, 1.0))
+    tab.changed(job, True)
+    assert tell(tab)["paint"]
+    tab.changed(job, True)
+    assert tab.wait_for() == 1.0
+    clock.now += 1.0
+    assert tell(tab)["paint"]
+
+
 def test_what_was_told_and_perhaps_not_heard_is_told_again() -> None:
     tab, _, _ = make()
     number = begin(tab, "header")

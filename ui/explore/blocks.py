@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from explorer.measures import MEASURES, SimilarityStats
 
 _DIGITS = 4  # significant ones that travel
 _COLOURS = 64
+_REMEMBERED = 64  # triangles
 
 
 def describe_blocks(name: str, similarity: Job, layers: Float64[np.ndarray, " layers"] | None) -> dict[str, Any] | None:
@@ -26,16 +28,22 @@ def describe_blocks(name: str, similarity: Job, layers: Float64[np.ndarray, " la
         layers: what another measure says of each layer, the lower the more redundant; a block is the sum of its layers.
     """
     if name in TOKEN_LABELS:
-        if similarity.state != "done":
-            return None
-        values = similarity.result.angular_distance(name)
-        label, title = "angular distance", f"Angular distance, {TOKEN_LABELS[name].lower()}"
-    elif layers is None:
+        return _describe_distances(name, similarity) if similarity.state == "done" else None
+    if layers is None:
         return None
-    else:
-        values = _sum_blocks(layers)
-        label = MEASURES[name].label.lower() if name in MEASURES else "damage alone"
-        title, label = f"{label[:1].upper()}{label[1:]}, summed over layers", f"sum of {label}"
+    label = MEASURES[name].label.lower() if name in MEASURES else "damage alone"
+    title = f"{label[:1].upper()}{label[1:]}, summed over layers"
+    return _describe(_sum_blocks(layers), name, f"sum of {label}", title)
+
+
+@lru_cache(_REMEMBERED)
+def _describe_distances(tokens: str, similarity: Job) -> dict[str, Any]:
+    """Describe the angular distances of a measurement that is done."""
+    title = f"Angular distance, {TOKEN_LABELS[tokens].lower()}"
+    return _describe(similarity.result.angular_distance(tokens), tokens, "angular distance", title)
+
+
+def _describe(values: Sequence[Float64[np.ndarray, " starts"]], name: str, label: str, title: str) -> dict[str, Any]:
     return {
         "values": [_list_known(row) for row in values],
         "label": label,
@@ -54,8 +62,11 @@ def find_best_block(blocks: dict[str, Any], size: int) -> int | None:
 
 def describe_influence(similarity: Job) -> dict[str, list[float | None]] | None:
     """Describe the block influence of each layer and each cell; None where it is not measured yet."""
-    if similarity.state != "done":
-        return None
+    return _describe_influence(similarity) if similarity.state == "done" else None
+
+
+@lru_cache(_REMEMBERED)
+def _describe_influence(similarity: Job) -> dict[str, list[float | None]]:
     found: SimilarityStats = similarity.result
     sites = np.concatenate([found.block_influence(part) for part in PARTS])
     return {"layers": _list_known(found.block_influence("layer")), "sites": _list_known(sites)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from explorer.execution import Job
+from explorer.execution import Job, seeing_files_once
 from explorer.holding import holding
 from ui import session
 from ui.browser import read_scripts
@@ -55,7 +55,7 @@ def panel(name: str, draw: Callable[[], None]) -> None:
     def run() -> None:
         numbers = _get_tab().begin_panel(name)
         _bell(key=f"bell {numbers['panel']}", data={"tab": get_tab_name(), **numbers}, on_rung_change=_hear)
-        with holding(_panel, name):
+        with holding(_panel, name), seeing_files_once():
             try:
                 draw()
             except Exception as error:
@@ -86,7 +86,7 @@ def paint(key: str, jobs: Iterable[Job] | None, describe: Callable[[], Data], pa
         key: of the component.
         jobs: those that it shows; None for all that there are.
         describe: gives the data, now and later, from any thread: it reads jobs and values, and nothing of the session.
-        pace: seconds between two paintings while no job's state changes.
+        pace: seconds between two paintings; of some jobs only while none of them changes its state.
     """
     painting = Painting(_panel.get(), None if jobs is None else frozenset(jobs), describe, pace)
     data = _get_tab().paint(key, painting)

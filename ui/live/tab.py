@@ -29,7 +29,7 @@ class Painting:
         panel: in which it was drawn; it is gone when that is drawn anew.
         jobs: those that it shows; None for all that there are.
         describe: gives its data, from any thread.
-        pace: seconds between two descriptions while nothing changes its state.
+        pace: seconds between two descriptions; of some jobs only while none of them changes its state.
         shown: what the browser was told last.
         late: whether a job got on while it was described for the first time.
         serial: later ones have a greater one.
@@ -133,7 +133,7 @@ class Tab:
             self._page = next(_serials)
 
     def begin_panel(self, panel: str) -> dict[str, int]:
-        """Forget what a panel showed, for it is drawn anew; return its number, and those of its run and of the page's."""
+        """Forget what a panel showed, for it is drawn anew; return its number, its run's and the page's."""
         with self._lock:
             self._watched[panel] = {}
             self._due.pop(panel, None)
@@ -205,7 +205,8 @@ class Tab:
                 painting.late |= painting.shows(job)
             for key, painting in self._paintings.items():
                 if painting.shows(job):
-                    touched |= self._put(self._stale, key, now, 0.0 if moved else painting.pace)
+                    pace = 0.0 if moved and painting.jobs is not None else painting.pace
+                    touched |= self._put(self._stale, key, now, pace)
         if touched:
             self.feed.changed()
 

@@ -1,6 +1,6 @@
 """Make the pictures of the README, and below screenshots/ one of every page and view to look at.
 
-Those are of the default model, light, dark and 390 pixels wide; and of Explore and Analyse on a model of 126 layers.
+Those are of the default model, light, dark and 390 pixels wide; and of Explore and Analyse on a model of 126 layers, light and narrow.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, serve(OMP_NUM_THREADS="1") as url, open_browser() as browser:
         model = save_deep(126, Path(folder))
         query = urlencode({"model": model, "mask": "40-52,a70", "tokens": 240, "window": 24})
-        page = open_page(browser, FORMS["light"])
-        for name in ("", "analyse"):
-            take(page, f"{url}/{name}?{query}", f"126-{name or 'explore'}")
+        for form in ("light", "narrow"):
+            page = open_page(browser, FORMS[form])
+            for name in ("", "analyse"):
+                take(page, f"{url}/{name}?{query}", f"126-{form}-{name or 'explore'}")
 
 
 def show_readme(page: Page, url: str) -> None:

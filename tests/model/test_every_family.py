@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.support.family_checks import (
     check_text,
     make_random,
 )
-from tests.support.family_table import read_page, write_page
+from tests.support.family_table import Line, examine_apart, read_page, write_page
 from tests.support.tiny_models import REPOSITORY, load_folder, save
 
 #: Model type -> the modules of attention and MLP in each form of layer that it has.
@@ -66,6 +67,15 @@ _REFUSED = {
     ("paligemma", "images"): "its tokens see those that come after them",
     ("inkling2_text", "text"): "its layers, run one by one, do not give its logits",
 }
+#: Of the page, those that have a row of another kind than the families above.
+_ROWS = (("prophetnet", "text"), ("olmo3", "text"), ("kimi_k25", "images"))
+
+
+def _read_page() -> str:
+    return (REPOSITORY / "docs" / "families.md").read_text(encoding="utf-8")
+
+
+_PAGE = {(line.name, line.kind): line for line in read_page(_read_page())}
 
 
 @pytest.mark.parametrize(
@@ -123,8 +133,25 @@ def test_a_refusal_says_what_was_found(name: str, kind: str, tmp_path: Path) -> 
         load_folder(save(make_random(name, kind), tmp_path / "model"))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [*((name, "text") for name in CAUSAL), *((name, "images") for name in IMAGE_TEXT)]
+    if os.environ.get("EVERY")
+    else _ROWS,
+)
+def test_the_page_says_what_works(name: str, kind: str) -> None:
+    line, row = examine_apart(name, kind), _PAGE[name, kind]
+    assert not [found for found in line.found.values() if found.startswith(("WRONG", "TRACEBACK"))]
+    assert line.mode == row.mode
+    assert _passed(line) == _passed(row)
+
+
+def _passed(line: Line) -> list[str]:
+    return [check for check, found in line.found.items() if found == "yes"]
+
+
 def test_rows_of_the_page_can_be_made_anew_one_by_one() -> None:
-    page = (REPOSITORY / "docs" / "families.md").read_text(encoding="utf-8")
+    page = _read_page()
     lines = read_page(page)
     assert write_page(lines) == page
     assert len(lines) == len(CAUSAL) + len(IMAGE_TEXT)

@@ -159,7 +159,8 @@ function drawBlocks(it) {
   if (it.blocksKey === key || !width) return;
   it.blocksKey = key;
   it.gap = Number.parseFloat(getComputedStyle(it.grid).columnGap) || 0;
-  it.grid.toggleAttribute("data-over", leftOf(it, { start: 0, size: it.sizes }) < CORNER);
+  const cut = it.grid.scrollWidth > it.grid.parentElement.clientWidth; // its right corner is out of sight
+  it.grid.toggleAttribute("data-over", cut || leftOf(it, { start: 0, size: it.sizes }) < CORNER);
   const pen = penOf(canvas, width, it.sizes * it.rowHeight);
   sizes.replaceChildren();
   it.best.setAttribute("d", "");

@@ -32,8 +32,8 @@ def draw_choice_matrix(view: View, summary: ModelSummary) -> None:
             "Texts, one a line", view.text, **kept("choices texts"), placeholder="wikitext2\nc4\n~/notes.md"
         )
         objectives = right.multiselect(
-            "Objectives", [*CRITERIA, *(PROBE + name for name in PROBES)], OBJECTIVES, **kept("choices objectives"),
-            help=define("criterion", "probe"),
+            "Objectives", [*CRITERIA, *(PROBE + name for name in PROBES)], OBJECTIVES, format_func=_name_objective,
+            **kept("choices objectives"), help=define("criterion", "probe"),
         )  # fmt: skip
         number = right.number_input(
             "Layers to remove", 1, summary.n_layers - 1, min(4, summary.n_layers - 1), **kept("choices number")
@@ -50,6 +50,10 @@ def draw_choice_matrix(view: View, summary: ModelSummary) -> None:
     job = ask_choices(get_engine(), get_owner(), *chosen)
     if ready(job):
         _draw(job.result)
+
+
+def _name_objective(name: str) -> str:
+    return f"Probe: {PROBES[name.removeprefix(PROBE)].label}" if name.startswith(PROBE) else CRITERIA[name].label
 
 
 def _draw(found: Choices) -> None:

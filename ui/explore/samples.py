@@ -22,6 +22,7 @@ from ui.view import get_view
 #: Side by side: the sides in their order, with the jobs that write them.
 Row = dict[str, Job]
 SIDES = ("original", "pruned", "recovered")
+_MARKS = "Struck out: what the original says and the text beside it does not. Underlined: what it says in its place."
 
 _samples = st.components.v2.component(
     "samples", html='<div class="samples"></div>', css=read("samples.css"), js=read_scripts("tab", "samples")
@@ -54,6 +55,7 @@ def draw_samples(summary: ModelSummary) -> None:
         return {"rows": [describe_row(prompt, row, awaited) for prompt, row in zip(chosen.texts, rows, strict=True)]}
 
     _samples(key="sample_texts", data=paint("samples", jobs, describe))
+    st.caption(_MARKS)
 
 
 def draw_texts(key: str, prompts: Sequence[str], sides: Mapping[str, tuple[str, Sequence[str]]]) -> None:
@@ -72,6 +74,7 @@ def draw_texts(key: str, prompts: Sequence[str], sides: Mapping[str, tuple[str, 
             drawn.append({"title": title, "pieces": pieces, "state": "", "note": note})
         data.append({"prompt": prompt, "sides": drawn})
     _samples(key=key, data={"rows": data})
+    st.caption(_MARKS)
 
 
 def _unused(rows: Sequence[Row]) -> list[str]:

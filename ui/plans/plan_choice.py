@@ -67,7 +67,10 @@ def choose_specs() -> list[PlanSpec]:
         protect = middle.text_input("Layers that stay", "none", **kept("plans protect"), help="0-3,28 or first,last")
         budget = right.text_input("Budget", "", **kept("plans budget"), help=_BUDGET_HELP)
         iterative = left.toggle("Measure again after each removal, where the method can", **kept("plans iterative"))
-        criterion = middle.selectbox("Searches lower", list(CRITERIA), **kept("plans criterion"), help=_CRITERION_HELP)
+        criterion = middle.selectbox(
+            "Searches lower", list(CRITERIA), format_func=lambda name: CRITERIA[name].label, **kept("plans criterion"),
+            help=_CRITERION_HELP,
+        )  # fmt: skip
     specs = []
     for name, seed in [(n, seed) for n in chosen for seed in range(SEEDS if n == "random" else 1)]:
         try:

@@ -1,6 +1,7 @@
 """Make the pictures of the README, and below screenshots/ one of every page and view to look at.
 
-Those are of the default model, light, dark and 390 pixels wide; and of Explore and Analyse on a model of 126 layers, light and narrow.
+Those are of the default model, light, dark and 390 pixels wide; and of Explore and Analyse on a model of 126 layers,
+light and narrow.
 """
 
 from __future__ import annotations

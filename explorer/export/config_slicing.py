@@ -38,6 +38,9 @@ _SOURCES = ("kv_source_layers",)
 #: Keys that say how many of the first layers are of another kind.
 _FIRST = ("first_k_dense_replace", "num_dense_layers", "max_window_layers", "num_hash_layers")
 
+#: Keys that say how many of the last layers are of another kind.
+_LAST = ("num_kv_shared_layers",)
+
 #: Keys that count all layers, beside the one that does.
 _COUNTS = ("num_blocks",)
 
@@ -107,6 +110,9 @@ def _slice_decoder(written: dict[str, Any], loaded: Any, kept: list[int]) -> Non
     for key in _FIRST:
         if isinstance(count := getattr(loaded, key, None), int) and count < n_layers:
             written[key] = sum(layer < count for layer in kept)
+    for key in _LAST:
+        if count := getattr(loaded, key, None):
+            written[key] = sum(layer >= n_layers - count for layer in kept)
     for key in BEYOND:
         if written.get(key):
             written[key] = 0

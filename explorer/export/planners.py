@@ -70,6 +70,13 @@ def plan_export(loaded: LoadedModel, variant: Mask | Variant, format: str = "aut
     standing = {site.layer for place in changes.stand_ins if len(place.sites) == 1 for site in place.sites}
     if len(mask.whole_layers - standing) == loaded.n_layers:
         raise ExportError("Nothing is left to export", "every layer is off", "Keep at least one layer")
+    read = sorted(mask.whole_layers & {*(loaded.architecture.hands_on or ())})
+    if read and target.name != "recipe":
+        raise ExportError(
+            "A layer that others read cannot be left out",
+            f"later layers read keys and values of layer {read[0]}",
+            f"Keep layer {read[0]}",
+        )
     check_stored_dtype(dtype, target)
     target = replace(target, dtype=dtype, auto_class=find_auto_class(loaded.model.config).__name__)
     return _PLANNERS[target.kind](loaded, mask, changes, target)

@@ -68,7 +68,8 @@ def _follow(setting: Setting, twin: Twin, layer: int, target: int, given: States
     def objective(run: Callable[..., Any], rows: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         before, after = (_pick(states, rows).to(setting.loaded.device) for states in (given, wanted))
         found = twin.run_between(layer, target, run, before, ids[rows.cpu()].to(setting.loaded.device))
-        return find_state_loss(found.float(), after.float())
+        stream = twin.wrappers.packing.stream
+        return find_state_loss(stream(found).float(), stream(after).float())
 
     return objective
 

@@ -91,7 +91,7 @@ class _Seen:
             nothing = torch.zeros_like(seen.before)
             tensors = (seen.before, *(seen.updates.get(part, nothing) for part in PARTS))
             parts.append([tensor[:, 1:].to(torch.float32, copy=True) for tensor in tensors])
-            states[seen.rows] = seen.after
+            states[seen.rows] = seen.packed
         hidden, *updates = (torch.cat(each) for each in zip(*parts, strict=True))
         return cls(run.loaded.parallel, hidden, updates)
 

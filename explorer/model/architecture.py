@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import UnsupportedModel
-from explorer.masks import PARTS, Part
+from explorer.masks import PARTS, Mask, Part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +32,8 @@ class Architecture:
         adds: names, in a layer, of modules that add to the residual stream beside the last one of their site.
         recognised: found by structure; where the parts are is not known until an experiment shows it.
         whole: why only whole layers can go; empty where sites can.
+        hands_on: layers that later ones read something of beside the residual stream: they run for that even where
+            they are off, and then hand the stream on as it came; None before an experiment has looked for them.
         each: every layer by itself, where they are of several kinds.
     """
 
@@ -47,6 +49,7 @@ class Architecture:
     adds: tuple[str, ...] = ()
     recognised: bool = False
     whole: str = ""
+    hands_on: tuple[int, ...] | None = None
     each: tuple[Architecture, ...] = ()
 
     def at(self, layer: int) -> Architecture:
@@ -57,6 +60,13 @@ class Architecture:
     def decoder(self) -> str:
         """Path of the module that runs the layers, and the final norm after them."""
         return self.layers.rpartition(".")[0]
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a user should know of how its layers go, a line each."""
+        layers = Mask.of_layers(self.hands_on or ())
+        said = f"Later layers read keys and values of {layers}: where off, they still run for those, and save nothing"
+        return (said,) if layers.sites else ()
 
     def modules(self, part: Part) -> tuple[str, ...]:
         """Names of a site's modules in a layer."""

@@ -98,6 +98,7 @@ def pad_batch(ids: Int[np.ndarray, "windows window"], rows: int, device: torch.d
 def count_bytes_per_token(config: Any, itemsize: int) -> int:
     """Bytes that a token needs in a layer: a dozen states, and what the MLP and attention widen it to."""
     inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * config.hidden_size
+    inner = max(inner) if isinstance(inner, (list, tuple)) else inner
     chosen = getattr(config, "num_experts_per_tok", None) or 1
     return itemsize * (16 * config.hidden_size + 4 * chosen * inner)
 

@@ -45,6 +45,7 @@ class CostModel:
         state_bytes: for each layer, bytes that its cache keeps of a sequence, however long it is.
         attention_widths: for each layer, heads x (width of a key + width of a value).
         itemsize: bytes of a number in the KV cache.
+        hands_on: layers that run even where they are off, for what later ones read: nothing of them goes.
     """
 
     total: int
@@ -58,6 +59,7 @@ class CostModel:
     state_bytes: tuple[int, ...]
     attention_widths: tuple[int, ...]
     itemsize: int
+    hands_on: tuple[int, ...] = ()
 
     def costs(self, mask: Mask, context: int) -> Costs:
         """Return what the model needs under a mask.
@@ -67,6 +69,7 @@ class CostModel:
         to left out, and 2 x heads x (key + value width) x context for every attention that is on, at the end of a
         context of so many tokens, of which attention with a sliding window sees a window.
         """
+        mask -= Mask.of_layers(self.hands_on)
         parameters = self.total - _sum_off(self.layers, mask)
         inactive_expert_parameters = sum(
             inactive_expert_parameters
@@ -90,7 +93,7 @@ class CostModel:
 
     def kv_bytes(self, mask: Mask, context: int) -> int:
         """Bytes of the KV cache of so many tokens, under a mask."""
-        return self._look_back(self.kv_entries, mask, context) * self.itemsize
+        return self._look_back(self.kv_entries, mask - Mask.of_layers(self.hands_on), context) * self.itemsize
 
     def _look_back(self, each: tuple[int, ...], mask: Mask, context: int) -> int:
         """Sum what a layer has for each token of a context that its attention sees, over the layers where it is on."""
@@ -111,7 +114,7 @@ class CostModel:
             self.state_bytes,
             self.attention_widths,
         )
-        return tuple(values[layer] for values in each)
+        return *(values[layer] for values in each), layer in self.hands_on
 
     def sites(self) -> list[dict[str, Any]]:
         """List every site with its parameters, layer by layer, attention first."""

@@ -18,6 +18,7 @@ from explorer.holding import holding
 from explorer.masks import PARTS, Mask, Site
 from explorer.model.cache_layers import count_tokens, find_state, leave_out
 from explorer.model.layer_surgery import Watch, watched
+from explorer.model.packing import Packing
 
 Forward = Callable[..., Any]
 #: Token ids, and what the layers make of them.
@@ -116,7 +117,8 @@ class ReturnFormat:
 
     `beside` has the lengths of what other modules of a site return, by site and name; `normed` are the sites with a
     norm between them and the residual stream, `absent` those that a layer lacks; `whole` tells that a layer's update is
-    not that of its sites; `decoder` dresses the last hidden states as the decoder returns them.
+    not that of its sites; `hands_on` are layers that run, for what later ones read, even where they are off; `packing`
+    is how what leaves a layer is kept; `decoder` dresses the last hidden states as the decoder returns them.
     """
 
     residual_inside: bool
@@ -127,38 +129,9 @@ class ReturnFormat:
     normed: frozenset[Site] = frozenset()
     absent: frozenset[Site] = frozenset()
     whole: bool = False
+    hands_on: frozenset[int] = frozenset()
+    packing: Packing = field(default_factory=Packing)
     decoder: Callable[[Hidden], Any] = _identity
-
-
-@dataclass
-class LearnReturnFormat(ForwardPolicy):
-    """Learns what layers and sites return."""
-
-    form: ReturnFormat
-
-    def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        output = forward(*args, **kwargs)
-        if isinstance(output, ModelOutput):
-            kind, name = type(output), next(iter(output))
-            self.form.decoder = lambda hidden: kind(**{name: hidden})
-        elif isinstance(output, tuple):
-            self.form.decoder = lambda hidden: (hidden, *[None] * (len(output) - 1))
-        return output
-
-    def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        output = forward(*args, **kwargs)
-        self.form.layer = len(output) if isinstance(output, (tuple, list)) else 0
-        return output
-
-    def site(self, site: Site, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        output = forward(*args, **kwargs)
-        self.form.sites[site] = len(output) if isinstance(output, (tuple, list)) else 0
-        return output
-
-    def beside_site(self, site: Site, name: str, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        output = forward(*args, **kwargs)
-        self.form.beside[site, name] = len(output) if isinstance(output, (tuple, list)) else 0
-        return output
 
 
 @dataclass
@@ -172,11 +145,13 @@ class VariantForward(ForwardPolicy):
     observer: Observer | None = None
     watch: Watch | None = None
     shape: tuple[int, ...] = ()
+    tokens: int = 0
 
     def __post_init__(self) -> None:
         self.mask = self.variant.mask
         self.stand_ins: dict[Site, StandIn] = {}
         self.passed = set(self.mask.whole_layers)
+        self.idle = self.mask - Mask.of_layers(self.form.hands_on)
         self.added: Float[Tensor, " *any"] | None = None
         self.beside: Float[Tensor, " *any"] | None = None
         for delta in self.variant.deltas:
@@ -184,22 +159,25 @@ class VariantForward(ForwardPolicy):
             self.passed -= {min(place.sites).layer for place in delta.stand_ins if not place.whole_layers}
 
     def decoder(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
-        given = leave_out(self.mask, len(self.layers), (*args, *kwargs.values()))
+        given = leave_out(self.idle, len(self.layers), (*args, *kwargs.values()))
         output = forward(*args, **kwargs)
-        made = leave_out(self.mask, len(self.layers), output.values() if isinstance(output, ModelOutput) else output)
-        count_tokens((*given, *made), self.shape[1])
+        made = leave_out(self.idle, len(self.layers), output.values() if isinstance(output, ModelOutput) else output)
+        count_tokens((*given, *made), self.tokens)
         return output
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         if check := BEFORE_LAYER.get():
             check()
         hidden = hidden_of(args, kwargs)
-        self.shape = hidden.shape
+        flatten, self.shape = self.form.packing.flatten, self.form.packing.windows_first(hidden).shape
+        self.tokens = self.tokens if layer else self.shape[1]  # later layers may be run on the last ones alone
         if self.observer:
-            self.observer.enter(layer, hidden.flatten(2))  # some models carry several streams
+            self.observer.enter(layer, flatten(hidden))  # some models carry several streams
         off = layer in self.passed
-        if not off and (count := LAYER_COUNT.get()):
-            count.evaluations += len(hidden)
+        if off and layer in self.form.hands_on:
+            forward(*args, **kwargs)
+        if (not off or layer in self.form.hands_on) and (count := LAYER_COUNT.get()):
+            count.evaluations += self.shape[0]
         output = (
             formed(self._pass_on(layer, hidden), self.form.layer, find_state(forward, args, kwargs))
             if off
@@ -207,7 +185,7 @@ class VariantForward(ForwardPolicy):
         )
         if self.observer:
             self._show_absent(layer, hidden, first_of(output))
-            self.observer.leave(layer, first_of(output).flatten(2))
+            self.observer.leave(layer, flatten(first_of(output)))
         return output
 
     def head(self, forward: Forward, args: tuple, kwargs: dict) -> Any:
@@ -220,12 +198,15 @@ class VariantForward(ForwardPolicy):
             if self.observer and site in self.form.absent:
                 whole = self.form.whole and site.part == PARTS[0]
                 added = output - hidden if whole else torch.zeros_like(hidden)
-                self.observer.update(site, added.flatten(2))
+                self.observer.update(site, self.form.packing.flatten(added))
 
     def _pass_on(self, layer: int, hidden: Hidden) -> Hidden:
         """Return the output of a layer that is off."""
         stand_in = self.stand_ins.get(Site(layer, PARTS[0]))
-        return hidden if stand_in is None else hidden + stand_in.on(hidden.device)(hidden)
+        if stand_in is None:
+            return hidden
+        stream = self.form.packing.flatten(hidden)
+        return self.form.packing.unflatten(stream + stand_in.on(hidden.device)(stream), hidden)
 
     def _run(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
         module, deltas = self.layers[layer], self.variant.deltas

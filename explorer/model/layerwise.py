@@ -41,13 +41,15 @@ class Seen(Given):
     """What one batch of windows did in a layer.
 
     Args:
-        before, after: the layer's input and output.
+        before, after: the layer's input and output, the residual stream of each.
+        packed: its output with all that it hands on, for the next layer; see `Packing`.
         gave: the output of each module that was watched, by name.
         updates: what attention and MLP added to the residual stream, where that was asked for.
     """
 
     before: Hidden
     after: Hidden
+    packed: Hidden
     gave: dict[str, Float[Tensor, "batch window _"]]
     updates: dict[str, Hidden]
 
@@ -94,6 +96,10 @@ class LayerwisePass(BatchedWindows):
         """Return a pass of the same windows, one at a time and in the order of their ids, whatever this one's is."""
         return LayerwisePass(self.loaded, self.ids[np.lexsort(self.ids.T[::-1])], 1, self.folder)
 
+    def _runs(self, layer: int, variant: Mask | Variant) -> bool:
+        """Tell whether a layer is run in a variant."""
+        return layer not in variant.mask.whole_layers or layer in (self.loaded.architecture.hands_on or ())
+
     def run(
         self,
         layer: int,
@@ -111,7 +117,7 @@ class LayerwisePass(BatchedWindows):
         """
         output = states.like() if into is None else into
         for seen in self.look(layer, states, variant):
-            output[seen.rows] = seen.after
+            output[seen.rows] = seen.packed
         return output
 
     @torch.inference_mode()
@@ -132,7 +138,7 @@ class LayerwisePass(BatchedWindows):
             modules: names of modules in the layer that are watched.
             updates: whether what the sites add is wanted.
         """
-        self.layers_run += layer not in variant.mask.whole_layers
+        self.layers_run += self._runs(layer, variant)
         with self.wrappers.kept(layer):
             for rows, call in self.calls(layer):
                 before, real = states[rows].to(self.loaded.device), rows.stop - rows.start
@@ -143,7 +149,8 @@ class LayerwisePass(BatchedWindows):
                     self._cut(tensors, real)
                     for tensors in (watch.given, watch.chosen, watch.gave, added.found if added else {})
                 )
-                yield Seen(rows, given, chosen, before, after, gave, found)
+                stream = self.wrappers.packing.stream
+                yield Seen(rows, given, chosen, stream(before), stream(after), after, gave, found)
 
     @torch.inference_mode()
     def find_inputs(
@@ -157,7 +164,7 @@ class LayerwisePass(BatchedWindows):
             variant: what is off, and changed.
             modules: names of modules in the layer.
         """
-        self.layers_run += layer not in variant.mask.whole_layers
+        self.layers_run += self._runs(layer, variant)
         with self.wrappers.kept(layer):
             for rows, call in self.calls(layer):
                 watch = Watch(modules, inputs_only=True)
@@ -183,7 +190,7 @@ class LayerwisePass(BatchedWindows):
             variant: what is off, and changed.
             into: where the output goes.
         """
-        self.layers_run += layer not in variant.mask.whole_layers
+        self.layers_run += self._runs(layer, variant)
         with self.wrappers.kept(layer):
             for (rows, call), observer in zip(self.calls(layer), observers, strict=True):
                 with self.wrappers.observe(observer, variant):

@@ -263,7 +263,7 @@ def load(
     batch_shape = BatchShape(wrappers.device, per_token, one_window_at_a_time)
     digest = checkpoint.digest(store)
     progress(3, 3, "Ready")
-    notices = (*checkpoint.notices, *unused.notices)
+    notices = (*checkpoint.notices, *unused.notices, *architecture.notices)
     return LoadedModel(
         spec,
         checkpoint,

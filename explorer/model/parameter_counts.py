@@ -40,6 +40,7 @@ def count_parameters(model: Any, architecture: Architecture) -> CostModel:
         state_bytes=tuple(entry.state_bytes for entry in kept),
         attention_widths=tuple(entry.width for entry in kept),
         itemsize=model.dtype.itemsize,
+        hands_on=architecture.hands_on or (),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import torch
@@ -57,7 +58,12 @@ def wrap_checked(model: Any, architecture: Architecture) -> tuple[ModelWrappers,
     wrappers = ModelWrappers(model, architecture)
     try:
         with refusing_failures(model, "The model's layers do not run one by one", "Use a supported family"):
-            return wrappers, check_hooks(wrappers)
+            parallel = check_hooks(wrappers)
+            if not wrappers.packing.entries:
+                return wrappers, parallel
+            known = replace(architecture, hands_on=tuple(sorted(find_readers(wrappers))))
+            wrappers.remove()
+            return ModelWrappers(model, known), parallel
     except UnsupportedModel as error:
         wrappers.remove()
         if architecture.whole:
@@ -89,6 +95,8 @@ def check_hooks(wrappers: ModelWrappers) -> bool:
     layer_inputs = wrappers.layer_inputs(ids)
     if len(layer_inputs.calls) != len(wrappers.layers):
         _refuse(f"its forward pass runs {len(layer_inputs.calls)} of {len(wrappers.layers)} layers")
+    for writer, readers in ({} if wrappers.architecture.whole else find_readers(wrappers)).items():
+        _refuse(f"layer {readers[0]} reads what layer {writer} hands on beside the residual stream")
     hidden, parallel = layer_inputs.hidden, True
     for layer, call in enumerate(layer_inputs.calls):
         with wrappers.kept(layer):
@@ -140,6 +148,28 @@ def _check_alone(wrappers: ModelWrappers, ids: Ids) -> None:
             found = torch.full_like(states[layer], torch.nan)
         if not _close(found, states[layer + 1]):
             _refuse(f"layer {layer} reads what an earlier layer computed beside the residual stream")
+
+
+@torch.inference_mode()
+def find_readers(wrappers: ModelWrappers) -> dict[int, list[int]]:
+    """Return the layers that others read something of beside the residual stream, and which those are.
+
+    They give something else without it.
+    """
+    if not wrappers.packing.entries:
+        return {}
+    ids = torch.randint(wrappers.vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(wrappers.device)
+    layer_inputs, found = wrappers.layer_inputs(ids), defaultdict[int, list[int]](list)
+    hidden, stream = layer_inputs.hidden, wrappers.packing.stream
+    for layer, call in enumerate(layer_inputs.calls):
+        with wrappers.kept(layer), wrappers.observe(None):
+            after = wrappers.run_layer(layer, hidden, call)
+            for entry in (each for each in wrappers.packing.entries if each.writer < layer):
+                other = wrappers.run_layer(layer, wrappers.packing.without(hidden, entry), call)
+                if not _close(stream(other), stream(after)):
+                    found[entry.writer].append(layer)
+        hidden = after
+    return dict(found)
 
 
 def _check_layer(wrappers: ModelWrappers, layer: int, before: Hidden, call: LayerCall) -> tuple[Hidden, bool]:

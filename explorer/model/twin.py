@@ -12,7 +12,7 @@ from torch import nn
 
 from explorer.deltas import Delta, StandIn, Variant
 from explorer.model.changed_weights import list_changes
-from explorer.model.forward_policies import Forward, Hidden, Ids, first_of
+from explorer.model.forward_policies import Forward, Hidden, Ids
 from explorer.model.layer_surgery import add_beside, copy_sharing, is_packed
 from explorer.model.loading import LoadedModel
 from explorer.model.wrappers import ModelWrappers
@@ -50,8 +50,7 @@ class Twin:
         """
         calls = self.wrappers.layer_inputs(ids).calls
         with self.running():
-            args, kwargs = calls[layer]
-            hidden = first_of(forward(hidden, *args, **kwargs))
+            hidden = self.wrappers.run_call(forward, hidden, calls[layer])
             for passed in range(layer + 1, until):
                 hidden = self.wrappers.run_layer(passed, hidden, calls[passed])
         return hidden

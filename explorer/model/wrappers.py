@@ -28,38 +28,34 @@ from explorer.model.forward_policies import (
     ACTIVE_POLICY,
     BEFORE_LAYER,
     LAYER_COUNT,
+    Forward,
     ForwardPolicy,
     ForwardStopped,
     Hidden,
     Ids,
     LayerCall,
     LayerCount,
-    LearnReturnFormat,
     Observer,
     ReturnFormat,
     ShowAttention,
     VariantForward,
-    first_of,
     following,
-    hidden_of,
 )
 from explorer.model.layer_stream import find_stream
 from explorer.model.layer_surgery import Watch, changed, put_forward
 from explorer.model.module_calls import try_out
-from explorer.model.piece_policies import LayerInputs, RecordLayerInputs, ReplaceDecoderOutput, ReplaceLastLayer
+from explorer.model.piece_policies import (
+    BATCH,
+    WINDOW,
+    LayerInputs,
+    LearnReturnFormat,
+    RecordLayerInputs,
+    ReplaceDecoderOutput,
+    ReplaceLastLayer,
+    enter_first,
+    leave_last,
+)
 from explorer.model.weights import find_input_device
-
-
-def _enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Show the run of the calling thread what goes into the first layer: hooks of an export change it after this."""
-    if run := ACTIVE_POLICY.get():
-        run.enter(hidden_of(args, kwargs))
-
-
-def _leave(layer: nn.Module, args: tuple, output: Any) -> Any:
-    """Let the run of the calling thread decide what the last layer gives: hooks of an export changed it before this."""
-    run = ACTIVE_POLICY.get()
-    return output if run is None else run.leave(output)
 
 
 class ModelWrappers:
@@ -84,10 +80,12 @@ class ModelWrappers:
             normed=frozenset(site for site, (own, part) in names.items() if own.update(part) not in own.modules(part)),
             absent=frozenset(site for site, (own, part) in names.items() if not own.modules(part)),
             whole=bool(architecture.whole),
+            hands_on=frozenset(architecture.hands_on or ()),
         )
+        self.packing = self._form.packing
         self._wrap(model.get_submodule(architecture.decoder), lambda run, *call: run.decoder(*call))
-        self._undo.append(self.layers[0].register_forward_pre_hook(_enter, prepend=True, with_kwargs=True).remove)
-        self._undo.append(self.layers[-1].register_forward_hook(_leave).remove)
+        self._undo.append(self.layers[0].register_forward_pre_hook(enter_first, prepend=True, with_kwargs=True).remove)
+        self._undo.append(self.layers[-1].register_forward_hook(leave_last).remove)
         self._wrap(self.head, lambda run, *call: run.head(*call))
         for index, layer in enumerate(self.layers):
             self._wrap(layer, lambda run, *call, index=index: run.layer(index, *call))
@@ -96,14 +94,15 @@ class ModelWrappers:
                     self._wrap_site(layer, Site(index, part), architecture.at(index))
         try:
             with torch.inference_mode(), following(LearnReturnFormat(self._form)):
-                try_out(self.model, self._ids(1, 2))
+                try_out(self.model, self._ids(BATCH, WINDOW))
         except BaseException:
             self.remove()
             raise
+        self.packing.keep(architecture.hands_on)
 
     @property
     def multiplier(self) -> float:
-        """What every layer multiplies with what its sites give, before it is added to the residual stream."""
+        """What every layer multiplies with what its sites give, before it is added to the stream."""
         return self._form.scale
 
     def returns(self, site: Site, beside: str = "") -> int:
@@ -232,12 +231,15 @@ class ModelWrappers:
         run = RecordLayerInputs(self._form, [])
         self._run_decoder(run, ids, **given)
         assert run.hidden is not None
-        return LayerInputs(run.hidden, run.calls)
+        return LayerInputs(self.packing.pack(run.hidden), run.calls)
 
     def run_layer(self, layer: int, hidden: Hidden, call: LayerCall) -> Hidden:
         """Re-run one layer from hidden states with its call from a trace."""
-        args, kwargs = call
-        return first_of(self.layers[layer](hidden, *args, **kwargs))
+        return self.run_call(self.layers[layer], hidden, call)
+
+    def run_call(self, forward: Forward, hidden: Hidden, call: LayerCall) -> Hidden:
+        """Run what acts in the place of a layer from hidden states with the layer's call from a trace."""
+        return self.packing.run(forward, hidden, *call)
 
     def try_layer(
         self,
@@ -255,14 +257,16 @@ class ModelWrappers:
             hidden, call: as for `run_layer`.
             variant: what is off, and changed.
         """
-        args, kwargs = call
         run = VariantForward(variant, self._form, self.layers, lambda *_: nullcontext())
         with self.with_weights(layer, variant.deltas), following(run):
-            return first_of(functional_call(self.layers[layer], dict(weights), (hidden, *args), kwargs))
+            return self.run_call(
+                lambda *args, **kwargs: functional_call(self.layers[layer], dict(weights), args, kwargs), hidden, call
+            )
 
     def finish(self, hidden: Hidden) -> Hidden:
         """Do to the last layer's output what the decoder does after it: the final norm."""
-        return self._run_decoder(ReplaceLastLayer(hidden, self._form), self._ids(*hidden.shape[:2]))
+        last = ReplaceLastLayer(self.packing.hidden(hidden), self._form)
+        return self._run_decoder(last, self._ids(*hidden.shape[:2]))
 
     def logits(
         self, finished: Float[Tensor, "positions width"], variant: Mask | Variant = NONE

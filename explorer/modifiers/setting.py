@@ -207,8 +207,8 @@ class Setting:
             )
 
     def read(self, states: States, seen: Seen) -> _Tokens:
-        """Return a batch of states, float32 on its device."""
-        return states[seen.rows].to(seen.before.device).float()
+        """Return the residual stream in a batch of states, float32 on its device."""
+        return self.loaded.wrappers.packing.stream(states[seen.rows]).to(seen.before.device).float()
 
 
 def weigh_tokens(stream: _Tokens) -> Float[Tensor, "windows positions"]:

@@ -26,6 +26,9 @@ def make_yaml(loaded: LoadedModel, layout: Layout, source: str, config: dict[str
 
     Raises ExportError: mergekit would write something else.
     """
+    if layout.cuts:
+        found = f"{min(layout.cuts)} has a part of each layer, and it copies that whole"
+        raise ExportError("mergekit cannot write this checkpoint", found, "Use --format transformers")
     count = loaded.config.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     if left := _find_change(loaded.checkpoint.config, config, count):
         raise ExportError(

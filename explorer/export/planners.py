@@ -123,7 +123,7 @@ def _make_config(loaded: LoadedModel, layout: Layout) -> dict[str, Any]:
         _untie(config)
     if len(layout.kept) < loaded.n_layers:
         config = slice_config(config, loaded.model.config, layout.kept, layout.move)
-        rehearse(loaded, config, layout)
+        layout.cuts = rehearse(loaded, config, layout)
     return config
 
 
@@ -180,7 +180,7 @@ def _plan_checkpoint(
     changes.refuse_beside()
     merge = Merge(changes.weights, loaded.model)
     store = find_stored_dtype(loaded, layout.naming, target.dtype)
-    shards = plan_shards(loaded.checkpoint.weights, layout.place, merge.take, store)
+    shards = plan_shards(loaded.checkpoint.weights, layout.place, merge.take, store, layout.cut)
     if changes.untied:
         _untie(config)
         _add_head(shards, changes, merge)

@@ -14,20 +14,24 @@ import torch
 from torch import nn
 
 from explorer.errors import ExportError, first_line
+from explorer.export.cut import Cut, find_cut
 from explorer.export.tensor_layout import Layout
 from explorer.model import LoadedModel
 
 _OWN_NUMBER = ("layer_idx", "layer_id", "layer_index", "layer_number", "training")
 
 
-def rehearse(loaded: LoadedModel, config: dict[str, Any], layout: Layout) -> None:
-    """Raise ExportError if a config, of the model's own class, makes other layers than those that stay."""
+def rehearse(loaded: LoadedModel, config: dict[str, Any], layout: Layout) -> dict[str, Cut]:
+    """Return the tensors outside of the layers of which each layer has a part; that it is this one, the proof shows.
+
+    Raises ExportError if a config, of the model's own class, makes other layers than those that stay.
+    """
     if len(layout.kept) == loaded.n_layers or "auto_map" in config:
-        return
+        return {}
     try:
         old = _make_layers(loaded, copy.deepcopy(loaded.model.config))
     except Exception:  # code of every family, on a device that it was not written for
-        return
+        return {}
     try:
         new = _make_layers(loaded, type(loaded.model.config).from_dict(_read_floats(config)))
     except Exception as error:  # each architecture checks its config in a way of its own
@@ -36,7 +40,9 @@ def rehearse(loaded: LoadedModel, config: dict[str, Any], layout: Layout) -> Non
         ) from error
     before, after = old.pop(), new.pop()
     both = before.keys() & after.keys()  # a head may be tied in one of them
-    if difference := _compare(*({name: shapes[name] for name in both} for shapes in (before, after))):
+    found = {name: find_cut(before[name], after[name], loaded.n_layers, layout.kept) for name in both}
+    cuts = {name: cut for name, cut in found.items() if cut}
+    if difference := _compare(*({name: shapes[name] for name in both - cuts.keys()} for shapes in (before, after))):
         raise ExportError(
             "Layers cannot be dropped exactly",
             f"a tensor outside of the layers has a part of each: {difference}",
@@ -49,6 +55,7 @@ def rehearse(loaded: LoadedModel, config: dict[str, Any], layout: Layout) -> Non
                 f"layer {layer} would come back as another one: {difference}",
                 "Turn off sites only, or other layers",
             )
+    return cuts
 
 
 def _read_floats(config: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 
 from explorer.errors import ExportError
+from explorer.export.cut import Cut, Cutting
 from explorer.export.stored_dtype import StoredDtype
 
 _CHUNK = 1 << 24  # bytes copied at a time; memory does not grow with a tensor
@@ -40,6 +41,10 @@ def _leave(name: str, shape: tuple[int, ...], written: bool) -> None:
     return None
 
 
+def _whole(name: str) -> None:
+    return None
+
+
 def _keep(name: str, dtype: torch.dtype) -> torch.dtype:
     return dtype
 
@@ -54,6 +59,7 @@ class Tensor:
         zeroed: whether zeros are written.
         data: what is written in its place.
         stored: its dtype in its file.
+        cut: which parts of it are written, if not all are.
     """
 
     name: str
@@ -64,11 +70,12 @@ class Tensor:
     zeroed: bool
     data: Float[torch.Tensor, " *any"] | None = None
     stored: str = ""
+    cut: Cut | None = None
 
     @property
     def copied(self) -> bool:
         """Whether the bytes of its file are written."""
-        return self.data is None and not self.zeroed and self.dtype == self.stored
+        return self.data is None and not self.zeroed and self.dtype == self.stored and self.cut is None
 
     def rounded(self, dtype: torch.dtype) -> Tensor:
         """Return this written in another dtype."""
@@ -88,6 +95,13 @@ class Tensor:
         holds = self.dtype == "F64" or (self.dtype == "F32" and data.dtype != torch.float64)
         dtype = self.dtype if holds else _NAMES[data.dtype]
         return replace(self, dtype=dtype, size=data.numel() * _DTYPES[dtype].itemsize, data=data)
+
+    def cut_to(self, cut: Cut) -> Tensor:
+        """Return some of its parts. Raises ExportError if it is quantized, changed or of another shape."""
+        if self.dtype not in _DTYPES or self.data is not None or self.shape != cut.shape:
+            found = f"{self.name} is {self.dtype} of {' x '.join(map(str, self.shape))}"
+            raise ExportError("A part of a tensor cannot be left out", found, "Export from the 16-bit original")
+        return replace(self, shape=cut.written, size=self.size // cut.parts * len(cut.kept), cut=cut)
 
 
 @dataclass(frozen=True)
@@ -122,7 +136,11 @@ class Shard:
 
 
 def plan_shards(
-    files: list[Path], place: Placement, take: Replacement = _leave, store: StoredDtype = _keep
+    files: list[Path],
+    place: Placement,
+    take: Replacement = _leave,
+    store: StoredDtype = _keep,
+    cutting: Cutting = _whole,
 ) -> list[Shard]:
     """Decide what is written from each file; files of which nothing is left are dropped.
 
@@ -131,9 +149,10 @@ def plan_shards(
         place: what becomes of a tensor.
         take: what is written in its place.
         store: the dtype that it is written in.
+        cutting: which parts of it are written.
 
     Raises:
-        ExportError: a file is not in the format, or two tensors would get one name.
+        ExportError: a file is not in the format, two tensors would get one name, or one that is cut is quantized.
     """
     shards, names = [], set()
     for path in files:
@@ -151,6 +170,8 @@ def plan_shards(
             start, stop = entry["data_offsets"]
             own, shape = entry["dtype"], tuple(entry["shape"])
             kept = Tensor(placed[0], own, shape, data_start + start, stop - start, placed[1], stored=own).holding(data)
+            if cut := cutting(name):
+                kept = kept.cut_to(cut)
             tensors.append(kept.rounded(store(name, _DTYPES[kept.dtype])) if own in _DTYPES else kept)
         if tensors:
             shards.append(Shard(path, tuple(tensors), metadata))
@@ -249,12 +270,14 @@ def _read_data(source: BinaryIO, tensor: Tensor) -> Iterator[bytes | memoryview]
         yield from (bytes(min(_CHUNK, tensor.size - start)) for start in range(0, tensor.size, _CHUNK))
         return
     source.seek(tensor.start)
-    stored = math.prod(tensor.shape) * _DTYPES[tensor.stored].itemsize
-    for start in range(0, stored, _CHUNK):
-        chunk = source.read(min(_CHUNK, stored - start))
-        if len(chunk) != min(_CHUNK, stored - start):
+    cut, itemsize = tensor.cut, _DTYPES[tensor.stored].itemsize
+    stored = math.prod(cut.shape if cut else tensor.shape) * itemsize
+    step = _CHUNK if cut is None else cut.numbers * itemsize * max(1, _CHUNK // (cut.numbers * itemsize))
+    for start in range(0, stored, step):
+        chunk = source.read(min(step, stored - start))
+        if len(chunk) != min(step, stored - start):
             raise _refuse_end(source, tensor)
-        yield _round(chunk, tensor)
+        yield _round(chunk if cut is None else cut.take(chunk, itemsize), tensor)
 
 
 def _refuse_end(source: BinaryIO, tensor: Tensor) -> ExportError:

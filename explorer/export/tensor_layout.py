@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from explorer.errors import ExportError
+from explorer.export.cut import Cut
 from explorer.masks import PARTS, Mask, Site
 from explorer.model import Architecture, Naming
 
@@ -27,6 +28,7 @@ class Layout:
         site_norms: names, in a layer, of norms that are left out with a single site.
         moves: layer and name in it of what stands in beside it -> the same in what is written.
         further: names of tensors outside of the layers that predict further tokens.
+        cuts: name in the model of a tensor outside of the layers -> its parts that are written, of layers that stay.
         beyond: names met of such tensors, and of those that belong to layers after the last one.
     """
 
@@ -41,6 +43,7 @@ class Layout:
     site_norms: dict[Site, tuple[str, ...]] = field(default_factory=dict)
     moves: dict[tuple[int, str], tuple[int, str]] = field(default_factory=dict)
     further: frozenset[str] = frozenset()
+    cuts: dict[str, Cut] = field(default_factory=dict)
     zeroed: set[Site] = field(default_factory=set)
     beyond: list[str] = field(default_factory=list)
 
@@ -86,6 +89,10 @@ class Layout:
         ]
         self.zeroed.update(zeroing)
         return moved, bool(zeroing)
+
+    def cut(self, name: str) -> Cut | None:
+        """Return which parts of a tensor are written; None for all."""
+        return self.cuts.get(self.naming(name)) or self.cuts.get(name)
 
     def move(self, name: str) -> str | None:
         """Return the new name of a module or tensor, None if its layer goes.

@@ -79,7 +79,7 @@ class TreeBatch:
         given = {} if self.trees[0].is_path else give_trees(self.filled, self.length, self.wrappers)
         return self.wrappers.layer_inputs(ids.to(self.wrappers.device), **given)
 
-    def _pick(self, hidden: Hidden) -> Float[Tensor, "positions width"]:
+    def _pick(self, hidden: Hidden) -> Float[Tensor, "positions _"]:
         """Return what the final norm gives where predictions are wanted, filled up with zeros."""
         picked = self.wrappers.finish(hidden)[self.places[0], self.places[1]]
         return torch.nn.functional.pad(picked, (0, 0, 0, -len(picked) % self._together))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
+
+from torch import nn
 
 from explorer.deltas import Delta, Variant
 from explorer.evaluation import Recovered, Score, TokenRate, find_recovered, measure_decode_speed
@@ -187,12 +190,25 @@ def _adjust(costs: Costs, cost_model: CostModel, loaded: LoadedModel, planned: E
         numbers += counts[2] - counts[0] - counts[1]
         nbytes += sizes[2] - sizes[0] - sizes[1]
     heads = planned.changes.own_head.values()  # multiplied before, as the embedding
+    cut, cut_bytes, cut_products = _count_cut(loaded, planned)
     return replace(
         costs,
-        parameters=costs.parameters + numbers + sum(head.numel() for head in heads),
-        bytes=costs.bytes + nbytes + sum(head.nbytes for head in heads),
-        flops_per_token=costs.flops_per_token + 2 * numbers,
+        parameters=costs.parameters + numbers + sum(head.numel() for head in heads) - cut,
+        bytes=costs.bytes + nbytes + sum(head.nbytes for head in heads) - cut_bytes,
+        flops_per_token=costs.flops_per_token + 2 * (numbers - cut_products),
     )
+
+
+def _count_cut(loaded: LoadedModel, planned: ExportPlan) -> tuple[int, int, int]:
+    """Count what is cut off tensors outside of the layers: numbers, their bytes, and those of them that multiply."""
+    numbers = nbytes = products = 0
+    for name, cut in planned.layout.cuts.items():
+        module = loaded.model.get_submodule(name.rpartition(".")[0])
+        gone = math.prod(cut.shape) - math.prod(cut.written)
+        numbers += gone
+        nbytes += gone * loaded.model.get_parameter(name).itemsize
+        products += 0 if isinstance(module, nn.Embedding) else gone
+    return numbers, nbytes, products
 
 
 def _standing(variant: Mask | Variant, changes: Changes) -> Variant | None:

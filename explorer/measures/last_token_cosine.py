@@ -102,7 +102,7 @@ def _compare(
     return {mask: find_turn(states[NONE], found) for mask, found in states.items()}
 
 
-def _finish(wrappers: ModelWrappers, hidden: Hidden) -> Float64[Tensor, "batch width"]:
+def _finish(wrappers: ModelWrappers, hidden: Hidden) -> Float64[Tensor, "batch _"]:
     """Last token's state after the final norm."""
     return wrappers.finish(hidden)[:, -1].double().cpu()
 

@@ -24,6 +24,8 @@ Forward = Callable[..., Any]
 #: Token ids, and what the layers make of them.
 Ids = Int[Tensor, "batch window"]
 Hidden = Float[Tensor, "batch window width"]
+#: The same as a layer takes them, which may be several streams.
+Streams = Float[Tensor, "..."]
 #: What a layer is called with beside the hidden states.
 LayerCall = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -52,7 +54,7 @@ class ForwardPolicy:
         """Act in the place of the head, which makes logits of the decoder's output."""
         return forward(*args, **kwargs)
 
-    def enter(self, hidden: Hidden) -> None:
+    def enter(self, hidden: Streams) -> None:
         """Take what goes into the first layer, before anything that stands in before it."""
 
     def leave(self, output: Any) -> Any:
@@ -192,7 +194,7 @@ class VariantForward(ForwardPolicy):
         with self.with_weights(len(self.layers), self.variant.deltas):
             return forward(*args, **kwargs)
 
-    def _show_absent(self, layer: int, hidden: Hidden, output: Hidden) -> None:
+    def _show_absent(self, layer: int, hidden: Streams, output: Streams) -> None:
         """Show the updates of sites that a layer lacks: none; where it has neither, all that it adds as attention's."""
         for site in (Site(layer, part) for part in PARTS):
             if self.observer and site in self.form.absent:
@@ -200,7 +202,7 @@ class VariantForward(ForwardPolicy):
                 added = output - hidden if whole else torch.zeros_like(hidden)
                 self.observer.update(site, self.form.packing.flatten(added))
 
-    def _pass_on(self, layer: int, hidden: Hidden) -> Hidden:
+    def _pass_on(self, layer: int, hidden: Streams) -> Streams:
         """Return the output of a layer that is off."""
         stand_in = self.stand_ins.get(Site(layer, PARTS[0]))
         if stand_in is None:

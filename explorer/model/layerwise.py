@@ -49,7 +49,7 @@ class Seen(Given):
 
     before: Hidden
     after: Hidden
-    packed: Hidden
+    packed: Float[Tensor, "batch window _"]
     gave: dict[str, Float[Tensor, "batch window _"]]
     updates: dict[str, Hidden]
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_Any = Float[Tensor, " *any"]
-_Packed = Float[Tensor, "batch window width"]
+_Any = Float[Tensor, "..."]
+_Packed = Float[Tensor, "batch window _"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Packing:
         """Return hidden states of a layer with the windows first."""
         return hidden.movedim(0, 2) if self.streams else hidden
 
-    def flatten(self, hidden: _Any) -> Float[Tensor, "batch window streams_width"]:
+    def flatten(self, hidden: _Any) -> _Packed:
         """Return the residual stream of hidden states of a layer, several streams side by side."""
         return self.windows_first(hidden).flatten(2)
 

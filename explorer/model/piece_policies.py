@@ -17,6 +17,7 @@ from explorer.model.forward_policies import (
     Hidden,
     LayerCall,
     ReturnFormat,
+    Streams,
     formed,
     hidden_of,
 )
@@ -53,7 +54,7 @@ class LearnReturnFormat(ForwardPolicy):
             self.form.decoder = lambda hidden: (hidden, *[None] * (len(output) - 1))
         return output
 
-    def enter(self, hidden: Hidden) -> None:
+    def enter(self, hidden: Streams) -> None:
         self.form.packing.learn_streams(hidden, BATCH, WINDOW)
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
@@ -87,9 +88,9 @@ class RecordLayerInputs(StopAfterDecoder):
 
     form: ReturnFormat
     calls: list[LayerCall]
-    hidden: Hidden | None = None
+    hidden: Streams | None = None
 
-    def enter(self, hidden: Hidden) -> None:
+    def enter(self, hidden: Streams) -> None:
         self.hidden = hidden
 
     def layer(self, layer: int, forward: Forward, args: tuple, kwargs: dict) -> Any:
@@ -102,7 +103,7 @@ class RecordLayerInputs(StopAfterDecoder):
 class ReplaceLastLayer(StopAfterDecoder):
     """Replaces what the last layer gives."""
 
-    hidden: Hidden
+    hidden: Streams
     form: ReturnFormat
 
     def leave(self, output: Any) -> Any:

@@ -189,7 +189,7 @@ def _check_layer(wrappers: ModelWrappers, layer: int, before: Hidden, call: Laye
 
 def _run_seen(
     wrappers: ModelWrappers, layer: int, hidden: Hidden, call: LayerCall, mask: Mask
-) -> tuple[Hidden, dict[str, Hidden]]:
+) -> tuple[Hidden, dict[str, Float[Tensor, ...]]]:
     """Run one layer under a mask; return its output and what its sites add."""
     seen = _Seen(hidden, {}, whole=mask == NONE)
     with wrappers.observe(seen, mask):

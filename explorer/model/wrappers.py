@@ -263,7 +263,7 @@ class ModelWrappers:
                 lambda *args, **kwargs: functional_call(self.layers[layer], dict(weights), args, kwargs), hidden, call
             )
 
-    def finish(self, hidden: Hidden) -> Hidden:
+    def finish(self, hidden: Hidden) -> Float[Tensor, "batch window _"]:
         """Do to the last layer's output what the decoder does after it: the final norm."""
         last = ReplaceLastLayer(self.packing.hidden(hidden), self._form)
         return self._run_decoder(last, self._ids(*hidden.shape[:2]))

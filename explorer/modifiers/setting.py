@@ -154,7 +154,14 @@ class Setting:
         return self._states
 
     def pairs(self, place: Mask) -> Iterator[Pairs]:
-        """Yield what is read and what is missing at a place that is off, batch by batch."""
+        """Yield what is read and what is missing at a place that is off, batch by batch.
+
+        Raises ModifyError if the model has several residual streams.
+        """
+        if streams := self.loaded.wrappers.packing.streams:
+            raise ModifyError(
+                "Nothing can stand in for these layers", f"they pass {streams} residual streams on", "Use distill-local"
+            )
         site = min(place.sites)
         states, target = self.at(site.layer), self.reference.before(next_site(max(place.sites)))
         if place.whole_layers:

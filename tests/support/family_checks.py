@@ -58,6 +58,8 @@ def pick_masks(loaded: LoadedModel) -> list[Mask]:
     """Pick masks that turn off layers of every form, and sites of every form."""
     n_layers, absent = loaded.n_layers, loaded.absent.sites
     masks = [Mask.parse(text) for text in ("0", f"{n_layers - 1}", "1-2")]
+    if loaded.architecture.hands_on:
+        masks.append(Mask.of_layers(loaded.architecture.hands_on))
     if not loaded.architecture.whole:
         sites = [site for site in loaded.sites if site not in absent]
         forms = {(loaded.architecture.at(site.layer), site.part): site for site in reversed(sites)}

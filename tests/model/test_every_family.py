@@ -61,7 +61,7 @@ _IMAGES = {
 _ZEROED = ("jetmoe", "ctrl", "recurrent_gemma", "modernbert-decoder")
 #: Kinds of layers in a pattern, the number of layers said twice, layers that name others.
 _DROPPED = (("recurrent_gemma", "text"), ("xlstm", "text"), ("mistral_large4", "images"))
-_WHOLE = ("bart", "openai-gpt", "gemma4_text", "doge", "minimax")
+_WHOLE = ("bart", "openai-gpt", "gemma3n_text", "gemma4_text", "doge", "minimax")
 _REFUSED = {
     ("bert", "text"): "its tokens see those that come after them",
     ("paligemma", "images"): "its tokens see those that come after them",

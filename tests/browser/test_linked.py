@@ -37,6 +37,16 @@ def choose(page: Page, label: str, option: str) -> None:
     settle(page)
 
 
+def go_back_to(page: Page, place: str) -> None:
+    """Go back, a step for each of those that were gone at the most."""
+    for _ in range(page.evaluate("history.length")):
+        if place in page.url:
+            return
+        page.go_back()
+        settle(page)
+    raise AssertionError(f"No step back leads from {page.url} to {place}")
+
+
 def test_prompts_and_colours(page: Page, browser: Browser, url: str, small: Path) -> None:
     visit(page, url, small, "")
     assert not {"colour", "prompts", "prompt"} & set(read(page))
@@ -108,9 +118,36 @@ def test_going_back_and_forward(page: Page, url: str, small: Path) -> None:
     page.go_back()
     expect(page.get_by_role("radio", name="Pairs")).to_be_checked()
     assert read(page)["view"] == "Pairs"
-    while "/analyse" in page.url:
-        page.go_back()
-        settle(page)
+    go_back_to(page, "/?")
     expect(explore.value).to_be_visible()
     explore.removes("1")
     assert read(page)["mask"] == "1"
+
+
+def test_an_address_without_parameters_is_no_trap(page: Page, url: str, small: Path) -> None:
+    """The frontend leaves one now and then, as it follows a link."""
+    page.goto(f"{url}/docs")
+    expect(page.get_by_role("heading").first).to_be_visible()
+    visit(page, url, small, "analyse")
+    page.evaluate("history.pushState({}, '', '/analyse')")
+    page.get_by_role("radio", name="Pairs").click()
+    expect(page).to_have_url(re.compile("view=Pairs"))
+    before = page.evaluate("history.length")
+    page.go_back()
+    expect(page).to_have_url(re.compile("view=Pairs"))
+    settle(page)
+    assert page.evaluate("history.length") == before
+    go_back_to(page, "/docs")
+
+
+def test_what_is_wrong_in_a_link_is_no_trap(page: Page, url: str, small: Path) -> None:
+    page.goto(f"{url}/docs")
+    expect(page.get_by_role("heading").first).to_be_visible()
+    before = page.evaluate("history.length")
+    visit(page, url, small, "analyse", mask="1,99", view="nothing")
+    expect(page.get_by_text("they were skipped")).to_be_visible()
+    found = read(page)
+    assert (found["mask"], found["tokens"], "view" in found) == ("1", TOKENS["tokens"], False)
+    assert page.evaluate("history.length") == before + 1
+    page.go_back()
+    expect(page).to_have_url(re.compile("/docs"))

@@ -9,9 +9,9 @@ function makeTab() {
     bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0,
     begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, page: 0, left: -1, leftAt: 0,
   };
-  document.addEventListener("click", (event) => {
-    if (event.composedPath().some(leadsAway)) [tab.left, tab.leftAt] = [tab.page, performance.now()];
-  }, true);
+  const leave = () => { [tab.left, tab.leftAt] = [tab.page, performance.now()]; };
+  document.addEventListener("click", (event) => event.composedPath().some(leadsAway) && leave(), true);
+  window.addEventListener("popstate", () => location.hash || leave(), true);
   document.addEventListener("visibilitychange", () => tab.name && listenToTab(tab, true));
   return tab;
 }
@@ -100,8 +100,8 @@ function hearNews(tab, { run = [], paint = {}, begun = 0 }) {
 // Bells wait until the page rests, and until it has heard of the last run that the server began: what is asked for while it
 // runs may belong to a page that is about to go, and tells what a run has changed as it was before. One bell after the
 // other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again.
-// None rings between a click on a link and the page that it leads to: Streamlit would run it after that, as one of the page
-// that was left, and the browser would show neither.
+// None rings between a click on a link, or a step back or forward, and the page that it leads to: Streamlit would run it after
+// that, as one of the page that was left, and the browser would show neither.
 function ringDue(tab) {
   clearTimeout(tab.waiting);
   const state = document.querySelector("[data-test-script-state]")?.dataset.testScriptState;

@@ -24,6 +24,7 @@ from ui.view import (
     draw_address,
     draw_loading_view,
     draw_question,
+    follow_address,
     follow_link,
     get_question,
     get_view,
@@ -72,7 +73,7 @@ def enter(page: str) -> None:
 def framed(page: str) -> Iterator[Frame]:
     """Draw the frame around a page's content."""
     enter(page)
-    draw_address(page, follow_link)
+    follow_address(page, follow_link)
     view = get_view()
     if (question := get_question()) is not None:
         draw_question(question)
@@ -92,14 +93,15 @@ def framed(page: str) -> Iterator[Frame]:
         yield frame
     except Exception as error:
         draw_broken(error, page)
-    _end_page()
+    _end_page(facts_job)
 
 
-def _end_page() -> None:
+def _end_page(facts_job: Job) -> None:
     """Let go of what another page asked for, but for an export; draw the work."""
     get_engine().worker.end_page(get_owner(), frozenset({"export"}))
     with st.container(key="work"):
         draw_work()
+    draw_address(follow_link, drawn=not facts_job.active)
 
 
 def require_summary(frame: Frame) -> ModelSummary:
@@ -110,7 +112,7 @@ def require_summary(frame: Frame) -> ModelSummary:
             st.button("Load another model or text", on_click=open_choice)
         elif frame.facts_job.active:
             draw_skeleton(frame.page)
-        _end_page()
+        _end_page(frame.facts_job)
         st.stop()
     return frame.summary
 

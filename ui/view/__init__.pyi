@@ -1,4 +1,9 @@
-from .address import Navigation as Navigation, draw_address as draw_address, read_address as read_address
+from .address import (
+    Navigation as Navigation,
+    draw_address as draw_address,
+    follow_address as follow_address,
+    read_address as read_address,
+)
 from .link_button import copy_link as copy_link
 from .link_question import draw_question as draw_question
 from .linked import linked as linked, one_of as one_of, some_of as some_of, text_of as text_of

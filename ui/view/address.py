@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 
@@ -39,32 +39,57 @@ class Address:
 
     Args:
         written: the page and the parameters that were written last.
-        went_to: the parameters that somebody went to, until something is written.
+        went_to: the parameters that somebody went back or forward to, until the page is drawn.
+        arriving: the parameters by which somebody came to the page, until it is drawn; None from then on.
+        arrival: counts what was written on arriving.
     """
 
     written: tuple[str | None, Mapping[str, str]] | None = None
     went_to: Mapping[str, str] | None = None
+    arriving: Mapping[str, str] | None = None
+    arrival: int = 0
 
 
-def draw_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
-    """Have `follow` told the parameters of an address that somebody went back or forward to.
+def follow_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
+    """Have `follow` told the parameters of an address on another page that somebody went back or forward to.
 
     A browser that goes to another page asks for it without what its components say; its link there has no parameters.
     """
-    said = dict(st.query_params)
+    said, address = dict(st.query_params), session.read(Address)
+    if address.written is not None and address.written[0] != page and said and said != address.written[1]:
+        follow(said)
+        address = session.change(Address, went_to=said)
+    if address.written is None or address.written[0] != page or address.went_to is not None:
+        session.change(Address, arriving=said if address.went_to is None else address.went_to)
 
-    def go(parameters: dict[str, str]) -> None:
-        session.change(Address, went_to=parameters)
-        follow(parameters)
+
+def draw_address(follow: Callable[[dict[str, str]], None], drawn: bool) -> None:
+    """Tell the browser what was written on arriving; have `follow` told where somebody goes back or forward to.
+
+    Args:
+        follow: takes the parameters of an address on this page.
+        drawn: whether the page is drawn: what is written from now on is a step that somebody may go back.
+    """
 
     def went() -> None:
         if told := st.session_state.get("address"):
-            go(dict(parse_qsl(told["went"]["query"])))
+            parameters = dict(parse_qsl(told["went"]["query"]))
+            session.change(Address, went_to=parameters)
+            follow(parameters)
 
-    before, written = session.read(Address).written or (page, said)
-    if before != page and said and said != written:
-        go(said)
-    _address(key="address", default={"went": None}, on_went_change=went)
+    address = session.read(Address)
+    _address(
+        key="address",
+        data={
+            "arrival": address.arrival,
+            "came": urlencode(address.arriving or {}),
+            "query": urlencode(read_address()),
+        },
+        default={"went": None},
+        on_went_change=went,
+    )
+    if drawn:
+        session.change(Address, went_to=None, arriving=None)
 
 
 def read_address() -> dict[str, str]:
@@ -74,10 +99,15 @@ def read_address() -> dict[str, str]:
 
 
 def put_address(parameters: dict[str, str]) -> None:
-    """Write the parameters of the page that is shown into the address."""
-    before, page = session.read(Address), session.read(Navigation).page
-    known = before.written == (page, parameters) and st.query_params
-    came = dict(st.query_params) if before.written is None else before.went_to
-    session.change(Address, written=(page, parameters), went_to=None)
-    if not known and came != parameters:
+    """Write the parameters of the page that is shown into the address.
+
+    A step back leads to what was there before; but who has just arrived, be it by a step back, goes on from there: of
+    two addresses of one place the second would lead back to the first, and the first to the second.
+    """
+    address, place = session.read(Address), (session.read(Navigation).page, parameters)
+    if address.arriving is not None:
+        if parameters != address.arriving:
+            session.change(Address, arrival=address.arrival + 1)
+    elif address.written != place:
         st.query_params.from_dict(parameters)
+    session.change(Address, written=place)

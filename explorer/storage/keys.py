@@ -21,7 +21,7 @@ EDITIONS = {
     "last-token-cosine": 1,
     "answers": 1,
     "written": 1,
-    "plan": 3,
+    "plan": 4,
     "delta": 2,
     "training": 2,
     "own text": 2,

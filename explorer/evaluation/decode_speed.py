@@ -85,13 +85,17 @@ def measure_decode_times(loaded: LoadedModel, progress: Progress = unreported) -
 
 
 def _group(loaded: LoadedModel) -> dict[Mask, Mask]:
-    """Return what is left out to time sites that are alike -> those: all of them, but one attention of all stays."""
+    """Return what is left out to time sites that are alike -> those: all of them, but one attention of all stays.
+
+    Of a model of which only whole layers can go these are layers, and a layer stays.
+    """
     cost_model = count_parameters(loaded.model, loaded.architecture)
     alike: dict[tuple, set[Site]] = defaultdict(set)
     for layer in range(loaded.n_layers):
         for part in PARTS:
             if (site := Site(layer, part)) not in loaded.absent.sites:
-                alike[part, cost_model.kind(layer)].add(site)
-    attention = [sites for (part, _), sites in alike.items() if part == "attention"]
-    kept = {min(sites) for sites in attention if len(attention) == 1 and len(sites) > 1}
+                alike["layer" if loaded.architecture.whole else part, cost_model.kind(layer)].add(site)
+    mixing = [sites for (part, _), sites in alike.items() if part != "mlp"]
+    first = {site for sites in mixing for site in sites if site.layer == min(sites).layer}
+    kept = first if len(mixing) == 1 and first != mixing[0] else set()
     return {Mask(frozenset(sites - kept)): Mask(frozenset(sites)) for sites in alike.values()}

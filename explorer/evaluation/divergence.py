@@ -35,7 +35,7 @@ from explorer.text import Corpus, Split, Windows
 _WAITING_BYTES = {"cpu": 2**27, "cuda": 2**31}
 
 _Ended = tuple[list[Mask | Variant], Hidden]  # variants, and their last layer's output
-#: Windows, and for variants (nll, KL, logit L2, top-1 matches, turn of the last token) of each of them.
+#: Windows, and for variants (nll, KL, logit L2, top-1 matches, cosine distance of the last token) of each of them.
 _Compared = tuple[slice, list[tuple[Mask | Variant, Float64[np.ndarray, "batch 5"]]]]
 
 

@@ -84,8 +84,10 @@ class Layout:
         moved = self.move(name)
         if moved is None:
             return None
+        own, called = self.architecture.at(layer), self._match(self.naming(name))
+        named = {rest, called[3] or ""} if called else {rest}
         zeroing = [
-            site for site in self._of(self.zero_sites, layer) if self.architecture.at(layer).writes(site.part, rest)
+            site for site in self._of(self.zero_sites, layer) if any(own.writes(site.part, each) for each in named)
         ]
         self.zeroed.update(zeroing)
         return moved, bool(zeroing)

@@ -108,6 +108,6 @@ def _finish(wrappers: ModelWrappers, hidden: Hidden) -> Float64[Tensor, "batch _
 
 
 LAST_TOKEN_COSINE = Criterion(
-    "last-token-cosine", "Turn of the last token's final state", "1 - cos",
+    "last-token-cosine", "Cosine distance of the last token's final state", "1 - cos",
     "the similarity of Gromov et al., arXiv:2403.17887, at the model's end", measure_last_token_cosine,
 )  # fmt: skip

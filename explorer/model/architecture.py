@@ -1,17 +1,17 @@
-"""Where a model keeps its layers, attention and MLP. Architecture knowledge is data: the table below.
+"""Where a model keeps its layers, attention and MLP: told by what its modules are called, and shown by an experiment.
 
-A model type that the table lacks is recognised by its structure. Either way the self-check in `loading`
-has the last word.
+No family is listed here. What is told by names is a guess, which `dissection` tries out at the first load of a model;
+the self-check in `loading` has the last word.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import UnsupportedModel
-from explorer.masks import PARTS, Mask, Part
+from explorer.masks import Mask, Part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ class Architecture:
         multiplier: name of the layer's attribute that scales what its sites add.
         residual_inside: a site takes the residual stream as its second argument and returns the sum.
         adds: names, in a layer, of modules that add to the residual stream beside the last one of their site.
-        recognised: found by structure; where the parts are is not known until an experiment shows it.
+        known: an earlier load of the same files has shown that it fits; else an experiment is to show it.
         whole: why only whole layers can go; empty where sites can.
         hands_on: layers that later ones read something of beside the residual stream: they run for that even where
             they are off, and then hand the stream on as it came; None before an experiment has looked for them.
@@ -47,7 +47,7 @@ class Architecture:
     multiplier: str | None = None
     residual_inside: bool = False
     adds: tuple[str, ...] = ()
-    recognised: bool = False
+    known: bool = False
     whole: str = ""
     hands_on: tuple[int, ...] | None = None
     each: tuple[Architecture, ...] = ()
@@ -82,39 +82,12 @@ class Architecture:
         return re.fullmatch(self.attention_out if part == "attention" else self.mlp_out, tensor) is not None
 
 
-_LLAMA = Architecture()
-_POST_NORM = Architecture(attention_norm="post_attention_layernorm", mlp_norm="post_feedforward_layernorm")
-_MIXTURE = Architecture(mlp_out=r"mlp\.(experts\.(\d+\.)?)?down_proj.*")
-_BLOOM = Architecture(
-    layers="transformer.h",
-    attention=("self_attention",),
-    attention_out=r"self_attention\.dense\..+",
-    mlp_out=r"mlp\.dense_4h_to_h\..+",
-    residual_inside=True,
-)
-
-FAMILIES: dict[str, Architecture] = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "smollm3", "stablelm", "cohere2"), _LLAMA),
-    **dict.fromkeys(("gemma2", "gemma3_text", "olmo2"), _POST_NORM),
-    **dict.fromkeys(("qwen3_moe", "gpt_oss"), _MIXTURE),
-    "mixtral": replace(_MIXTURE, mlp_out=r"block_sparse_moe\.experts\.\d+\.w2\..+|" + _MIXTURE.mlp_out),
-    "granite": Architecture(multiplier="residual_multiplier"),
-    "starcoder2": Architecture(mlp_out=r"mlp\.c_proj\..+"),
-    "phi": Architecture(attention_out=r"self_attn\.dense\..+", mlp_out=r"mlp\.fc2\..+"),
-    "gpt2": Architecture("transformer.h", ("attn",), ("mlp",), r"attn\.c_proj\..+", r"mlp\.c_proj\..+"),
-    "gpt_neox": Architecture(
-        "gpt_neox.layers", ("attention",), ("mlp",), r"attention\.dense\..+", r"mlp\.dense_4h_to_h\..+"
-    ),
-    "opt": Architecture("model.decoder.layers", ("self_attn",), ("fc1", "fc2"), r"self_attn\.out_proj\..+", r"fc2\..+"),
-    "bloom": _BLOOM,
-    "falcon": replace(_BLOOM, residual_inside=False),
-}
-
 #: What an export calls, in a site, what stands in for it; and, in a layer, what the stream passes before and after it.
 STAND_IN, BESIDE = "stand_in", ("before", "after")
 
 _ATTENTION = re.compile(r"(self_?)?(attn|attention)")
 _MLP = re.compile(r"mlp|ffn|feed_forward|moe|block_sparse_moe")
+_PAIR = ("fc1", "fc2")  # an MLP that is no module of its own
 _OUT = re.compile(r"(o|out|c|down)_proj|dense|dense_4h_to_h|fc2|fc_out|output_linear|linear_out|proj_down|w2|Wo")
 
 
@@ -134,23 +107,29 @@ def find_base_type(model_type: str) -> str:
     return "llama" if model_type == "nemotron-nas" else model_type.removeprefix("pruned-")
 
 
-def find_architecture(model: nn.Module, known: bool = True) -> Architecture:
-    """Return where this model keeps its parts: from the table, unless it is not to be `known`, else by structure.
+def find_architecture(model: nn.Module) -> Architecture:
+    """Return where this model seems to keep its parts, by what they are called.
 
     Of a model whose layers do not each have one attention and one MLP by name, only the list of layers is known: what
     its modules do is for an experiment to show. Raises UnsupportedModel if there is no such list.
     """
     config: Any = model.config
-    model_type = find_base_type(config.get_text_config(decoder=True).model_type)
-    architecture = FAMILIES.get(model_type) if known else None
-    if architecture and _has(model, architecture.layers):
-        return architecture
-    stacks = _find_stacks(model, count_layers(config))
-    if architecture:  # the decoder of a model that has more than text
-        for path, stack in stacks:
-            if all(_has(layer, name) for layer in stack for part in PARTS for name in architecture.modules(part)):
-                return replace(architecture, layers=path)
-    return _recognise(stacks, model_type, count_layers(config))
+    n_layers = count_layers(config)
+    stacks = _find_stacks(model, n_layers)
+    for path, stack in stacks:
+        attention, mlp = _find_child(stack, _ATTENTION), _find_mlp(stack)
+        if attention and mlp:
+            attention_out, mlp_out = (
+                match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp[-1])
+            )
+            return Architecture(path, (attention,), mlp, attention_out, mlp_out)
+    for path, _ in stacks:
+        return Architecture(path, (), (), "", "")
+    raise UnsupportedModel(
+        f"The architecture {find_base_type(config.get_text_config(decoder=True).model_type)!r} is not known",
+        f"it has no list of {n_layers} layers",
+        "Use a decoder-only model",
+    )
 
 
 def has_own_head(model: Any) -> bool:
@@ -184,21 +163,11 @@ def _find_stacks(model: Any, n_layers: int) -> list[tuple[str, nn.ModuleList]]:
     return [(path, stack) for path, stack in stacks if id(stack) in of_decoder] or stacks
 
 
-def _recognise(stacks: list[tuple[str, nn.ModuleList]], model_type: str, n_layers: int) -> Architecture:
-    for path, stack in stacks:
-        attention, mlp = _find_child(stack, _ATTENTION), _find_child(stack, _MLP)
-        if attention and mlp:
-            attention_out, mlp_out = (
-                match_outputs(name, [layer.get_submodule(name) for layer in stack]) for name in (attention, mlp)
-            )
-            return Architecture(path, (attention,), (mlp,), attention_out, mlp_out, recognised=True)
-    for path, _ in stacks:
-        return Architecture(path, (), (), "", "", recognised=True)
-    raise UnsupportedModel(
-        f"The architecture {model_type!r} is not known",
-        f"it has no list of {n_layers} layers",
-        "Use a decoder-only model",
-    )
+def _find_mlp(stack: nn.ModuleList) -> tuple[str, ...]:
+    """Names of the modules of each layer's MLP, by what they are called; none if it is not told."""
+    if name := _find_child(stack, _MLP):
+        return (name,)
+    return _PAIR if all(_has(layer, name) for layer in stack for name in _PAIR) else ()
 
 
 def _find_child(stack: nn.ModuleList, pattern: re.Pattern[str]) -> str | None:

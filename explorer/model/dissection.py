@@ -1,4 +1,4 @@
-"""A model recognised by structure -> where each of its layers keeps its parts, found by experiment.
+"""A model -> where each of its layers keeps its parts, found by experiment.
 
 One small pass shows what each module of a layer gives. Those whose outputs add up to the layer's output less its input
 are its sites, or norms behind them; a site whose later tokens change with the first one is attention, whatever it is
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from explorer.errors import UnsupportedModel
 from explorer.masks import PARTS, Part, Site
 from explorer.model.architecture import Architecture, has_matrix, is_mlp_name, match_outputs
-from explorer.model.forward_policies import Ids
-from explorer.model.module_calls import ModuleCall, refusing_failures, try_out, watch_layers
+from explorer.model.module_calls import ModuleCall, refusing_failures, watch_layers
 from explorer.model.weights import find_input_device
 
 #: Modules that may add to the residual stream of one layer, at the most.
@@ -37,31 +36,26 @@ _TakenOut = dict[Part, tuple[tuple[str, ...], tuple[str, ...]]]
 
 @torch.inference_mode()
 def find_updates(model: Any, architecture: Architecture) -> Architecture:
-    """Find, for a model recognised by structure, which modules of each layer add to the residual stream.
-
-    A model of more than text is only seen to be a decoder where its family is known.
+    """Find which modules of each layer add to the residual stream.
 
     Where a layer is not its input plus what some of its modules add, only whole layers can go.
 
     Raises UnsupportedModel if the model's code fails, or it is no decoder: a token sees those after it.
     """
-    if not architecture.recognised and model.config.get_text_config(decoder=True) is model.config:
-        return architecture
     layers: list[nn.Module] = list(model.get_submodule(architecture.layers))
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
     with refusing_failures(model, "The model cannot be measured", "Use a supported family"):
         device = find_input_device(model)
     ids = torch.randint(vocabulary, (2, 8), generator=torch.Generator().manual_seed(0)).to(device)
-    _check_causal(model, ids)
-    if not architecture.recognised:
-        return architecture
+    other = ids.clone()
+    other[:, -1] = (other[:, -1] + 1) % (int(ids.max()) + 1)
     found = [architecture] * len(layers)
 
     def look(index: int, calls: _Calls) -> None:
         taken = _list_taken_out(model.config, index)
         found[index] = _name_taken_out(_explain(architecture, layers[index], index, calls, taken), taken)
 
-    watch_layers(model, layers, ids, look)
+    _check_causal(model, watch_layers(model, layers, torch.cat((ids, other)), look))
     if whole := next((each.whole for each in found if each.whole), ""):
         return only_whole(architecture, whole)
     named = _name_outputs(found, layers)
@@ -90,14 +84,12 @@ def _name_taken_out(own: Architecture, taken: _TakenOut) -> Architecture:
 
 def only_whole(architecture: Architecture, why: str) -> Architecture:
     """Return the architecture of a model of which only whole layers can go."""
-    return Architecture(architecture.layers, (), (), "", "", recognised=True, whole=why)
+    return Architecture(architecture.layers, (), (), "", "", whole=why)
 
 
-def _check_causal(model: Any, ids: Ids) -> None:
-    """Refuse a model whose first tokens change with the last one."""
-    other = ids.clone()
-    other[:, -1] = (other[:, -1] + 1) % (int(ids.max()) + 1)
-    before, after = (try_out(model, each)[:, :-1].float() for each in (ids, other))
+def _check_causal(model: Any, logits: Float[Tensor, "batch window vocabulary"]) -> None:
+    """Refuse a model whose first tokens change with the last one: the second half of the rows has another."""
+    before, after = logits[:, :-1].float().chunk(2)
     if before.numel() == 0:
         raise UnsupportedModel("The model is no decoder", "it gives no logits for text", "Use a decoder-only model")
     share = max(_NOISE, 16 * torch.finfo(model.dtype).eps)  # experts round otherwise in other company
@@ -108,7 +100,7 @@ def _check_causal(model: Any, ids: Ids) -> None:
 
 
 def _explain(architecture: Architecture, layer: nn.Module, index: int, calls: _Calls, taken: _TakenOut) -> Architecture:
-    """Return one layer's architecture: by the names that were recognised if they fit, else by what fits."""
+    """Return one layer's architecture: by what they are called if that fits, else by what fits."""
     if "" not in calls or calls[""].gave.shape != calls[""].given.shape:
         return only_whole(
             architecture, f"layer {index} ({type(layer).__name__}) gives no hidden states as it takes them"
@@ -118,6 +110,8 @@ def _explain(architecture: Architecture, layer: nn.Module, index: int, calls: _C
     names = [name for name in given if name]
     if architecture.attention and (found := _find_norms(architecture, calls, names, taken)):
         return found
+    if architecture.attention and _adds_inside(architecture, calls):
+        return replace(architecture, residual_inside=True)
     for scale, members in _find_sums(layer, names, given, added, _tolerance(calls)):
         if found := _assign(replace(architecture, multiplier=scale), layer, members, calls, taken):
             return found
@@ -149,7 +143,7 @@ def _tolerance(calls: _Calls) -> float:
 
 
 def _find_norms(architecture: Architecture, calls: _Calls, names: list[str], taken: _TakenOut) -> Architecture | None:
-    """Return the recognised names with those of norms behind them, if these add up; what was taken out has none."""
+    """Return the sites that names tell of, with the norms behind them, if these add up; what was taken out has none."""
     sites = (*architecture.attention, *architecture.mlp)
     if not all(name in names for name in sites):
         return None
@@ -163,6 +157,16 @@ def _find_norms(architecture: Architecture, calls: _Calls, names: list[str], tak
             if float((updates[0] + updates[1] - added).abs().max()) <= _tolerance(calls):
                 return found
     return None
+
+
+def _adds_inside(architecture: Architecture, calls: _Calls) -> bool:
+    """Tell whether each site is given the residual stream as well, and gives it with what it adds."""
+    stream = calls[""].given
+    for name in (*architecture.attention, *architecture.mlp):
+        if (call := calls.get(name)) is None or call.residual is None or not torch.equal(call.residual, stream):
+            return False
+        stream = call.gave
+    return torch.equal(stream, calls[""].gave)
 
 
 def _find_sums(

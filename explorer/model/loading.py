@@ -17,16 +17,15 @@ from explorer.checkpoints import Checkpoint, ModelSpec, resolve_checkpoint
 from explorer.errors import DeviceError, ModelError
 from explorer.guarding import guarded
 from explorer.masks import NONE, PARTS, Mask, Site
-from explorer.model.architecture import Architecture, find_architecture
+from explorer.model.architecture import Architecture
 from explorer.model.auto_class import check_declared
 from explorer.model.batch_shape import BatchShape, count_bytes_per_token
-from explorer.model.dissection import find_updates
+from explorer.model.found_architectures import wrap_as_found
 from explorer.model.freed_memory import keep_freed_memory
 from explorer.model.memory import free_bytes
 from explorer.model.pace import Pace
 from explorer.model.parameter_counts import routes_tokens
 from explorer.model.placement import DTYPES, pick_dtype, place
-from explorer.model.selfcheck import wrap_checked
 from explorer.model.weights import read_all_weights
 from explorer.model.wrappers import ModelWrappers
 from explorer.progress import Progress, unreported
@@ -253,7 +252,8 @@ def load(
     progress(1, 3, "Reading the tokenizer")
     tokenizer = _load_tokenizer(checkpoint, spec.trust_remote_code)
     progress(2, 3, "Checking the model layer by layer")
-    wrappers, parallel = wrap_checked(model, find_updates(model, find_architecture(model)))
+    digest = checkpoint.digest(store)
+    wrappers, parallel = wrap_as_found(model, digest, spec, store)
     architecture = wrappers.architecture
     per_token = count_bytes_per_token(model.config.get_text_config(decoder=True), dtype.itemsize)
     stored = checkpoint.config.get("quantization_config") or {}
@@ -261,7 +261,6 @@ def load(
     mixture = routes_tokens(wrappers.layers, architecture, model.config.get_text_config(decoder=True))
     one_window_at_a_time = in_8_bits or mixture  # outliers are found, and tokens sent to experts, batch by batch
     batch_shape = BatchShape(wrappers.device, per_token, one_window_at_a_time)
-    digest = checkpoint.digest(store)
     progress(3, 3, "Ready")
     notices = (*checkpoint.notices, *unused.notices, *architecture.notices)
     return LoadedModel(

@@ -24,20 +24,22 @@ class ModuleCall:
 
     Args:
         given, gave: the hidden states before and after.
+        residual: what it was given beside them, if that is of their shape.
         mixes: whether later tokens of a window change with its first one.
     """
 
     given: Float[Tensor, " *any"]
     gave: Float[Tensor, " *other"]
     mixes: bool
+    residual: Float[Tensor, " *any"] | None = None
 
 
 def watch_layers(
     model: Any, layers: Sequence[nn.Module], ids: Ids, look: Callable[[int, dict[str, ModuleCall]], None]
-) -> None:
+) -> Any:
     """Show each layer's call, under no name, and those of the modules in it, by name, in their order, in one pass.
 
-    Raises UnsupportedModel if its own code fails.
+    Returns the logits. Raises UnsupportedModel if its own code fails.
     """
     calls: dict[str, ModuleCall] = {}
     undo = []
@@ -50,12 +52,13 @@ def watch_layers(
             hidden = hidden_of(args, kwargs) if args or "hidden_states" in kwargs else None
             if not isinstance(hidden, Tensor):
                 return inner(*args, **kwargs)
-            before = hidden.clone()
+            before, beside = hidden.clone(), args[1] if len(args) > 1 else kwargs.get("residual")
+            residual = beside.clone() if isinstance(beside, Tensor) and beside.shape == hidden.shape else None
             other = _with_another_first(inner, args, kwargs) if probed and hidden.dim() > 1 else None
             output = inner(*args, **kwargs)
             gave = first_of(output)
             if isinstance(gave, Tensor):
-                calls[name] = ModuleCall(before, gave.clone(), _changes_later(gave, other, ids.shape[1]))
+                calls[name] = ModuleCall(before, gave.clone(), _changes_later(gave, other, ids.shape[1]), residual)
             if not name:
                 look(index, dict(calls))
                 calls.clear()
@@ -67,7 +70,7 @@ def watch_layers(
         for index, layer in enumerate(layers):
             for name, module in (("", layer), *layer.named_children()):
                 undo.append(put_forward(module, watch(name, module, index)))
-        try_out(model, ids)
+        return try_out(model, ids)
     finally:
         for take_off in undo:
             take_off()

@@ -50,8 +50,8 @@ class _Seen:
 def wrap_checked(model: Any, architecture: Architecture) -> tuple[ModelWrappers, bool]:
     """Wrap and check a model; return also whether attention and MLP are parallel.
 
-    Where the sites of a known family do not pass the check, they are looked for by experiment; where those that an
-    experiment found do not, the model is checked as one of whole layers.
+    Where what an earlier load has shown does not pass the check, it is looked for anew by experiment; where those sites
+    that an experiment found do not, the model is checked as one of whole layers.
 
     Raises UnsupportedModel: see `check_hooks`.
     """
@@ -66,10 +66,10 @@ def wrap_checked(model: Any, architecture: Architecture) -> tuple[ModelWrappers,
             return ModelWrappers(model, known), parallel
     except UnsupportedModel as error:
         wrappers.remove()
+        if architecture.known:
+            return wrap_checked(model, find_updates(model, find_architecture(model)))
         if architecture.whole:
             raise
-        if not architecture.recognised:
-            return wrap_checked(model, find_updates(model, find_architecture(model, known=False)))
         return wrap_checked(model, only_whole(architecture, error.found))
     except BaseException:
         wrappers.remove()
@@ -106,7 +106,7 @@ def check_hooks(wrappers: ModelWrappers) -> bool:
         _refuse_overflow(len(layer_inputs.calls), own.dtype)
     if not _close(wrappers.logits(wrappers.finish(hidden).flatten(0, 1)), own.flatten(0, 1)):
         _refuse("its layers, run one by one, do not give its logits")
-    if wrappers.architecture.recognised:
+    if not wrappers.architecture.known:
         _check_alone(wrappers, ids)
     _check_shapes(wrappers)
     return parallel

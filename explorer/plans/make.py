@@ -86,8 +86,8 @@ class _Planner:
 
     @cached_property
     def protected(self) -> frozenset[int]:
-        """The layers that stay whole."""
-        return self.spec.protected(self.loaded.n_layers)
+        """The layers that stay whole: those that the spec names, and those that run for later ones even if off."""
+        return self.spec.protected(self.loaded.n_layers) | {*(self.loaded.architecture.hands_on or ())}
 
     @cached_property
     def units(self) -> list[Mask]:
@@ -96,7 +96,8 @@ class _Planner:
         there = [unit for unit in units if not unit <= self.loaded.absent]
         free = [unit for unit in there if not any(site.layer in self.protected for site in unit.sites)]
         if not free:
-            raise PlanError("Nothing may be removed", f"protected: {self.spec.protect}", "Protect fewer layers")
+            kept = ", ".join(map(str, sorted(self.protected)))
+            raise PlanError("Nothing may be removed", f"layers that stay: {kept}", "Protect fewer layers")
         return free
 
     @property

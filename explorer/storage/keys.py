@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-#: Raised when the definition of a stored number changes, so that it is computed anew.
+#: Raised when the definition of what is stored changes, so that it is computed anew.
 EDITIONS = {
     "numerics": 2,
     "redundancy": 3,
@@ -21,12 +21,13 @@ EDITIONS = {
     "last-token-cosine": 1,
     "answers": 1,
     "written": 1,
-    "plan": 3,
+    "plan": 4,
     "delta": 2,
     "training": 2,
     "own text": 2,
     "teacher": 1,
-    "config": 1,
+    "config": 2,
+    "architecture": 1,
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from explorer.export import export, plan_export
 from explorer.export.config_slicing import slice_config
 from explorer.export.tensor_layout import Layout
 from explorer.masks.mask import Mask
-from explorer.model.architecture import FAMILIES
+from explorer.model.architecture import Architecture
 from explorer.model.loading import LoadedModel
 from explorer.model.parameter_counts import count_parameters
 from explorer.storage.store import Store
@@ -85,7 +84,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def slice_six(**keys: Any) -> dict[str, Any]:
     """Return what a config of six layers with some keys becomes without layers 1 and 4."""
-    layout = Layout(FAMILIES["llama"], Mask.parse("1,4"), 6)
+    layout = Layout(Architecture(), Mask.parse("1,4"), 6)
     return slice_config({"num_hidden_layers": 6, **keys}, LlamaConfig(num_hidden_layers=6, **keys), _KEPT, layout.move)
 
 
@@ -93,7 +92,7 @@ def slice_inside(text: dict[str, Any], **beside: Any) -> dict[str, Any]:
     """Return what a config of images and text becomes whose language model has these six layers."""
     own = {"model_type": "llama", "num_hidden_layers": 6, **text}
     made = {"text_config": own, "vision_config": {"model_type": "clip_vision_model", "num_hidden_layers": 6}, **beside}
-    layout = Layout(replace(FAMILIES["llama"], layers="model.language_model.layers"), Mask.parse("1,4"), 6)
+    layout = Layout(Architecture("model.language_model.layers"), Mask.parse("1,4"), 6)
     return slice_config(made, LlavaConfig(**copy.deepcopy(made)), _KEPT, layout.move)
 
 
@@ -126,7 +125,7 @@ def test_what_is_known_is_brought_in_step(key: str, before: Any, after: Any) -> 
 )  # fmt: skip
 def test_what_a_family_says_of_layers_in_its_own_way(made: Any, keys: dict[str, Any], expected: dict[str, Any]) -> None:
     """And what transformers makes of it is the same of the layers that stay."""
-    layout = Layout(FAMILIES["llama"], Mask.parse("1,4"), 6)
+    layout = Layout(Architecture(), Mask.parse("1,4"), 6)
     config = made(**keys)
     sliced = slice_config(keys, config, _KEPT, layout.move)
     assert {key: sliced[key] for key in expected} == expected
@@ -138,7 +137,7 @@ def test_what_a_family_says_of_layers_in_its_own_way(made: Any, keys: dict[str, 
 
 def test_experts_that_are_no_range_any_more_are_refused() -> None:
     config = Ernie4_5_MoeConfig(num_hidden_layers=6, moe_layer_start_index=0, moe_layer_interval=2)
-    layout = Layout(FAMILIES["llama"], Mask.parse("0,4,5"), 6)
+    layout = Layout(Architecture(), Mask.parse("0,4,5"), 6)
     with pytest.raises(ExportError, match="moe_layer_interval cannot say which of these layers have experts"):
         slice_config(config.to_dict(), config, layout.kept, layout.move)
 
@@ -202,7 +201,7 @@ def test_other_towers_have_layers_of_their_own() -> None:
 def test_layers_after_the_last_one_go_only_with_layers() -> None:
     name = "model.layers.6.eh_proj.weight"
     for text, placed in (("a1", (name, False)), ("1", None)):
-        layout = Layout(FAMILIES["llama"], Mask.parse(text), 6)
+        layout = Layout(Architecture(), Mask.parse(text), 6)
         assert layout.place(name) == placed
         assert layout.place("model.layers.5.mlp.up_proj.weight") == (
             f"model.layers.{5 if placed else 4}.mlp.up_proj.weight", False,
@@ -211,7 +210,7 @@ def test_layers_after_the_last_one_go_only_with_layers() -> None:
 
 
 def test_experts_and_layers_of_one_number_are_told_apart() -> None:
-    layout = Layout(FAMILIES["qwen3_moe"], Mask.parse("0"), 6)
+    layout = Layout(Architecture(), Mask.parse("0"), 6)
     for layer, expert in ((1, 1), (2, 0), (3, 3)):
         placed = layout.place(f"model.layers.{layer}.mlp.experts.{expert}.down_proj.weight")
         assert placed == (f"model.layers.{layer - 1}.mlp.experts.{expert}.down_proj.weight", False)

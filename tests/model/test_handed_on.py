@@ -20,6 +20,8 @@ from explorer.measures.gradients import measure_taylor
 from explorer.measures.similarity import measure_similarity
 from explorer.model.loading import LoadedModel
 from explorer.model.parameter_counts import count_parameters
+from explorer.plans.make import make_plan
+from explorer.plans.plan import PlanSpec
 from explorer.storage.store import Store
 from tests.support import brute_force, variants
 from tests.support.family_checks import check_cache, check_masks, check_padding, check_text, load_plain, read_bytes
@@ -134,6 +136,17 @@ def test_what_is_read_stays(load: Callable[..., LoadedModel], name: str) -> None
     assert cost_model.costs(Mask.parse("2-3"), WINDOW) == cost_model.costs(Mask(), WINDOW)
     assert cost_model.costs(Mask.parse("1-3"), WINDOW) == cost_model.costs(Mask.parse("1"), WINDOW)
     assert cost_model.costs(Mask.parse("1"), WINDOW).parameters < cost_model.costs(Mask(), WINDOW).parameters
+
+
+@pytest.mark.parametrize("name", _SHARING)
+def test_no_plan_removes_what_is_read(load: Callable[..., LoadedModel], name: str) -> None:
+    loaded = load(name)
+    assert (read := {*(loaded.architecture.hands_on or ())})
+    corpus, store = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW), Store(None)
+    for method in ("deepest", "block-influence", "similarity-block", "greedy"):
+        plan = make_plan(loaded, corpus, PlanSpec.parse(f"{method}/layer"), store)
+        assert len(plan.masks) > 1
+        assert not any(mask.whole_layers & read for mask in plan.masks), method
 
 
 def test_a_map_stands_in_for_a_layer_of_one_stream_alone(load: Callable[..., LoadedModel]) -> None:

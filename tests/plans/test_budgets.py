@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
+from transformers import OpenAIGPTConfig
 
 from explorer.errors import PlanError
 from explorer.evaluation import decode_speed
@@ -18,6 +20,7 @@ from explorer.plans.make import make_plan
 from explorer.plans.plan import PlanSpec
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
+from tests.support.tiny_models import VOCABULARY, load_folder, make_model, save
 
 CONTEXT = 24
 
@@ -157,3 +160,12 @@ def test_what_is_left_out_to_time_it_leaves_an_attention(llama: LoadedModel) -> 
     left_out = decode_speed._group(llama)
     assert [str(mask) for mask in left_out] == ["a1-3", "m0-3"]
     assert [str(mask) for mask in left_out.values()] == ["a0-3", "m0-3"]
+
+
+def test_of_whole_layers_one_is_left_to_time_them(tmp_path: Path) -> None:
+    config = OpenAIGPTConfig(vocab_size=VOCABULARY, n_embd=32, n_layer=3, n_head=4, n_positions=64)
+    loaded = load_folder(save(make_model(config), tmp_path / "model"))
+    assert [(str(out), str(of)) for out, of in decode_speed._group(loaded).items()] == [("1-2", "0-2")]
+    found = decode_speed.measure_decode_times(loaded)
+    assert found is not None
+    assert set(found.sites) == {Site(layer, part) for layer in range(3) for part in PARTS}

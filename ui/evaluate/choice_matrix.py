@@ -27,14 +27,14 @@ class AskedChoices:
 def draw_choice_matrix(view: View, summary: ModelSummary) -> None:
     """Let the user name texts and objectives; compare what each would remove first."""
     with st.form("choices", border=True):
+        objectives = st.multiselect(
+            "Objectives", [*CRITERIA, *(PROBE + name for name in PROBES)], OBJECTIVES, format_func=_name_objective,
+            **kept("choices objectives"), help=define("criterion", "probe"),
+        )  # fmt: skip
         left, right = st.columns(2)
         written = left.text_area(
             "Texts, one a line", view.text, **kept("choices texts"), placeholder="wikitext2\nc4\n~/notes.md"
         )
-        objectives = right.multiselect(
-            "Objectives", [*CRITERIA, *(PROBE + name for name in PROBES)], OBJECTIVES, format_func=_name_objective,
-            **kept("choices objectives"), help=define("criterion", "probe"),
-        )  # fmt: skip
         number = right.number_input(
             "Layers to remove", 1, summary.n_layers - 1, min(4, summary.n_layers - 1), **kept("choices number")
         )

@@ -84,8 +84,8 @@ class Engine:
             self._tell(job, False)  # it may have ended meanwhile
 
     def health(self) -> dict[str, Any]:
-        """Tell whether jobs are worked on: ok, busy, queued, and beats_ago in seconds."""
-        return asdict(self.worker.health())
+        """Tell whether jobs are worked on: ok, busy, queued, beats_ago in seconds, bytes of hidden states kept."""
+        return {**asdict(self.worker.health()), "kept_bytes": self.resident.state_cache.size}
 
     def summary(self, owner: str, view: View, slot: str = "summary") -> Job:
         """Ask for what there is to know about the view's model and text."""

@@ -44,7 +44,7 @@ def test_streamlit_run_by_itself_serves_this_machine_alone(tmp_path: Path) -> No
         for path in ("/healthz", "/api/health"):
             health = json.loads(get(url + path)[1])
             assert health.pop("beats_ago") < 10, "the worker is there before the first visitor"
-            assert health == {"ok": True, "queued": 0, "busy": False}
+            assert health == {"ok": True, "queued": 0, "busy": False, "kept_bytes": 0}
         assert get(url, Host="evil.example")[0] == 403
         assert get(f"{url}/_stcore/host-config", Host="evil.example")[0] == 403
     assert "token" not in log.read_text()

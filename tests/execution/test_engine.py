@@ -217,6 +217,9 @@ def test_the_engine_tells_how_the_worker_does(engine: Engine, view: View) -> Non
     health = engine.health()
     assert (health["ok"], health["queued"]) == (True, 0)
     assert 0 <= health["beats_ago"] < WAIT
+    assert health["kept_bytes"] == 0
+    wait(engine.score("ann", view))
+    assert 0 < engine.health()["kept_bytes"] <= engine.resident.state_cache.budget
 
 
 def test_hooks_check_before_every_layer_that_runs(

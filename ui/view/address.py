@@ -39,13 +39,11 @@ class Address:
 
     Args:
         written: the page and the parameters that were written last.
-        went_to: the parameters that somebody went back or forward to, until the page is drawn.
-        arriving: the parameters by which somebody came to the page, until it is drawn; None from then on.
+        arriving: the parameters by which somebody came, by a link or by going back, until the page is drawn.
         arrival: counts what was written on arriving.
     """
 
     written: tuple[str | None, Mapping[str, str]] | None = None
-    went_to: Mapping[str, str] | None = None
     arriving: Mapping[str, str] | None = None
     arrival: int = 0
 
@@ -55,12 +53,11 @@ def follow_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
 
     A browser that goes to another page asks for it without what its components say; its link there has no parameters.
     """
-    said, address = dict(st.query_params), session.read(Address)
-    if address.written is not None and address.written[0] != page and said and said != address.written[1]:
-        follow(said)
-        address = session.change(Address, went_to=said)
-    if address.written is None or address.written[0] != page or address.went_to is not None:
-        session.change(Address, arriving=said if address.went_to is None else address.went_to)
+    said, written = dict(st.query_params), session.read(Address).written
+    if written is None or written[0] != page:
+        if written is not None and said and said != written[1]:
+            follow(said)
+        session.change(Address, arriving=said)
 
 
 def draw_address(follow: Callable[[dict[str, str]], None], drawn: bool) -> None:
@@ -74,7 +71,7 @@ def draw_address(follow: Callable[[dict[str, str]], None], drawn: bool) -> None:
     def went() -> None:
         if told := st.session_state.get("address"):
             parameters = dict(parse_qsl(told["went"]["query"]))
-            session.change(Address, went_to=parameters)
+            session.change(Address, arriving=parameters)
             follow(parameters)
 
     address = session.read(Address)
@@ -89,7 +86,7 @@ def draw_address(follow: Callable[[dict[str, str]], None], drawn: bool) -> None:
         on_went_change=went,
     )
     if drawn:
-        session.change(Address, went_to=None, arriving=None)
+        session.change(Address, arriving=None)
 
 
 def read_address() -> dict[str, str]:

@@ -35,18 +35,26 @@ def status() -> int:
 
 def leave_at_once() -> None:
     """From now on a signal ends the process at once: there is nothing yet to be cleaned up, or kept."""
-    line = b"interrupted before any work\n"
     stderr = os.dup(2) if sys.stderr is not None else None
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
-        if stderr is not None:
-            with suppress(OSError):
-                os.write(stderr, line)
-        os._exit(128 + number)
+        _leave(number, stderr)
 
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` goes on without its terminal
             signal.signal(number, leave)
+
+
+def _leave(number: int, stderr: int | None) -> NoReturn:
+    if stderr is not None:
+        with suppress(OSError):
+            os.write(stderr, b"interrupted before any work\n")
+    os._exit(128 + number)
+
+
+def _imports_torch() -> bool:
+    """Tell whether torch is being imported: an exception in the midst of that may end the process with an abort."""
+    return getattr(getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", False)
 
 
 @contextmanager
@@ -60,6 +68,8 @@ def raised() -> Iterator[None]:
     _received.clear()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if _imports_torch():
+            _leave(number, 2)
         if not _received:
             _received.append((number, time.monotonic()))
             raise KeyboardInterrupt

@@ -97,7 +97,7 @@ class _Planner:
         free = [unit for unit in there if not any(site.layer in self.protected for site in unit.sites)]
         if not free:
             kept = ", ".join(map(str, sorted(self.protected)))
-            raise PlanError("Nothing may be removed", f"layers that stay: {kept}", "Protect fewer layers")
+            raise PlanError("Nothing may be removed", f"protected layers: {kept}", "Protect fewer layers")
         return free
 
     @property

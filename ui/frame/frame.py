@@ -22,9 +22,9 @@ from ui.view import (
     Navigation,
     copy_link,
     draw_address,
+    draw_arrival,
     draw_loading_view,
     draw_question,
-    follow_address,
     follow_link,
     get_question,
     get_view,
@@ -73,7 +73,7 @@ def enter(page: str) -> None:
 def framed(page: str) -> Iterator[Frame]:
     """Draw the frame around a page's content."""
     enter(page)
-    follow_address(page, follow_link)
+    draw_address(page, follow_link)
     view = get_view()
     if (question := get_question()) is not None:
         draw_question(question)
@@ -101,7 +101,7 @@ def _end_page(facts_job: Job) -> None:
     get_engine().worker.end_page(get_owner(), frozenset({"export"}))
     with st.container(key="work"):
         draw_work()
-    draw_address(follow_link, drawn=not facts_job.active)
+    draw_arrival(drawn=not facts_job.active)
 
 
 def require_summary(frame: Frame) -> ModelSummary:
@@ -150,7 +150,7 @@ _STYLE = """<style>
 /* Nor can white be read on the dark theme's bright buttons. */
 :is(.stMain, .stDialog) [data-testid^="stBaseButton-primary"], .stMain [data-tag] { color: light-dark(#fff, #0e1117); }
 /* What is not seen takes no room. */
-:is([class*="st-key-bell"], .st-key-address) { display: none; }
+:is([class*="st-key-bell"], .st-key-address, .st-key-arrival) { display: none; }
 .st-key-mask_field { padding-top: 1px; row-gap: 5px; }
 .stMain .st-key-mask_field [data-testid="stCaptionContainer"] { opacity: 1; }
 /* Controls beside each other are of one height. On a narrow screen choices go on in the next line, rows stand closer,

@@ -1,7 +1,7 @@
 from .address import (
     Navigation as Navigation,
     draw_address as draw_address,
-    follow_address as follow_address,
+    draw_arrival as draw_arrival,
     read_address as read_address,
 )
 from .link_button import copy_link as copy_link

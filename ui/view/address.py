@@ -16,6 +16,7 @@ from ui import session
 from ui.browser import read
 
 _address = st.components.v2.component("address", html="<i hidden></i>", js=read("address.js"))
+_arrival = st.components.v2.component("arrival", html="<i hidden></i>", js=read("arrival.js"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,43 +49,36 @@ class Address:
     arrival: int = 0
 
 
-def follow_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
-    """Have `follow` told the parameters of an address on another page that somebody went back or forward to.
+def draw_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
+    """Have `follow` told the parameters of an address that somebody went back or forward to.
 
     A browser that goes to another page asks for it without what its components say; its link there has no parameters.
     """
+
+    def went() -> None:
+        told = st.session_state.get("address")
+        if told and told["went"]:  # a page that is left may still tell
+            parameters = dict(parse_qsl(told["went"]["query"]))
+            session.change(Address, arriving=parameters)
+            follow(parameters)
+
     said, written = dict(st.query_params), session.read(Address).written
     if written is None or written[0] != page:
         if written is not None and said and said != written[1]:
             follow(said)
         session.change(Address, arriving=said)
+    _address(key="address", default={"went": None}, on_went_change=went)
 
 
-def draw_address(follow: Callable[[dict[str, str]], None], drawn: bool) -> None:
-    """Tell the browser what was written on arriving; have `follow` told where somebody goes back or forward to.
+def draw_arrival(drawn: bool) -> None:
+    """Tell the browser what was written on arriving.
 
     Args:
-        follow: takes the parameters of an address on this page.
         drawn: whether the page is drawn: what is written from now on is a step that somebody may go back.
     """
-
-    def went() -> None:
-        if told := st.session_state.get("address"):
-            parameters = dict(parse_qsl(told["went"]["query"]))
-            session.change(Address, arriving=parameters)
-            follow(parameters)
-
     address = session.read(Address)
-    _address(
-        key="address",
-        data={
-            "arrival": address.arrival,
-            "came": urlencode(address.arriving or {}),
-            "query": urlencode(read_address()),
-        },
-        default={"went": None},
-        on_went_change=went,
-    )
+    came, query = urlencode(address.arriving or {}), urlencode(read_address())
+    _arrival(key="arrival", data={"arrival": address.arrival, "came": came, "query": query})
     if drawn:
         session.change(Address, arriving=None)
 

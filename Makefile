@@ -27,11 +27,10 @@ run: .venv/.installed
 	$(BIN)/python -m explorer prepare
 	$(BIN)/streamlit run app.py --server.address $(HOST) --server.port $(PORT)
 
-# A file's tests share what they make: they stay together, and begin in their order, long ones not last. More processes than
-# eight would want more memory than there is.
+# A file's tests share what they make: they stay together. More processes than eight would want more memory than there is.
 test: .venv/.installed-dev
 	$(BIN)/python -m explorer prepare
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 20
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 test-fast: .venv/.installed-dev
 	$(BIN)/python -m pytest -m "not (browser or real_model or families or slow or stress)"

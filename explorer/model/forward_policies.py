@@ -226,7 +226,7 @@ class VariantForward(ForwardPolicy):
         hidden = hidden_of(args, kwargs)
         stand_in = self.stand_ins.get(site)
         self.added = torch.zeros_like(hidden) if stand_in is None else stand_in.on(hidden.device)(hidden)
-        given = _residual(args, kwargs) + self.added if self.form.residual_inside else self.added
+        given = residual_of(args, kwargs) + self.added if self.form.residual_inside else self.added
         return formed(given, self.form.sites[site], find_state(forward, args, kwargs))
 
     def beside_site(self, site: Site, name: str, forward: Forward, args: tuple, kwargs: dict) -> Any:
@@ -242,7 +242,7 @@ class VariantForward(ForwardPolicy):
         if site in self.form.normed and site in self.stand_ins:
             output = self.added  # it stands in for what the norm gives
         if self.observer:
-            added = first_of(output) - _residual(args, kwargs) if self.form.residual_inside else first_of(output)
+            added = first_of(output) - residual_of(args, kwargs) if self.form.residual_inside else first_of(output)
             if self.beside is not None:
                 added, self.beside = added + self.beside.view(added.shape), None
             added = added.view(self.shape)  # some layers flatten batch and window for their MLP
@@ -268,8 +268,9 @@ def hidden_of(args: tuple, kwargs: dict) -> Float[Tensor, " *any"]:
     return args[0] if args else kwargs["hidden_states"]
 
 
-def _residual(args: tuple, kwargs: dict) -> Float[Tensor, " *any"]:
-    return args[1] if len(args) > 1 else kwargs["residual"]
+def residual_of(args: tuple, kwargs: dict) -> Any:
+    """Return what a module is given beside its hidden states: the residual stream, if it adds to that itself."""
+    return args[1] if len(args) > 1 else kwargs.get("residual")
 
 
 def first_of(output: Any) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from explorer.errors import UnsupportedModel, first_line
 from explorer.model.architecture import has_matrix
-from explorer.model.forward_policies import Forward, Ids, first_of, hidden_of
+from explorer.model.forward_policies import Forward, Ids, first_of, hidden_of, residual_of
 from explorer.model.layer_surgery import put_forward
 
 
@@ -52,7 +52,7 @@ def watch_layers(
             hidden = hidden_of(args, kwargs) if args or "hidden_states" in kwargs else None
             if not isinstance(hidden, Tensor):
                 return inner(*args, **kwargs)
-            before, beside = hidden.clone(), args[1] if len(args) > 1 else kwargs.get("residual")
+            before, beside = hidden.clone(), residual_of(args, kwargs)
             residual = beside.clone() if isinstance(beside, Tensor) and beside.shape == hidden.shape else None
             other = _with_another_first(inner, args, kwargs) if probed and hidden.dim() > 1 else None
             output = inner(*args, **kwargs)

@@ -61,9 +61,9 @@ def wrap_checked(model: Any, architecture: Architecture) -> tuple[ModelWrappers,
             parallel = check_hooks(wrappers)
             if not wrappers.packing.entries:
                 return wrappers, parallel
-            known = replace(architecture, hands_on=tuple(sorted(find_readers(wrappers))))
+            found = replace(architecture, hands_on=tuple(sorted(find_readers(wrappers))))
             wrappers.remove()
-            return ModelWrappers(model, known), parallel
+            return ModelWrappers(model, found), parallel
     except UnsupportedModel as error:
         wrappers.remove()
         if architecture.known:

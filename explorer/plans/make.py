@@ -96,8 +96,8 @@ class _Planner:
         there = [unit for unit in units if not unit <= self.loaded.absent]
         free = [unit for unit in there if not any(site.layer in self.protected for site in unit.sites)]
         if not free:
-            kept = ", ".join(map(str, sorted(self.protected)))
-            raise PlanError("Nothing may be removed", f"protected layers: {kept}", "Protect fewer layers")
+            kept = Mask.of_layers(self.protected)
+            raise PlanError("Nothing may be removed", f"protected: {kept}", "Protect fewer layers")
         return free
 
     @property

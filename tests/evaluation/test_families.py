@@ -1,4 +1,4 @@
-"""Families beyond the table: what is measured, counted and exported is what plain transformers does."""
+"""More families: what is measured, counted and exported is what plain transformers does."""
 
 from __future__ import annotations
 

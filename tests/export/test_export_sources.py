@@ -37,7 +37,7 @@ def test_per_layer_lists_are_sliced(tiny: Tiny, store: Store, tmp_path: Path) ->
         assert written["num_hidden_layers"] == len(before) - 2
 
 
-def test_per_layer_lists_of_an_unlisted_family(store: Store, tmp_path: Path) -> None:
+def test_per_layer_lists_of_another_family(store: Store, tmp_path: Path) -> None:
     from transformers import SmolLM3Config
 
     config = SmolLM3Config(

@@ -34,7 +34,7 @@ _FULL = {
     "granitemoehybrid": "mamba/block_sparse_moe+shared_mlp, self_attn/block_sparse_moe+shared_mlp",  # and multiplied
     "biogpt": "self_attn/fc1+fc2",  # an MLP of the layer's own projections
     "ctrl": "multi_head_attention/ffn",  # names of no other family
-    "minicpm3": "self_attn/mlp",  # a multiplier that the table does not know
+    "minicpm3": "self_attn/mlp",  # a multiplier of its own
     "exaone4": "self_attn/mlp",  # norms behind
     "inkling_text": "self_attn/mlp",  # convolutions in attention and MLP
     "whisper": "self_attn/fc1+fc2",  # positions learned, counted by the cache

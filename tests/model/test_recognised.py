@@ -1,4 +1,4 @@
-"""Families that the table lacks, or has in another form: what an experiment at load finds, and what it says."""
+"""Where models of several forms keep their parts, found at load; and what is said where only whole layers can go."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SMALL: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermed
                           "pad_token_id": None, "bos_token_id": 256, "eos_token_id": 257}  # fmt: skip
 
 
-def test_unlisted_family_is_recognised_by_structure(tmp_path: Path, store: Store) -> None:
+def test_a_family_is_recognised_by_experiment(tmp_path: Path, store: Store) -> None:
     loaded = load_folder(save(make_model(OlmoConfig(**_SMALL)), tmp_path / "olmo"))
     corpus = loaded.tokenize("python-docs", 2 * WINDOW, WINDOW)
     for text in ("1", "a0,m2"):
@@ -79,7 +79,7 @@ _POST_NORM = {
 
 
 @pytest.mark.parametrize("family", list(_POST_NORM))
-def test_of_a_known_family_in_a_form_that_is_no_sum_only_whole_layers_go(family: str, tmp_path: Path) -> None:
+def test_in_a_form_that_is_no_sum_only_whole_layers_go(family: str, tmp_path: Path) -> None:
     loaded = load_folder(save(make_model(_POST_NORM[family]), tmp_path / "model"))
     assert "is not its input plus what its modules add" in loaded.architecture.whole
     check_masks(loaded)

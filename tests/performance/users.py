@@ -31,7 +31,8 @@ def run() -> Iterator[Row]:
             before = count_bytes() - _count_kept(url)
             walks = [walk(seed, n_layers=30)[:5] for seed in range(USERS)]
             took = sorted(seconds for *_, seconds in asyncio.run(use(url, DEFAULT_MODEL, walks, how)))
-            grown, kept = count_bytes() - _count_kept(url) - before, _count_kept(url)
+            kept = _count_kept(url)
+            grown = count_bytes() - kept - before
             stored = sorted(seconds for *_, seconds in asyncio.run(use(url, DEFAULT_MODEL, [walks[0] * 6], how)))
     yield (
         f"{USERS} users at once, {len(took)} toggles on {TOKENS} tokens: p50, p95",

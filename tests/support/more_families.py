@@ -1,4 +1,4 @@
-"""Tiny random models of families that the table lacks, or that hold more than one kind of layer or tower."""
+"""Tiny random models of further families, or of such that hold more than one kind of layer or tower."""
 
 from __future__ import annotations
 

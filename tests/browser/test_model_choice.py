@@ -74,6 +74,21 @@ def test_a_model_at_hand_is_chosen_where_one_is(page: Page, url: str, house: Pat
     expect(again.get_by_text("this session")).to_have_count(2)
 
 
+def test_a_click_before_the_fields_are_there_leaves_what_they_hold(page: Page, url: str, house: Path) -> None:
+    visit(page, url, "", house / "llama")
+    settle(page)
+    page.evaluate(
+        """new MutationObserver((_, seen) => {
+          const model = document.querySelector(".st-key-at_hand button");
+          if (model) { seen.disconnect(); model.click(); }
+        }).observe(document.body, { childList: true, subtree: true })"""
+    )
+    choice = open_choice(page)
+    settle(page)
+    for label, value in (("Text", "python-docs"), ("Tokens in each split", "240"), ("Window", "24"), ("Device", "cpu")):
+        expect(choice.get_by_label(label, exact=True)).to_have_value(value)
+
+
 def test_a_text_is_pasted_and_measured(page: Page, url: str, house: Path) -> None:
     visit(page, url, "", house / "llama")
     choice = open_choice(page)

@@ -18,7 +18,7 @@ from ui.model_choice.at_hand import draw_models, remember_model
 from ui.model_choice.facts import draw_facts
 from ui.model_choice.hub_search import draw_hub
 from ui.model_choice.outlook import describe_outlook
-from ui.parts import TEXT_KINDS, define, escape_markdown, keep_upload, upload
+from ui.parts import TEXT_KINDS, define, escape_markdown, keep_upload, kept, upload
 from ui.view import MOST_TOKENS, Loading, get_permissions, get_view, read_faults, request_view
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -154,19 +154,23 @@ def _draw_fields() -> None:
 
 
 def _write(label: str, name: str, help: str, placeholder: str = "") -> str:
-    key = f"choice {name}"
-    return st.text_input(label, key=key, on_change=_forget_refusal, help=help, placeholder=placeholder).strip()
+    given = st.text_input(
+        label, **kept(f"choice {name}"), on_change=_forget_refusal, help=help, placeholder=placeholder
+    )
+    return given.strip()
 
 
 def _count(place: st.delta_generator.DeltaGenerator, label: str, name: str, low: int, step: int, help: str) -> int:
-    key = f"choice {name}"
-    return int(place.number_input(label, low, MOST_TOKENS, step=step, key=key, help=help, on_change=_forget_refusal))
+    given = place.number_input(
+        label, low, MOST_TOKENS, step=step, **kept(f"choice {name}"), help=help, on_change=_forget_refusal
+    )
+    return int(given)
 
 
 def _pick(
     place: st.delta_generator.DeltaGenerator, label: str, name: str, options: Sequence[str], help: str | None
 ) -> str:
-    return place.selectbox(label, options, key=f"choice {name}", help=help, on_change=_forget_refusal)
+    return place.selectbox(label, options, **kept(f"choice {name}"), help=help, on_change=_forget_refusal)
 
 
 def _find_faults(asked: View) -> dict[str, str]:

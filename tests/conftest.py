@@ -7,6 +7,10 @@ import sys
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
+#: Each process's share of the processors, also of those that tests start: of two that want the same ones both wait.
+THREADS = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
@@ -167,7 +171,7 @@ def reals() -> Real:
 @pytest.fixture(params=["float32", "bfloat16"])
 def real(reals: Real, request: pytest.FixtureRequest) -> Iterator[LoadedModel]:
     """The default model; parametrise indirectly for one dtype."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(THREADS)
     yield reals.load(request.param)
     torch.set_num_threads(1)
 

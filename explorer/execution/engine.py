@@ -16,6 +16,7 @@ from explorer.execution.export_preview import ExportPreview, preview_export
 from explorer.execution.file_stamps import stamp_once
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
+from explorer.execution.page_request import ask_for_variant, write_request
 from explorer.execution.recent_work import RecentWork
 from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
 from explorer.execution.resident_model import Resident
@@ -83,6 +84,11 @@ class Engine:
             job.noted = asked.key
             self._tell(job, False)  # it may have ended meanwhile
 
+    def note_page(self, job: Job, view: View, kind: str, options: dict[str, Any]) -> Job:
+        """Note what a page asked for, likewise, as the request that asks the same of a program; return its job."""
+        self.note(job, write_request(job, view, kind, options))
+        return job
+
     def health(self) -> dict[str, Any]:
         """Tell whether jobs are worked on: ok, busy, queued, beats_ago in seconds, bytes of hidden states kept."""
         return {**asdict(self.worker.health()), "kept_bytes": self.resident.state_cache.size}
@@ -109,7 +115,8 @@ class Engine:
             return recover(loaded, corpus, *how)
 
         title = f"Recovering {view.mask} by {write_modifiers(view.modify)}"
-        return self.ask(owner, "recover", view, title, SAMPLE, work, slot=slot, patience=LASTING)
+        job = self.ask(owner, "recover", view, title, SAMPLE, work, slot=slot, patience=LASTING)
+        return self.note_page(job, view, "score", ask_for_variant(view))
 
     def redundancy(self, owner: str, view: View, slot: str = "redundancy") -> Job:
         """Ask for the Redundancy of the view's model on the calibration windows."""
@@ -126,12 +133,14 @@ class Engine:
             return make_plan(loaded, corpus, view.plan, self.store, job.progress)
 
         asked, title = replace(view, mask=NONE, modify=()), f"Plan {view.plan}"
-        priority = SAMPLE if METHODS[view.plan.method].soon_made and not view.plan.iterative else SWEEP
-        return self.ask(owner, "plan", asked, title, priority, work, patience=LASTING)
+        soon_made = METHODS[view.plan.method].soon_made and not view.plan.iterative
+        job = self.ask(owner, "plan", asked, title, SAMPLE if soon_made else SWEEP, work, patience=LASTING)
+        return job if soon_made else self.note_page(job, view, "plan", asdict(view.plan))
 
     def plan_scores(self, owner: str, view: View, plan: Plan) -> Job:
         """Ask for the held-out Scores of a plan's masks, by mask; those known so far are the partial result."""
-        return self._scores(owner, "plan_scores", view, plan.masks, f"Scores along {plan.spec}", SWEEP)
+        job = self._scores(owner, "plan_scores", view, plan.masks, f"Scores along {plan.spec}", SWEEP)
+        return self.note_page(job, view, "plan", asdict(plan.spec))
 
     def recovered_scores(self, owner: str, view: View, plan: Plan) -> Job:
         """Ask for the recovered Scores of a plan's masks, by mask, when nothing else is to be done."""

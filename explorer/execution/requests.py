@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -28,7 +25,6 @@ from explorer.measures import (
 )
 from explorer.model import LoadedModel
 from explorer.plans import Abilities, Choices, Curve, Plan, PlanSpec, compare_choices, trace_abilities, trace_plan
-from explorer.storage import Asked
 from explorer.text import Corpus
 
 _PERMUTATIONS = 4  # drawn for Shapley values
@@ -43,7 +39,7 @@ def ask_importance(engine: Engine, owner: str, view: View, name: str, slot: str)
     priority = SAMPLE if MEASURES[name].soon_taken else SWEEP
     title = f"Measuring {MEASURES[name].label.lower()}"
     job = engine.ask(owner, "importance", view.source, title, priority, work, (name,), slot, LASTING)
-    return _note(engine, job, view, "measure", {"measures": name, "permutations": _PERMUTATIONS})
+    return engine.note_page(job, view, "measure", {"measures": name, "permutations": _PERMUTATIONS})
 
 
 def ask_attention(engine: Engine, owner: str, view: View) -> Job:
@@ -70,7 +66,7 @@ def ask_interactions(engine: Engine, owner: str, view: View, unit: str) -> Job:
 
     title = f"All pairs of {unit}s"
     job = engine.ask(owner, "interactions", view.source, title, IDLE, work, (unit,), patience=LASTING)
-    return _note(engine, job, view, "interactions", {"unit": unit})
+    return engine.note_page(job, view, "interactions", {"unit": unit})
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def ask_curve(engine: Engine, owner: str, view: View, of: PlanSpec | Plan) -> Jo
 
     spec, more = (of.spec, (str(of.spec), *map(str, of.masks))) if isinstance(of, Plan) else (of, (str(of),))
     job = engine.ask(owner, "curve", view.source, f"Curve of {spec}", SWEEP, work, more, f"curve {more}")
-    return job if isinstance(of, Plan) else _note(engine, job, view, "plan", asdict(spec))
+    return job if isinstance(of, Plan) else engine.note_page(job, view, "plan", asdict(spec))
 
 
 def ask_abilities(engine: Engine, owner: str, view: View, spec: PlanSpec, tasks: tuple[str, ...], items: int) -> Job:
@@ -146,19 +142,4 @@ def ask_choices(
     title = "What texts and objectives remove first"
     job = engine.ask(owner, "choices", view.source, title, SWEEP, work, more)
     options = {"texts": texts, "objectives": ",".join(objectives), "number": number}
-    return _note(engine, job, view, "choices", options)
-
-
-def _note(engine: Engine, job: Job, view: View, kind: str, options: Mapping[str, Any]) -> Job:
-    """Note a page's job as the request that asks the same of a program."""
-    asked = {
-        "kind": kind,
-        "model": asdict(view.spec),
-        "text": {"name": view.text, "tokens": view.tokens, "window": view.window},
-        "calibration": {"names": [view.calibration] if view.calibration else [], "tokens": view.calibration_tokens},
-        "options": options,
-    }
-    text = json.dumps(asked)
-    key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    engine.note(job, Asked(key, text, "browser", job.title))
-    return job
+    return engine.note_page(job, view, "choices", options)

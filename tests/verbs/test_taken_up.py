@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from explorer.deltas.modifier_spec import read_modifiers
 from explorer.errors import TextError
 from explorer.execution.engine import Engine
+from explorer.execution.healing import ask_healing
 from explorer.execution.job import IDLE, SWEEP, Job
 from explorer.execution.requests import ask_choices, ask_curve, ask_importance, ask_interactions
+from explorer.execution.sparsifying import ask_pruning
 from explorer.execution.view import View
-from explorer.masks.mask import NONE
+from explorer.masks.mask import NONE, Mask
 from explorer.plans.plan import PlanSpec
 from explorer.verbs.request import Request
 from explorer.verbs.served import Requests
@@ -117,4 +123,46 @@ def test_what_pages_asked_is_the_same_request(tiny: Tiny, tmp_path: Path) -> Non
     assert {job.title for job in taken} == {
         "All pairs of sites", "Measuring loss without it", f"Curve of {spec}", "What texts and objectives remove first",
     }  # fmt: skip
+    second.end()
+
+
+def _list_stored(folder: Path) -> set[tuple[Any, ...]]:
+    """List what a cache holds of measured values and of what was made."""
+    with closing(sqlite3.connect(folder / "scores.sqlite")) as db:
+        values = db.execute("SELECT context, window, mask FROM nll").fetchall()
+        variants = db.execute("SELECT variant FROM variants").fetchall()
+    return {*values, *variants, *((path.name,) for path in (folder / "arrays").iterdir())}
+
+
+def _ask_plan(engine: Engine, owner: str, view: View) -> Job:
+    return engine.plan(owner, replace(view, plan=PlanSpec.parse("greedy/layer;steps=2")))
+
+
+@pytest.mark.parametrize(
+    ("ask", "modify"),
+    [
+        pytest.param(_ask_plan, "", id="plan"),
+        pytest.param(Engine.recover, "refit", id="recovery"),
+        pytest.param(ask_healing, "lora;check=2;steps=4", id="training"),
+        pytest.param(ask_pruning, "wanda", id="sparsity"),
+    ],
+)
+def test_what_was_taken_up_is_there_when_its_page_asks_again(
+    tiny: Tiny, tmp_path: Path, ask: Callable[..., Job], modify: str
+) -> None:
+    mask, modifiers = Mask.parse("2"), read_modifiers(modify)
+    folder, size = str(tiny.folder("llama")), 4 * WINDOW
+    view = View(folder, "python-docs", size, WINDOW, "float32", "cpu", "none", mask, modify=modifiers)
+    options = {"slot": "slot"} if ask is ask_healing else {}
+    first = Server(tmp_path)
+    asked = ask(first.engine, "ann", view, **options)
+    first.end()
+    second = Server(tmp_path)
+    (job,) = second.take_up()
+    assert (job.title, second.requests.tell_owner(job)) == (asked.title, "browser")
+    second.gate.open.set()
+    assert wait(job).state == "done", job.error
+    stored = _list_stored(tmp_path)
+    assert wait(ask(second.engine, "bob", view, **options)).state == "done"
+    assert _list_stored(tmp_path) == stored
     second.end()

@@ -39,15 +39,23 @@ def count_bytes() -> int:
 async def use(
     url: str, model: str, walks: list[list[Mask]], how: dict[str, str] = TEXT
 ) -> list[tuple[str, str, float]]:
-    """Let users walk side by side; return (mask, readout, seconds) of every toggle."""
+    """Let users walk side by side, to their first masks by links, then on the strip.
+
+    Returns (mask, readout, seconds) of each step, those by links first.
+    """
+
+    async def come(user: User, masks: list[Mask]) -> list[tuple[str, str, float]]:
+        return [(str(mask), *await user.turn_off(str(mask))) for mask in masks[:1]]
 
     async def go(user: User, masks: list[Mask]) -> list[tuple[str, str, float]]:
-        return [(str(mask), *await user.turn_off(str(mask))) for mask in masks]
+        return [(str(mask), *await user.toggle(str(mask))) for mask in masks[1:]]
 
     users = [User(url, model=model, **how) for _ in walks]
     for user in users:
         await user.__aenter__()
-    found = await asyncio.gather(*(go(user, masks) for user, masks in zip(users, walks, strict=True)))
+    found = []
+    for walk_on in (come, go):
+        found += await asyncio.gather(*(walk_on(user, masks) for user, masks in zip(users, walks, strict=True)))
     for user in users:
         await user.__aexit__()
     assert not (errors := [error for user in users for error in user.errors]), errors

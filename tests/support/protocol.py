@@ -38,6 +38,8 @@ class User:
         self.tab = ""
         self._bells: dict[int, str] = {}  # the fragments of panels by number
         self._address = ""  # the component that tells where somebody went, on the page that is shown
+        self._strip = ("", "")  # the strip, and the fragment in which it was drawn
+        self._states: dict[str, Any] = {}  # what components of the page say
         self._left = False  # whether that is another page than Explore
         self._came = False  # whether the session has had its link
         self._due: set[int] = set()
@@ -77,10 +79,21 @@ class User:
         await self._see(limit)
         return self.readout, time.monotonic() - start
 
-    async def _see(self, limit: float) -> None:
-        """Wait for the exact readout of the mask that was set last."""
+    async def toggle(self, mask: str, limit: float = 300) -> tuple[str, float]:
+        """Go to a mask on the strip of a page that is drawn; return as `turn_off`."""
+        start = time.monotonic()
+        self.mask, self.readout = mask, ""
+        shown = self._painted["strip"]
+        off = {"cells": write_cells(Mask.parse(mask), shown["layers"]), "revision": shown["revision"]}
+        self._states[self._strip[0]] = {"off": off}
+        await self._ask(panel=self._strip[1])
+        await self._see(limit, header=False)
+        return self.readout, time.monotonic() - start
+
+    async def _see(self, limit: float, header: bool = True) -> None:
+        """Wait for the exact readout of the mask that was set last, and for the header to name it."""
         async with asyncio.timeout(limit):
-            while not (self.shown == self.mask and EXACT.fullmatch(self.readout)):
+            while not (EXACT.fullmatch(self.readout) and (self.shown == self.mask or not header)):
                 self._news.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), 1.0)
@@ -99,7 +112,7 @@ class User:
         self._running = False
         if not come_back:
             self.session, self.pages, self.page, self.tab = "", {}, "", ""
-            self._bells, self._due, self._painted = {}, set(), {}
+            self._bells, self._due, self._painted, self._states = {}, set(), {}, {}
             self._address, self._left, self._came = "", False, False
         await self._connect()
 
@@ -126,9 +139,13 @@ class User:
         if panel:
             run.page_script_hash = self.page
         elif self._address and not page and not self._left:
-            went = run.widget_states.widgets.add(id=self._address)
-            went.json_value = json.dumps({"went": {"query": run.query_string, "at": self.sent}})
+            self._states[self._address] = {"went": {"query": run.query_string, "at": self.sent}}
+        if not page and not self._left:
+            for component, state in self._states.items():  # all of them: what comes next may be sent in place of this
+                run.widget_states.widgets.add(id=component, json_value=json.dumps(state))
         self._left = bool(page) or (self._left and bool(panel))
+        if self._left:
+            self._states.clear()
         self.sent += 1
         self._running, self._since = True, time.monotonic()
         await self._socket.send(message.SerializeToString())
@@ -216,6 +233,8 @@ class User:
         elif "painting" in data:
             self._join(data["painting"]["tab"])
             serial, changes = self._early.get(data["painting"]["key"], (0, {}))
+            if data["painting"]["key"] == "strip":
+                self._strip = component.id, fragment
             self._painted[data["painting"]["key"]] = data | (changes if serial == data["painting"]["serial"] else {})
             self._paint(data["painting"]["key"], self._painted[data["painting"]["key"]])
 

@@ -1,5 +1,4 @@
 // The bell of a panel: when the stream names the panel, it asks for its run.
 export default function ({ parentElement: root, data, setTriggerValue }) {
-  joinTab(data.tab);
-  answerBell(TAB, data, { root, ring: () => setTriggerValue("rung", Date.now()) });
+  if (joinTab(data.tab)) answerBell(TAB, data, { root, ring: () => setTriggerValue("rung", Date.now()) });
 }

@@ -5,7 +5,7 @@ const TAB = (window.layerExplorerTab ??= makeTab());
 
 function makeTab() {
   const tab = {
-    name: "", source: null, timer: 0, tries: 0, held: false, told: new Set(),
+    name: "", former: new Set(), source: null, timer: 0, tries: 0, held: false, told: new Set(),
     bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0,
     begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, page: 0, left: -1, leftAt: 0,
   };
@@ -25,12 +25,15 @@ function address(tab, again) {
   return new URL(`api/tabs/${tab.name}${again ? "?again=1" : ""}`, base).href;
 }
 
+// A session has a tab of its own. What another one counted, which may be another server's, says nothing of this one; and what
+// is left on the page of one that has ended is not heard any more.
 function joinTab(name) {
-  if (TAB.name === name) return;
-  TAB.name = name;
-  TAB.held = false;
-  TAB.due.clear();
+  if (TAB.name === name || TAB.former.has(name)) return TAB.name === name;
+  TAB.former.add(TAB.name);
+  for (const table of [TAB.bells, TAB.painted, TAB.early, TAB.due]) table.clear();
+  Object.assign(TAB, { name, held: false, begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, page: 0, left: -1, leftAt: 0 });
   listenToTab(TAB, false);
+  return true;
 }
 
 // A hidden tab asks now and then: a browser opens few connections to a server, and the tab that is looked at needs one.
@@ -146,7 +149,7 @@ function repaintLive(tab, key, serial, changes) {
 function live(paint) {
   return (given) => {
     const { tab, key, serial } = given.data.painting;
-    joinTab(tab);
+    if (!joinTab(tab)) return paint(given);
     const before = TAB.painted.get(key), early = TAB.early.get(key);
     const changes = before?.serial === serial ? before.changes : early?.serial === serial ? early.changes : {};
     const shown = { serial, changes, given };

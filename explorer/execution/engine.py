@@ -16,7 +16,7 @@ from explorer.execution.export_preview import ExportPreview, preview_export
 from explorer.execution.file_stamps import stamp_once
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
 from explorer.execution.job_keys import Part, make_job_key
-from explorer.execution.page_request import ask_for_variant, write_request
+from explorer.execution.page_request import write_request, write_variant
 from explorer.execution.recent_work import RecentWork
 from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
 from explorer.execution.resident_model import Resident
@@ -116,7 +116,7 @@ class Engine:
 
         title = f"Recovering {view.mask} by {write_modifiers(view.modify)}"
         job = self.ask(owner, "recover", view, title, SAMPLE, work, slot=slot, patience=LASTING)
-        return self.note_page(job, view, "score", ask_for_variant(view))
+        return self.note_page(job, view, "score", write_variant(view))
 
     def redundancy(self, owner: str, view: View, slot: str = "redundancy") -> Job:
         """Ask for the Redundancy of the view's model on the calibration windows."""

@@ -10,7 +10,7 @@ from explorer.evaluation import generate, score
 from explorer.execution.engine import LASTING, Engine
 from explorer.execution.file_stamps import stamp
 from explorer.execution.job import IDLE, SWEEP, Job
-from explorer.execution.page_request import ask_for_variant
+from explorer.execution.page_request import write_variant
 from explorer.execution.recovery import Recovery, recover
 from explorer.execution.view import View
 from explorer.healing import Pace, TrainingRecord, Watcher, measure_pace, read_history, watching
@@ -184,7 +184,7 @@ def ask_healing(engine: Engine, owner: str, view: View, slot: str, watched: Watc
     more = (*astuple(watched), stamp(watched.text))
     job = engine.ask(owner, "healing", view, title, IDLE, work, more, slot=slot, patience=LASTING)
     engine.recent.note(_find_ground(view), (replace(view, plan=PlanSpec()), watched), job)
-    return engine.note_page(job, view, "score", ask_for_variant(view))
+    return engine.note_page(job, view, "score", write_variant(view))
 
 
 def list_healings(engine: Engine, view: View) -> list[tuple[View, Watched]]:

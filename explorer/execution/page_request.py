@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from typing import Any
@@ -27,11 +26,9 @@ def write_request(job: Job, view: View, kind: str, options: dict[str, Any]) -> A
         "calibration": {"names": [view.calibration] if view.calibration else [], "tokens": view.calibration_tokens},
         "options": options,
     }
-    text = json.dumps(asked)
-    key = hashlib.blake2b(f"{job.key} {text}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-    return Asked(key, text, "browser", job.title)
+    return Asked(job.key, json.dumps(asked), "browser", job.title)
 
 
-def ask_for_variant(view: View) -> dict[str, Any]:
+def write_variant(view: View) -> dict[str, Any]:
     """Return the options of the verb `score` by which a view's variant is made and scored."""
     return {"mask": [str(view.mask)] if view.mask else [], "modify": [write_modifiers(view.modify)]}

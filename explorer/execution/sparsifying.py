@@ -10,7 +10,7 @@ from explorer.errors import ModifyError
 from explorer.evaluation import LiveScoring, Score, score
 from explorer.execution.engine import LASTING, Engine
 from explorer.execution.job import IDLE, READOUT, SAMPLE, Job
-from explorer.execution.page_request import ask_for_variant
+from explorer.execution.page_request import write_variant
 from explorer.execution.view import View
 from explorer.model import LoadedModel
 from explorer.modifiers import find_begun, modify, repeat_layer
@@ -95,7 +95,7 @@ def ask_pruning(engine: Engine, owner: str, view: View, slot: str = "pruning") -
 
     title = f"Pruning inside the blocks by {write_modifiers(view.modify)}"
     job = engine.ask(owner, "pruning", view, title, IDLE, work, slot=slot, patience=LASTING)
-    return engine.note_page(job, view, "score", ask_for_variant(view))
+    return engine.note_page(job, view, "score", write_variant(view))
 
 
 def ask_so_far(engine: Engine, owner: str, view: View, layers: int) -> Job:

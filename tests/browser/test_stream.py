@@ -78,20 +78,17 @@ def test_a_server_that_is_begun_anew_in_mid_sweep_goes_on_for_the_page_that_is_o
 
 def test_what_another_server_counted_does_not_hide_what_this_one_tells(page: Page) -> None:
     silent = "window.EventSource = class { close() {} }; window.explorerAddress = 'http://127.0.0.1/';"
-    page.set_content(f"<i id=root></i><script>{silent}{read('tab.js')}</script>")
-    drawn = page.evaluate(
-        """() => {
-          const drawn = [], parentElement = document.querySelector("#root");
-          const draw = live(({ data }) => drawn.push(data.value));
-          const send = (tab, serial, value) =>
-            draw({ data: { painting: { tab, key: "strip", serial }, value }, parentElement });
-          send("first", 900, "of the first");
-          joinTab("second");
-          hearNews(TAB, { paint: { strip: [7, { value: "measured" }] } }); // before the page has the component
-          send("second", 7, "measuring");
-          send("first", 901, "left over");
-          hearNews(TAB, { paint: { strip: [7, { value: "measured again" }] } });
-          return [...drawn, TAB.name];
-        }"""
-    )
+    told = """
+      const drawn = [], parentElement = document.body;
+      const draw = live(({ data }) => drawn.push(data.value));
+      const send = (tab, serial, value) =>
+        draw({ data: { painting: { tab, key: "strip", serial }, value }, parentElement });
+      send("first", 900, "of the first");
+      joinTab("second");
+      hearNews(TAB, { paint: { strip: [7, { value: "measured" }] } }); // before the page has the component
+      send("second", 7, "measuring");
+      send("first", 901, "left over");
+      hearNews(TAB, { paint: { strip: [7, { value: "measured again" }] } });
+      return [...drawn, TAB.name];"""
+    drawn = page.evaluate(f"() => {{ {silent}\n{read('tab.js')}\n{told} }}")
     assert drawn == ["of the first", "measured", "left over", "measured again", "second"]

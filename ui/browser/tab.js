@@ -1,13 +1,13 @@
 // What the server tells this tab: one stream for all components of the page, whose modules share the object below.
 // It says which panels are to run again, which their bells then ask for, and what has changed in what a component shows.
 const QUIET = 6000, ASK = 1000, ASK_HIDDEN = 15000, TRY_AGAIN = 20000, UNHEARD = 3000, LEFT = 15000; // milliseconds
+const COUNTED = { begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, page: 0, left: -1, leftAt: 0 }; // of a tab that is new
 const TAB = (window.layerExplorerTab ??= makeTab());
 
 function makeTab() {
   const tab = {
     name: "", former: new Set(), source: null, timer: 0, tries: 0, held: false, told: new Set(),
-    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0,
-    begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, page: 0, left: -1, leftAt: 0,
+    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0, ...COUNTED,
   };
   const leave = () => { [tab.left, tab.leftAt] = [tab.page, performance.now()]; };
   document.addEventListener("click", (event) => event.composedPath().some(leadsAway) && leave(), true);
@@ -31,7 +31,7 @@ function joinTab(name) {
   if (TAB.name === name || TAB.former.has(name)) return TAB.name === name;
   TAB.former.add(TAB.name);
   for (const table of [TAB.bells, TAB.painted, TAB.early, TAB.due]) table.clear();
-  Object.assign(TAB, { name, held: false, begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, page: 0, left: -1, leftAt: 0 });
+  Object.assign(TAB, { name, held: false, ...COUNTED });
   listenToTab(TAB, false);
   return true;
 }

@@ -318,6 +318,10 @@ def test_a_worker_out_of_memory_halves_the_batch(here: LoadedModel, helped: Load
 
         worker.loaded.wrappers.layer_inputs = layer_inputs
 
+    for _ in range(100):  # all workers are there: one that comes later has memory
+        score(helped, corpus, MASKS, Store(None))
+        if not helped.executor._loading:
+            break
     workers = list(helped.executor._idle)
     ray.get([worker.__ray_call__.remote(fill_memory) for worker in workers])
     here.batch_shape.tokens = 2 * WINDOW

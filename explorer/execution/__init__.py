@@ -1,4 +1,4 @@
-"""Who runs the work: jobs, one worker, the one model in memory."""
+"""Who runs the work: requests as data, jobs, one worker, the one model in memory."""
 
 import lazy_loader
 

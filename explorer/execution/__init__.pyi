@@ -1,8 +1,4 @@
-from .engine import (
-    Engine as Engine,
-    ModelSummary as ModelSummary,
-    list_single_sites as list_single_sites,
-)
+from .engine import Engine as Engine, request_recovery as request_recovery
 from .executor_spec import ExecutorSpec as ExecutorSpec
 from .executors import spreading as spreading
 from .export_preview import ExportPreview as ExportPreview
@@ -17,10 +13,8 @@ from .healing import (
     list_healings as list_healings,
 )
 from .job import IDLE as IDLE, SAMPLE as SAMPLE, SWEEP as SWEEP, Job as Job
-from .outlook import ask_memory as ask_memory
-from .owners import API as API
-from .recovery import Recovery as Recovery
-from .requests import (
+from .kinds import Kind as Kind, offer as offer
+from .measuring import (
     Passage as Passage,
     ask_abilities as ask_abilities,
     ask_attention as ask_attention,
@@ -31,7 +25,17 @@ from .requests import (
     ask_interactions as ask_interactions,
     ask_passage as ask_passage,
     find_interactions as find_interactions,
+    request_curve as request_curve,
+    request_importance as request_importance,
+    request_interactions as request_interactions,
 )
+from .model_summary import ModelSummary as ModelSummary
+from .outlook import ask_memory as ask_memory
+from .owners import API as API
+from .page_kinds import PAGE_KINDS as PAGE_KINDS
+from .readouts import list_single_sites as list_single_sites
+from .recovery import Recovery as Recovery
+from .request import Request as Request, RequestError as RequestError
 from .sparsifying import (
     Pruning as Pruning,
     SoFar as SoFar,
@@ -40,6 +44,8 @@ from .sparsifying import (
     ask_pruning as ask_pruning,
     ask_scores as ask_scores,
     ask_so_far as ask_so_far,
+    request_pruning as request_pruning,
 )
+from .task import Task as Task
 from .view import View as View
 from .worker import Worker as Worker

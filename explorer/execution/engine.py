@@ -1,58 +1,47 @@
-"""What the worker does: the library's functions over the one model in memory. Imports no Streamlit."""
+"""The engine: turns what pages ask into requests, and requests into jobs of the worker. Imports no Streamlit."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from explorer.deltas import Variant, write_modifiers
-from explorer.evaluation import LiveScoring, Sample, Score, TokenRate, generate, measure_decode_speed, score
-from explorer.execution.export_preview import ExportPreview, preview_export
+from explorer.deltas import write_modifiers
 from explorer.execution.file_stamps import stamp_once
 from explorer.execution.job import IDLE, READOUT, SAMPLE, SWEEP, Job
-from explorer.execution.job_keys import Part, make_job_key
-from explorer.execution.page_request import write_request, write_variant
+from explorer.execution.job_keys import make_job_key
+from explorer.execution.kinds import KINDS, Kind
+from explorer.execution.owners import API
+from explorer.execution.readouts import (
+    read_out,
+    take_decode_speed,
+    take_export,
+    take_plan,
+    take_preview,
+    take_recovered_scores,
+    take_recovery,
+    take_sample,
+    take_scores,
+    take_similarity,
+    take_single_sites,
+    take_summary,
+)
 from explorer.execution.recent_work import RecentWork
-from explorer.execution.recovery import Recovery, make_variant, recover, recover_masks
+from explorer.execution.request import Request
 from explorer.execution.resident_model import Resident
+from explorer.execution.task import Task
 from explorer.execution.view import View
 from explorer.execution.worker import Worker
-from explorer.export import Exported, export
-from explorer.masks import NONE, PARTS, Mask, find_units
-from explorer.measures import SimilarityStats, measure_similarity
-from explorer.model import CostModel, LoadedModel, count_parameters, default_modes, quieten_libraries
-from explorer.plans import METHODS, Plan, PlanSpec, make_plan, score_plan_masks
+from explorer.model import default_modes, quieten_libraries
+from explorer.plans import METHODS, Plan
 from explorer.storage import Asked, CacheError, Store, Unfinished
-from explorer.text import Corpus
 
 #: Seconds that work goes on when the browsers that asked for it have gone: what is soon done again, and what is long.
 BRIEF, LASTING = 10.0, 600.0
-
-
-@dataclass(frozen=True)
-class ModelSummary:
-    """What the pages show of the model and the text."""
-
-    architecture: str
-    n_layers: int
-    precision: str
-    device: str
-    cost_model: CostModel
-    chat: bool
-    text: str
-    protocol: str
-    window: int
-    held_out_tokens: int
-    calibration_tokens: int
-    calibration_text: str
-    notices: tuple[str, ...] = ()
-    digest: str = ""  # of the model's files
-    held_out_digest: str = ""
 
 
 class Engine:
@@ -84,216 +73,168 @@ class Engine:
             job.noted = asked.key
             self._tell(job, False)  # it may have ended meanwhile
 
-    def note_page(self, job: Job, view: View, kind: str, options: dict[str, Any]) -> Job:
-        """Note what a page asked for, likewise, as the request that asks the same of a program; return its job."""
-        self.note(job, write_request(job, view, kind, options))
-        return job
-
     def health(self) -> dict[str, Any]:
         """Tell whether jobs are worked on: ok, busy, queued, beats_ago in seconds, bytes of hidden states kept."""
         return {**asdict(self.worker.health()), "kept_bytes": self.resident.state_cache.size}
 
-    def summary(self, owner: str, view: View, slot: str = "summary") -> Job:
-        """Ask for what there is to know about the view's model and text."""
-        return self.ask(owner, "summary", view.source, f"Loading {view.model}", READOUT, _take_facts, slot=slot)
+    def ask(
+        self,
+        owner: str,
+        request: Request,
+        title: str,
+        priority: int,
+        slot: str | None = None,
+        patience: float | None = None,
+        anew: bool = False,
+        taken_up: bool = False,
+    ) -> Job:
+        """Ask the worker for what a page requests; equal requests share a job as long as no file has changed.
 
-    def score(self, owner: str, view: View, slot: str = "score") -> Job:
-        """Ask for the Score of the view's mask on the held-out windows."""
-
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Score:
-            live = LiveScoring(self.resident.state_cache, lambda estimates: job.show(*estimates))
-            return score(loaded, corpus, [view.mask], self.store, progress=job.progress, live=live)[0]
-
-        title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
-        return self.ask(owner, "score", view.pruned, title, READOUT, work, slot=slot)
-
-    def recover(self, owner: str, view: View, slot: str = "recover") -> Job:
-        """Ask for what the view's modifiers win back: a Recovery, and while it is scored an Estimate."""
-
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Recovery:
-            how = (view.mask, view.modify, self.store, job.progress, self.resident.state_cache, job.show)
-            return recover(loaded, corpus, *how)
-
-        title = f"Recovering {view.mask} by {write_modifiers(view.modify)}"
-        job = self.ask(owner, "recover", view, title, SAMPLE, work, slot=slot, patience=LASTING)
-        return self.note_page(job, view, "score", write_variant(view))
-
-    def redundancy(self, owner: str, view: View, slot: str = "redundancy") -> Job:
-        """Ask for the Redundancy of the view's model on the calibration windows."""
-
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> SimilarityStats:
-            return measure_similarity(loaded, corpus, self.store, job.progress)
-
-        return self.ask(owner, "redundancy", view.source, "Similarity", SAMPLE, work, slot=slot, patience=LASTING)
-
-    def plan(self, owner: str, view: View) -> Job:
-        """Ask for the view's Plan: before samples if it is soon made, for the slider waits for it."""
-
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Plan:
-            return make_plan(loaded, corpus, view.plan, self.store, job.progress)
-
-        asked, title = replace(view, mask=NONE, modify=()), f"Plan {view.plan}"
-        soon_made = METHODS[view.plan.method].soon_made and not view.plan.iterative
-        job = self.ask(owner, "plan", asked, title, SAMPLE if soon_made else SWEEP, work, patience=LASTING)
-        return job if soon_made else self.note_page(job, view, "plan", asdict(view.plan))
-
-    def plan_scores(self, owner: str, view: View, plan: Plan) -> Job:
-        """Ask for the held-out Scores of a plan's masks, by mask; those known so far are the partial result."""
-        job = self._scores(owner, "plan_scores", view, plan.masks, f"Scores along {plan.spec}", SWEEP)
-        return self.note_page(job, view, "plan", asdict(plan.spec))
-
-    def recovered_scores(self, owner: str, view: View, plan: Plan) -> Job:
-        """Ask for the recovered Scores of a plan's masks, by mask, when nothing else is to be done."""
-
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, Score]:
-            return recover_masks(loaded, corpus, plan.masks, view.modify, self.store, job.progress, job.show)
-
-        title, masks = f"Recovering along {plan.spec}", tuple(map(str, plan.masks))
-        return self.ask(owner, "recovered_scores", replace(view, mask=NONE), title, IDLE, work, masks)
-
-    def leave_one_out(self, owner: str, view: View, n_layers: int) -> Job:
-        """Ask for the Scores with a single site off, by mask, when nothing else is to be done."""
-        return self._scores(owner, "leave_one_out", view, list_single_sites(n_layers), "Damage of single sites", IDLE)
-
-    def _scores(self, owner: str, kind: str, view: View, masks: Sequence[Mask], title: str, priority: int) -> Job:
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[Mask, Score]:
-            return score_plan_masks(loaded, corpus, masks, self.store, job.progress, job.show)
-
-        return self.ask(owner, kind, view.source.pruned, title, priority, work, tuple(map(str, masks)))
-
-    def decode_speed(self, owner: str, view: View, run: int) -> Job:
-        """Ask for decoded tokens per second, of the whole model and under the mask, measured now."""
-
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> list[TokenRate | None]:
-            return measure_decode_speed(loaded, [NONE, view.mask], job.progress)
-
-        return self.ask(owner, "decode_speed", view.pruned, "Decoding speed", READOUT, work, (run,))
-
-    def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
-        """Ask for a greedy Sample, recovered if the view is; its text so far is the job's partial result."""
-
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Sample:
-            variant = self._make_variant(job, loaded, corpus, view)
-            found = generate(loaded, variant, prompt, new_tokens, chat=chat, listener=job.show)
-            return replace(found, variant=view.mask)  # what is kept long holds no tensors
-
-        asked = view if view.recovers else view.pruned
-        return self.ask(owner, "sample", asked, "Sample", SAMPLE, work, (prompt, new_tokens, chat), slot)
-
-    def _make_variant(self, job: Job, loaded: LoadedModel, corpus: Corpus, view: View) -> Mask | Variant:
-        modifiers = view.modify if view.recovers else ()
-        return make_variant(loaded, corpus, view.mask, modifiers, self.store, job.progress)
-
-    def preview(self, owner: str, view: View, formats: tuple[str, ...]) -> Job:
-        """Ask what an export would write: an ExportPreview for each format."""
-
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> dict[str, ExportPreview]:
-            variant = self._make_variant(job, loaded, corpus, view)
-            return {format: preview_export(loaded, variant, format) for format in formats}
-
-        return self.ask(owner, "preview", view, "Planning the export", READOUT, work, formats)
-
-    def export(self, owner: str, view: View, format: str, out: Path, overwrite: bool, benchmark: bool = False) -> Job:
-        """Ask for an export, anew if it has been written before; with `benchmark` what was written is timed."""
-
-        def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Exported:
-            options: dict[str, Any] = {"format": format, "overwrite": overwrite, "benchmark": benchmark}
-            variant = self._make_variant(job, loaded, corpus, view)
-            return export(loaded, variant, out, corpus, self.store, progress=job.progress, **options)
-
-        more = (format, str(out), overwrite, benchmark)
-        job = self.ask(owner, "export", view, f"Export to {out.name}", SWEEP, work, more, anew=True)
-        self.recent.note(("export", _without_plan(view)), "last", job)
+        Args:
+            patience: seconds that it outlives its browsers; `LASTING` for a `SWEEP` if not given.
+            anew: run it even if it has run before.
+            taken_up: whether another server takes it up if this one ends before.
+        """
+        key = _make_key(request)
+        lasting = (LASTING if priority == SWEEP else BRIEF) if patience is None else patience
+        job = self.start(owner, slot or request.kind, key, request, title, priority, lasting, anew)
+        if taken_up and job.active and not job.noted:
+            self.note(job, Asked(job.key, request.model_dump_json(), "browser", title))
         return job
 
-    def find_export(self, owner: str, view: View) -> Job | None:
-        """Find and hold a view's last export that runs, or ended lately: its browser may have been reloaded."""
-        for _, job in self.recent.list(("export", _without_plan(view))):
-            if job.state != "cancelled" and not job.cancelling and time.monotonic() - job.ended <= LASTING:
-                return self.worker.hold(owner, "export", job)
-        return None
+    def take_up(self, request: Request, left: Asked) -> Job:
+        """Ask for what another server's page requested and did not get; pages that ask for it here join its job."""
+        self.worker.begin_page(API)
+        key = _make_key(request)
+        job = self.start(API, key, key, request, left.title, IDLE, LASTING)
+        self.note(job, left)
+        return job
 
-    def runs(self, kind: str, view: View, more: Part = (), or_done: bool = False) -> bool:
+    def start(
+        self,
+        owner: str,
+        slot: str,
+        key: str,
+        request: Request,
+        title: str,
+        priority: int,
+        patience: float = 0.0,
+        anew: bool = False,
+    ) -> Job:
+        """Return the job of a request; see `Worker.ask`."""
+
+        def work(job: Job) -> Any:
+            with Task(request, job, self.resident) as task:
+                return KINDS[request.kind].work(task, **request.options)
+
+        fits = partial(self.resident.has, request.model)
+        alike = (request.kind, request.model, request.text, request.calibration)
+        job = self.worker.ask(owner, slot, key, title, work, priority, fits, patience, anew, alike)
+        if KINDS[request.kind].recalled:
+            self.recent.note((*alike, request.options["mask"]), request, job)
+        return job
+
+    def recall(self, kind: Kind, view: View) -> list[tuple[Request, Job]]:
+        """List what was asked lately of a kind on a view's model, text and mask, whoever did, the last at the end."""
+        asked = view.request(take_summary)
+        return self.recent.list((kind.name, asked.model, asked.text, asked.calibration, str(view.mask)))
+
+    def runs(self, request: Request, or_done: bool = False) -> bool:
         """Tell whether such work is on its way, whoever asked for it: a page that was reloaded can show it again.
 
         Args:
             or_done: or through, so that its result is there at once.
         """
-        job = self.find(kind, view, more)
+        job = self.find(request)
         return job is not None and (or_done or job.active)
 
-    def find(self, kind: str, view: View, more: Part = ()) -> Job | None:
+    def find(self, request: Request) -> Job | None:
         """Find such work that is on its way or through, whoever asked for it, and ask for nothing."""
-        job = self.worker.find(_make_key(kind, _without_plan(view), more))
+        job = self.worker.find(_make_key(request))
         return job if job is not None and job.at_hand else None
 
-    def ask(
-        self,
-        owner: str,
-        kind: str,
-        view: View,
-        title: str,
-        priority: int,
-        work: Callable[[Job, LoadedModel, Corpus], Any],
-        more: Part = (),
-        slot: str | None = None,
-        patience: float | None = None,
-        anew: bool = False,
-    ) -> Job:
-        """Ask the worker for work on the view's model and text; kind, view and `more` are its key.
+    def summary(self, owner: str, view: View, slot: str = "summary") -> Job:
+        """Ask for the ModelSummary: what there is to know about the view's model and text."""
+        return self.ask(owner, view.request(take_summary), f"Loading {view.model}", READOUT, slot)
 
-        Args:
-            patience: seconds that it outlives its browsers; `LASTING` for a `SWEEP` if not given.
-            anew: run it even if it has run before.
-        """
+    def score(self, owner: str, view: View, slot: str = "score") -> Job:
+        """Ask for the Score of the view's mask on the held-out windows."""
+        title = f"Perplexity without {view.mask}" if view.mask else "Perplexity"
+        return self.ask(owner, view.pruned.request(read_out, mask=str(view.mask)), title, READOUT, slot)
 
-        def run(job: Job) -> Any:
-            loaded = self.resident.load(view.spec, view.texts, job.progress)
-            others = {view.calibration: 1.0} if view.calibration not in ("", view.text) else {}
-            corpus = self.resident.cut(loaded, view.text, view.tokens, view.window, others, view.calibration_tokens)
-            job.preemptible = True
-            with loaded.wrappers.checking(job.check):
-                return work(job, loaded, corpus)
+    def recover(self, owner: str, view: View, slot: str = "recover") -> Job:
+        """Ask for what the view's modifiers win back: a Recovery, and while it is scored an Estimate."""
+        title = f"Recovering {view.mask} by {write_modifiers(view.modify)}"
+        return self.ask(owner, request_recovery(view), title, SAMPLE, slot, LASTING, taken_up=True)
 
-        key = _make_key(kind, view if kind == "plan" else _without_plan(view), more)
-        lasting = (LASTING if priority == SWEEP else BRIEF) if patience is None else patience
-        fits, alike = lambda: self.resident.has(view.spec), (kind, view.source)
-        return self.worker.ask(owner, slot or kind, key, title, run, priority, fits, lasting, anew, alike)
+    def redundancy(self, owner: str, view: View, slot: str = "redundancy") -> Job:
+        """Ask for the Redundancy of the view's model on the calibration windows."""
+        return self.ask(owner, view.request(take_similarity), "Similarity", SAMPLE, slot, LASTING)
+
+    def plan(self, owner: str, view: View) -> Job:
+        """Ask for the view's Plan: before samples if it is soon made, for the slider waits for it."""
+        soon_made = METHODS[view.plan.method].soon_made and not view.plan.iterative
+        request, title = view.request(take_plan, plan=str(view.plan)), f"Plan {view.plan}"
+        priority = SAMPLE if soon_made else SWEEP
+        return self.ask(owner, request, title, priority, patience=LASTING, taken_up=not soon_made)
+
+    def plan_scores(self, owner: str, view: View, plan: Plan) -> Job:
+        """Ask for the held-out Scores of a plan's masks, by mask; those known so far are the partial result."""
+        request = view.pruned.request(take_scores, masks=list(map(str, plan.masks)))
+        return self.ask(owner, request, f"Scores along {plan.spec}", SWEEP, taken_up=True)
+
+    def recovered_scores(self, owner: str, view: View, plan: Plan) -> Job:
+        """Ask for the recovered Scores of a plan's masks, by mask, when nothing else is to be done."""
+        modifiers, masks = write_modifiers(view.modify), list(map(str, plan.masks))
+        request = view.request(take_recovered_scores, masks=masks, modify=modifiers)
+        return self.ask(owner, request, f"Recovering along {plan.spec}", IDLE, taken_up=True)
+
+    def leave_one_out(self, owner: str, view: View, n_layers: int) -> Job:
+        """Ask for the Scores with a single site off, by mask, when nothing else is to be done."""
+        request = view.pruned.request(take_single_sites, layers=n_layers)
+        return self.ask(owner, request, "Damage of single sites", IDLE)
+
+    def decode_speed(self, owner: str, view: View, run: int) -> Job:
+        """Ask for decoded tokens per second, of the whole model and under the mask, measured now."""
+        request = view.pruned.request(take_decode_speed, mask=str(view.mask), run=run)
+        return self.ask(owner, request, "Decoding speed", READOUT)
+
+    def sample(self, owner: str, slot: str, view: View, prompt: str, new_tokens: int, chat: bool) -> Job:
+        """Ask for a greedy Sample, recovered if the view is; its text so far is the job's partial result."""
+        asked = view if view.recovers else view.pruned
+        request = asked.request(take_sample, **asked.variant, prompt=prompt, new_tokens=new_tokens, chat=chat)
+        return self.ask(owner, request, "Sample", SAMPLE, slot)
+
+    def preview(self, owner: str, view: View, formats: Sequence[str]) -> Job:
+        """Ask what an export would write: an ExportPreview for each format."""
+        request = view.request(take_preview, **_write_variant(view), formats=list(formats))
+        return self.ask(owner, request, "Planning the export", READOUT)
+
+    def export(self, owner: str, view: View, format: str, out: Path, overwrite: bool, benchmark: bool = False) -> Job:
+        """Ask for an export, anew if it has been written before; with `benchmark` what was written is timed."""
+        options = {"format": format, "out": str(out), "overwrite": overwrite, "benchmark": benchmark}
+        request = view.request(take_export, **_write_variant(view), **options)
+        return self.ask(owner, request, f"Export to {out.name}", SWEEP, anew=True)
+
+    def find_export(self, owner: str, view: View) -> Job | None:
+        """Find and hold a view's last export that runs, or ended lately: its browser may have been reloaded."""
+        modifiers = _write_variant(view)["modify"]
+        exports = [job for request, job in self.recall(take_export, view) if request.options["modify"] == modifiers]
+        for job in exports[-1:]:
+            if job.state != "cancelled" and not job.cancelling and time.monotonic() - job.ended <= LASTING:
+                return self.worker.hold(owner, "export", job)
+        return None
 
 
-@cache
-def list_single_sites(n_layers: int) -> tuple[Mask, ...]:
-    """List the masks with a single site off, attention first."""
-    return tuple(mask for part in PARTS for mask in find_units(n_layers, part))
+def request_recovery(view: View) -> Request:
+    """Write the request for what a view's modifiers win back."""
+    return view.request(take_recovery, **view.variant)
 
 
-def _make_key(kind: str, view: View, more: Part) -> str:
-    spec = {name: str(value) for name, value in asdict(view.spec).items()}
-    files = tuple(map(stamp_once, (view.model, view.text, view.calibration)))
-    text = (view.text, view.tokens, view.window, view.calibration, view.calibration_tokens)
-    what = {"mask": str(view.mask), "plan": str(view.plan), "modify": tuple(map(str, view.modify))}
-    return make_job_key(kind, model=list(spec.items()), text=text, files=files, more=more, **what)
+def _write_variant(view: View) -> dict[str, str]:
+    return view.variant if view.recovers else view.pruned.variant
 
 
-def _without_plan(view: View) -> View:
-    return replace(view, plan=PlanSpec())
-
-
-def _take_facts(job: Job, loaded: LoadedModel, corpus: Corpus) -> ModelSummary:
-    return ModelSummary(
-        architecture=type(loaded.model).__name__,
-        n_layers=loaded.n_layers,
-        precision=loaded.precision,
-        device=str(loaded.device),
-        cost_model=count_parameters(loaded.model, loaded.architecture),
-        chat=loaded.tokenizer.chat_template is not None,
-        text=corpus.name,
-        protocol=corpus.protocol,
-        window=corpus.window,
-        held_out_tokens=corpus.held_out.ids.size,
-        calibration_tokens=corpus.calibration.ids.size,
-        calibration_text=corpus.calibration_name,
-        notices=loaded.notices,
-        digest=loaded.digest,
-        held_out_digest=corpus.held_out.digest,
-    )
+def _make_key(request: Request) -> str:
+    files = tuple(map(stamp_once, (request.model.model, *request.texts)))
+    return make_job_key(request.kind, request=request.key, files=files)

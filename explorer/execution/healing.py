@@ -1,22 +1,22 @@
-"""What the Heal page asks the worker for: a training watched on held-out text, and how long its steps take."""
+"""What the Heal page asks for, as kinds of requests: a training watched on held-out text, the time of its steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
-from explorer.deltas import Variant, write_modifiers
-from explorer.evaluation import generate, score
+from explorer.deltas import ModifierSpec, Variant, read_modifiers, write_modifiers
+from explorer.evaluation import Score, generate, score
 from explorer.execution.engine import LASTING, Engine
-from explorer.execution.file_stamps import stamp
 from explorer.execution.job import IDLE, SWEEP, Job
-from explorer.execution.page_request import write_variant
+from explorer.execution.kinds import offered
 from explorer.execution.recovery import Recovery, recover
+from explorer.execution.task import Task
 from explorer.execution.view import View
 from explorer.healing import Pace, TrainingRecord, Watcher, measure_pace, read_history, watching
 from explorer.masks import NONE, Mask
 from explorer.model import LoadedModel
-from explorer.modifiers import modify
+from explorer.modifiers import modify as make_deltas
 from explorer.plans import PlanSpec
 from explorer.storage import Store
 from explorer.text import Corpus
@@ -99,8 +99,8 @@ class Healing:
 class _Follower(Watcher):
     """Shows a training with what its checkpoints write and their held-out perplexities, which decide nothing."""
 
-    def __init__(self, job: Job, judge: _Judge) -> None:
-        self.job, self.judge, self.so_far = job, judge, judge.begin()
+    def __init__(self, show: Callable[[Healing], None], judge: _Judge) -> None:
+        self.show, self.judge, self.so_far = show, judge, judge.begin()
 
     def record(self, record: TrainingRecord) -> None:
         """Show a step."""
@@ -112,7 +112,7 @@ class _Follower(Watcher):
 
     def _take(self, found: Healing) -> None:
         self.so_far = found
-        self.job.show(found)
+        self.show(found)
 
 
 @dataclass(frozen=True)
@@ -120,46 +120,69 @@ class _Judge:
     """Judges variants of one training.
 
     Args:
-        loaded: the model.
+        task: by which it is asked for.
         corpora: the texts that are judged on.
         watched: what is written.
-        view: the mask, and the modifiers whose last one trains.
-        store, job: as for whatever is scored.
+        mask: what is off.
+        modifiers: the last of which trains.
     """
 
-    loaded: LoadedModel
+    task: Task
     corpora: tuple[Corpus, ...]
     watched: Watched
-    view: View
-    store: Store
-    job: Job
+    mask: Mask
+    modifiers: tuple[ModifierSpec, ...]
 
     def begin(self) -> Healing:
         """Return what is known before the first step."""
-        mask, below = self.view.mask, self.view.modify[:-1]
-        asked: list[Mask | Variant] = [mask]
+        below, corpus = self.modifiers[:-1], self.corpora[0]
+        asked: list[Mask | Variant] = [self.mask]
         if below:
-            asked.append(modify(self.loaded, self.corpora[0], mask, below, self.store, self.job.progress))
+            asked.append(make_deltas(self.task.loaded, corpus, self.mask, below, self.task.store, self.task.progress))
         judged = []
         for corpus in self.corpora:
-            pruned, *start = score(self.loaded, corpus, asked, self.store, progress=self.job.progress)
+            pruned, *start = self._score(corpus, asked)
             recovered = start[0].perplexity if start else None
             judged.append(Judged(corpus.name, pruned.unpruned.perplexity, pruned.perplexity, recovered))
-        return Healing((), write_modifiers(below), tuple(judged), self._write(NONE), self._write(mask))
+        return Healing((), write_modifiers(below), tuple(judged), self._write(NONE), self._write(self.mask))
 
     def __call__(self, healing: Healing, step: int, variant: Mask | Variant) -> Healing:
         """Return a training with what a variant, that of a checkpoint, is worth and writes."""
         judged = []
         for known, corpus in zip(healing.judged, self.corpora, strict=True):
-            (found,) = score(self.loaded, corpus, [variant], self.store, progress=self.job.progress)
+            (found,) = self._score(corpus, [variant])
             judged.append(replace(known, perplexities={**known.perplexities, step: found.perplexity}))
         written = {**healing.written, step: self._write(variant)}
         return replace(healing, judged=tuple(judged), written=written)
 
+    def _score(self, corpus: Corpus, asked: Sequence[Mask | Variant]) -> list[Score]:
+        return score(self.task.loaded, corpus, asked, self.task.store, progress=self.task.progress)
+
     def _write(self, variant: Mask | Variant) -> tuple[str, ...]:
         asked = self.watched
-        texts = (generate(self.loaded, variant, each, asked.tokens, chat=asked.chat) for each in asked.prompts)
+        texts = (generate(self.task.loaded, variant, each, asked.tokens, chat=asked.chat) for each in asked.prompts)
         return tuple(each.text for each in texts)
+
+
+@offered("healing", texts=("text",), recalled=True)
+def take_healing(task: Task, mask: str, modify: str, text: str, prompts: list[str], tokens: int, chat: bool) -> Healing:
+    """Train, and judge each checkpoint on the view's text and another; as far as it is, the partial result.
+
+    It goes on at its last checkpoint where it was asked for before.
+    """
+    loaded, corpus, store = task.loaded, task.corpus, task.store
+    corpora = (corpus, *([task.cut(text)] if text else []))
+    off, specs = Mask.parse(mask), read_modifiers(modify)
+    judge = _Judge(task, corpora, Watched(text, tuple(prompts), tokens, chat), off, specs)
+    follower = _Follower(task.show, judge)
+    with watching(follower):
+        found = recover(
+            loaded, corpus, off, specs, store, task.progress, task.resident.state_cache, lambda estimate: None
+        )
+    variant = make_deltas(loaded, corpus, off, specs, store)
+    records = follower.so_far.records or _find_records(loaded, corpus, variant, store)
+    whole = replace(follower.so_far, records=records, recovery=found)
+    return whole if (best := whole.best_checkpoint) is None else judge(whole, best, variant)
 
 
 def ask_healing(engine: Engine, owner: str, view: View, slot: str, watched: Watched = Watched()) -> Job:
@@ -167,24 +190,9 @@ def ask_healing(engine: Engine, owner: str, view: View, slot: str, watched: Watc
 
     It goes on at its last checkpoint where it was asked for before.
     """
-
-    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Healing:
-        others = [engine.resident.cut(loaded, watched.text, view.tokens, view.window)] if watched.text else []
-        judge = _Judge(loaded, (corpus, *others), watched, view, engine.store, job)
-        follower = _Follower(job, judge)
-        with watching(follower):
-            how = (view.mask, view.modify, engine.store, job.progress, engine.resident.state_cache)
-            found = recover(loaded, corpus, *how, lambda estimate: None)
-        variant = modify(loaded, corpus, view.mask, view.modify, engine.store)
-        records = follower.so_far.records or _find_records(loaded, corpus, variant, engine.store)
-        whole = replace(follower.so_far, records=records, recovery=found)
-        return whole if (best := whole.best_checkpoint) is None else judge(whole, best, variant)
-
+    request = view.request(take_healing, **view.variant, **{**asdict(watched), "prompts": list(watched.prompts)})
     title = f"Healing {view.mask} by {write_modifiers(view.modify)}"
-    more = (*astuple(watched), stamp(watched.text))
-    job = engine.ask(owner, "healing", view, title, IDLE, work, more, slot=slot, patience=LASTING)
-    engine.recent.note(_find_ground(view), (replace(view, plan=PlanSpec()), watched), job)
-    return engine.note_page(job, view, "score", write_variant(view))
+    return engine.ask(owner, request, title, IDLE, slot, LASTING, taken_up=True)
 
 
 def list_healings(engine: Engine, view: View) -> list[tuple[View, Watched]]:
@@ -192,13 +200,13 @@ def list_healings(engine: Engine, view: View) -> list[tuple[View, Watched]]:
 
     What has failed or was stopped, and what the worker has forgotten, is left out: to ask for it would begin it anew.
     """
-    begun = engine.recent.list(_find_ground(view))
-    return [asked for asked, job in begun if job.at_hand and engine.worker.find(job.key) is job]
-
-
-def _find_ground(view: View) -> tuple[str, View]:
-    """What a training stands on, whatever trains."""
-    return "healing", replace(view, modify=(), plan=PlanSpec())
+    found = []
+    for request, job in engine.recall(take_healing, view):
+        if job.at_hand and engine.worker.find(job.key) is job:
+            asked = request.options
+            watched = Watched(asked["text"], tuple(asked["prompts"]), asked["tokens"], asked["chat"])
+            found.append((replace(view, modify=read_modifiers(asked["modify"]), plan=PlanSpec()), watched))
+    return found
 
 
 def _find_records(loaded: LoadedModel, corpus: Corpus, variant: Variant, store: Store) -> tuple[TrainingRecord, ...]:
@@ -208,12 +216,14 @@ def _find_records(loaded: LoadedModel, corpus: Corpus, variant: Variant, store: 
     )
 
 
+@offered("pace")
+def take_pace(task: Task, mask: str, modify: str) -> Pace:
+    """Time a few steps of the last modifier, over those before it; they are let go."""
+    *below, last = read_modifiers(modify)
+    variant = make_deltas(task.loaded, task.corpus, Mask.parse(mask), below, task.store, task.progress)
+    return measure_pace(task.loaded, task.corpus, variant, last, task.progress)
+
+
 def ask_pace(engine: Engine, owner: str, view: View) -> Job:
     """Ask for the Pace of the view's last modifier, over those before it, from steps that are taken and let go."""
-
-    def work(job: Job, loaded: LoadedModel, corpus: Corpus) -> Pace:
-        *below, last = view.modify
-        variant = modify(loaded, corpus, view.mask, below, engine.store, job.progress)
-        return measure_pace(loaded, corpus, variant, last, job.progress)
-
-    return engine.ask(owner, "pace", view, "Timing three steps", SWEEP, work)
+    return engine.ask(owner, view.request(take_pace, **view.variant), "Timing three steps", SWEEP)

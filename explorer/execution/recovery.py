@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from explorer.deltas import ModifierSpec, Variant
+from explorer.deltas import ModifierSpec
 from explorer.errors import ModifyError
 from explorer.evaluation import Estimate, HiddenStateCache, LiveScoring, Recovered, Score, find_recovered, score
 from explorer.masks import Mask
@@ -40,16 +40,6 @@ class Recovery:
     tokens: int
     seconds: float
     parameters_added: int
-
-
-def make_variant(
-    loaded: LoadedModel, corpus: Corpus, mask: Mask, modifiers: Modifiers, store: Store, progress: Progress
-) -> Mask | Variant:
-    """Make what was asked for, or find it in the store; the mask alone where nothing is to be made.
-
-    Raises ModifyError, Cancelled: see `recovery.modify`.
-    """
-    return modify(loaded, corpus, mask, modifiers, store, progress).plain if modifiers else mask
 
 
 def recover(

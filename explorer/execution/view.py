@@ -1,11 +1,14 @@
-"""What a user looks at: everything that the URL holds. Knows no torch."""
+"""What a user looks at: everything that the URL holds, and what is asked of it. Knows no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from explorer.checkpoints import ModelSpec
-from explorer.deltas import ModifierSpec
+from explorer.deltas import ModifierSpec, write_modifiers
+from explorer.execution.kinds import Kind
+from explorer.execution.request import AskedCalibration, AskedText, Request
 from explorer.masks import NONE, Mask
 from explorer.modifiers import MODIFIERS
 from explorer.plans import PlanSpec
@@ -44,11 +47,6 @@ class View:
         return ModelSpec(self.model, self.dtype, self.device, quantize=self.quantize)
 
     @property
-    def texts(self) -> tuple[str, ...]:
-        """The texts to read."""
-        return (self.text, self.calibration) if self.calibration else (self.text,)
-
-    @property
     def source(self) -> View:
         """The view without its mask, plan and modifiers: the model and the texts."""
         return replace(self, mask=NONE, plan=PlanSpec(), modify=())
@@ -63,4 +61,20 @@ class View:
         """Whether something makes up for what is off, or changes the model where nothing is."""
         return bool(self.modify) and (
             bool(self.mask) or not any(MODIFIERS[each.name].needs_mask for each in self.modify)
+        )
+
+    @property
+    def variant(self) -> dict[str, str]:
+        """What is off and what makes up for it, as options of a request."""
+        return {"mask": str(self.mask), "modify": write_modifiers(self.modify)}
+
+    def request(self, kind: Kind, **options: Any) -> Request:
+        """Write what is asked of the view's model and texts."""
+        others = (self.calibration,) if self.calibration not in ("", self.text) else ()
+        return Request(
+            kind=kind.name,
+            model=self.spec,
+            text=AskedText(name=self.text, tokens=self.tokens, window=self.window),
+            calibration=AskedCalibration(names=others, tokens=self.calibration_tokens),
+            options=options,
         )

@@ -12,5 +12,5 @@ from .request import (
     answer as answer,
     get_options as get_options,
 )
-from .served import Requests as Requests, TooMany as TooMany
+from .requests import Requests as Requests, TooMany as TooMany
 from .work import Settings as Settings, Work as Work

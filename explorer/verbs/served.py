@@ -1,162 +1,45 @@
-"""Requests to an engine: each is a job that goes on whoever listens, its result the answer as JSON text."""
+"""What a verb works with on an engine: the task's one model, its texts, its store."""
 
 from __future__ import annotations
 
-import json
-import sys
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 
-from explorer.errors import ExplorerError
-from explorer.execution import API, IDLE, SAMPLE, SWEEP, Engine, Job, Stamp, stamp
+from explorer.execution import Request, Task
 from explorer.model import LoadedModel
-from explorer.storage import Asked
 from explorer.text import Corpus
-from explorer.verbs.request import Request, answer_with
-from explorer.verbs.work import Work
-
-_MOST_ACTIVE = 1000
-_MOST_ENDED, _MOST_CHARACTERS = 256, 2**26  # of answers that are kept
-
-#: Verbs that are soon through and go before the others.
-_BRIEF = ("info", "generate")
-
-
-class TooMany(ExplorerError):
-    """More is waiting than may wait."""
+from explorer.verbs.work import Settings, Work
 
 
 class Served(Work):
-    """What a verb works with on an engine: its one model, its texts, its store."""
+    """A verb's work as a task. The task opens and closes what it needs."""
 
-    def __init__(self, request: Request, engine: Engine, job: Job) -> None:
-        super().__init__(request.set_up(engine.cache))
-        self._request, self._engine, self._job = request, engine, job
-        self.store, self.progress = engine.store, job.progress
+    def __init__(self, task: Task) -> None:
+        super().__init__(set_up(task.request, task.resident.cache))
+        self._task = task
+        self.store, self.progress = task.store, task.progress
 
     @cached_property
     def loaded(self) -> LoadedModel:
-        """The model in memory; from here on others may run inside the job."""
-        loaded = self._engine.resident.load(self.spec, self._request.texts, self.progress)
-        self._job.preemptible = True
-        self._open.enter_context(loaded.wrappers.checking(self._job.check))
-        return loaded
+        """The model in memory."""
+        return self._task.loaded
 
     def cut(self, text: str, calibration: Mapping[str, float] = {}, calibration_tokens: int = 0) -> Corpus:
         """Cut a text, or find it cut."""
-        s = self.settings
-        how = (calibration, calibration_tokens, s.bos)
-        return self._engine.resident.cut(self.loaded, text, s.tokens, s.window, *how)
+        return self._task.cut(text, calibration, calibration_tokens)
 
     def names_file(self, given: str) -> bool:
         """Never: who asks names plans and modifiers."""
         return False
 
-    def close(self) -> None:
-        """Let the model go; the store stays open."""
-        self._open.close()
 
-
-@dataclass(frozen=True)
-class _Asked:
-    """A request's job, the files that its names stood for, and who asked first."""
-
-    job: Job
-    files: tuple[Stamp, ...]
-    owner: str
-
-
-class Requests:
-    """What an engine was asked, and the answers, the latest of them. Any thread may ask.
-
-    Args:
-        engine: that works on it.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self._asked: OrderedDict[str, _Asked] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def ask(self, request: Request) -> Job:
-        """Return the job of a request: that of an equal one, unless it failed, was cancelled, or files have changed.
-
-        Raises TooMany.
-        """
-        own = Asked(request.key, request.model_dump_json(), API, request.title)
-        return self._ask(request, SAMPLE if request.kind in _BRIEF else SWEEP, own)
-
-    def take_up(self, check: Callable[[Request], None]) -> None:
-        """Ask again what servers that have ended left unfinished; it is done when nothing else is.
-
-        Args:
-            check: raises an ExplorerError for what may not be asked.
-        """
-        for left in self.engine.unfinished.take_up():
-            try:
-                request = Request.read(left.request)
-                check(request)
-                job = self._ask(request, IDLE, left)
-                struck = job.noted != left.key
-            except ExplorerError as error:
-                print(f"Not taken up: {left.title}: {error}", file=sys.stderr)
-                struck = True
-            if struck:
-                self.engine.unfinished.strike(left.key)
-
-    def _ask(self, request: Request, priority: int, asked_for: Asked) -> Job:
-        def work(job: Job) -> str:
-            served = Served(request, self.engine, job)
-            try:
-                return json.dumps(answer_with(served, request), allow_nan=False)
-            finally:
-                served.close()
-
-        def can_preempt() -> bool:
-            return self.engine.resident.has(request.model)
-
-        key, worker = request.key, self.engine.worker
-        files = tuple(map(stamp, (request.model.model, *request.texts)))
-        with self._lock:
-            asked = self._asked.get(key)
-            if asked is None or not asked.job.at_hand or asked.files != files:
-                if sum(each.job.active for each in self._asked.values()) >= _MOST_ACTIVE:
-                    raise TooMany("Too much is waiting", f"{_MOST_ACTIVE} requests", "Ask again when some are through")
-                if asked is not None:
-                    asked.job.noted = ""  # what is asked now is noted in its place
-                worker.begin_page(API)
-                job = worker.ask(API, key, key, asked_for.title, work, priority, can_preempt, anew=True)
-                asked = self._asked[key] = _Asked(job, files, asked_for.owner)
-                if request.kind not in _BRIEF:
-                    self.engine.note(job, asked_for)
-            worker.hasten(asked.job, priority)
-            self._asked.move_to_end(key)
-            self._forget()
-            return asked.job
-
-    def _forget(self) -> None:
-        """Forget what ended longest ago, where more is kept than may be."""
-        ended = [key for key, each in self._asked.items() if not each.job.active]
-        characters = [len(self._asked[key].job.result or "") for key in ended]
-        for place, key in enumerate(ended):
-            if len(ended) - place > _MOST_ENDED or sum(characters[place:]) > _MOST_CHARACTERS:
-                del self._asked[key]
-
-    def find(self, key: str) -> Job | None:
-        """Return the job of a request's key, if it is remembered."""
-        asked = self._asked.get(key)
-        return None if asked is None else asked.job
-
-    def tell_owner(self, job: Job) -> str:
-        """Tell who asked for a job first: `api` or `browser`."""
-        asked = self._asked.get(job.key)
-        return asked.owner if asked is not None and asked.job is job else "browser"
-
-    def list(self) -> list[Job]:
-        """Return what is active, whoever asked, in the order in which it runs; then what is kept of what has ended."""
-        active = self.engine.worker.waiting()
-        with self._lock:
-            return active + [each.job for each in self._asked.values() if not each.job.active]
+def set_up(request: Request, folder: Path) -> Settings:
+    """Return the shared options of the command line that say the same as a request, over a cache folder."""
+    return Settings(
+        model=request.model.model, dtype=request.model.dtype, device=request.model.device,
+        quantize=request.model.quantize, stream=request.model.stream,
+        trust_remote_code=request.model.trust_remote_code,
+        text=request.text.name, tokens=request.text.tokens, window=request.text.window, bos=request.text.bos,
+        calibration=list(request.calibration.names), calibration_tokens=request.calibration.tokens, cache=folder,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from explorer.evaluation.generation import generate
 from explorer.evaluation.perplexity import score
 from explorer.execution.engine import Engine
 from explorer.execution.job import SAMPLE, SWEEP, Job
-from explorer.execution.requests import ask_interactions
+from explorer.execution.measuring import ask_interactions, request_interactions
 from explorer.execution.view import View
 from explorer.masks.mask import NONE, Mask
 from explorer.measures.similarity import measure_similarity
@@ -68,7 +68,7 @@ def watch(job: Job, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         states.append(job.state)
         return score(*args, **options)
 
-    monkeypatch.setattr("explorer.execution.engine.score", watched)
+    monkeypatch.setattr("explorer.execution.readouts.score", watched)
     return states
 
 
@@ -196,12 +196,13 @@ def test_an_export_is_found_again_by_who_comes_back(engine: Engine, view: View, 
 
 
 def test_work_is_told_apart_from_work_that_is_done(engine: Engine, view: View) -> None:
-    assert not engine.runs("interactions", view.source, ("layer",), or_done=True)
+    asked = request_interactions(view, "layer")
+    assert not engine.runs(asked, or_done=True)
     job = wait(ask_interactions(engine, "ann", view, "layer"))
     assert job.state == "done"
-    assert not engine.runs("interactions", view.source, ("layer",))
-    assert engine.runs("interactions", view.source, ("layer",), or_done=True)
-    assert not engine.runs("interactions", view.source, ("site",), or_done=True)
+    assert not engine.runs(asked)
+    assert engine.runs(asked, or_done=True)
+    assert not engine.runs(request_interactions(view, "site"), or_done=True)
 
 
 def test_long_work_has_patience_and_what_is_soon_done_has_little(engine: Engine, view: View) -> None:

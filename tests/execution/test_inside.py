@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer.execution.engine import Engine, list_single_sites
-from explorer.execution.job import SWEEP, Job
-from explorer.execution.requests import (
+from explorer.execution.engine import Engine
+from explorer.execution.job import Job
+from explorer.execution.measuring import (
     ask_attention,
     ask_curve,
     ask_decode_speeds,
@@ -21,9 +21,10 @@ from explorer.execution.requests import (
     ask_interactions,
     ask_passage,
 )
+from explorer.execution.readouts import list_single_sites
 from explorer.execution.view import View
 from explorer.masks.mask import NONE, Mask
-from explorer.plans.plan import PlanSpec
+from explorer.plans.plan import Plan, PlanSpec
 from tests.support.gates import WAIT
 from tests.support.tiny_models import WINDOW, Tiny
 
@@ -43,7 +44,7 @@ def plan(text: str) -> Ask:
 
 
 def plan_scores(engine: Engine, owner: str, view: View, out: Path) -> Job:
-    return engine._scores(owner, "plan_scores", view, [*list_single_sites(4)[:4], MASK], "Ladder", SWEEP)
+    return engine.plan_scores(owner, view, Plan(PlanSpec(), (NONE, *list_single_sites(4)[:4], MASK), 4))
 
 
 KINDS: dict[str, Ask] = {

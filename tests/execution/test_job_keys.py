@@ -17,7 +17,7 @@ from explorer.deltas.modifier_spec import read_modifiers
 from explorer.execution.engine import LASTING, Engine
 from explorer.execution.job import SAMPLE, SWEEP
 from explorer.execution.job_keys import make_job_key
-from explorer.execution.requests import ask_curve, ask_importance, ask_interactions, ask_passage
+from explorer.execution.measuring import ask_curve, ask_importance, ask_interactions, ask_passage
 from explorer.execution.view import View
 from explorer.masks.mask import NONE, PARTS, Mask, Site
 from explorer.measures.catalogue import MEASURES

@@ -47,7 +47,7 @@ def load(engine: Engine, view: View) -> tuple[LoadedModel, Corpus]:
     wait(engine.summary("ann", view))
     loaded = engine.resident.loaded
     assert loaded is not None
-    return loaded, engine.resident.cut(loaded, *view.texts, view.tokens, view.window)
+    return loaded, engine.resident.cut(loaded, view.text, view.tokens, view.window)
 
 
 def test_a_recovered_score_is_the_librarys_beside_the_masks(engine: Engine, view: View) -> None:

@@ -86,6 +86,6 @@ def test_the_vocabulary_is_used() -> None:
 
 
 def test_the_program_does_not_need_the_checker() -> None:
-    script = "import sys; sys.modules['beartype'] = None; import explorer.execution.requests, explorer.charts.triangle"
+    script = "import sys; sys.modules['beartype'] = None; import explorer.execution.measuring, explorer.charts.triangle"
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 
 from explorer.execution.engine import Engine
 from explorer.verbs.request import Request
-from explorer.verbs.served import Requests
+from explorer.verbs.requests import Requests
 from ui.api.routes import make_routes
 from ui.api.taking_up import take_up
 from ui.live.feed import FEED

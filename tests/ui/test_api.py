@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from explorer.execution.engine import Engine
 from explorer.verbs.catalogue import VERBS
 from explorer.verbs.request import answer
-from explorer.verbs.served import Requests
+from explorer.verbs.requests import Requests
 from tests.support.gates import WAIT, Gate, wait
 from tests.support.requests import write_request
 from tests.support.tiny_models import Tiny
@@ -148,7 +148,7 @@ def test_what_failed_says_why(
 
 
 def test_more_than_may_wait_is_refused(tiny: Tiny, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer.verbs.served._MOST_ACTIVE", 1)
+    monkeypatch.setattr("explorer.verbs.requests._MOST_ACTIVE", 1)
     gate = server.hold_up()
     assert server.post(write_request(tiny, "score", {})).status_code == 202
     refused = server.post(write_request(tiny, "measure", {}))

@@ -9,7 +9,7 @@ import json
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from explorer.execution.requests import Passage
+from explorer.execution.measuring import Passage
 from explorer.masks.mask import Mask
 from explorer.measures.importance import Importance
 from explorer.measures.interactions import Interactions

@@ -17,7 +17,7 @@ from explorer.errors import ExplorerError
 from explorer.execution.engine import Engine
 from explorer.verbs.catalogue import VERBS
 from explorer.verbs.request import Request, answer, get_options
-from explorer.verbs.served import Requests
+from explorer.verbs.requests import Requests
 from tests.support.gates import Gate, wait
 from tests.support.requests import write_request
 from tests.support.tiny_models import WINDOW, Tiny
@@ -195,7 +195,7 @@ def test_it_goes_on_though_nobody_is_there_and_anybody_may_stop_it(tiny: Tiny, r
 
 
 def test_old_answers_make_room(tiny: Tiny, requests: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer.verbs.served._MOST_ENDED", 2)
+    monkeypatch.setattr("explorer.verbs.requests._MOST_ENDED", 2)
     asked = [write_request(tiny, "score", {"mask": [f"a{layer}"]}) for layer in range(4)]
     for each in asked:
         wait(requests.ask(each))

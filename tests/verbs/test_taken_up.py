@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from explorer.deltas.modifier_spec import read_modifiers
 from explorer.errors import TextError
 from explorer.execution.engine import Engine
-from explorer.execution.healing import ask_healing
+from explorer.execution.healing import Watched, ask_healing, list_healings
 from explorer.execution.job import IDLE, SWEEP, Job
-from explorer.execution.requests import ask_choices, ask_curve, ask_importance, ask_interactions
+from explorer.execution.measuring import (
+    ask_abilities,
+    ask_attention,
+    ask_choices,
+    ask_curve,
+    ask_importance,
+    ask_interactions,
+)
+from explorer.execution.page_kinds import PAGE_KINDS
 from explorer.execution.sparsifying import ask_pruning
 from explorer.execution.view import View
 from explorer.masks.mask import NONE, Mask
-from explorer.plans.plan import PlanSpec
+from explorer.plans.plan import Plan, PlanSpec
 from explorer.verbs.request import Request
-from explorer.verbs.served import Requests
+from explorer.verbs.requests import Requests
 from tests.support.gates import WAIT, Gate, wait
 from tests.support.requests import write_request
 from tests.support.tiny_models import WINDOW, Tiny
@@ -99,70 +104,77 @@ def test_what_may_not_be_asked_any_more_is_let_go(
     third.end()
 
 
-def test_what_pages_asked_is_the_same_request(tiny: Tiny, tmp_path: Path) -> None:
-    view = View(str(tiny.folder("llama")), "python-docs", 4 * WINDOW, WINDOW, "float32", "cpu", "none", NONE)
-    spec = PlanSpec.parse("greedy/site;steps=2;seed=3")
+Ask = Callable[[Engine, str, View], Job]
+SPEC = PlanSpec.parse("greedy/site;steps=2;seed=3")
+
+
+def _ask_along(ask: Callable[..., Job]) -> Ask:
+    """Return what asks for something along a plan."""
+    return lambda engine, owner, view: ask(
+        engine, owner, view, Plan(SPEC, (NONE, Mask.parse("a1"), Mask.parse("1")), 4)
+    )
+
+
+#: What a training is watched by.
+WATCHED = Watched("python-docs", ("The quick",), 4)
+
+#: What pages ask for that another server takes up, and how a view is modified for it.
+ASKED: dict[str, tuple[Ask, str]] = {
+    "removals": (lambda engine, owner, view: engine.plan(owner, replace(view, plan=SPEC)), ""),
+    "scores": (_ask_along(Engine.plan_scores), ""),
+    "recovered-scores": (_ask_along(Engine.recovered_scores), "mean"),
+    "recovery": (Engine.recover, "refit"),
+    "healing": (lambda engine, owner, view: ask_healing(engine, owner, view, "slot", WATCHED), "lora;check=2;steps=4"),
+    "pruning": (ask_pruning, "wanda"),
+    "importance": (lambda engine, owner, view: ask_importance(engine, owner, view, "loss", "slot"), ""),
+    "attention": (ask_attention, ""),
+    "pairs": (lambda engine, owner, view: ask_interactions(engine, owner, view, "layer"), ""),
+    "curve": (lambda engine, owner, view: ask_curve(engine, owner, view, SPEC), ""),
+    "curve of a file's plan": (_ask_along(ask_curve), ""),
+    "abilities": (lambda engine, owner, view: ask_abilities(engine, owner, view, SPEC, ("probe:copying",), 4), ""),
+    "first-choices": (
+        lambda engine, owner, view: ask_choices(engine, owner, view, ("python-docs",), ("perplexity", "kl"), 1), ""
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ASKED)
+def test_what_a_page_asked_is_there_when_it_asks_another_server(tiny: Tiny, tmp_path: Path, kind: str) -> None:
+    ask, modify = ASKED[kind]
+    folder, size = str(tiny.folder("llama")), 4 * WINDOW
+    mask = Mask.parse("2") if modify else NONE
+    view = View(folder, "python-docs", size, WINDOW, "float32", "cpu", "none", mask, modify=read_modifiers(modify))
     first = Server(tmp_path)
     for _ in range(2):  # a page asks at each of its runs
-        ask_interactions(first.engine, "ann", view, "site")
-        ask_importance(first.engine, "ann", view, "loss", "slot")
-        ask_curve(first.engine, "ann", view, spec)
-        ask_choices(first.engine, "ann", view, ("python-docs",), ("perplexity", "kl"), 1)
-    first.end()
-    second = Server(tmp_path)
-    taken = second.take_up()
-    assert [second.requests.tell_owner(job) for job in taken] == ["browser"] * 4
-    own: list[tuple[str, dict[str, Any]]] = [
-        ("interactions", {"unit": "site"}),
-        ("measure", {"measures": "loss", "permutations": 4}),
-        ("plan", {"method": "greedy", "unit": "site", "steps": 2, "seed": 3}),
-        ("choices", {"texts": ["python-docs"], "objectives": "perplexity,kl", "number": 1}),
-    ]
-    requests = [write_request(tiny, kind, options) for kind, options in own]
-    assert {job.key for job in taken} == {request.key for request in requests}
-    assert {job.title for job in taken} == {
-        "All pairs of sites", "Measuring loss without it", f"Curve of {spec}", "What texts and objectives remove first",
-    }  # fmt: skip
-    second.end()
-
-
-def _list_stored(folder: Path) -> set[tuple[Any, ...]]:
-    """List what a cache holds of measured values and of what was made."""
-    with closing(sqlite3.connect(folder / "scores.sqlite")) as db:
-        values = db.execute("SELECT context, window, mask FROM nll").fetchall()
-        variants = db.execute("SELECT variant FROM variants").fetchall()
-    return {*values, *variants, *((path.name,) for path in (folder / "arrays").iterdir())}
-
-
-def _ask_plan(engine: Engine, owner: str, view: View) -> Job:
-    return engine.plan(owner, replace(view, plan=PlanSpec.parse("greedy/layer;steps=2")))
-
-
-@pytest.mark.parametrize(
-    ("ask", "modify"),
-    [
-        pytest.param(_ask_plan, "", id="plan"),
-        pytest.param(Engine.recover, "refit", id="recovery"),
-        pytest.param(ask_healing, "lora;check=2;steps=4", id="training"),
-        pytest.param(ask_pruning, "wanda", id="sparsity"),
-    ],
-)
-def test_what_was_taken_up_is_there_when_its_page_asks_again(
-    tiny: Tiny, tmp_path: Path, ask: Callable[..., Job], modify: str
-) -> None:
-    mask, modifiers = Mask.parse("2"), read_modifiers(modify)
-    folder, size = str(tiny.folder("llama")), 4 * WINDOW
-    view = View(folder, "python-docs", size, WINDOW, "float32", "cpu", "none", mask, modify=modifiers)
-    options = {"slot": "slot"} if ask is ask_healing else {}
-    first = Server(tmp_path)
-    asked = ask(first.engine, "ann", view, **options)
+        asked = ask(first.engine, "ann", view)
     first.end()
     second = Server(tmp_path)
     (job,) = second.take_up()
-    assert (job.title, second.requests.tell_owner(job)) == (asked.title, "browser")
+    assert (job.title, second.requests.tell_owner(job), job.priority) == (asked.title, "browser", IDLE)
+    assert ask(second.engine, "bob", view) is job
     second.gate.open.set()
     assert wait(job).state == "done", job.error
-    stored = _list_stored(tmp_path)
-    assert wait(ask(second.engine, "bob", view, **options)).state == "done"
-    assert _list_stored(tmp_path) == stored
+    assert ask(second.engine, "bob", view).result is job.result
     second.end()
+    third = Server(tmp_path)
+    assert third.take_up() == []
+    third.end()
+
+
+def test_a_training_that_was_taken_up_is_seen_on_its_page(tiny: Tiny, tmp_path: Path) -> None:
+    view = View(str(tiny.folder("llama")), "python-docs", 96, WINDOW, "float32", "cpu", "none", Mask.parse("2"))
+    asked = replace(view, modify=read_modifiers("lora;check=2;steps=4"))
+    first = Server(tmp_path)
+    ask_healing(first.engine, "ann", asked, "slot", WATCHED)
+    first.end()
+    second = Server(tmp_path)
+    assert list_healings(second.engine, view) == []
+    second.take_up()
+    assert list_healings(second.engine, view) == [(asked, WATCHED)]
+    second.end()
+
+
+def test_everything_that_pages_ask_for_is_taken_up_but_for_what_is_brief_or_writes() -> None:
+    brief = {"summary", "readout", "similarity", "sample", "passage", "pace", "single-sites", "decode-speed"}
+    brief |= {"decode-speeds", "export-preview", "pruned-so-far", "zeros-picture", "zeros-scores", "points"}
+    assert brief | {"export"} | {kind for kind in ASKED if kind in PAGE_KINDS} == PAGE_KINDS

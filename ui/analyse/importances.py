@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from explorer.charts import UNIT_LABELS, draw_agreement, draw_heads, draw_norms, draw_scatter, draw_strips
-from explorer.execution import View, ask_attention, ask_importance
+from explorer.execution import View, ask_attention, ask_importance, request_importance
 from explorer.measures import MEASURES, Importance
 from explorer.numerics import correlate
 from ui import session
@@ -68,7 +68,7 @@ def _choose_at_first(view: View) -> list[str]:
     measures, runs = session.read(MeasuresAtFirst).measures, get_engine().runs
     if measures is None:
         others = [name for name in MEASURES if name not in _AT_FIRST]
-        measures = (*_AT_FIRST, *(n for n in others if runs("importance", view.source, (n,))))
+        measures = (*_AT_FIRST, *(n for n in others if runs(request_importance(view, n))))
         session.change(MeasuresAtFirst, measures=measures)
     return list(measures)
 

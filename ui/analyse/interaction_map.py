@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from explorer.charts import draw_pairs
-from explorer.execution import Job, View, ask_interactions
+from explorer.execution import Job, View, ask_interactions, request_interactions
 from explorer.measures import Interactions
 from ui import session
 from ui.live import draw_state, follow, get_engine, get_owner
@@ -35,7 +35,7 @@ def draw_interactions(view: View, n_layers: int) -> None:
         **kept("pairs unit"),
     )
     wanted, this = session.read(Pairs).wanted, f"{view.source} {unit}"
-    if this not in wanted and get_engine().runs("interactions", view.source, (unit,), or_done=True):
+    if this not in wanted and get_engine().runs(request_interactions(view, unit), or_done=True):
         wanted = session.change(Pairs, wanted=wanted | {this}).wanted
     if this not in wanted:
         count = n_layers if unit == "layer" else 2 * n_layers

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from explorer.charts import COSTS, draw_beside
-from explorer.execution import Job, ModelSummary, View
+from explorer.execution import Job, ModelSummary, View, request_recovery
 from explorer.masks import NONE
 from explorer.modifiers import MODIFIERS
 from explorer.plans import Point
@@ -101,7 +101,7 @@ def _measure(summary: ModelSummary, tried: Tried, slot: str) -> Column:
     """Ask for a variant's score; what has to be trained is not begun by looking at it."""
     view, engine, owner = _view_of(tried), get_engine(), get_owner()
     trains = any(MODIFIERS[spec.name].trains for spec in tried.modify)
-    if tried.modify and (not view.recovers or (trains and not engine.runs("recover", view, or_done=True))):
+    if tried.modify and (not view.recovers or (trains and not engine.runs(request_recovery(view), or_done=True))):
         return Column(tried, state="not measured")
     job = watch(engine.recover(owner, view, slot) if tried.modify else engine.score(owner, view, slot), partial=True)
     if job.state != "done":

@@ -52,7 +52,7 @@ def draw_instrument(summary: ModelSummary) -> None:
     if plan.state == "done":
         plan_scores = watch(engine.plan_scores(owner, view, plan.result))
     else:
-        engine.worker.release(owner, ["plan_scores"])  # that of the plan before
+        engine.worker.release(owner, ["scores"])  # that of the plan before
     recovered, steps = ask_recovery(view), ask_steps(view, plan)
     known = Knowledge(
         view=view,

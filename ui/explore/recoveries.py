@@ -103,7 +103,7 @@ def ask_steps(view: View, plan: Job) -> Job | None:
     """Ask for the recovered scores of the plan's masks, and have the panel watch it."""
     trains = any(MODIFIERS[spec.name].trains for spec in view.modify)  # of a plan's masks, that would take hours
     if not view.modify or trains or plan.state != "done":
-        get_engine().worker.release(get_owner(), ["recovered_scores"])
+        get_engine().worker.release(get_owner(), ["recovered-scores"])
         return None
     job = watch(get_engine().recovered_scores(get_owner(), view, plan.result))
     get_recoveries(view)  # whatever was recovered another way is forgotten first

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from explorer.errors import ExplorerError, PlanError
+from explorer.execution import request_curve
 from explorer.measures import CRITERIA
 from explorer.plans import METHODS, SEEDS, UNITS, Plan, PlanSpec
 from ui import session
@@ -96,8 +97,8 @@ def _choose_at_first(unit: str, offered: Sequence[str]) -> list[str]:
     """Methods that a session begins with: a few, and those that are being planned, as by a page that was reloaded."""
     methods = session.read(MethodsAtFirst).methods
     if unit not in methods:
-        source, runs = get_view().source, get_engine().runs
-        found = [name for name in offered if name in _AT_FIRST or runs("curve", source, (str(PlanSpec(name, unit)),))]
+        view, runs = get_view(), get_engine().runs
+        found = [name for name in offered if name in _AT_FIRST or runs(request_curve(view, PlanSpec(name, unit)))]
         methods = session.change(MethodsAtFirst, methods={**methods, unit: tuple(found)}).methods
     return list(methods[unit])
 

@@ -10,7 +10,7 @@ import streamlit as st
 from explorer.charts import draw_errors
 from explorer.deltas import write_modifiers
 from explorer.evaluation import Score
-from explorer.execution import Job, Pruning, View, ask_pruning, ask_so_far
+from explorer.execution import Job, Pruning, View, ask_pruning, ask_so_far, request_pruning
 from ui import session
 from ui.live import describe_progress, draw_lasting, draw_state, get_engine, get_owner, name_widget, watch
 from ui.parts import define, describe_perplexity, describe_seconds, draw_plot, escape_markdown
@@ -39,7 +39,7 @@ def draw_pruning(asked: View | None, n_layers: int) -> None:
         get_engine().worker.forget_failed()
         session.change(Begun, view=asked)
     begun = session.read(Begun).view == asked
-    if asked is None or not (begun or get_engine().runs("pruning", asked, or_done=True)):
+    if asked is None or not (begun or get_engine().runs(request_pruning(asked), or_done=True)):
         st.caption(
             "Block after block gets its zeros, each judged on what the pruned ones before it give. "
             + define("sparsity", "calibration", "window")

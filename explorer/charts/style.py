@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import plotly.graph_objects as go
@@ -63,11 +63,18 @@ def shade(values: Float[np.ndarray, " values"]) -> list[str | None]:
     The scale is a log scale where all are positive, else that of the inverse hyperbolic sine: linear up to the median
     size, a log scale beyond.
     """
+    return list(_shade(np.ascontiguousarray(values, float).tobytes()))
+
+
+@lru_cache(maxsize=64)
+def _shade(content: bytes) -> tuple[str | None, ...]:
+    """Colour values that pages ask for again and again, as the numbers that an array holds."""
+    values = np.frombuffer(content)
     known = values[np.isfinite(values)]
     if not len(known):
-        return [None] * len(values)
+        return (None,) * len(values)
     scaled = np.log(values) if (known > 0).all() else np.arcsinh(values / max(float(np.median(np.abs(known))), 1e-12))
     low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
     places = (scaled - low) / max(high - low, 1e-9)
     colours = iter(sample_colorscale(SCALE, places[np.isfinite(places)].tolist()))  # each call reads all scales
-    return [next(colours) if np.isfinite(place) else None for place in places]
+    return tuple(next(colours) if np.isfinite(place) else None for place in places)

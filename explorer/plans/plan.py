@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,8 @@ class PlanSpec:
         return cls(**values)
 
     def __str__(self) -> str:
-        default = replace(_DEFAULT, method=self.method, unit=self.unit)
-        names = [f.name for f in fields(self) if getattr(self, f.name) != getattr(default, f.name)]
+        options = [f for f in fields(self) if f.name not in ("method", "unit")]
+        names = [f.name for f in options if getattr(self, f.name) != f.default]
         written = [f";{name}={'yes' if getattr(self, name) is True else getattr(self, name)}" for name in names]
         return f"{self.method}/{self.unit}" + "".join(written)
 

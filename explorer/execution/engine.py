@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +121,18 @@ class Engine:
         anew: bool = False,
     ) -> Job:
         """Return the job of a request; see `Worker.ask`."""
+        kind = KINDS[request.kind]
 
         def work(job: Job) -> Any:
             with Task(request, job, self.resident) as task:
-                return KINDS[request.kind].work(task, **request.options)
+                return kind.work(task, **request.options)
 
-        fits = partial(self.resident.has, request.model)
+        def fits() -> bool:
+            return not kind.loads or self.resident.has(request.model)
+
         alike = (request.kind, request.model, request.text, request.calibration)
         job = self.worker.ask(owner, slot, key, title, work, priority, fits, patience, anew, alike)
-        if KINDS[request.kind].recalled:
+        if kind.recalled:
             self.recent.note((*alike, request.options["mask"]), request, job)
         return job
 

@@ -22,6 +22,7 @@ class Kind:
         texts: returns the names of the options that name texts.
         of_programs: whether programs ask for it, and get its answer as JSON text; pages alone ask for others.
         recalled: whether a browser that was reloaded finds the latest of them without asking for one.
+        loads: whether it needs the model in memory; what does not can be done inside of whatever runs.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Kind:
     texts: Callable[[], tuple[str, ...]]
     of_programs: bool = False
     recalled: bool = False
+    loads: bool = True
 
 
 #: Those that rooms have offered so far.
@@ -43,17 +45,19 @@ def offer(kind: Kind) -> None:
     KINDS[kind.name] = kind
 
 
-def offered(name: str, texts: tuple[str, ...] = (), recalled: bool = False) -> Callable[[Callable[..., Any]], Kind]:
+def offered(
+    name: str, texts: tuple[str, ...] = (), recalled: bool = False, loads: bool = True
+) -> Callable[[Callable[..., Any]], Kind]:
     """Offer a function of a Task and options to the pages, in place of which the Kind is.
 
     Args:
         name: what requests call it.
         texts: its options that name texts.
-        recalled: see Kind.
+        recalled, loads: see `Kind`.
     """
 
     def take(work: Callable[..., Any]) -> Kind:
-        made = Kind(name, work, cache(lambda: _model_options(work)), lambda: texts, recalled=recalled)
+        made = Kind(name, work, cache(lambda: _model_options(work)), lambda: texts, recalled=recalled, loads=loads)
         offer(made)
         return made
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from explorer.checkpoints import ModelSpec
 from explorer.execution.engine import Engine
-from explorer.execution.file_stamps import stamp
 from explorer.execution.job import READOUT, Job
-from explorer.execution.job_keys import make_job_key
+from explorer.execution.kinds import offered
+from explorer.execution.request import Request
+from explorer.execution.task import Task
 from explorer.model import MemoryOutlook, estimate_memory
+
+
+@offered("memory", loads=False)
+def take_memory(task: Task, shown: str) -> MemoryOutlook:
+    """Estimate what a model takes; what is in memory, as long as that is shown, counts as free."""
+    resident = task.resident
+    return estimate_memory(task.request.model, task.store, resident.cache, resident.held_bytes)
 
 
 def ask_memory(engine: Engine, owner: str, spec: ModelSpec, shown: ModelSpec) -> Job:
@@ -16,11 +24,5 @@ def ask_memory(engine: Engine, owner: str, spec: ModelSpec, shown: ModelSpec) ->
     Args:
         shown: what is shown now: what it holds is counted as free.
     """
-
-    def work(job: Job) -> MemoryOutlook:
-        return estimate_memory(spec, engine.store, engine.cache, engine.resident.held_bytes)
-
-    files = tuple(map(stamp, (spec.model, shown.model)))
-    key = make_job_key("memory", spec=str(spec), shown=str(shown), files=files)
-    title = f"What {spec.model} takes"
-    return engine.worker.ask(owner, "memory", key, title, work, READOUT, lambda: True)
+    request = Request(kind=take_memory.name, model=spec, options={"shown": str(shown)})
+    return engine.ask(owner, request, f"What {spec.model} takes", READOUT)

@@ -176,5 +176,5 @@ def test_a_training_that_was_taken_up_is_seen_on_its_page(tiny: Tiny, tmp_path: 
 
 def test_everything_that_pages_ask_for_is_taken_up_but_for_what_is_brief_or_writes() -> None:
     brief = {"summary", "readout", "similarity", "sample", "passage", "pace", "single-sites", "decode-speed"}
-    brief |= {"decode-speeds", "export-preview", "pruned-so-far", "zeros-picture", "zeros-scores", "points"}
+    brief |= {"decode-speeds", "export-preview", "pruned-so-far", "zeros-picture", "zeros-scores", "points", "memory"}
     assert brief | {"export"} | {kind for kind in ASKED if kind in PAGE_KINDS} == PAGE_KINDS

@@ -31,6 +31,19 @@ def test_a_readout_comes_without_being_asked_for_again(tiny: Tiny, tmp_path: Pat
         asyncio.run(look(url))
 
 
+def test_a_step_back_that_comes_with_the_bell_of_a_panel_is_taken_by_the_whole_page(tiny: Tiny, tmp_path: Path) -> None:
+    async def look(url: str) -> None:
+        async with User(url, model=str(tiny.folder("llama")), **TEXT) as user:
+            for mask in ("1", "1,a2"):
+                await user.turn_off(mask)
+            await asyncio.sleep(1)  # until nothing else has panels run
+            await user.slip("1", limit=20)
+            assert user.errors == []
+
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        asyncio.run(look(url))
+
+
 def test_what_a_page_waited_for_does_not_lead_back_to_it(tiny: Tiny, tmp_path: Path) -> None:
     async def look(url: str) -> None:
         async with User(url, model=str(tiny.folder("llama")), **TEXT) as user:

@@ -90,6 +90,14 @@ class User:
         await self._see(limit, header=False)
         return self.readout, time.monotonic() - start
 
+    async def slip(self, mask: str, limit: float = 300) -> None:
+        """Go back to a mask, told by the bell of a panel that rang at that moment, as a browser now and then does."""
+        self.mask, self.shown, self.readout = mask, "", ""
+        query = urlencode({**self.parameters, "mask": mask})
+        self._states[self._address] = {"went": {"query": query, "at": self.sent}}
+        await self._ask(panel=max(self._bells.items())[1])
+        await self._see(limit)
+
     async def _see(self, limit: float, header: bool = True) -> None:
         """Wait for the exact readout of the mask that was set last, and for the header to name it."""
         async with asyncio.timeout(limit):

@@ -6,6 +6,7 @@ from .panels import (
     open_dialog as open_dialog,
     paint as paint,
     panel as panel,
+    rerun_page as rerun_page,
     rerun_panels as rerun_panels,
     watch as watch,
 )

@@ -32,6 +32,13 @@ class OwnTab:
     name: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PageDue:
+    """Whether the page is to run, though a panel alone may be about to."""
+
+    due: bool = False
+
+
 def get_tab_name() -> str:
     """Return the name of this session's tab, by which it also asks for jobs."""
     name = TABS.enter(session.read(OwnTab).name)
@@ -53,6 +60,8 @@ def panel(name: str, draw: Callable[[], None]) -> None:
 
     @st.fragment
     def run() -> None:
+        if session.read(PageDue).due:
+            st.rerun()
         numbers = _get_tab().begin_panel(name)
         _bell(key=f"bell {numbers['panel']}", data={"tab": get_tab_name(), **numbers}, on_rung_change=_hear)
         with holding(_panel, name), seeing_files_once():
@@ -105,6 +114,12 @@ def open_dialog(*names: str) -> None:
     _get_tab().open_dialog(names)
 
 
+def rerun_page() -> None:
+    """Have the page run, for a callback: what it hears may have come with the bell of a panel that rang just then."""
+    session.change(PageDue, due=True)
+
+
 def forget_panels() -> None:
     """Forget the panels of the page before: a page is drawn anew."""
+    session.change(PageDue, due=False)
     _get_tab().begin_page()

@@ -14,6 +14,7 @@ import streamlit as st
 
 from ui import session
 from ui.browser import read
+from ui.live import rerun_page
 
 _address = st.components.v2.component("address", html="<i hidden></i>", js=read("address.js"))
 _arrival = st.components.v2.component("arrival", html="<i hidden></i>", js=read("arrival.js"))
@@ -61,6 +62,7 @@ def draw_address(page: str, follow: Callable[[dict[str, str]], None]) -> None:
             parameters = dict(parse_qsl(told["went"]["query"]))
             session.change(Address, arriving=parameters)
             follow(parameters)
+            rerun_page()
 
     said, written = dict(st.query_params), session.read(Address).written
     if written is None or written[0] != page:

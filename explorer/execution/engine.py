@@ -98,7 +98,7 @@ class Engine:
         lasting = (LASTING if priority == SWEEP else BRIEF) if patience is None else patience
         job = self.start(owner, slot or request.kind, key, request, title, priority, lasting, anew)
         if taken_up and job.active and not job.noted:
-            self.note(job, Asked(job.key, request.model_dump_json(), "browser", title))
+            self.note(job, Asked(job.key, request.write(), "browser", title))
         return job
 
     def take_up(self, request: Request, left: Asked) -> Job:

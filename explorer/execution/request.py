@@ -107,14 +107,17 @@ class Request(BaseModel):
         except ValidationError as error:
             raise RequestError("An option is not valid", describe_first(error, options), _REMEDY) from None
 
+    def write(self) -> str:
+        """Write it as JSON in ASCII, whatever names hold; `read` reads it again."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
     def __hash__(self) -> int:
         return hash(self.key)
 
     @property
     def key(self) -> str:
         """A digest of all that it holds."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return hashlib.blake2b(self.write().encode(), digest_size=16).hexdigest()
 
     @property
     def texts(self) -> list[str]:

@@ -70,7 +70,8 @@ class View:
 
     def request(self, kind: Kind, **options: Any) -> Request:
         """Write what is asked of the view's model and texts."""
-        others = (self.calibration,) if self.calibration not in ("", self.text) else ()
+        named = self.calibration not in ("", self.text)
+        others = (f"{self.calibration}@1",) if named else ()  # a name may itself end like a weight
         return Request(
             kind=kind.name,
             model=self.spec,

@@ -50,7 +50,7 @@ class Requests:
 
         Raises TooMany.
         """
-        own = Asked(request.key, request.model_dump_json(), API, request.title)
+        own = Asked(request.key, request.write(), API, request.title)
         return self._ask(request, SAMPLE if request.kind in _BRIEF else SWEEP, own)
 
     def take_up(self, check: Callable[[Request], None]) -> None:

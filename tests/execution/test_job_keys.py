@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 
 from explorer.deltas.modifier_spec import read_modifiers
-from explorer.execution.engine import LASTING, Engine
+from explorer.execution.engine import LASTING, Engine, request_recovery
 from explorer.execution.job import SAMPLE, SWEEP
 from explorer.execution.job_keys import make_job_key
 from explorer.execution.measuring import ask_curve, ask_importance, ask_interactions, ask_passage
+from explorer.execution.request import Request
 from explorer.execution.view import View
 from explorer.masks.mask import NONE, PARTS, Mask, Site
 from explorer.measures.catalogue import MEASURES
 from explorer.plans.plan import PlanSpec
+from tests.support.gates import wait
 from tests.support.tiny_models import REPOSITORY
 
 VIEW = View("./no/model", "python-docs", 64, 8, "float32", "cpu", "none", NONE)
@@ -111,6 +113,17 @@ def test_a_file_that_changed_is_other_work(engine: Engine, tmp_path: Path) -> No
     assert engine.score("ann", view).key == before
     text.write_text("twice")
     assert engine.score("ann", view).key != before
+
+
+def test_whatever_names_hold_is_asked_for_and_read_again(engine: Engine) -> None:
+    view = replace(VIEW, model="./m\udcff", text="te\udcffxt", calibration="notes@0", mask=Mask.parse("1"))
+    view = replace(view, modify=read_modifiers("refit"))
+    job = engine.recover("ann", view)
+    request = request_recovery(view)
+    assert request.texts == ["te\udcffxt", "notes@0"]
+    assert Request.read(request.write(), of_programs=False) == request
+    assert wait(job).state == "failed"
+    assert "No such text" in str(job.error)
 
 
 def test_a_key_tells_nothing(engine: Engine, tmp_path: Path) -> None:

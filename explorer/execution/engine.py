@@ -132,6 +132,7 @@ class Engine:
 
         alike = (request.kind, request.model, request.text, request.calibration)
         job = self.worker.ask(owner, slot, key, title, work, priority, fits, patience, anew, alike)
+        self.worker.hasten(job, priority)  # it may be one that was taken up, for nobody so far
         if kind.recalled:
             self.recent.note((*alike, request.options["mask"]), request, job)
         return job

@@ -152,6 +152,7 @@ def test_what_a_page_asked_is_there_when_it_asks_another_server(tiny: Tiny, tmp_
     (job,) = second.take_up()
     assert (job.title, second.requests.tell_owner(job), job.priority) == (asked.title, "browser", IDLE)
     assert ask(second.engine, "bob", view) is job
+    assert job.priority == asked.priority, "somebody waits for it now"
     second.gate.open.set()
     assert wait(job).state == "done", job.error
     assert ask(second.engine, "bob", view).result is job.result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ class Engine:
         kind = KINDS[request.kind]
 
         def work(job: Job) -> Any:
-            with Task(request, job, self.resident) as task:
+            with closing(Task(request, job, self.resident)) as task:
                 return kind.work(task, **request.options)
 
         def fits() -> bool:

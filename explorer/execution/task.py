@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
-from types import TracebackType
-from typing import Any
 
 from explorer.deltas import Variant, read_modifiers
 from explorer.execution.job import Job
@@ -15,12 +13,11 @@ from explorer.execution.resident_model import Resident
 from explorer.masks import Mask
 from explorer.model import LoadedModel
 from explorer.modifiers import modify
-from explorer.storage import Store
 from explorer.text import Corpus, read_mixture
 
 
 class Task:
-    """A request being worked on, from the start of a `with` block to its end.
+    """A request being worked on, until it is closed.
 
     Args:
         request: what is asked.
@@ -30,28 +27,12 @@ class Task:
 
     def __init__(self, request: Request, job: Job, resident: Resident) -> None:
         self.request, self.job, self.resident = request, job, resident
+        self.store, self.progress, self.show = resident.store, job.progress, job.show
         self._open = ExitStack()
 
-    def __enter__(self) -> Task:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Let the model go."""
         self._open.close()
-
-    @property
-    def store(self) -> Store:
-        """Where results are kept."""
-        return self.resident.store
-
-    def progress(self, done: int, total: int, what: str) -> None:
-        """Tell how far the work is; see `progress.Progress`."""
-        self.job.progress(done, total, what)
-
-    def show(self, partial: Any) -> None:
-        """Show an unfinished result."""
-        self.job.show(partial)
 
     @cached_property
     def loaded(self) -> LoadedModel:

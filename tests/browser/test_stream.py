@@ -92,3 +92,68 @@ def test_what_another_server_counted_does_not_hide_what_this_one_tells(page: Pag
       return [...drawn, TAB.name];"""
     drawn = page.evaluate(f"() => {{ {silent}\n{read('tab.js')}\n{told} }}")
     assert drawn == ["of the first", "measured", "left over", "measured again", "second"]
+
+
+FAKES = """
+  const opened = [], asked = [];
+  window.EventSource = class {
+    constructor() { this.open = true; opened.push(this); }
+    close() { this.open = false; }
+  };
+  window.explorerAddress = 'http://127.0.0.1/';
+  window.fetch = async (url) => { asked.push(url); return { ok: true, json: async () => ({}) }; };
+  window.told = { opened, asked };"""
+
+
+def run_tab(page: Page, script: str = "") -> None:
+    """Put a tab onto an empty page, with streams that say what the test has them say, and a clock that it turns."""
+    page.clock.install()
+    page.goto("about:blank")
+    page.add_script_tag(content=f"{FAKES}\n{read('tab.js')}\njoinTab('first');\n{script}")
+
+
+def count_open(page: Page) -> list[bool]:
+    return page.evaluate("told.opened.map((stream) => stream.open)")
+
+
+def test_a_stream_that_was_left_says_nothing_of_the_next(page: Page) -> None:
+    run_tab(page)
+    page.clock.run_for(5000)
+    page.evaluate("joinTab('second'); told.opened[1].onmessage({ data: '{}' })")
+    page.clock.run_for(60_000)
+    assert (count_open(page), page.evaluate("TAB.held")) == ([False, True], False)
+
+
+def test_where_the_stream_is_held_back_it_is_tried_again_until_it_comes_through(page: Page) -> None:
+    run_tab(page)
+    page.clock.run_for(7000)
+    assert (count_open(page), page.evaluate("TAB.held")) == ([False], True)
+    page.clock.run_for(20_000)
+    page.evaluate("told.opened[1].onerror()")
+    page.clock.run_for(30_000)
+    assert len(count_open(page)) == 3
+    polls = page.evaluate("told.asked.length")
+    page.clock.run_for(10_000)
+    assert page.evaluate("told.asked.length") - polls in {9, 10, 11}, "it asks once a second, not twice"
+    page.clock.run_for(10_000)
+    page.evaluate("told.opened.at(-1).onmessage({ data: '{}' })")
+    page.clock.run_for(60_000)
+    assert (count_open(page)[-1], page.evaluate("TAB.held")) == (True, False)
+
+
+def test_a_panel_whose_run_was_not_seen_runs_again(page: Page) -> None:
+    run_tab(
+        page,
+        """window.rung = [];
+        const see = (panel, run) =>
+          answerBell(TAB, { panel, run, page: 1 }, { root: document.body, ring: () => rung.push(panel) });
+        see(1, 4); see(2, 5);""",
+    )
+    page.evaluate("hearNews(TAB, { ran: [[1, 6], [2, 5]] })")
+    page.clock.run_for(2900)
+    assert page.evaluate("rung") == []
+    page.clock.run_for(200)
+    assert page.evaluate("rung") == [1]
+    page.evaluate("see(1, 7); hearNews(TAB, { ran: [[1, 7], [2, 5]] })")
+    page.clock.run_for(60_000)
+    assert page.evaluate("rung") == [1]

@@ -110,7 +110,7 @@ def test_what_a_callback_has_run_waits_for_the_panel_of_its_widget() -> None:
     assert tab.take().panels == []
     begun = tab.begin_panel("strip")["run"]
     news = tab.take()
-    assert (news.panels, news.begun) == ([header], begun)
+    assert (news.panels, news.runs) == ([header], [header, (strip[0], begun)])
     tab.rerun(["header"], following=True)
     clock.now += LATER
     assert tab.take().panels == [header], "a callback that no panel follows"
@@ -177,7 +177,22 @@ def test_what_was_told_and_perhaps_not_heard_is_told_again() -> None:
     painting = Painting("header", None, lambda: {"words": "a"}, 0.0)
     tab.paint("work", painting)
     tab.catch_up()
-    assert tell(tab) == {"run": [number], "paint": {"work": [painting.serial, {"words": "a"}]}, "begun": number[1]}
+    assert tell(tab) == {"run": [number], "paint": {"work": [painting.serial, {"words": "a"}]}, "ran": [number]}
+
+
+def test_what_a_stream_would_take_that_is_not_heard_any_more_is_left_for_the_next() -> None:
+    tab, _, _ = make()
+    number = begin(tab, "header")
+    former, stream = tab.begin_stream(), tab.begin_stream()
+    tab.catch_up()
+    nothing = {"run": [], "paint": {}, "ran": []}
+    assert tell(tab, former) == tell(tab) == nothing
+    assert tell(tab, stream)["run"] == [number]
+    tab.end_stream(former)
+    tab.catch_up()
+    assert tell(tab) == nothing
+    tab.end_stream(stream)
+    assert tell(tab)["run"] == [number]
 
 
 def test_a_painting_that_breaks_has_its_panel_run() -> None:
@@ -186,7 +201,7 @@ def test_a_painting_that_breaks_has_its_panel_run() -> None:
     divisors = iter([1, 0])
     tab.paint("strip", Painting("header", None, lambda: {"words": 1 // next(divisors)}, 0.0))
     tab.changed(job, True)
-    assert tell(tab) == {"run": [], "paint": {}, "begun": number[1]}
+    assert tell(tab) == {"run": [], "paint": {}, "ran": [number]}
     assert tab.take().panels == [number]
 
 

@@ -6,8 +6,8 @@ const TAB = (window.layerExplorerTab ??= makeTab());
 
 function makeTab() {
   const tab = {
-    name: "", former: new Set(), source: null, timer: 0, tries: 0, held: false, told: new Set(),
-    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0, ...COUNTED,
+    name: "", former: new Set(), source: null, quiet: 0, timer: 0, tries: 0, held: false, told: new Set(),
+    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0, missing: 0, ...COUNTED,
   };
   const leave = () => { [tab.left, tab.leftAt] = [tab.page, performance.now()]; };
   document.addEventListener("click", (event) => event.composedPath().some(leadsAway) && leave(), true);
@@ -31,41 +31,51 @@ function joinTab(name) {
   if (TAB.name === name || TAB.former.has(name)) return TAB.name === name;
   TAB.former.add(TAB.name);
   for (const table of [TAB.bells, TAB.painted, TAB.early, TAB.due]) table.clear();
+  clearTimeout(TAB.missing);
   Object.assign(TAB, { name, held: false, ...COUNTED });
   listenToTab(TAB, false);
   return true;
 }
 
 // A hidden tab asks now and then: a browser opens few connections to a server, and the tab that is looked at needs one.
-function listenToTab(tab, again, anew = false) {
+function listenToTab(tab, again) {
+  stopListening(tab);
+  clearTimeout(tab.timer);
+  if (document.hidden) return askSoon(tab, again, 0);
+  if (tab.held) {
+    tab.tries = setTimeout(() => openStream(tab, true), TRY_AGAIN);
+    return askSoon(tab, again, 0);
+  }
+  openStream(tab, again);
+}
+
+function stopListening(tab) {
   tab.source?.close();
   tab.source = null;
+  clearTimeout(tab.quiet);
   clearTimeout(tab.tries);
-  if (!anew) clearTimeout(tab.timer);
-  if (document.hidden || (tab.held && !anew)) return anew ? undefined : askSoon(tab, again, 0);
+}
+
+function openStream(tab, again) {
   const source = (tab.source = new EventSource(address(tab, again)));
-  const quiet = setTimeout(() => holdBack(tab), QUIET);
+  tab.quiet = setTimeout(() => holdBack(tab), QUIET);
   source.onmessage = ({ data }) => {
-    clearTimeout(quiet);
+    clearTimeout(tab.quiet);
     if (tab.held) setHeld(tab, false);
     hearNews(tab, JSON.parse(data));
   };
   source.onerror = () => {
-    clearTimeout(quiet);
     if (tab.source !== source) return;
-    source.close(); // the browser's own second try would not have told again what was said meanwhile
-    tab.source = null;
+    stopListening(tab); // the browser's own second try would not have told again what was said meanwhile
+    clearTimeout(tab.timer);
     tab.timer = setTimeout(() => listenToTab(tab, true), 1000);
   };
 }
 
 // Something between here and the server keeps the stream to itself: what it holds is asked for, and the stream tried later.
 function holdBack(tab) {
-  tab.source?.close();
-  tab.source = null;
-  if (!tab.held) askSoon(tab, true, 0);
   setHeld(tab, true);
-  tab.tries = setTimeout(() => listenToTab(tab, true, true), TRY_AGAIN);
+  listenToTab(tab, true);
 }
 
 function setHeld(tab, held) {
@@ -74,19 +84,24 @@ function setHeld(tab, held) {
 }
 
 function askSoon(tab, again, pause) {
-  tab.timer = setTimeout(async () => {
+  const timer = (tab.timer = setTimeout(async () => {
     let heard = false;
     try {
       const answer = await fetch(address(tab, again));
       heard = answer.ok;
       if (heard) hearNews(tab, await answer.json());
     } catch { /* the server is away; it is asked again */ }
-    if (document.hidden || tab.held) askSoon(tab, !heard, document.hidden ? ASK_HIDDEN : ASK);
-  }, pause);
+    if (tab.timer === timer && (document.hidden || tab.held)) askSoon(tab, !heard, document.hidden ? ASK_HIDDEN : ASK);
+  }, pause));
 }
 
-function hearNews(tab, { run = [], paint = {}, begun = 0 }) {
-  if (begun > tab.begun) [tab.begun, tab.begunAt] = [begun, performance.now()];
+function hearNews(tab, { run = [], paint = {}, ran = [] }) {
+  const begun = Math.max(0, ...ran.map(([, last]) => last));
+  if (begun > tab.begun) {
+    [tab.begun, tab.begunAt] = [begun, performance.now()];
+    clearTimeout(tab.missing);
+    tab.missing = setTimeout(() => ringMissed(tab, ran), UNHEARD);
+  }
   for (const [key, [serial, changes]] of Object.entries(paint)) {
     try {
       repaintLive(tab, key, serial, changes);
@@ -122,6 +137,15 @@ function ringDue(tab) {
     }
   }
   if (tab.due.size) tab.waiting = setTimeout(() => ringDue(tab), 20);
+}
+
+// Now and then Streamlit's frontend leaves what a run has drawn; and what is painted belongs to that.
+function ringMissed(tab, ran) {
+  for (const [number, last] of ran) {
+    const seen = tab.bells.get(number)?.run;
+    if (seen < last) tab.due.set(number, seen);
+  }
+  ringDue(tab);
 }
 
 // A panel has run: what it was told to run for before that is done with.

@@ -90,12 +90,13 @@ class News:
     Args:
         panels: those that are to run again: their numbers, and those of their last runs, which do not count.
         paintings: those that are to be described again, by their keys.
-        begun: the number of the last run of any panel; what the browser has to say may be old until it has heard of it.
+        runs: the last run of each panel that may run, by numbers; what the browser has to say may be old until it has
+            heard of them, and what it does not hear of is lost.
     """
 
-    panels: list[tuple[int, int]]
-    paintings: dict[str, Painting]
-    begun: int
+    panels: list[tuple[int, int]] = field(default_factory=list)
+    paintings: dict[str, Painting] = field(default_factory=dict)
+    runs: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Tab:
@@ -138,8 +139,9 @@ class Tab:
 
     def begin_stream(self) -> object:
         """Note that its browser listens to a stream from now on, and to none before; return what stands for it."""
-        self._listener = object()
-        return self._listener
+        with self._lock:
+            self._listener = object()
+            return self._listener
 
     def listens_to(self, stream: object) -> bool:
         """Tell whether its browser listens to a stream."""
@@ -147,9 +149,10 @@ class Tab:
 
     def end_stream(self, stream: object | None = None) -> None:
         """Note that a stream to its browser has ended, or whichever there is."""
-        if stream is None or self.listens_to(stream):
-            self._listener = None
-            self._heard, self._grace = self._clock(), STREAMS
+        with self._lock:
+            if stream is None or self.listens_to(stream):
+                self._listener = None
+                self._heard, self._grace = self._clock(), STREAMS
 
     def begin_page(self) -> None:
         """Forget all that the page before showed."""
@@ -261,9 +264,11 @@ class Tab:
             at = min((*self._due.values(), *self._stale.values()), default=None)
         return None if at is None else max(0.0, at - self._clock())
 
-    def take(self) -> News:
-        """Take what is due."""
+    def take(self, stream: object | None = None) -> News:
+        """Take what is due, for a stream, or for a browser that asks and has none; nothing if it listens elsewhere."""
         with self._lock:
+            if not self.listens_to(stream):
+                return News()
             now = self._clock()
             panels = [panel for panel, at in self._due.items() if at <= now]
             stale = [key for key, at in self._stale.items() if at <= now]
@@ -272,9 +277,9 @@ class Tab:
                     del table[name]
             self._told |= dict.fromkeys([*panels, *stale], now)
             allowed = self._watched if self._dialog is None else self._dialog
-            told = [
-                (self._numbers[panel], self._runs[panel])
-                for panel in panels
-                if panel in allowed and panel in self._runs
-            ]
-            return News(told, {key: self._paintings[key] for key in stale}, max(self._runs.values(), default=0))
+            runs = {panel: (self._numbers[panel], run) for panel, run in self._runs.items() if panel in allowed}
+            return News(
+                [runs[panel] for panel in panels if panel in runs],
+                {key: self._paintings[key] for key in stale},
+                list(runs.values()),
+            )

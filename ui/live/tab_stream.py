@@ -34,20 +34,21 @@ def make_tab_routes(stopping: Callable[[], bool], tabs: Tabs = TABS) -> list[Rou
         tab = tabs.find(asked.path_params["tab"])
         if tab is None:
             return JSONResponse({"error": "No such tab."}, 404, _HEADERS)
-        if asked.query_params.get("again"):
-            tab.catch_up()
+        again = bool(asked.query_params.get("again"))
         if "text/event-stream" in asked.headers.get("accept", ""):
-            return StreamingResponse(_stream(tab, asked, stopping), 200, _HEADERS, "text/event-stream")
+            return StreamingResponse(_stream(tab, again, asked, stopping), 200, _HEADERS, "text/event-stream")
         tab.end_stream()  # if there is one, it does not come through
         tab.hear()
+        if again:
+            tab.catch_up()
         return JSONResponse(await run_in_threadpool(tell, tab), headers=_HEADERS)
 
     return [Route("/api/tabs/{tab}", listen, methods=["GET"])]
 
 
-def tell(tab: Tab) -> dict[str, Any]:
-    """Take what a tab is to be told now: panels to run, changes of paintings with their serials, the last run."""
-    news = tab.take()
+def tell(tab: Tab, stream: object | None = None) -> dict[str, Any]:
+    """Take what a tab is to be told now: panels to run, changes of paintings with their serials, panels' last runs."""
+    news = tab.take(stream)
     paint: dict[str, Any] = {}
     for key, painting in news.paintings.items():
         try:
@@ -56,12 +57,14 @@ def tell(tab: Tab) -> dict[str, Any]:
         except Exception:  # of a page that is being drawn anew, perhaps; its next run says what is wrong
             traceback.print_exc(file=sys.stderr)
             tab.rerun([painting.panel])
-    return {"run": news.panels, "paint": paint, "begun": news.begun}
+    return {"run": news.panels, "paint": paint, "ran": news.runs}
 
 
-async def _stream(tab: Tab, asked: Request, stopping: Callable[[], bool]) -> AsyncIterator[str]:
+async def _stream(tab: Tab, again: bool, asked: Request, stopping: Callable[[], bool]) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     stream = tab.begin_stream()
+    if again:  # not before: the stream until now, which may not come through, would take it
+        tab.catch_up()
     try:
         with tab.feed.listening() as woken:
             yield "retry: 1000\ndata: {}\n\n"  # whoever hears this knows that nothing holds the stream back
@@ -70,7 +73,7 @@ async def _stream(tab: Tab, asked: Request, stopping: Callable[[], bool]) -> Asy
                 woken.clear()
                 wait = tab.wait_for()
                 if wait == 0:
-                    told = await run_in_threadpool(tell, tab)
+                    told = await run_in_threadpool(tell, tab, stream)
                     if told["run"] or told["paint"]:
                         spoke = loop.time()
                         yield f"data: {json.dumps(told)}\n\n"

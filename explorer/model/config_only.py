@@ -1,6 +1,7 @@
 """A model's config alone -> its CostModel: every module is made, no weight is downloaded, read or in memory.
 
-What was counted is stored; torch and transformers are imported only to count.
+Most decoders are counted in closed form. Of the others what was counted is stored; torch and transformers are imported
+only to count.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from explorer.guarding import guarded
 from explorer.model.architecture import find_architecture
 from explorer.model.auto_class import find_auto_class
 from explorer.model.cost_model import CostModel
+from explorer.model.plain_decoder import count_plain_decoder
 from explorer.paths import expand_user
 from explorer.reading import exists, read_json
 from explorer.storage import Store, describe_libraries, make_key
@@ -48,6 +50,8 @@ def count_parameters_of_config(
     with guarded(_FAULT.format(name), _REMEDY):
         content = check_config(read_json(_find_file(name, path), ModelError, "Cannot read the config", _REMEDY))
         written = json.dumps(content, sort_keys=True)
+    if (plain := count_plain_decoder(content, dtype)) is not None:
+        return plain
     key = make_key("config", content=written, dtype=dtype, libraries=describe_libraries())
     if not trust_remote_code and (stored := store.arrays(key)) is not None:
         architecture, counts = json.loads(stored["counts"].item())

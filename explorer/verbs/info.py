@@ -33,7 +33,7 @@ def info(
     ]
     notices = [] if config_only else list(work.loaded.notices)
     return answer | {"sites": cost_model.sites(), "notices": notices}, "\n".join(
-        f"{name:<20}{value}" for name, value in rows
+        f"{name:<28}{value}" for name, value in rows
     )
 
 

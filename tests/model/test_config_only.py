@@ -70,9 +70,14 @@ def test_a_config_says_what_the_loaded_model_says(loaded: LoadedModel, store: St
         assert found.costs(mask, 100) == expected.costs(mask, 100)
 
 
+def test_a_plain_decoder_is_counted_without_torch(tmp_path: Path) -> None:
+    answer, imported = _ask_watched(f"--model={LLAMA_2_70B}", f"--cache={tmp_path}")
+    assert (answer["architecture"], imported) == ("LlamaForCausalLM", [])
+
+
 def test_what_was_counted_is_read_without_torch(tmp_path: Path) -> None:
     """The second answer is the first one; a config that says otherwise is counted anew."""
-    config = json.loads(LLAMA_2_70B.read_text())
+    config = json.loads(LLAMA_2_70B.read_text()) | {"a word that is not known": None}  # left to the class
     (tmp_path / "config.json").write_text(json.dumps(config))
     words = [f"--model={tmp_path}", "--mask=3", f"--cache={tmp_path / 'cache'}"]
     (first, counted), (second, again) = (_ask_watched(*words) for _ in range(2))

@@ -6,12 +6,11 @@ Gram matrix of its L+1 boundary states, and for each layer that of its input and
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
 from explorer.deltas import Variant
@@ -25,11 +24,10 @@ from explorer.storage import Store, make_key
 from explorer.text import Corpus
 
 TOKEN_CHOICES = ("last_token", "mean", "mean_without_first")
-_GRAM_ENTRIES = {"cpu": 2**22, "cuda": 2**27}  # float64 entries of states in memory at once
+_GRAM_ENTRIES = {"cpu": 2**21, "cuda": 2**27}  # float64 entries of states in memory at once
 
 _Arrays = dict[str, Float64[np.ndarray, " ..."]]
-_Rows = Float32[Tensor, "positions width"]
-_Dots = Float64[Tensor, "positions 3 3"]
+_Dots = Float64[Tensor, "positions 3 3 layers"]
 _Numbers = Float64[Tensor, " *any"]
 
 
@@ -142,21 +140,21 @@ def _join(fitted: list[dict[str, Tensor]]) -> _Arrays:
 class _Fitter:
     """Observes batches of windows, one at a time.
 
-    Site dots are taken as the layers run, in float32; the boundary states are kept, in the model's dtype, until the
-    pass ends, then their Gram matrices are taken in float64 for some tokens at a time. Buffers are made once: on a
-    CPU fresh memory costs more than the arithmetic.
+    Dots and L1 norms of sites are taken as the layers run, in float32; the boundary states are kept, in the model's
+    dtype, until the pass ends, then their Gram matrices are taken in float64 for some tokens at a time. Buffers are
+    made once: on a CPU fresh memory costs more than the arithmetic.
     """
 
     def __init__(self, n_layers: int, parallel: bool, buffers: dict[str, Tensor] | None = None) -> None:
         self.n_layers, self.parallel = n_layers, parallel
         self.boundaries: list[Tensor] = []
         self.dots: list[Tensor] = []
-        self.sizes: list[Tensor] = []
+        self.l1: list[Tensor] = []
         self._buffers = {} if buffers is None else buffers
 
     def enter(self, layer: int, hidden: Hidden) -> None:
         if layer == 0:
-            self.boundaries, self.dots, self.sizes = [], [], []
+            self.boundaries, self.dots, self.l1 = [], [], []
         self.boundaries.append(hidden.flatten(0, 1))
         rows = self._layer_buffer(hidden)
         rows[:, 0] = self.boundaries[-1]
@@ -167,18 +165,21 @@ class _Fitter:
 
     def leave(self, layer: int, hidden: Hidden) -> None:
         rows = self._layer_buffer(hidden)
-        self.dots.append((rows @ rows.transpose(1, 2)).double())
-        self.sizes.append(self._relative_l1(*rows.unbind(1)))
+        self.dots.append(rows @ rows.transpose(1, 2))
+        self.l1.append(self._sum_magnitudes(rows))
         if layer == self.n_layers - 1:
             self.boundaries.append(hidden.flatten(0, 1))
 
-    def _relative_l1(self, x: _Rows, a: _Rows, m: _Rows) -> Float32[Tensor, "3 positions"]:
-        """L1 norms of a layer's updates over those of what they are added to: layer, attention, MLP."""
-        both = self._buffer("sum", x.shape, torch.float32, x.device)
-        of_layer = _l1(torch.add(a, m, out=both))
-        before = x if self.parallel else torch.add(x, a, out=both)
-        of_x = _l1(x).clamp_min(1e-30)
-        return torch.stack([of_layer / of_x, _l1(a) / of_x, _l1(m) / _l1(before).clamp_min(1e-30)])
+    def _sum_magnitudes(self, rows: Float32[Tensor, "positions 3 width"]) -> Float32[Tensor, "positions 5"]:
+        """L1 norms of x, a, m, a + m and x + a; x for the last where attention and MLP are parallel."""
+        sums = self._buffer("sums", (rows.shape[0], 2, rows.shape[2]), torch.float32, rows.device)
+        torch.add(rows[:, 1], rows[:, 2], out=sums[:, 0])
+        if self.parallel:
+            sums[:, 1] = rows[:, 0]
+        else:
+            torch.add(rows[:, 0], rows[:, 1], out=sums[:, 1])
+        magnitudes = self._buffer("magnitudes", tuple(rows.shape), torch.float32, rows.device)
+        return torch.cat([torch.abs(rows, out=magnitudes).sum(-1), sums.abs_().sum(-1)], dim=1)
 
     def _layer_buffer(self, like: Hidden) -> Float32[Tensor, "positions 3 width"]:
         """Rows for a layer's input, attention update and MLP update."""
@@ -196,68 +197,75 @@ class _Fitter:
     def fit(self, shape: tuple[int, ...]) -> dict[str, Float64[Tensor, " ..."]]:
         """Return the record's arrays for the batch (windows, window) that was just seen."""
         device = self.boundaries[-1].device
-        distances, norms = self._angular_distances(device)
-        distances = distances.view(*shape, *distances.shape[1:])
-        layer = 1 - torch.cos(torch.pi * distances.diagonal(1, -2, -1))
-        sites = torch.stack([_site_influences(dots, self.parallel).to(device) for dots in self.dots], dim=-1)
-        l2 = torch.stack([_relative_l2(dots, self.parallel).to(device) for dots in self.dots], dim=-1)
-        l1 = torch.stack([sizes.to(device) for sizes in self.sizes], dim=-1).double()
+        first, second = torch.triu_indices(self.n_layers + 1, self.n_layers + 1, device=device)
+        distances, norms = self._angular_distances(first, second)
+        distances = distances.view(*shape, -1)
+        layer = 1 - torch.cos(torch.pi * distances[..., second == first + 1])
+        dots = torch.stack([dots.to(device) for dots in self.dots], dim=-1).double()
+        l1 = torch.stack([sums.to(device) for sums in self.l1], dim=-1)
+        influences = _site_influences(dots, self.parallel)
+        sizes = {1: _relative_l1(l1), 2: _relative_l2(dots, self.parallel)}
+
+        def square(pairs: Float64[Tensor, "windows pairs"]) -> Float64[Tensor, "windows boundaries boundaries"]:
+            whole = pairs.new_empty(len(pairs), self.n_layers + 1, self.n_layers + 1)
+            whole[:, first, second] = whole[:, second, first] = pairs
+            return whole
+
         return {
-            "angular_last_token": distances[:, -1],
-            "angular_mean": distances.mean(1),
-            "angular_mean_without_first": distances[:, 1:].mean(1),
+            "angular_last_token": square(distances[:, -1]),
+            "angular_mean": square(distances.mean(1)),
+            "angular_mean_without_first": square(distances[:, 1:].mean(1)),
             "influence_layer": layer,
-            "influence_attention": sites[0].view_as(layer),
-            "influence_mlp": sites[1].view_as(layer),
-            **{f"l1_{unit}": l1[i].view_as(layer) for i, unit in enumerate(UNITS)},
-            **{f"l2_{unit}": l2[i].view_as(layer) for i, unit in enumerate(UNITS)},
+            "influence_attention": influences[0].view_as(layer),
+            "influence_mlp": influences[1].view_as(layer),
+            **{f"l{power}_{unit}": sizes[power][i].view_as(layer) for power in (1, 2) for i, unit in enumerate(UNITS)},
             "norms": norms.view(*shape, -1),
         }
 
     def _angular_distances(
-        self, device: torch.device
-    ) -> tuple[Float64[Tensor, "positions boundaries boundaries"], Float64[Tensor, "positions boundaries"]]:
-        """Angles over pi between the boundary states of each token, and their norms."""
+        self, first: Int[Tensor, " pairs"], second: Int[Tensor, " pairs"]
+    ) -> tuple[Float64[Tensor, "positions pairs"], Float64[Tensor, "positions boundaries"]]:
+        """Angles over pi between pairs of boundary states of each token, and the norms of all."""
         tokens, width = self.boundaries[0].shape
-        count = max(1, _GRAM_ENTRIES.get(device.type, 2**22) // (len(self.boundaries) * width))
+        n, device = len(self.boundaries), first.device
+        count = max(1, _GRAM_ENTRIES.get(device.type, _GRAM_ENTRIES["cpu"]) // (n * width))
         distances, norms = [], []
         for start in range(0, tokens, count):
             stop = min(start + count, tokens)
-            states = self._buffer("states", (count, len(self.boundaries), width), torch.float64, device)[: stop - start]
+            states = self._buffer("states", (count, n, width), torch.float64, device)[: stop - start]
             for index, hidden in enumerate(self.boundaries):
                 states[:, index] = hidden[start:stop]
-            gram = states @ states.transpose(1, 2)
+            gram = self._buffer("gram", (count, n, n), torch.float64, device)[: stop - start]
+            torch.bmm(states, states.transpose(1, 2), out=gram)
             squares = gram.diagonal(dim1=1, dim2=2).clamp_min(1e-300)
-            cos = (gram / (squares[:, :, None] * squares[:, None, :]).sqrt()).clamp(-1, 1)
-            distances.append(2 / math.pi * torch.atan2((1 - cos).sqrt(), (1 + cos).sqrt()))
+            cos = gram[:, first, second] / (squares[:, first] * squares[:, second]).sqrt()
+            distances.append(cos.clamp(-1, 1).acos() / torch.pi)
             norms.append(squares.sqrt())
         return torch.cat(distances), torch.cat(norms)
 
 
-def _l1(rows: _Rows) -> Float32[Tensor, " positions"]:
-    return torch.linalg.vector_norm(rows, 1, dim=-1)
+def _relative_l1(sums: Float32[Tensor, "positions 5 layers"]) -> Float64[Tensor, "3 positions layers"]:
+    """L1 norms of layers' updates over those of what they are added to: layer, attention, MLP."""
+    x, a, m, both, before = sums.unbind(1)
+    return (torch.stack([both, a, m]) / torch.stack([x, x, before]).clamp_min(1e-30)).double()
 
 
-def _relative_l2(dots: _Dots, parallel: bool) -> Float64[Tensor, "3 positions"]:
-    """L2 norms of a layer's updates over those of what they are added to: layer, attention, MLP."""
-    (xx, xa, _), (_, aa, am), (_, _, mm) = dots.permute(1, 2, 0)
+def _relative_l2(dots: _Dots, parallel: bool) -> Float64[Tensor, "3 positions layers"]:
+    """L2 norms of layers' updates over those of what they are added to: layer, attention, MLP."""
+    (xx, xa, _), (_, aa, am), (_, _, mm) = dots.permute(1, 2, 0, 3)
     before = xx if parallel else xx + 2 * xa + aa
     squares = torch.stack([aa + 2 * am + mm, aa, mm]) / torch.stack([xx, xx, before]).clamp_min(1e-300)
     return squares.clamp_min(0).sqrt()
 
 
-def _site_influences(dots: _Dots, parallel: bool) -> Float64[Tensor, "2 positions"]:
+def _site_influences(dots: _Dots, parallel: bool) -> Float64[Tensor, "2 positions layers"]:
     """Influence of attention and MLP from the Gram matrices of (x, a, m).
 
     Attention: 1 - cos(x, x + a). MLP: 1 - cos(h, h + m), h being x in parallel blocks, else x + a.
     """
-    x, a, m = 0, 1, 2
-    before, along = dots[:, x, x], dots[:, x, m]
-    if not parallel:
-        before, along = before + 2 * dots[:, x, a] + dots[:, a, a], along + dots[:, a, m]
-    return torch.stack(
-        [_influence(dots[:, x, x], dots[:, x, a], dots[:, a, a]), _influence(before, along, dots[:, m, m])]
-    )
+    (xx, xa, xm), (_, aa, am), (_, _, mm) = dots.permute(1, 2, 0, 3)
+    before, along = (xx, xm) if parallel else (xx + 2 * xa + aa, xm + am)
+    return torch.stack([_influence(xx, xa, aa), _influence(before, along, mm)])
 
 
 def _influence(xx: _Numbers, xf: _Numbers, ff: _Numbers) -> _Numbers:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: Raised when the definition of what is stored changes, so that it is computed anew.
 EDITIONS = {
     "numerics": 2,
-    "redundancy": 3,
+    "redundancy": 4,
     "taylor": 2,
     "replaceability": 2,
     "attention": 2,

@@ -28,7 +28,7 @@ from tests.support.tiny_models import REPOSITORY
 AXES = {
     "batch", "window", "width", "positions", "vocabulary", "layers", "heads", "windows", "masks", "draws",
     "boundaries", "units", "values", "samples", "groups", "rankings", "outputs", "frequencies", "chosen", "known",
-    "starts", "rank", "rows", "columns", "bytes",
+    "starts", "rank", "rows", "columns", "bytes", "pairs",
 }  # fmt: skip
 FILES = sorted((REPOSITORY / "explorer").rglob("*.py"))
 _KINDS = re.compile(r"(Float|Int|UInt|Bool|Real|Shaped)\d*")

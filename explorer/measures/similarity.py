@@ -24,7 +24,7 @@ from explorer.storage import Store, make_key
 from explorer.text import Corpus
 
 TOKEN_CHOICES = ("last_token", "mean", "mean_without_first")
-_GRAM_ENTRIES = {"cpu": 2**21, "cuda": 2**27}  # float64 entries of states in memory at once
+_GRAM_ENTRIES = {"cpu": 2**20, "cuda": 2**27}  # float64 entries of states in memory at once
 
 _Arrays = dict[str, Float64[np.ndarray, " ..."]]
 _Dots = Float64[Tensor, "positions 3 3 layers"]
@@ -151,39 +151,35 @@ class _Fitter:
         self.dots: list[Tensor] = []
         self.l1: list[Tensor] = []
         self._buffers = {} if buffers is None else buffers
+        self._unseen: set[int] = set()
 
     def enter(self, layer: int, hidden: Hidden) -> None:
         if layer == 0:
             self.boundaries, self.dots, self.l1 = [], [], []
         self.boundaries.append(hidden.flatten(0, 1))
-        rows = self._layer_buffer(hidden)
-        rows[:, 0] = self.boundaries[-1]
-        rows[:, 1:] = 0  # of what is off no update is seen
+        self._layer_buffer(hidden)[0] = self.boundaries[-1]
+        self._unseen = {1, 2}
 
     def update(self, site: Site, update: Hidden) -> None:
-        self._layer_buffer(update)[:, 1 + PARTS.index(site.part)] = update.flatten(0, 1)
+        row = 1 + PARTS.index(site.part)
+        self._layer_buffer(update)[row] = update.flatten(0, 1)
+        self._unseen.discard(row)
 
     def leave(self, layer: int, hidden: Hidden) -> None:
-        rows = self._layer_buffer(hidden)
-        self.dots.append(rows @ rows.transpose(1, 2))
-        self.l1.append(self._sum_magnitudes(rows))
+        x, a, m, both, before = rows = self._layer_buffer(hidden)
+        for row in self._unseen:
+            rows[row] = 0  # of what is off no update is seen
+        states = rows[:3].transpose(0, 1)
+        self.dots.append(states @ states.transpose(1, 2))
+        torch.add(a, m, out=both)
+        torch.add(x, 0 if self.parallel else a, out=before)
+        self.l1.append(rows.abs_().sum(-1))
         if layer == self.n_layers - 1:
             self.boundaries.append(hidden.flatten(0, 1))
 
-    def _sum_magnitudes(self, rows: Float32[Tensor, "positions 3 width"]) -> Float32[Tensor, "positions 5"]:
-        """L1 norms of x, a, m, a + m and x + a; x for the last where attention and MLP are parallel."""
-        sums = self._buffer("sums", (rows.shape[0], 2, rows.shape[2]), torch.float32, rows.device)
-        torch.add(rows[:, 1], rows[:, 2], out=sums[:, 0])
-        if self.parallel:
-            sums[:, 1] = rows[:, 0]
-        else:
-            torch.add(rows[:, 0], rows[:, 1], out=sums[:, 1])
-        magnitudes = self._buffer("magnitudes", tuple(rows.shape), torch.float32, rows.device)
-        return torch.cat([torch.abs(rows, out=magnitudes).sum(-1), sums.abs_().sum(-1)], dim=1)
-
-    def _layer_buffer(self, like: Hidden) -> Float32[Tensor, "positions 3 width"]:
-        """Rows for a layer's input, attention update and MLP update."""
-        shape = (like.shape[0] * like.shape[1], 3, like.shape[2])
+    def _layer_buffer(self, like: Hidden) -> Float32[Tensor, "5 positions width"]:
+        """Rows for a layer's input x, its updates a and m, a + m, and x + a: x where attention and MLP are parallel."""
+        shape = (5, like.shape[0] * like.shape[1], like.shape[2])
         return self._buffer("layer", shape, torch.float32, like.device)
 
     def _buffer(
@@ -244,9 +240,9 @@ class _Fitter:
         return torch.cat(distances), torch.cat(norms)
 
 
-def _relative_l1(sums: Float32[Tensor, "positions 5 layers"]) -> Float64[Tensor, "3 positions layers"]:
+def _relative_l1(sums: Float32[Tensor, "5 positions layers"]) -> Float64[Tensor, "3 positions layers"]:
     """L1 norms of layers' updates over those of what they are added to: layer, attention, MLP."""
-    x, a, m, both, before = sums.unbind(1)
+    x, a, m, both, before = sums
     return (torch.stack([both, a, m]) / torch.stack([x, x, before]).clamp_min(1e-30)).double()
 
 

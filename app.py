@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from explorer.garbage import put_off_collecting
 from ui import session
 from ui.api import make_routes, take_up
 from ui.export import make_archive_routes
@@ -58,6 +59,7 @@ def _list_former() -> list[Any]:
 if __name__ == "__main__":
     draw()
 else:
+    put_off_collecting()
     app = st.App(
         __file__,
         on_script_error=draw_uncaught,

@@ -285,8 +285,6 @@ def _take(setting: MeasureSetting) -> list[Importance]:
 
 _SIDDIQUI = "Siddiqui et al., arXiv:2407.16286"
 _INFLUENCE = "ShortGPT, arXiv:2403.03853; LLM-Drop, arXiv:2406.15786"
-
-
 _WHERE = "h the residual stream before it, f what it adds"
 _define = partial(Measure, kind="similarity", function=_take, needs="hidden states", cost="one pass")
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.garbage import put_off_collecting
 from ui import session
 from ui.api import make_routes, take_up
 from ui.export import make_archive_routes
@@ -59,7 +58,6 @@ def _list_former() -> list[Any]:
 if __name__ == "__main__":
     draw()
 else:
-    put_off_collecting()
     app = st.App(
         __file__,
         on_script_error=draw_uncaught,

@@ -35,7 +35,7 @@ class _Form:
     Args:
         architecture: the class.
         words: further ones of its config that are read here.
-        own_head_dim: whether a config has to say it; else heads share the width out.
+        needs: what else than the sizes of all a config has to say, for the class has a number of its own.
         slides: whether attention has a window, of which a config has to say how long it is, or that there is none.
         biased_inputs: whether queries, keys and values always have biases.
         head_norms: norms of queries and of keys: none, one of a head's width for all, or one over all heads.
@@ -44,7 +44,7 @@ class _Form:
 
     architecture: str
     words: tuple[str, ...] = ()
-    own_head_dim: bool = False
+    needs: tuple[str, ...] = ("num_key_value_heads",)
     slides: bool = False
     biased_inputs: bool = False
     head_norms: str = "none"
@@ -53,16 +53,16 @@ class _Form:
 
 #: By the config's model_type.
 FORMS = {
-    "llama": _Form("LlamaForCausalLM", ("attention_bias", "mlp_bias")),
+    "llama": _Form("LlamaForCausalLM", ("attention_bias", "mlp_bias"), needs=()),
     "mistral": _Form("MistralForCausalLM", ("sliding_window",), slides=True),
     "qwen2": _Form("Qwen2ForCausalLM", ("use_sliding_window", "sliding_window"), biased_inputs=True),
     "qwen3": _Form(
         "Qwen3ForCausalLM",
         ("attention_bias", "use_sliding_window", "sliding_window"),
-        own_head_dim=True,
+        needs=("num_key_value_heads", "head_dim"),
         head_norms="head",
     ),
-    "gemma": _Form("GemmaForCausalLM", ("attention_bias",), own_head_dim=True, tied=True),
+    "gemma": _Form("GemmaForCausalLM", ("attention_bias",), needs=("num_key_value_heads", "head_dim"), tied=True),
     "granite": _Form("GraniteForCausalLM", ("attention_bias", "mlp_bias")),
     "olmo2": _Form("Olmo2ForCausalLM", ("attention_bias",), head_norms="all heads"),
 }
@@ -119,10 +119,7 @@ def count_plain_decoder(config: dict[str, Any], dtype: str) -> tuple[str, CostMo
 
 def _is_plain(given: dict[str, Any], form: _Form) -> bool:
     """Tell whether a config says all that the closed form needs, and nothing that its class would refuse."""
-    needed = [*_SIZES, *(["head_dim"] if form.own_head_dim else [])]
-    if given["model_type"] != "llama":
-        needed.append("num_key_value_heads")  # each class has a number of its own where it is not given
-    if any(type(given.get(word)) is not int or given[word] < 1 for word in needed):
+    if any(type(given.get(word)) is not int or given[word] < 1 for word in (*_SIZES, *form.needs)):
         return False
     heads, kept, head = given["num_attention_heads"], given.get("num_key_value_heads"), given.get("head_dim")
     shared = head is None and given["hidden_size"] % heads == 0

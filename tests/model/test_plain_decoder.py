@@ -45,7 +45,7 @@ def draw_config(model_type: str, draw: random.Random) -> dict[str, Any]:
     }
     form = FORMS[model_type]
     own = {*form.words, "tie_word_embeddings", "torch_dtype", "rope_theta", "pad_token_id", "head_dim"}
-    needed = {word for word, needed in (("sliding_window", form.slides), ("head_dim", form.own_head_dim)) if needed}
+    needed = {*form.needs, *(["sliding_window"] if form.slides else [])}
     config |= {word: draw.choice(words[word]) for word in sorted(own) if word in needed or draw.random() < 0.5}
     if model_type == "llama" and draw.random() < 0.3:
         del config["num_key_value_heads"]

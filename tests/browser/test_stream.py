@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
 from playwright.sync_api import Page, expect
 
-from tests.support.browser import serve
+from tests.support.browser import serve, settle
 from tests.support.proxy import stand_between
 from tests.support.tiny_models import WINDOW, Tiny
 from ui.browser import read
@@ -76,6 +78,45 @@ def test_a_server_that_is_begun_anew_in_mid_sweep_goes_on_for_the_page_that_is_o
             expect(page.locator(".st-key-work")).to_have_text("Work: none")
 
 
+@contextmanager
+def lose_session(page: Page, tiny: Tiny, address: str) -> Iterator[None]:
+    """Open a page that rests, and see it go on in another session after what is done meanwhile."""
+    for _ in range(2):  # all that the second page shows is there already: nothing of it runs again by itself
+        page.goto(f"{address}/?{write_link(tiny, 10)}")
+        see_measured(page)
+        expect(page.locator(".st-key-work")).to_have_text("Work: none")
+    settle(page)
+    name = page.evaluate("layerExplorerTab.name")
+    yield
+    page.wait_for_function("name => layerExplorerTab.name !== name", arg=name)
+    settle(page)
+    page.get_by_role("switch", name="attention of layer 2", exact=True).click()
+    expect(page.locator(".st-key-frame")).to_contain_text("a2")
+    see_measured(page)
+
+
+def test_a_page_at_rest_goes_on_with_a_server_that_is_begun_anew(tiny: Tiny, tmp_path: Path, page: Page) -> None:
+    with ExitStack() as servers:
+        url = servers.enter_context(serve(EXPLORER_CACHE=str(tmp_path)))
+        proxy, address = servers.enter_context(stand_between(url))
+        with lose_session(page, tiny, address):
+            proxy.lead_to(servers.enter_context(serve(EXPLORER_CACHE=str(tmp_path))))
+            proxy.cut(streams_only=False)
+
+
+def test_a_page_at_rest_goes_on_when_its_session_was_given_up(tiny: Tiny, tmp_path: Path, page: Page) -> None:
+    hasty = {"STREAMLIT_SERVER_DISCONNECTED_SESSION_TTL": "1"}
+    with (
+        serve(EXPLORER_CACHE=str(tmp_path), **hasty) as url,
+        stand_between(url) as (proxy, address),
+        lose_session(page, tiny, address),
+    ):
+        proxy.refusing = True
+        proxy.cut(streams_only=False)
+        page.wait_for_timeout(3000)
+        proxy.refusing = False
+
+
 def test_what_another_server_counted_does_not_hide_what_this_one_tells(page: Page) -> None:
     silent = "window.EventSource = class { close() {} }; window.explorerAddress = 'http://127.0.0.1/';"
     told = """
@@ -101,8 +142,17 @@ FAKES = """
     close() { this.open = false; }
   };
   window.explorerAddress = 'http://127.0.0.1/';
-  window.fetch = async (url) => { asked.push(url); return { ok: true, json: async () => ({}) }; };
-  window.told = { opened, asked };"""
+  window.told = { opened, asked, status: 200 };
+  window.fetch = async (url) => {
+    asked.push(url);
+    return { ok: told.status === 200, status: told.status, json: async () => ({}) };
+  };"""
+
+BELLS = """
+  window.rung = [];
+  const see = (panel, run) =>
+    answerBell(TAB, { panel, run, page: 1 }, { root: document.body, ring: () => rung.push(panel) });
+  see(0, 3); see(1, 4); see(2, 5);"""
 
 
 def run_tab(page: Page, script: str = "") -> None:
@@ -142,13 +192,7 @@ def test_where_the_stream_is_held_back_it_is_tried_again_until_it_comes_through(
 
 
 def test_a_panel_whose_run_was_not_seen_runs_again(page: Page) -> None:
-    run_tab(
-        page,
-        """window.rung = [];
-        const see = (panel, run) =>
-          answerBell(TAB, { panel, run, page: 1 }, { root: document.body, ring: () => rung.push(panel) });
-        see(1, 4); see(2, 5);""",
-    )
+    run_tab(page, BELLS)
     page.evaluate("hearNews(TAB, { ran: [[1, 6], [2, 5]] })")
     page.clock.run_for(2900)
     assert page.evaluate("rung") == []
@@ -157,3 +201,36 @@ def test_a_panel_whose_run_was_not_seen_runs_again(page: Page) -> None:
     page.evaluate("see(1, 7); hearNews(TAB, { ran: [[1, 7], [2, 5]] })")
     page.clock.run_for(60_000)
     assert page.evaluate("rung") == [1]
+
+
+def test_the_page_runs_where_the_server_knows_its_tab_no_more(page: Page) -> None:
+    run_tab(page, BELLS)
+    page.evaluate("told.status = 410; told.opened[0].onerror()")
+    page.clock.run_for(3500)
+    assert page.evaluate("rung") == [0], "and is asked for once until it may not have been heard"
+    page.clock.run_for(3000)
+    assert page.evaluate("rung") == [0, 0]
+    page.evaluate("see(0, 8); told.status = 200")
+    page.clock.run_for(2000)
+    assert count_open(page) == [False, True]
+    page.clock.run_for(60_000)
+    assert page.evaluate("rung") == [0, 0]
+
+
+def test_an_address_at_which_nobody_knows_of_tabs_has_nothing_run(page: Page) -> None:
+    run_tab(page, BELLS)
+    page.evaluate("told.status = 404; told.opened[0].onerror()")
+    page.clock.run_for(60_000)
+    assert page.evaluate("rung") == []
+
+
+def test_the_page_runs_where_nobody_hears_its_panels(page: Page) -> None:
+    run_tab(page, BELLS)
+    page.evaluate("hearNews(TAB, { run: [[1, 4]] })")
+    page.clock.run_for(7000)
+    page.evaluate("see(1, 6); hearNews(TAB, { run: [[2, 5]] })")
+    page.clock.run_for(14_000)
+    assert page.evaluate("rung") == [1, 1, 1, 2, 2, 2, 2, 0]
+    page.evaluate("see(0, 7)")
+    page.clock.run_for(60_000)
+    assert page.evaluate("rung") == [1, 1, 1, 2, 2, 2, 2, 0]

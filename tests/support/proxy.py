@@ -17,6 +17,7 @@ class Proxy:
 
     def __init__(self, url: str) -> None:
         self.holding = False  # whether nothing of a stream is passed on
+        self.refusing = False  # whether nobody is let through
         self.streams = 0  # that were asked for
         self._loop = asyncio.new_event_loop()
         self._open: dict[asyncio.StreamWriter, bool] = {}  # whether each is a stream's
@@ -38,6 +39,8 @@ class Proxy:
         self._loop.call_soon_threadsafe(abort)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            return writer.transport.abort()
         to_server = None
         with suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")

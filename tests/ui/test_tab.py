@@ -180,11 +180,12 @@ def test_a_new_page_is_told_nothing_of_the_one_before() -> None:
     before = tab.begin_panel("header")
     tab.watch("header", job, PACE)
     tab.changed(job, True)
-    tab.begin_page()
+    page = tab.begin_page()
     tab.changed(job, True)
     assert not (told := tell(tab))["run"]
     assert not told["paint"]
-    assert tab.begin_panel("header")["page"] > before["page"] == 0
+    assert tab.begin_panel("header")["page"] == page["page"] > before["page"] == 0
+    assert page == {"panel": 0, "run": page["page"], "page": page["page"]}
 
 
 def test_a_tab_is_there_while_it_listens_and_for_a_while_after() -> None:

@@ -1,4 +1,4 @@
-// The bell of a panel: when the stream names the panel, it asks for its run.
+// The bell of a panel, or of the page: when the stream names it, it asks for its run.
 export default function ({ parentElement: root, data, setTriggerValue }) {
   if (joinTab(data.tab)) answerBell(TAB, data, { root, ring: () => setTriggerValue("rung", Date.now()) });
 }

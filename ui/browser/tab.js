@@ -1,7 +1,9 @@
 // What the server tells this tab: one stream for all components of the page, whose modules share the object below.
 // It says which panels are to run again, which their bells then ask for, and what has changed in what a component shows.
+const PAGE = 0, GONE = 410; // the page's own bell; what the server answers of a tab that it does not know
 const QUIET = 6000, ASK = 1000, ASK_HIDDEN = 15000, TRY_AGAIN = 20000, UNHEARD = 3000, LEFT = 15000; // milliseconds
-const COUNTED = { begun: 0, begunAt: 0, seen: 0, rung: 0, rungAt: 0, page: 0, left: -1, leftAt: 0 }; // of a tab that is new
+const DEAF = 4; // bells in a row that were not heard
+const COUNTED = { begun: 0, begunAt: 0, seen: 0, rung: null, rungAt: 0, unheard: 0, page: 0, left: -1, leftAt: 0 }; // of a new tab
 const TAB = (window.layerExplorerTab ??= makeTab());
 
 function makeTab() {
@@ -41,6 +43,7 @@ function joinTab(name) {
 function listenToTab(tab, again) {
   stopListening(tab);
   clearTimeout(tab.timer);
+  tab.timer = 0;
   if (document.hidden) return askSoon(tab, again, 0);
   if (tab.held) {
     tab.tries = setTimeout(() => openStream(tab, true), TRY_AGAIN);
@@ -67,9 +70,19 @@ function openStream(tab, again) {
   source.onerror = () => {
     if (tab.source !== source) return;
     stopListening(tab); // the browser's own second try would not have told again what was said meanwhile
-    clearTimeout(tab.timer);
-    tab.timer = setTimeout(() => listenToTab(tab, true), 1000);
+    listenAgain(tab);
   };
+}
+
+// A stream that broke off does not say why: the server is asked first, which may be another one by now.
+function listenAgain(tab) {
+  clearTimeout(tab.timer);
+  const timer = (tab.timer = setTimeout(async () => {
+    const heard = await ask(tab, true);
+    if (tab.timer !== timer) return;
+    if (heard) listenToTab(tab, false);
+    else listenAgain(tab);
+  }, 1000));
 }
 
 // Something between here and the server keeps the stream to itself: what it holds is asked for, and the stream tried later.
@@ -85,14 +98,30 @@ function setHeld(tab, held) {
 
 function askSoon(tab, again, pause) {
   const timer = (tab.timer = setTimeout(async () => {
-    let heard = false;
-    try {
-      const answer = await fetch(address(tab, again));
-      heard = answer.ok;
-      if (heard) hearNews(tab, await answer.json());
-    } catch { /* the server is away; it is asked again */ }
+    const heard = await ask(tab, again);
     if (tab.timer === timer && (document.hidden || tab.held)) askSoon(tab, !heard, document.hidden ? ASK_HIDDEN : ASK);
   }, pause));
+}
+
+// Tells whether the server had something to say of this tab. One that does not know it has begun anew, or has waited too long:
+// then the page is to run, which Streamlit asks for by itself only where its last run was not through, or was of a panel.
+async function ask(tab, again) {
+  const { name } = tab;
+  try {
+    const answer = await fetch(address(tab, again)), said = await answer.json();
+    if (tab.name !== name) return false;
+    if (answer.ok) hearNews(tab, said);
+    if (answer.status === GONE) ringPage(tab);
+    return answer.ok;
+  } catch {
+    return false; // the server is away; it is asked again
+  }
+}
+
+function ringPage(tab) {
+  tab.due.clear();
+  tab.due.set(PAGE, tab.bells.get(PAGE)?.run);
+  ringDue(tab);
 }
 
 function hearNews(tab, { run = [], paint = {}, ran = [] }) {
@@ -117,7 +146,8 @@ function hearNews(tab, { run = [], paint = {}, ran = [] }) {
 
 // Bells wait until the page rests, and until it has heard of the last run that the server began: what is asked for while it
 // runs may belong to a page that is about to go, and tells what a run has changed as it was before. One bell after the
-// other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again.
+// other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again;
+// after some the page's own is: a session that waited too long for its browser is another one now, and knows no panels.
 // None rings between a click on a link, or a step back or forward, and the page that it leads to: Streamlit would run it after
 // that, as one of the page that was left, and the browser would show neither.
 function ringDue(tab) {
@@ -125,10 +155,14 @@ function ringDue(tab) {
   const state = document.querySelector("[data-test-script-state]")?.dataset.testScriptState;
   const there = (number) => tab.bells.get(number)?.root.isConnected;
   const now = performance.now();
-  if (tab.rung && (!there(tab.rung) || now > tab.rungAt + UNHEARD)) tab.rung = 0;
+  if (tab.rung !== null && now > tab.rungAt + UNHEARD) {
+    tab.rung = null;
+    if (++tab.unheard === DEAF) return ringPage(tab);
+  }
+  if (tab.rung !== null && !there(tab.rung)) tab.rung = null;
   const heard = tab.seen >= tab.begun || now > tab.begunAt + UNHEARD;
   const leaving = tab.page === tab.left && now < tab.leftAt + LEFT;
-  if (!tab.rung && heard && !leaving && (state === undefined || state === "notRunning")) {
+  if (tab.rung === null && heard && !leaving && (state === undefined || state === "notRunning")) {
     const number = [...tab.due.keys()].find(there);
     if (number !== undefined) {
       tab.rung = number;
@@ -150,7 +184,10 @@ function ringMissed(tab, ran) {
 
 // A panel has run: what it was told to run for before that is done with.
 function answerBell(tab, { panel, run, page }, bell) {
-  if (tab.bells.get(panel)?.run !== run && tab.rung === panel) tab.rung = 0;
+  if (tab.bells.get(panel)?.run !== run) {
+    if (tab.rung === panel) tab.rung = null;
+    tab.unheard = 0;
+  }
   if (run > (tab.due.get(panel) ?? run)) tab.due.delete(panel);
   tab.bells.set(panel, { ...bell, run });
   tab.seen = Math.max(tab.seen, run);

@@ -13,7 +13,7 @@ from explorer.deltas import write_modifiers
 from explorer.execution import Job, ModelSummary, View
 from explorer.masks import Mask
 from ui import session
-from ui.live import draw_broken, draw_work, forget_panels, get_engine, get_owner, panel, ready, watch
+from ui.live import begin_page, draw_broken, draw_work, get_engine, get_owner, panel, ready, watch
 from ui.model_choice import draw_choice, draw_model_button, open_choice
 from ui.parts import define, describe_score, draw_skeleton, escape_markdown
 from ui.session import Shown
@@ -65,7 +65,7 @@ def enter(page: str) -> None:
         session.change(Navigation, go_to=page)
         st.switch_page("app.py", query_params=dict(st.query_params))
     session.change(Navigation, page=page)
-    forget_panels()
+    begin_page()
     st.html(_STYLE)
 
 

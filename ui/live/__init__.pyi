@@ -2,7 +2,7 @@ from .engine import get_engine as get_engine, get_owner as get_owner, get_reques
 from .error_panel import draw_broken as draw_broken, draw_uncaught as draw_uncaught
 from .feed import FEED as FEED
 from .panels import (
-    forget_panels as forget_panels,
+    begin_page as begin_page,
     open_dialog as open_dialog,
     paint as paint,
     panel as panel,

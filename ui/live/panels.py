@@ -62,8 +62,7 @@ def panel(name: str, draw: Callable[[], None]) -> None:
     def run() -> None:
         if session.read(PageDue).due:
             st.rerun()
-        numbers = _get_tab().begin_panel(name)
-        _bell(key=f"bell {numbers['panel']}", data={"tab": get_tab_name(), **numbers}, on_rung_change=_hear)
+        _hang_bell(_get_tab().begin_panel(name))
         with holding(_panel, name), seeing_files_once():
             try:
                 draw()
@@ -73,8 +72,13 @@ def panel(name: str, draw: Callable[[], None]) -> None:
     run()
 
 
+def _hang_bell(numbers: dict[str, int]) -> None:
+    """Let the browser ask for a run of what is being drawn: a panel, or the page."""
+    _bell(key=f"bell {numbers['panel']}", data={"tab": get_tab_name(), **numbers}, on_rung_change=_hear)
+
+
 def _hear() -> None:
-    """Take a bell's word; that its panel runs is all that it asks for."""
+    """Take a bell's word; that what it hangs in runs is all that it asks for."""
 
 
 def watch(job: Job, partial: bool = False) -> Job:
@@ -117,7 +121,7 @@ def rerun_page() -> None:
     session.change(PageDue, due=True)
 
 
-def forget_panels() -> None:
-    """Forget the panels of the page before: a page is drawn anew."""
+def begin_page() -> None:
+    """Forget the panels of the page before: a page is drawn anew. Call it before anything is drawn."""
     session.change(PageDue, due=False)
-    _get_tab().begin_page()
+    _hang_bell(_get_tab().begin_page())

@@ -17,6 +17,7 @@ LATER = 1.0  # seconds that panels which a callback has run wait for the panel o
 PACE = 0.5  # seconds between two runs of a panel while a job gets on; its end is told at once
 STREAMS, POLLS = 5.0, 90.0  # seconds that a tab counts as there after its stream broke off; after it asked by itself
 
+_PAGE = 0  # the number by which the browser knows the page itself, as panels have one
 _serials = itertools.count(1)
 Data = dict[str, Any]
 
@@ -126,14 +127,15 @@ class Tab:
                 self._listener = None
                 self._heard, self._grace = self._clock(), STREAMS
 
-    def begin_page(self) -> None:
-        """Forget all that the page before showed."""
+    def begin_page(self) -> dict[str, int]:
+        """Forget all that the page before showed; return the numbers of what runs with the whole page."""
         with self._lock:
             for table in (self._watched, self._paintings, self._due, self._stale, self._told):
                 table.clear()
             self._following.clear()
             self._dialog = None
             self._page = next(_serials)
+            return {"panel": _PAGE, "run": self._page, "page": self._page}
 
     def begin_panel(self, panel: str) -> dict[str, int]:
         """Forget what a panel showed, for it is drawn anew; return its number, its run's and the page's."""

@@ -34,7 +34,7 @@ def make_tab_routes(stopping: Callable[[], bool], tabs: Tabs = TABS) -> list[Rou
     async def listen(asked: Request) -> Response:
         tab = tabs.find(asked.path_params["tab"])
         if tab is None:
-            return JSONResponse({"error": "No such tab."}, 404, _HEADERS)
+            return JSONResponse({"error": "No such tab any more."}, 410, _HEADERS)
         again = bool(asked.query_params.get("again"))
         if "text/event-stream" in asked.headers.get("accept", ""):
             return StreamingResponse(_stream(tab, again, asked, stopping), 200, _HEADERS, "text/event-stream")

@@ -253,9 +253,11 @@ class Worker:
             with self._ready:
                 self._reap()
             self._tell_waiting()
-        while running.preemptible and (urgent := self._take_urgent(running.priority)) is not None:
+        if running.preemptible and (urgent := self._take_urgent(running.priority)) is not None:
             with running.paused(), standing_still():
-                Context().run(self._run_one, urgent)
+                while urgent is not None:
+                    Context().run(self._run_one, urgent)
+                    urgent = self._take_urgent(running.priority)
         running.giving_way |= running.preemptible and running.priority == IDLE and self._line.is_awaited()
 
     def _tell_waiting(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from explorer.execution.job import Job
-from ui.live.tab import LATER, PACE, POLLS, STREAMS, Painting, Tab
+from ui.live.tab import LATER, PACE, POLLS, STREAMS, Painting, Tab, Watch
 from ui.live.tab_stream import tell
 from ui.live.tabs import Tabs
 
@@ -34,7 +34,7 @@ def begin(tab: Tab, panel: str) -> tuple[int, int]:
 def test_a_panel_runs_when_a_job_ends_and_not_as_it_gets_on() -> None:
     tab, _, job = make()
     numbers = begin(tab, "header")
-    tab.watch("header", job, None)
+    tab.watch("header", job, Watch())
     tab.changed(job, False)
     assert tab.wait_for() is None
     job.state = "done"
@@ -44,10 +44,40 @@ def test_a_panel_runs_when_a_job_ends_and_not_as_it_gets_on() -> None:
     assert tab.take().panels == []
 
 
+def test_a_panel_runs_when_a_job_begins_only_if_it_says_so() -> None:
+    tab, clock, job = make()
+    number, _ = (begin(tab, "bar"), begin(tab, "header"))
+    tab.watch("header", job, Watch())
+    tab.watch("bar", job, Watch())
+    tab.watch("bar", job, Watch(begins=True))
+    for state in ("running", "paused", "running"):
+        clock.now += PACE
+        job.state = state
+        tab.changed(job, True)
+        assert tab.take().panels == [number]
+
+
+def test_a_panel_whose_components_paint_a_result_runs_only_if_there_is_none() -> None:
+    tab, _, job = make()
+    number = begin(tab, "instrument")
+    tab.watch("instrument", job, Watch(result=False))
+    job.state = "done"
+    tab.changed(job, True)
+    assert tab.take().panels == []
+    for state in ("failed", "cancelled"):
+        job.state = state
+        tab.changed(job, True)
+        assert tab.take().panels == [number]
+    tab.watch("instrument", job, Watch())
+    job.state = "done"
+    tab.changed(job, True)
+    assert tab.take().panels == [number], "another part of the panel wants the result"
+
+
 def test_a_panel_that_shows_what_there_is_so_far_runs_at_its_pace() -> None:
     tab, clock, job = make()
     number = begin(tab, "curve")
-    tab.watch("curve", job, PACE)
+    tab.watch("curve", job, Watch(PACE))
     tab.changed(job, False)
     assert tab.take().panels == [number]
     tab.changed(job, False)
@@ -64,7 +94,7 @@ def test_a_panel_that_shows_what_there_is_so_far_runs_at_its_pace() -> None:
 def test_a_panel_drawn_anew_forgets_what_it_showed_and_keeps_its_number() -> None:
     tab, _, job = make()
     before = tab.begin_panel("header")
-    tab.watch("header", job, PACE)
+    tab.watch("header", job, Watch(PACE))
     tab.paint("bar", Painting("header", frozenset({job}), dict, 0.0))
     tab.changed(job, False)
     after = tab.begin_panel("header")
@@ -92,7 +122,7 @@ def test_a_dialog_holds_back_all_other_panels() -> None:
     tab.begin_panel("header")
     number = begin(tab, "facts")
     for panel in ("header", "facts"):
-        tab.watch(panel, job, PACE)
+        tab.watch(panel, job, Watch(PACE))
     tab.open_dialog(["facts"])
     tab.changed(job, True)
     assert tab.take().panels == [number]
@@ -178,7 +208,7 @@ def test_a_painting_that_breaks_has_its_panel_run() -> None:
 def test_a_new_page_is_told_nothing_of_the_one_before() -> None:
     tab, _, job = make()
     before = tab.begin_panel("header")
-    tab.watch("header", job, PACE)
+    tab.watch("header", job, Watch(PACE))
     tab.changed(job, True)
     page = tab.begin_page()
     tab.changed(job, True)

@@ -46,11 +46,11 @@ def draw_instrument(summary: ModelSummary) -> None:
         measure = choose_measure()
         draw_mask_field(summary)
     view, engine, owner = get_view(), get_engine(), get_owner()
-    score = watch(engine.score(owner, view))
+    score = watch(engine.score(owner, view), result=False)
     plan = watch(engine.plan(owner, view))
     plan_scores = None
     if plan.state == "done":
-        plan_scores = watch(engine.plan_scores(owner, view, plan.result))
+        plan_scores = watch(engine.plan_scores(owner, view, plan.result), result=False)
     else:
         engine.worker.release(owner, ["scores"])  # that of the plan before
     recovered, steps = ask_recovery(view), ask_steps(view, plan)

@@ -13,7 +13,8 @@ from explorer.deltas import write_modifiers
 from explorer.execution import Job, ModelSummary, View
 from explorer.masks import Mask
 from ui import session
-from ui.live import begin_page, draw_broken, draw_work, get_engine, get_owner, panel, ready, watch
+from ui.browser import read_scripts
+from ui.live import begin_page, draw_broken, draw_work, get_engine, get_owner, paint, panel, ready, watch
 from ui.model_choice import draw_choice, draw_model_button, open_choice
 from ui.parts import define, describe_score, draw_skeleton, escape_markdown
 from ui.session import Shown
@@ -32,6 +33,10 @@ from ui.view import (
     read_notices,
     set_view,
     write_url,
+)
+
+_value = st.components.v2.component(
+    "value", html='<span class="value"></span>', js=read_scripts("tab", "value"), isolate_styles=False
 )
 
 
@@ -184,22 +189,29 @@ _WIDTHS = {"Precision": 125, "Text": 125, "Removed": 150, "Perplexity": 110, "Re
 
 def _draw_header(page: str, facts_job: Job) -> None:
     view, summary = get_view(), watch(facts_job).result
-    score = watch(get_engine().score(get_owner(), view))
+    score = get_engine().score(get_owner(), view)
     with st.container(key="frame", horizontal=True, vertical_alignment="center", gap="medium"):
         draw_model_button(view)
         _draw_entry("Precision", f"{summary.precision} on {summary.device}" if summary else "loading")
         _draw_entry("Text", view.text)
         _draw_entry("Removed", str(view.mask))
-        _draw_entry("Perplexity", _describe_score(score), define("perplexity"))
+        with _place_entry("Perplexity", define("perplexity")):
+            _value(key="perplexity", data=paint("perplexity", [score], lambda: {"words": _describe_score(score)}))
         _draw_entry("Recovered by", write_modifiers(view.modify) or "nothing", define("recovered", "modifier"))
         copy_link()
     for notice in read_notices(page):
         st.warning(escape_markdown(notice))
 
 
-def _draw_entry(label: str, value: str, meaning: str | None = None) -> None:
+@contextmanager
+def _place_entry(label: str, meaning: str | None) -> Iterator[None]:
     with st.container(width=_WIDTHS[label], gap=None):
         st.caption(label, help=meaning)
+        yield
+
+
+def _draw_entry(label: str, value: str, meaning: str | None = None) -> None:
+    with _place_entry(label, meaning):
         shown = html.escape(value.encode(errors="replace").decode())
         st.html(f'<span class="value" title="{shown}">{shown}</span>')
 

@@ -16,7 +16,7 @@ from explorer.holding import holding
 from ui import session
 from ui.browser import read_scripts
 from ui.live.error_panel import draw_broken
-from ui.live.tab import PACE, Data, Painting, Tab
+from ui.live.tab import PACE, Data, Painting, Tab, Watch
 from ui.live.tabs import TABS
 
 _PAGE = ""  # the panel of what is drawn outside of all
@@ -81,14 +81,16 @@ def _hear() -> None:
     """Take a bell's word; that what it hangs in runs is all that it asks for."""
 
 
-def watch(job: Job, partial: bool = False) -> Job:
-    """Have the panel that is being drawn run again when a job's state changes. Read that after this call.
+def watch(job: Job, partial: bool = False, begins: bool = False, result: bool = True) -> Job:
+    """Have the panel that is being drawn run again when a job has ended. Read its state after this call.
 
     Args:
         partial: for a panel that shows what there is so far: also as the job gets on.
+        begins: also when it begins, or goes on.
+        result: False where components paint the result: only if there is none.
     """
     if (name := _panel.get()) != _PAGE:
-        _get_tab().watch(name, job, PACE if partial else None)
+        _get_tab().watch(name, job, Watch(PACE if partial else None, begins, result))
     return job
 
 
@@ -99,7 +101,7 @@ def paint(key: str, jobs: Iterable[Job] | None, describe: Callable[[], Data], pa
         key: of the component.
         jobs: those that it shows; None for all that there are.
         describe: gives the data, now and later, from any thread: it reads jobs and values, and nothing of the session.
-        pace: seconds between two paintings; of some jobs only while none of them changes its state.
+        pace: seconds between two paintings; of some jobs only until one of them ends.
     """
     painting = Painting(_panel.get(), None if jobs is None else frozenset(jobs), describe, pace)
     data = _get_tab().paint(key, painting)

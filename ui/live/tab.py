@@ -30,7 +30,7 @@ class Painting:
         panel: in which it was drawn; it is gone when that is drawn anew.
         jobs: those that it shows; None for all that there are.
         describe: gives its data, from any thread.
-        pace: seconds between two descriptions; of some jobs only while none of them changes its state.
+        pace: seconds between two descriptions; of some jobs only until one of them ends.
         shown: what the browser was told last.
         late: whether a job got on while it was described for the first time.
         serial: later ones have a greater one.
@@ -54,6 +54,34 @@ class Painting:
         changed = {name: value for name, value in seen.items() if name not in self.shown or self.shown[name] != value}
         self.shown = seen
         return changed
+
+
+@dataclass(frozen=True)
+class Watch:
+    """When a panel runs again for a job.
+
+    Args:
+        pace: seconds between two runs while it gets on; None: only when it has ended.
+        begins: whether also when it begins, or goes on.
+        result: whether also when it has a result; without, only when it ended with none.
+    """
+
+    pace: float | None = None
+    begins: bool = False
+    result: bool = True
+
+    def __or__(self, other: Watch) -> Watch:
+        """Return when it runs again if both are wanted."""
+        paces = [pace for pace in (self.pace, other.pace) if pace is not None]
+        return Watch(min(paces, default=None), self.begins or other.begins, self.result or other.result)
+
+    def find_pace(self, job: Job, moved: bool) -> float | None:
+        """Return the seconds after the last run that a change of a job waits for; None if it has nothing run."""
+        if not moved:
+            return self.pace
+        if job.active:
+            return PACE if self.begins or self.pace is not None else None
+        return 0.0 if self.result or job.state != "done" else None
 
 
 @dataclass
@@ -82,7 +110,7 @@ class Tab:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.feed = Feed()
         self._clock, self._lock = clock, threading.Lock()
-        self._watched: dict[str, dict[Job, float | None]] = {}  # panel -> job -> pace
+        self._watched: dict[str, dict[Job, Watch]] = {}  # by panel
         self._paintings: dict[str, Painting] = {}
         self._described: list[Painting] = []  # for the page that is being drawn: nothing is told of them yet
         self._page = 0  # the page's last run
@@ -163,10 +191,11 @@ class Tab:
         with self._lock:
             self._dialog = frozenset(panels)
 
-    def watch(self, panel: str, job: Job, pace: float | None) -> None:
-        """Have a panel run again when a job moves to another state, and every so many seconds while it gets on."""
+    def watch(self, panel: str, job: Job, when: Watch) -> None:
+        """Have a panel run again for a job."""
         with self._lock:
-            self._watched.setdefault(panel, {})[job] = pace
+            watched = self._watched.setdefault(panel, {})
+            watched[job] = watched[job] | when if job in watched else when
 
     def paint(self, key: str, painting: Painting) -> Data:
         """Return what a component shows, and have its changes told from now on, in place of what it showed before."""
@@ -203,14 +232,13 @@ class Tab:
         now, touched = self._clock(), False
         with self._lock:
             for panel, watched in self._watched.items():
-                if job in watched:
-                    pace = (PACE if job.active else 0.0) if moved else watched[job]
-                    touched |= pace is not None and self._put(self._due, panel, now, pace)
+                if job in watched and (pace := watched[job].find_pace(job, moved)) is not None:
+                    touched |= self._put(self._due, panel, now, pace)
             for painting in self._described:
                 painting.late |= painting.shows(job)
             for key, painting in self._paintings.items():
                 if painting.shows(job):
-                    pace = 0.0 if moved and painting.jobs is not None else painting.pace
+                    pace = 0.0 if moved and not job.active and painting.jobs is not None else painting.pace
                     touched |= self._put(self._stale, key, now, pace)
         if touched:
             self.feed.changed()

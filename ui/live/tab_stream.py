@@ -7,7 +7,6 @@ import json
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -69,8 +68,8 @@ async def _stream(tab: Tab, again: bool, asked: Request, stopping: Callable[[], 
     try:
         with tab.feed.listening() as woken:
             yield "retry: 1000\ndata: {}\n\n"  # whoever hears this knows that nothing holds the stream back
-            spoke = loop.time()
-            while tab.listens_to(stream) and not stopping() and not await asked.is_disconnected():
+            spoke, gone = loop.time(), False
+            while tab.listens_to(stream) and not stopping() and not gone:
                 woken.clear()
                 wait = tab.wait_for()
                 if wait == 0:
@@ -83,7 +82,9 @@ async def _stream(tab: Tab, again: bool, asked: Request, stopping: Callable[[], 
                 if loop.time() > spoke + _HEARTBEAT:
                     spoke = loop.time()
                     yield ": still here\n\n"
-                with suppress(TimeoutError):
+                try:
                     await asyncio.wait_for(woken.wait(), _LOOK if wait is None else min(wait, _LOOK))
+                except TimeoutError:
+                    gone = await asked.is_disconnected()
     finally:
         tab.end_stream(stream)

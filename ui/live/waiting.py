@@ -85,7 +85,8 @@ def draw_bar(job: Job, describe: Callable[[Job], str] | None = None) -> None:
     """
     describe = describe or describe_progress
     name = name_widget("bar", job)
-    shown, pace = (None, 1.0) if job.state == "queued" else ([job], PAINTED)  # others tell how long it waits
+    queued = watch(job, begins=True).state == "queued"
+    shown, pace = (None, 1.0) if queued else ([job], PAINTED)  # others tell how long it waits
     data = paint(name, shown, lambda: {"fraction": job.fraction, "words": describe(job)}, pace)
     _progress(key=name, data=data)
 

@@ -35,7 +35,7 @@ from explorer.execution.resident_model import Resident
 from explorer.execution.task import Task
 from explorer.execution.view import View
 from explorer.execution.worker import Worker
-from explorer.model import default_modes, quieten_libraries
+from explorer.model import default_modes, quieten_libraries, return_freed_memory
 from explorer.plans import METHODS, Plan
 from explorer.storage import Asked, CacheError, Store, Unfinished
 
@@ -54,7 +54,8 @@ class Engine:
     ) -> None:
         quieten_libraries()
         self.cache, self.store, self._changed = cache, Store(cache), changed
-        self.worker, self.unfinished = Worker(alive, self._tell, default_modes), Unfinished(self.store)
+        self.worker = Worker(alive, self._tell, default_modes, return_freed_memory)
+        self.unfinished = Unfinished(self.store)
         self.resident = Resident(self.store, cache)
         self.recent = RecentWork()
 

@@ -41,6 +41,11 @@ class Line:
         """List the jobs in the order in which they will run."""
         return [job for _, _, job in sorted(self._entries, key=_place) if job.state == "queued"]
 
+    def tell(self) -> None:
+        """Have those look again who wait: what is ahead of them has got on."""
+        for job in self.list():
+            job.tell(False)
+
     def arrange(self) -> None:
         """Take note that priorities have changed."""
         self._entries = [(job.priority, order, job) for _, order, job in self._entries]

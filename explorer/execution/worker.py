@@ -31,6 +31,7 @@ from explorer.progress import hearing_left
 from explorer.stopwatch import standing_still, timing
 
 _KEPT = 256  # finished jobs remembered
+_REST = 3.0  # seconds with nothing to do until it rests
 _BEAT = 1.0  # seconds between two beats while there is nothing to do, and between two looks of those that wait
 
 #: Seconds without a beat after which the worker counts as stuck; some work, as reading weights, has long steps.
@@ -44,6 +45,7 @@ class Worker:
         alive: tells whether an owner is still there; what only owners who left hold is cancelled.
         changed: told a job whenever it gets on, and whether to another state; called from any thread.
         border: put around every job: what the thread was in the midst of is none of the job's business.
+        rest: called when there has been nothing to do for a few seconds.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class Worker:
         alive: Callable[[str], bool] = lambda owner: True,
         changed: Callable[[Job, bool], None] = lambda job, moved: None,
         border: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
-        self._owners, self._changed, self._border = Owners(alive), changed, border
+        self._owners, self._changed, self._border, self._rest = Owners(alive), changed, border, rest
         self._line = Line()
         self._ready = threading.Condition()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
@@ -234,10 +237,12 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._ready:
-                self._beat = time.monotonic()
+                begun = self._beat = time.monotonic()
                 while not self._line and not self._closing:
+                    before, self._beat = self._beat, time.monotonic()
+                    if before < begun + _REST <= self._beat:
+                        self._rest()
                     self._ready.wait(_BEAT)
-                    self._beat = time.monotonic()
                 if self._closing:
                     return
                 job = self._line.pop()
@@ -252,18 +257,13 @@ class Worker:
         if self._beat > self._reaped + _BEAT:
             with self._ready:
                 self._reap()
-            self._tell_waiting()
+            self._line.tell()
         if running.preemptible and (urgent := self._take_urgent(running.priority)) is not None:
             with running.paused(), standing_still():
                 while urgent is not None:
                     Context().run(self._run_one, urgent)
                     urgent = self._take_urgent(running.priority)
         running.giving_way |= running.preemptible and running.priority == IDLE and self._line.is_awaited()
-
-    def _tell_waiting(self) -> None:
-        """Have those look again who wait: what is ahead of them has got on."""
-        for job in self._line.list():
-            job.tell(False)
 
     def _take_urgent(self, priority: int) -> Job | None:
         if not self._line.holds(priority):
@@ -288,7 +288,7 @@ class Worker:
         except BaseException as error:
             job.error = explain(error)
             job.state = "failed"
-        self._tell_waiting()
+        self._line.tell()
 
     def _put_back(self, job: Job) -> None:
         """Have a job that gave way begin again when it is its turn; what it stored it finds there."""

@@ -12,6 +12,7 @@ from .config_only import count_parameters_of_config as count_parameters_of_confi
 from .cost_model import CostModel as CostModel, Costs as Costs
 from .dissection import find_updates as find_updates
 from .forward_policies import Hidden as Hidden, Ids as Ids, LayerCall as LayerCall
+from .freed_memory import return_freed_memory as return_freed_memory
 from .layer_surgery import is_packed as is_packed
 from .layerwise import Given as Given, LayerwisePass as LayerwisePass, Seen as Seen
 from .loading import (

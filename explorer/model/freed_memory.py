@@ -20,3 +20,10 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGEST_ON_HEAP)
         mallopt(_TRIM_THRESHOLD, _KEPT_ON_TOP)
+
+
+def return_freed_memory() -> None:
+    """Give back what the heap keeps, also of pages between others, where the C library can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

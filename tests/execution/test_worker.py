@@ -31,6 +31,18 @@ def test_a_result_arrives_and_is_remembered(worker: Worker) -> None:
     assert len(runs) == 1
 
 
+def test_a_worker_with_nothing_to_do_rests_once_until_it_has_worked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.execution.worker._BEAT", 0.01)
+    monkeypatch.setattr("explorer.execution.worker._REST", 0.05)
+    rests: list[str] = []
+    resting = Worker(rest=lambda: rests.append("rest"))
+    time.sleep(0.5)
+    wait(resting.ask("ann", "score", "key", "work", lambda job: rests.append("work")))
+    time.sleep(0.5)
+    resting.close()
+    assert rests == ["rest", "work", "rest"]
+
+
 def test_smaller_priority_goes_first(worker: Worker) -> None:
     gate, order = Gate(), []
     worker.ask("ann", "gate", "gate", "gate", gate)

@@ -18,7 +18,7 @@ _SECRET = secrets.token_bytes(16)
 
 _progress = st.components.v2.component(
     "progress",
-    html="""<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="100">
+    html="""<div class="progress" role="progressbar" aria-label="On its way" aria-valuemin="0" aria-valuemax="100">
 <span></span><div><i></i></div></div>""",
     css=read("progress.css"),
     js=read_scripts("tab", "progress"),

@@ -98,6 +98,7 @@ def test_silent_connections_lock_nobody_out(tiny: Tiny, tmp_path: Path) -> None:
                 half.close()
             for each in opened:
                 each.transport.abort()
+                await each.wait_closed()
 
     with serve(log=log, descriptors=1024, OMP_NUM_THREADS="1", EXPLORER_CACHE=str(tmp_path / "cache")) as url:
         asyncio.run(run(url))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 
 import psutil
 
@@ -50,13 +51,10 @@ async def use(
     async def go(user: User, masks: list[Mask]) -> list[tuple[str, str, float]]:
         return [(str(mask), *await user.toggle(str(mask))) for mask in masks[1:]]
 
-    users = [User(url, model=model, **how) for _ in walks]
-    for user in users:
-        await user.__aenter__()
-    found = []
-    for walk_on in (come, go):
-        found += await asyncio.gather(*(walk_on(user, masks) for user, masks in zip(users, walks, strict=True)))
-    for user in users:
-        await user.__aexit__()
+    async with AsyncExitStack() as there:
+        users = [await there.enter_async_context(User(url, model=model, **how)) for _ in walks]
+        found = []
+        for walk_on in (come, go):
+            found += await asyncio.gather(*(walk_on(user, masks) for user, masks in zip(users, walks, strict=True)))
     assert not (errors := [error for user in users for error in user.errors]), errors
     return [entry for entries in found for entry in entries]

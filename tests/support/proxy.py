@@ -41,7 +41,7 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
             return writer.transport.abort()
-        to_server = None
+        self._open[writer] = False  # before it says anything: browsers open connections in advance
         with suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             stream = b"text/event-stream" in head
@@ -56,10 +56,12 @@ class Proxy:
             there = asyncio.create_task(_pass_on(reader, to_server))
             await _pass_on(from_server, None if stream and self.holding else writer)
             there.cancel()
-        for each in (writer, to_server):
-            if each is not None:
-                self._open.pop(each, None)
-                each.close()
+            self._close(to_server)
+        self._close(writer)
+
+    def _close(self, writer: asyncio.StreamWriter) -> None:
+        self._open.pop(writer, None)
+        writer.close()
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None) -> None:

@@ -203,6 +203,16 @@ def test_a_panel_whose_run_was_not_seen_runs_again(page: Page) -> None:
     assert page.evaluate("rung") == [1]
 
 
+def test_no_panel_runs_right_after_somebody_did_something(page: Page) -> None:
+    run_tab(page, BELLS)
+    page.mouse.click(10, 10)
+    page.evaluate("hearNews(TAB, { run: [[1, 4]] })")
+    page.clock.run_for(250)
+    assert page.evaluate("rung") == []
+    page.clock.run_for(100)
+    assert page.evaluate("rung") == [1]
+
+
 def test_the_page_runs_where_the_server_knows_its_tab_no_more(page: Page) -> None:
     run_tab(page, BELLS)
     page.evaluate("told.status = 410; told.opened[0].onerror()")

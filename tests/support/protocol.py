@@ -19,6 +19,7 @@ from explorer.masks.mask import Mask
 from ui.explore.strip import write_cells
 from ui.parts.number_format import describe_perplexity
 
+UNSEEN = 3.0  # seconds until a run that the server told of counts as lost, as in a browser
 EXACT = re.compile(r"[\d.,]+(e[+-]\d+)?")
 
 
@@ -43,6 +44,8 @@ class User:
         self._left = False  # whether that is another page than Explore
         self._came = False  # whether the session has had its link
         self._due: set[int] = set()
+        self._seen: dict[int, int] = {}  # the last run of each panel that was seen
+        self._ran: dict[int, tuple[int, float]] = {}  # the last one that the server told of, and since when
         self._running, self._since = False, 0.0
         self._painted: dict[str, dict[str, Any]] = {}
         self._early: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -66,9 +69,10 @@ class User:
         self._reader = asyncio.create_task(self._read())
 
     async def __aexit__(self, *_: object) -> None:
-        self._reader.cancel()
-        if self._listener is not None:
-            self._listener.cancel()
+        tasks = [task for task in (self._reader, self._listener) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._socket.close()
 
     async def turn_off(self, mask: str, limit: float = 300) -> tuple[str, float]:
@@ -120,7 +124,8 @@ class User:
         self._running = False
         if not come_back:
             self.session, self.pages, self.page, self.tab = "", {}, "", ""
-            self._bells, self._due, self._painted, self._states = {}, set(), {}, {}
+            for table in (self._bells, self._due, self._painted, self._states, self._seen, self._ran):
+                table.clear()
             self._address, self._left, self._came = "", False, False
         await self._connect()
 
@@ -187,6 +192,9 @@ class User:
 
     async def _hear(self, told: dict[str, Any]) -> None:
         self._due |= {number for number, _ in told.get("run", ())}
+        for number, run in told.get("ran", ()):
+            if self._ran.get(number, (0, 0.0))[0] != run:
+                self._ran[number] = run, time.monotonic()
         for key, (serial, changes) in told.get("paint", {}).items():
             shown = self._painted.get(key)
             if shown is not None and shown["painting"]["serial"] == serial:
@@ -204,7 +212,11 @@ class User:
         return self._running and time.monotonic() < self._since + 3.0
 
     async def _answer(self) -> None:
-        """Ask for the runs of panels that are due, once nothing runs."""
+        """Ask for the runs of panels that are due, once nothing runs; of one that was not seen, after a while."""
+        for number, (run, since) in self._ran.items():
+            if self._seen.get(number, run) < run and (now := time.monotonic()) > since + UNSEEN:
+                self._due.add(number)
+                self._ran[number] = run, now
         while not self._runs and (known := self._due & self._bells.keys()):
             number = known.pop()
             self._due.discard(number)
@@ -237,6 +249,7 @@ class User:
             self._address = component.id
         elif component.component_name.endswith("bell"):
             self._bells[data["panel"]] = fragment
+            self._seen[data["panel"]] = data["run"]
             self._join(data["tab"])
         elif "painting" in data:
             self._join(data["painting"]["tab"])

@@ -2,6 +2,7 @@
 // It says which panels are to run again, which their bells then ask for, and what has changed in what a component shows.
 const PAGE = 0, GONE = 410; // the page's own bell; what the server answers of a tab that it does not know
 const QUIET = 6000, ASK = 1000, ASK_HIDDEN = 15000, TRY_AGAIN = 20000, UNHEARD = 3000, LEFT = 15000; // milliseconds
+const ACTED = 300; // milliseconds in which what somebody did has begun to run
 const DEAF = 4; // bells in a row that were not heard
 const COUNTED = { begun: 0, begunAt: 0, seen: 0, rung: null, rungAt: 0, unheard: 0, page: 0, left: -1, leftAt: 0 }; // of a new tab
 const TAB = (window.layerExplorerTab ??= makeTab());
@@ -9,11 +10,13 @@ const TAB = (window.layerExplorerTab ??= makeTab());
 function makeTab() {
   const tab = {
     name: "", former: new Set(), source: null, quiet: 0, timer: 0, tries: 0, held: false, told: new Set(),
-    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0, missing: 0, ...COUNTED,
+    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0, missing: 0, actedAt: -ACTED, ...COUNTED,
   };
   const leave = () => { [tab.left, tab.leftAt] = [tab.page, performance.now()]; };
   document.addEventListener("click", (event) => event.composedPath().some(leadsAway) && leave(), true);
   window.addEventListener("popstate", () => location.hash || leave(), true);
+  const act = () => { tab.actedAt = performance.now(); };
+  for (const kind of ["click", "pointerup", "change"]) document.addEventListener(kind, act, true);
   document.addEventListener("visibilitychange", () => tab.name && listenToTab(tab, true));
   return tab;
 }
@@ -148,6 +151,7 @@ function hearNews(tab, { run = [], paint = {}, ran = [] }) {
 // runs may belong to a page that is about to go, and tells what a run has changed as it was before. One bell after the
 // other: of two runs in a hurry Streamlit's frontend leaves what the first took away. A bell that was not heard is rung again;
 // after some the page's own is: a session that waited too long for its browser is another one now, and knows no panels.
+// None rings right after somebody did something either: what that has drawn would be left, too.
 // None rings between a click on a link, or a step back or forward, and the page that it leads to: Streamlit would run it after
 // that, as one of the page that was left, and the browser would show neither.
 function ringDue(tab) {
@@ -161,8 +165,8 @@ function ringDue(tab) {
   }
   if (tab.rung !== null && !there(tab.rung)) tab.rung = null;
   const heard = tab.seen >= tab.begun || now > tab.begunAt + UNHEARD;
-  const leaving = tab.page === tab.left && now < tab.leftAt + LEFT;
-  if (tab.rung === null && heard && !leaving && (state === undefined || state === "notRunning")) {
+  const leaving = tab.page === tab.left && now < tab.leftAt + LEFT, acting = now < tab.actedAt + ACTED;
+  if (tab.rung === null && heard && !leaving && !acting && (state === undefined || state === "notRunning")) {
     const number = [...tab.due.keys()].find(there);
     if (number !== undefined) {
       tab.rung = number;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page, expect
 
@@ -39,6 +40,31 @@ def test_a_step_back_that_comes_with_the_bell_of_a_panel_is_taken_by_the_whole_p
             await asyncio.sleep(1)  # until nothing else has panels run
             await user.slip("1", limit=20)
             assert user.errors == []
+
+    with serve(EXPLORER_CACHE=str(tmp_path)) as url:
+        asyncio.run(look(url))
+
+
+class Listener(User):
+    """A user who remembers which components each panel was told of."""
+
+    told: dict[str, list[str]]
+
+    def _take_component(self, fragment: str, component: Any) -> None:
+        self.told.setdefault(fragment, []).append(component.component_name)
+        super()._take_component(fragment, component)
+
+
+def test_the_bell_of_a_panel_is_the_last_that_is_told_of_it(tiny: Tiny, tmp_path: Path) -> None:
+    async def look(url: str) -> None:
+        user = Listener(url, model=str(tiny.folder("llama")), **TEXT)
+        user.told = {}
+        async with user:
+            await user.turn_off("1")
+            await asyncio.sleep(1)
+        told = [names for fragment, names in user.told.items() if fragment]
+        assert max(map(len, told)) > 1
+        assert all(names[-1].endswith("bell") for names in told)
 
     with serve(EXPLORER_CACHE=str(tmp_path)) as url:
         asyncio.run(look(url))

@@ -159,14 +159,15 @@ function ringDue(tab) {
   const state = document.querySelector("[data-test-script-state]")?.dataset.testScriptState;
   const there = (number) => tab.bells.get(number)?.root.isConnected;
   const now = performance.now();
-  if (tab.rung !== null && now > tab.rungAt + UNHEARD) {
+  const rests = state === undefined || state === "notRunning";
+  if (tab.rung !== null && rests && now > tab.rungAt + UNHEARD) {
     tab.rung = null;
     if (++tab.unheard === DEAF) return ringPage(tab);
   }
   if (tab.rung !== null && !there(tab.rung)) tab.rung = null;
   const heard = tab.seen >= tab.begun || now > tab.begunAt + UNHEARD;
   const leaving = tab.page === tab.left && now < tab.leftAt + LEFT, acting = now < tab.actedAt + ACTED;
-  if (tab.rung === null && heard && !leaving && !acting && (state === undefined || state === "notRunning")) {
+  if (tab.rung === null && heard && !leaving && !acting && rests) {
     const number = [...tab.due.keys()].find(there);
     if (number !== undefined) {
       tab.rung = number;

@@ -62,12 +62,17 @@ def panel(name: str, draw: Callable[[], None]) -> None:
     def run() -> None:
         if session.read(PageDue).due:
             st.rerun()
-        _hang_bell(_get_tab().begin_panel(name))
-        with holding(_panel, name), seeing_files_once():
-            try:
-                draw()
-            except Exception as error:
-                draw_broken(error, name)
+        numbers = _get_tab().begin_panel(name)
+        place = st.container(key=f"bell of {numbers['panel']}")
+        try:
+            with holding(_panel, name), seeing_files_once():
+                try:
+                    draw()
+                except Exception as error:
+                    draw_broken(error, name)
+        finally:  # last: of two runs in a hurry the end of the first may be lost, and the browser misses its bell
+            with place:
+                _hang_bell(numbers)
 
     run()
 

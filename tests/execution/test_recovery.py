@@ -22,7 +22,7 @@ from explorer.modifiers.modify import modify
 from explorer.plans.plan import PlanSpec
 from explorer.storage.store import Store
 from explorer.text.windows import Corpus
-from tests.support.gates import wait
+from tests.support.gates import WAIT, Gate, wait
 from tests.support.tiny_models import WINDOW, Tiny
 
 MASK = Mask.parse("a1,3")
@@ -74,6 +74,9 @@ def test_a_sample_is_written_by_the_recovered_model(engine: Engine, view: View) 
 
 def test_steps_of_a_plan_are_recovered_and_shown_as_they_come(engine: Engine, view: View) -> None:
     plan = wait(engine.plan("ann", replace(view, plan=PlanSpec("deepest")))).result
+    gate = Gate()  # the work does not begin before somebody watches it
+    engine.worker.ask("bob", "gate", "gate", "gate", gate)
+    assert gate.started.wait(WAIT)
     job = engine.recovered_scores("ann", view, plan)
     shown: list[set[Mask]] = []
     show = job.show
@@ -83,6 +86,7 @@ def test_steps_of_a_plan_are_recovered_and_shown_as_they_come(engine: Engine, vi
         show(partial)
 
     job.show = watched  # type: ignore[method-assign]
+    gate.open.set()
     found = wait(job).result
     assert set(found) == {mask for mask in plan.masks if mask}
     assert len(shown) == len(found)

@@ -1,8 +1,7 @@
 // What the server tells this tab: one stream for all components of the page, whose modules share the object below.
 // It says which panels are to run again, which their bells then ask for, and what has changed in what a component shows.
 const PAGE = 0, GONE = 410; // the page's own bell; what the server answers of a tab that it does not know
-const QUIET = 6000, ASK = 1000, ASK_HIDDEN = 15000, TRY_AGAIN = 20000, UNHEARD = 3000, LEFT = 15000; // milliseconds
-const ACTED = 300; // milliseconds in which what somebody did has begun to run
+const QUIET = 6000, ASK = 1000, ASK_HIDDEN = 15000, TRY_AGAIN = 20000, UNHEARD = 3000, LEFT = 15000, ACTED = 300; // milliseconds
 const DEAF = 4; // bells in a row that were not heard
 const COUNTED = { begun: 0, begunAt: 0, seen: 0, rung: null, rungAt: 0, unheard: 0, page: 0, left: -1, leftAt: 0 }; // of a new tab
 const TAB = (window.layerExplorerTab ??= makeTab());
@@ -10,7 +9,8 @@ const TAB = (window.layerExplorerTab ??= makeTab());
 function makeTab() {
   const tab = {
     name: "", former: new Set(), source: null, quiet: 0, timer: 0, tries: 0, held: false, told: new Set(),
-    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0, missing: 0, actedAt: -ACTED, ...COUNTED,
+    bells: new Map(), painted: new Map(), early: new Map(), due: new Map(), waiting: 0, missing: 0,
+    actedAt: -ACTED, ...COUNTED,
   };
   const leave = () => { [tab.left, tab.leftAt] = [tab.page, performance.now()]; };
   document.addEventListener("click", (event) => event.composedPath().some(leadsAway) && leave(), true);
@@ -85,7 +85,7 @@ function listenAgain(tab) {
     if (tab.timer !== timer) return;
     if (heard) listenToTab(tab, false);
     else listenAgain(tab);
-  }, 1000));
+  }, ASK));
 }
 
 // Something between here and the server keeps the stream to itself: what it holds is asked for, and the stream tried later.
